@@ -1,0 +1,1 @@
+"""Building blocks of the models: layers, the transformer and the UNet. They know nothing of diffusion."""
