@@ -25,7 +25,7 @@ class Activation(StrEnum):
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 x): the approximation of GELU that OpenAI's CLIP was trained with."""
+    """Return x * sigmoid(1.702 x), the approximation of GELU that OpenAI's CLIP was trained with."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -50,7 +50,8 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         if self.width < 1 or self.layers < 1 or self.heads < 1:
             raise InputError(
-                f"transformer of width {self.width}, {self.layers} layers, {self.heads} heads: each must be at least 1"
+                f"transformer of width {self.width}, {self.layers} layers, {self.heads} heads: "
+                "each must be at least 1"
             )
         if self.width % self.heads:
             raise InputError(f"transformer width {self.width} is not a multiple of its {self.heads} heads")
@@ -119,8 +120,8 @@ class KVCache:
         """The position at which `count` more start. Raises InputError where they do not fit."""
         if self.position + count > self.length:
             raise InputError(
-                f"the cache has room for {self.length} positions, {self.position} are taken and {count} more came: "
-                "make it longer"
+                f"the cache has room for {self.length} positions, {self.position} are taken and {count} more "
+                "came: make it longer"
             )
         return self.position
 
@@ -146,12 +147,10 @@ class Attention(nn.Module):
         start: int = 0,
     ) -> Tensor:
         """`allowed` is bool, broadcastable to (B, H, N, M), True = attend; with `causal` it must be None."""
-        query, key, value = (
-            F.linear(x, self.in_proj_weight, self.in_proj_bias)
-            .unflatten(-1, (3, self.heads, -1))  # (B, N, 3, H, D/H)
-            .permute(2, 0, 3, 1, 4)  # (3, B, H, N, D/H)
-            .unbind(0)
-        )
+        batch, count, _ = x.shape
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, N, 3D)
+        qkv = qkv.view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (3, B, H, N, D/H)
+        query, key, value = qkv.unbind(0)
         if cache is not None:
             key, value = cache.extend(key, value, start)  # (B, H, M, D/H)
             key, value = key.to(query.dtype), value.to(query.dtype)
@@ -178,8 +177,10 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then MLP. A model with an attention pattern of its own (DALL-E 1)
-    calls blocks one by one with its `allowed` mask; everybody else calls `Transformer`."""
+    """Pre-norm residual block: attention, then MLP.
+
+    A model with an attention pattern of its own (DALL-E 1) calls blocks one by one with its `allowed` mask; everybody else calls `Transformer`.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -231,12 +232,12 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Run the blocks, (B, N, D) -> (B, N, D).
 
-        `mask` (B, M) bool says which positions may be attended (True) and which are padding; M is N, or with a
-        cache the positions seen before plus N. Outputs at padding positions are finite but mean nothing. A
-        position that may attend to nothing gets nothing from attention.
+        `mask` (B, M) bool says which positions may be attended (True) and which are padding; M is N, or with
+        a cache the positions seen before plus N. Outputs at padding positions are finite but mean nothing.
+        A position that may attend to nothing gets nothing from attention.
 
-        Where padding stands behind the text and the transformer is causal, the outputs that count are the same
-        without a mask, and without one the fastest kernels run.
+        Where padding stands behind the text and the transformer is causal, the outputs that count are the
+        same without a mask, and without one the fastest kernels run.
 
         Raises InputError for a mask of another shape or type and for a cache that is full.
         """
@@ -261,7 +262,8 @@ class Transformer(nn.Module):
             return allowed
         if mask.shape != (x.shape[0], keys) or mask.dtype != torch.bool:
             raise InputError(
-                f"attention mask {tuple(mask.shape)} {mask.dtype}: it must be {(x.shape[0], keys)} torch.bool, True = attend"
+                f"attention mask {tuple(mask.shape)} {mask.dtype}: "
+                f"it must be {(x.shape[0], keys)} torch.bool, True = attend"
             )
         padding = mask[:, None, None, :]  # (B, 1, 1, M)
         return padding if allowed is None else allowed & padding
