@@ -1,0 +1,292 @@
+"""Text to tokens: our own byte-level BPE, and the BPE of OpenAI's CLIP for published weights.
+
+Both cut a batch to its longest text and say what they had to leave out. Special tokens written in a text
+("<end>") are ordinary text: nobody can end a caption early by typing it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
+
+import tokenizers
+import torch
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+from unclip.errors import InputError
+from unclip.runtime import atomic_path
+
+PAD, START, END = "<pad>", "<start>", "<end>"
+CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
+CLIP_CONTEXT = 77  # tokens with start and end, 2103.00020 section 2.4 (76 there: without one of the two)
+CLIP_VOCABULARY = 49_408
+# CLIP's own word splitter (openai/CLIP, simple_tokenizer.py), without the two special tokens.
+CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of texts as tokens, as long as the longest of them.
+
+    Attributes:
+        ids: (B, L) int64, each row is start, text, end, padding.
+        mask: (B, L) bool, True where there is a token and not padding.
+        truncated: for each text what was cut off its end, as it was written; None where it fitted.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    truncated: tuple[str | None, ...]
+
+    def to(self, device: torch.device | str) -> Tokens:
+        """The same tokens on another device."""
+        return Tokens(self.ids.to(device), self.mask.to(device), self.truncated)
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What every tokenizer offers to the models, the trainer and the pipeline."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids, special tokens included."""
+
+    @property
+    def pad(self) -> int:
+        """Id that fills a row after its end."""
+
+    @property
+    def start(self) -> int:
+        """Id at the beginning of every row."""
+
+    @property
+    def end(self) -> int:
+        """Id after the last token of the text; CLIP reads its text feature there."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text alone, without start and end, of any length."""
+
+    def batch(self, texts: Sequence[str], context: int, full: bool = False) -> Tokens:
+        """Texts as one batch of at most `context` tokens each, start and end included.
+
+        Args:
+            texts: at least one text; an empty one becomes start and end.
+            context: the most tokens a row may have, at least 3.
+            full: pad to `context` and not only to the longest text.
+        """
+
+    def save(self, path: Path) -> None:
+        """Write the tokenizer as one JSON file, atomically."""
+
+
+class _FileTokenizer:
+    """What the two share: a `tokenizers.Tokenizer`, and batches made from it."""
+
+    pad: int
+    start: int
+    end: int
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        tokenizer.encode_special_tokens = True  # "<end>" in a prompt is text, not an order
+        self._tokenizer = tokenizer
+
+    @property
+    def vocabulary(self) -> int:
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def _clean(self, text: str) -> str:
+        return text
+
+    def encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(self._clean(text), add_special_tokens=False).ids
+
+    def batch(self, texts: Sequence[str], context: int, full: bool = False) -> Tokens:
+        if not texts:
+            raise InputError("a batch of no texts: give at least one")
+        if context < 3:
+            raise InputError(f"context {context} is too short: start, one token and end need 3")
+        rows: list[list[int]] = []
+        truncated: list[str | None] = []
+        for text in texts:
+            clean = self._clean(text)
+            encoding = self._tokenizer.encode(clean, add_special_tokens=False)
+            room = context - 2
+            rest = None
+            if len(encoding.ids) > room:
+                rest = clean[encoding.offsets[room][0] :].strip()
+            rows.append([self.start, *encoding.ids[:room], self.end])
+            truncated.append(rest)
+        length = context if full else max(map(len, rows))
+        ids = torch.full((len(rows), length), self.pad, dtype=torch.int64)
+        mask = torch.zeros((len(rows), length), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = True
+        return Tokens(ids, mask, tuple(truncated))
+
+    def save(self, path: Path) -> None:
+        with atomic_path(Path(path)) as temporary:
+            temporary.write_text(self._tokenizer.to_str(), encoding="utf-8")
+
+
+class BytePairTokenizer(_FileTokenizer):
+    """Byte-level BPE of our own: NFKC, lower case, single spaces; every text has tokens, none is unknown.
+
+    Ids: 0 padding, 1 start, 2 end, then the 256 bytes, then the merges. A word has the same tokens at the
+    beginning of a text as in its middle.
+    """
+
+    pad, start, end = 0, 1, 2
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary: int = 8192) -> Self:
+        """Learn the merges from texts.
+
+        Args:
+            texts: captions in all languages that are to be understood; read once, may be an iterator.
+            vocabulary: most ids to have, at least 259 (three special tokens and 256 bytes). Fewer result
+                where the texts hold fewer pairs that occur twice.
+        """
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        least = len(alphabet) + 3
+        if vocabulary < least:
+            raise InputError(f"vocabulary {vocabulary} is too small: choose at least {least}")
+        tokenizer = tokenizers.Tokenizer(models.BPE())
+        tokenizer.normalizer = normalizers.Sequence(
+            [
+                normalizers.NFKC(),
+                normalizers.Lowercase(),
+                normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
+                normalizers.Strip(),
+            ]
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, trim_offsets=True)
+        tokenizer.post_processor = processors.ByteLevel(add_prefix_space=True, trim_offsets=True)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[PAD, START, END],
+            initial_alphabet=alphabet,
+            min_frequency=2,
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file is missing, is no tokenizer, or its special tokens are not 0, 1 and 2.
+        """
+        tokenizer = _read(Path(path))
+        for token, expected in ((PAD, cls.pad), (START, cls.start), (END, cls.end)):
+            found = tokenizer.token_to_id(token)
+            if found != expected:
+                raise InputError(f"{path}: token {token} has id {found} and must have {expected}")
+        return cls(tokenizer)
+
+
+class CLIPTokenizer(_FileTokenizer):
+    """The BPE of OpenAI's CLIP (2103.00020): lower case, 49,408 ids, context 77.
+
+    Its padding is id 0, as in OpenAI's own code, which is also the token "!": read the mask. Text is cleaned
+    as there (HTML entities undone twice, white space made single), but for `ftfy`, whose repairs of wrongly
+    decoded text are left out.
+    """
+
+    pad, start, end = 0, CLIP_VOCABULARY - 2, CLIP_VOCABULARY - 1
+    context = CLIP_CONTEXT
+
+    def _clean(self, text: str) -> str:
+        return html.unescape(html.unescape(text))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a published vocabulary.
+
+        Args:
+            path: `bpe_simple_vocab_16e6.txt.gz` (OpenAI's), a folder with `vocab.json` and `merges.txt`
+                (Hugging Face's), or a `tokenizer.json` that `save` wrote.
+
+        Raises:
+            InputError: nothing there, or not this vocabulary.
+        """
+        path = Path(path)
+        if path.is_dir():
+            tokenizer = _clip_from_folder(path)
+        elif path.name.endswith(".gz"):
+            tokenizer = _clip_from_merges(path)
+        else:
+            tokenizer = _read(path)
+        for token, expected in ((CLIP_START, cls.start), (CLIP_END, cls.end)):
+            found = tokenizer.token_to_id(token)
+            if found != expected:
+                raise InputError(f"{path}: token {token} has id {found} and must have {expected}")
+        return cls(tokenizer)
+
+
+def _read(path: Path) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such tokenizer file") from error
+    except Exception as error:  # the library raises plain Exception for a broken file
+        raise InputError(f"{path}: not a tokenizer file ({error})") from error
+
+
+def _clip(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>", unk_token=CLIP_END)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFC(),
+            normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
+            normalizers.Lowercase(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(CLIP_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.add_special_tokens([CLIP_START, CLIP_END])
+    return tokenizer
+
+
+def _clip_from_folder(folder: Path) -> tokenizers.Tokenizer:
+    try:
+        vocabulary, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    except Exception as error:  # the library raises plain Exception for a missing file
+        raise InputError(f"{folder}: needs vocab.json and merges.txt of CLIP ({error})") from error
+    return _clip(vocabulary, merges)
+
+
+def _clip_from_merges(path: Path) -> tokenizers.Tokenizer:
+    """OpenAI's file holds more merges than CLIP uses; the vocabulary follows from their order."""
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not CLIP's merges ({error})") from error
+    count = CLIP_VOCABULARY - 2 * 256 - 2
+    pairs = [line.split() for line in lines[1 : count + 1]]  # the first line is a version
+    if len(pairs) != count or any(len(pair) != 2 for pair in pairs):
+        raise InputError(f"{path}: holds {len(pairs)} merges, CLIP has {count}")
+    merges = [(first, second) for first, second in pairs]
+    alphabet = _byte_alphabet()
+    words = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
+    words += [first + second for first, second in merges]
+    words += [CLIP_START, CLIP_END]
+    return _clip({word: i for i, word in enumerate(words)}, merges)
+
+
+def _byte_alphabet() -> list[str]:
+    """The letters that stand for the 256 bytes, in GPT-2's order: printable bytes, then the rest."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]

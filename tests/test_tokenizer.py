@@ -1,0 +1,191 @@
+"""Promises of the tokenizers: the same ids for the same words, nothing unknown, cuts that are told."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unclip.errors import InputError
+from unclip.tokenizer import (
+    CLIP_END,
+    CLIP_START,
+    CLIP_VOCABULARY,
+    BytePairTokenizer,
+    CLIPTokenizer,
+    Tokenizer,
+    _byte_alphabet,
+)
+
+CAPTIONS = [
+    "a red apple",
+    "a green apple, flat style",
+    "a rocket in the sky",
+    "빨간 사과",
+    "초록 사과",
+    "ein roter Apfel",
+    "ein grüner Apfel",
+] * 4
+
+
+@pytest.fixture(scope="module")
+def ours() -> BytePairTokenizer:
+    return BytePairTokenizer.train(CAPTIONS, vocabulary=400)
+
+
+@pytest.fixture(scope="module")
+def merges_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file laid out as OpenAI's, whose first merges are real words and whose rest are fillers."""
+    alphabet = _byte_alphabet()
+    merges = ["a p", "ap p", "l e</w>", "app le</w>", "r e", "re d</w>"]
+    known = set(merges)
+    for first in alphabet:
+        for second in alphabet:
+            for end in ("", "</w>"):
+                merge = f"{first} {second}{end}"
+                if merge not in known and len(merges) < CLIP_VOCABULARY - 514:
+                    merges.append(merge)
+    path = tmp_path_factory.mktemp("clip") / "bpe_simple_vocab_16e6.txt.gz"
+    path.write_bytes(gzip.compress(("#version: 0.2\n" + "\n".join(merges) + "\nx y\n").encode()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(merges_file: Path) -> CLIPTokenizer:
+    return CLIPTokenizer.load(merges_file)
+
+
+def test_ours_has_the_contracted_special_ids(ours: BytePairTokenizer) -> None:
+    assert isinstance(ours, Tokenizer)
+    assert (ours.pad, ours.start, ours.end) == (0, 1, 2)
+    assert 259 < ours.vocabulary <= 400
+
+
+def test_case_width_and_white_space_make_no_difference(ours: BytePairTokenizer) -> None:
+    plain = ours.encode("a red apple")
+    assert ours.encode("  A   Red\tAPPLE\n") == plain
+    assert ours.encode("ａ　ｒｅｄ　ａｐｐｌｅ") == plain  # noqa: RUF001  full-width letters are what NFKC is for
+    assert ours.encode(unicodedata.normalize("NFD", "빨간 사과")) == ours.encode("빨간 사과")
+
+
+def test_a_word_has_the_same_tokens_wherever_it_stands(ours: BytePairTokenizer) -> None:
+    assert ours.encode("apple apple") == ours.encode("apple") * 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(max_size=40))
+def test_any_text_has_tokens_and_none_of_them_is_special(ours: BytePairTokenizer, text: str) -> None:
+    ids = ours.encode(text)
+    assert all(3 <= i < ours.vocabulary for i in ids)
+    assert ids or not text.strip()
+
+
+def test_special_tokens_in_a_prompt_are_text(ours: BytePairTokenizer, clip: CLIPTokenizer) -> None:
+    assert min(ours.encode("an <end> apple <pad> <start>")) >= 3
+    assert clip.end not in clip.encode(f"an {CLIP_END} apple")
+    assert clip.start not in clip.encode(f"an {CLIP_START} apple")
+
+
+def test_batch_is_as_long_as_its_longest_text(ours: BytePairTokenizer) -> None:
+    tokens = ours.batch(["a red apple", "", "빨간 사과"], context=32)
+    lengths = [len(ours.encode(text)) + 2 for text in ("a red apple", "", "빨간 사과")]
+    assert tokens.ids.shape == tokens.mask.shape == (3, max(lengths))
+    assert tokens.ids.dtype == torch.int64
+    assert tokens.mask.sum(dim=1).tolist() == lengths
+    for i, length in enumerate(lengths):
+        assert tokens.ids[i, 0] == ours.start
+        assert tokens.ids[i, length - 1] == ours.end
+        assert (tokens.ids[i, length:] == ours.pad).all()
+    assert tokens.truncated == (None, None, None)
+    assert ours.batch(["a"], context=9, full=True).ids.shape == (1, 9)
+
+
+@pytest.mark.parametrize("text", ["A red apple and then   a rocket", "빨간 사과 " * 4 + "끝", "🍎🍎🍎 apple"])
+def test_what_was_cut_off_is_told_in_the_words_of_the_text(ours: BytePairTokenizer, text: str) -> None:
+    tokens = ours.batch([text], context=8)
+    assert tokens.ids.shape == (1, 8)
+    assert tokens.ids[0, -1] == ours.end
+    rest = tokens.truncated[0]
+    assert rest
+    assert text.endswith(rest)
+    assert len(rest) < len(text)
+
+
+def test_ours_survives_a_file(ours: BytePairTokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    ours.save(path)
+    again = BytePairTokenizer.load(path)
+    for text in (*CAPTIONS, "<end> Größe 🍎"):
+        assert again.encode(text) == ours.encode(text)
+    assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
+
+
+def test_training_is_the_same_every_time() -> None:
+    first, second = (BytePairTokenizer.train(iter(CAPTIONS), vocabulary=320) for _ in range(2))
+    assert first.encode("ein roter apfel, 빨간 사과") == second.encode("ein roter apfel, 빨간 사과")
+
+
+def test_bad_input_is_refused_with_a_reason(ours: BytePairTokenizer, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no texts"):
+        ours.batch([], context=8)
+    with pytest.raises(InputError, match="context 2"):
+        ours.batch(["a"], context=2)
+    with pytest.raises(InputError, match="at least 259"):
+        BytePairTokenizer.train(CAPTIONS, vocabulary=100)
+    with pytest.raises(InputError, match="no such tokenizer"):
+        BytePairTokenizer.load(tmp_path / "none.json")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    with pytest.raises(InputError, match="not a tokenizer"):
+        BytePairTokenizer.load(broken)
+
+
+def test_clips_ids_are_openais(clip: CLIPTokenizer) -> None:
+    """49406 and 49407 are the ids of OpenAI's file; bytes come first in GPT-2's order, then merges."""
+    assert (clip.pad, clip.start, clip.end, clip.context) == (0, 49406, 49407, 77)
+    assert clip.vocabulary == 49408
+    assert clip.encode("!") == [256]  # "!" ends a word, so it is "!</w>"
+    assert clip.encode("Apple  RED") == [512 + 3, 512 + 5]
+    assert clip.encode("red&amp;amp;red") == [517, ord("&") - ord("!") + 256, 517]
+
+
+def test_clip_pads_with_zero_and_ends_a_cut_text(clip: CLIPTokenizer) -> None:
+    tokens = clip.batch(["red " * 100, "red"], context=77)
+    assert tokens.ids.shape == (2, 77)
+    assert tokens.ids[0, -1] == clip.end
+    assert tokens.ids[1, :4].tolist() == [49406, 517, 49407, 0]
+    assert tokens.truncated[0] == ("red " * 25).strip()
+    assert tokens.truncated[1] is None
+
+
+def test_clip_reads_all_three_layouts(clip: CLIPTokenizer, merges_file: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "tokenizer.json"
+    clip.save(saved)
+    folder = tmp_path / "huggingface"
+    folder.mkdir()
+    model = json.loads(saved.read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    lines = gzip.decompress(merges_file.read_bytes()).decode().split("\n")[: 1 + CLIP_VOCABULARY - 514]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
+    for path in (saved, folder):
+        again = CLIPTokenizer.load(path)
+        for text in ("a red apple!", "It's 2024 &amp; 빨간 <|endoftext|>"):
+            assert again.encode(text) == clip.encode(text)
+
+
+def test_clip_refuses_other_files(tmp_path: Path) -> None:
+    other = tmp_path / "merges.gz"
+    other.write_bytes(gzip.compress(b"#version\na b\n"))
+    with pytest.raises(InputError, match="holds"):
+        CLIPTokenizer.load(other)
+    other.write_bytes(b"plain")
+    with pytest.raises(InputError, match="not CLIP's merges"):
+        CLIPTokenizer.load(other)
+    with pytest.raises(InputError, match=r"vocab\.json"):
+        CLIPTokenizer.load(tmp_path)
