@@ -1,0 +1,46 @@
+"""The one tree of errors. A message says what was got, what is allowed and what to do."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UnclipError(Exception):
+    """Anything that goes wrong in `unclip` and that its user can understand.
+
+    `exit_code` is what the command line ends with: 1 failed, 2 wrong usage, 3 refused by policy.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(UnclipError, ValueError):
+    """An option, a setting, a prompt or a picture that was handed in is not allowed."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class BundleError(UnclipError):
+    """A bundle is missing, incomplete or altered."""
+
+
+class CheckpointError(UnclipError):
+    """A checkpoint is missing, or its tensors do not fit the model."""
+
+
+class DataError(UnclipError):
+    """A corpus, an archive or a manifest cannot be used."""
+
+
+class TrainingError(UnclipError):
+    """A training run cannot start, go on or be resumed."""
+
+
+class PolicyError(UnclipError):
+    """The content policy refuses a request."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class UnclipWarning(UserWarning):
+    """Something that its user should know and that does not stop the work."""

@@ -1,0 +1,150 @@
+"""The machine: devices, precision, noise streams, files written whole or not at all, memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unclip.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+NOISE_STREAM = "unclip-noise-1"  # part of every noise seed; a new number would change every picture of every seed
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device called `name` ("cpu", "cuda", "cuda:1", "mps"), or CUDA where there is one and else the CPU.
+
+    Raises:
+        InputError: the name is not a device, or this machine does not have it.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"unknown device {name!r}: choose cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' is not there: choose cpu or cuda")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device {name!r} is not supported: choose cpu, cuda, cuda:N or mps")
+    return device
+
+
+def pick_precision(device: torch.device, name: str | None = None) -> torch.dtype:
+    """The dtype to autocast to: the one called `name`, or bfloat16 where `device` computes in it, else float32.
+
+    Raises:
+        InputError: the name is none of float32, bfloat16 and float16.
+    """
+    import torch
+
+    if name is None:
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+    if name not in PRECISIONS:
+        raise InputError(f"unknown precision {name!r}: choose {', '.join(PRECISIONS)}")
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # PyTorch accepts bfloat16 on any CPU; without these instructions it is slower than float32.
+        try:
+            flags = set(Path("/proc/cpuinfo").read_text().split())
+        except OSError:
+            return False
+        return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+    return False
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Runs matrix products in `dtype`; with float32 it changes nothing (and ends an outer autocast)."""
+    import torch
+
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` (same suffix) to write a file or a folder to.
+
+    When the block ends well it takes the name `path`; when it fails nothing is left behind. Missing parent
+    folders are made. A folder cannot replace one that has something in it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        if temporary.is_file():  # on the disk before the name is: a power cut must not leave an empty checkpoint
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def noise_seed(seed: int, index: int, stage: str) -> int:
+    """The 63-bit seed of picture `index` of `seed` in `stage`: the same on every platform and in every version."""
+    digest = hashlib.sha256(f"{NOISE_STREAM}/{seed}/{index}/{stage}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def noise_generator(seed: int, index: int, stage: str) -> torch.Generator:
+    """The CPU generator that picture `index` of `seed` draws all the noise of `stage` from.
+
+    One stream a picture and stage: so a picture does not depend on the batch it is drawn in, and a stage not on
+    how much noise the stages before it took.
+    """
+    import torch
+
+    return torch.Generator("cpu").manual_seed(noise_seed(seed, index, stage))
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held at one time (resident set), in bytes."""
+    try:  # getrusage would also count what the process that started this one held
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def data_folder() -> Path:
+    """The user's folder for corpora and bundles: $XDG_DATA_HOME/unclip, by default ~/.local/share/unclip."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    # The XDG specification has relative paths ignored.
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "unclip"
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
