@@ -179,7 +179,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm residual block: attention, then MLP.
 
-    A model with an attention pattern of its own (DALL-E 1) calls blocks one by one with its `allowed` mask; everybody else calls `Transformer`.
+    A model with an attention pattern of its own (DALL-E 1) calls blocks one by one with its `allowed` mask;
+    everybody else calls `Transformer`.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
