@@ -1,8 +1,8 @@
 """Frozen dataclasses to plain dictionaries and back, strictly.
 
-Every model, schedule, recipe and bundle is described by a frozen dataclass. Their dictionaries are what JSON and
-TOML files hold. Reading is strict: a key too many, a key too few or a value of the wrong type is an `InputError`
-that names the dotted key.
+Every model, schedule, recipe and bundle is described by a frozen dataclass. Their dictionaries are what JSON
+and TOML files hold. Reading is strict: a key too many, a key too few or a value of the wrong type is an
+`InputError` that names the dotted key.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
 
 from unclip.errors import InputError
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 KIND = "kind"  # the literal field that tells the dataclasses of a union apart
 
@@ -52,8 +55,8 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "") -> Co
 
     A field that has a default may be left out; every other field must be there, and nothing else may be.
     Understood are bool, int, float (an int will do), str, Path, enums by value, literals, tuples, lists,
-    dictionaries with string keys, optional fields, nested dataclasses and unions of dataclasses that a literal
-    field called `kind` tells apart.
+    dictionaries with string keys, optional fields, nested dataclasses, and unions of dataclasses that a
+    literal field called `kind` tells apart.
 
     `where` is the dotted key that `data` was found under; messages begin with it.
 
@@ -62,11 +65,11 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "") -> Co
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{where or cls.__name__}: got {_show(data)}, expected a table of {cls.__name__}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in data:
         if key not in fields:
             raise InputError(f"unknown key {_dotted(where, str(key))!r}: {_choices(str(key), fields)}")
-    hints = _hints(cls)
+    hints = _field_types(cls)
     values = {}
     for name, field in fields.items():
         key = _dotted(where, name)
@@ -85,7 +88,7 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "") -> Co
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _field_types(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
@@ -111,7 +114,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return [_convert(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if isinstance(value, Mapping):
-            return {str(name): _convert(arguments[1], item, _dotted(key, str(name))) for name, item in value.items()}
+            return {
+                str(name): _convert(arguments[1], item, _dotted(key, str(name)))
+                for name, item in value.items()
+            }
         raise InputError(f"{key}: got {_show(value)}, expected a table")
     if isinstance(hint, type):
         return _convert_class(hint, value, key)
@@ -143,9 +149,11 @@ def _convert_union(choices: Sequence[Any], value: Any, key: str) -> Any:
             return None
         raise InputError(f"{key}: got null, expected {_name(Union[tuple(choices)])}")  # noqa: UP007 (dynamic)
     choices = [choice for choice in choices if choice is not type(None)]
-    configs = [choice for choice in choices if dataclasses.is_dataclass(choice)]
+    configs: list[Any] = [choice for choice in choices if dataclasses.is_dataclass(choice)]
     if isinstance(value, Mapping) and len(configs) > 1:
-        kinds = {kind: config for config in configs for kind in typing.get_args(_hints(config).get(KIND))}
+        kinds = {
+            kind: config for config in configs for kind in typing.get_args(_field_types(config).get(KIND))
+        }
         found = value.get(KIND)
         if isinstance(found, str) and found in kinds:
             return from_dict(kinds[found], value, key)
@@ -163,14 +171,16 @@ def _convert_union(choices: Sequence[Any], value: Any, key: str) -> Any:
             return _convert(choice, value, key)
         except InputError:
             continue
-    raise InputError(f"{key}: got {_show(value)}, expected {' or '.join(_name(choice) for choice in choices)}")
+    raise InputError(
+        f"{key}: got {_show(value)}, expected {' or '.join(_name(choice) for choice in choices)}"
+    )
 
 
 def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """A copy of `data` with assignments such as `"prior.layers=6"` made in it, from left to right.
 
-    The value is TOML (`3`, `1e-4`, `true`, `[64, 128]`, `"text"`); anything that is not TOML is taken as a bare
-    string, and `null` is None. Only keys that `data` already has can be set.
+    The value is TOML (`3`, `1e-4`, `true`, `[64, 128]`, `"text"`); what is not TOML is a bare string, and
+    `null` is None. Only keys that `data` already has can be set.
 
     Raises:
         InputError: an assignment without `=`, an unknown key, or a list, table or string that is not closed.
@@ -180,7 +190,9 @@ def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
         path, equals, text = assignment.partition("=")
         path = path.strip()
         if not equals or not path:
-            raise InputError(f"cannot read the setting {assignment!r}: write it as key=value, for example steps=100")
+            raise InputError(
+                f"cannot read the setting {assignment!r}: write it as key=value, for example steps=100"
+            )
         *parents, last = path.split(".")
         table: Any = result
         for depth, name in enumerate([*parents, last]):

@@ -8,7 +8,8 @@ from typing import ClassVar
 class UnclipError(Exception):
     """Anything that goes wrong in `unclip` and that its user can understand.
 
-    `exit_code` is what the command line ends with: 1 failed, 2 wrong usage, 3 refused by policy.
+    `exit_code` is what the command line ends with: 1 failed, 2 wrong usage, 3 refused by policy,
+    130 interrupted.
     """
 
     exit_code: ClassVar[int] = 1
@@ -34,6 +35,12 @@ class DataError(UnclipError):
 
 class TrainingError(UnclipError):
     """A training run cannot start, go on or be resumed."""
+
+
+class Interrupted(UnclipError):
+    """Ctrl-C or a signal ended the work in good order; the message says how to go on."""
+
+    exit_code: ClassVar[int] = 130
 
 
 class PolicyError(UnclipError):

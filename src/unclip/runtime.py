@@ -17,7 +17,9 @@ from unclip.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-NOISE_STREAM = "unclip-noise-1"  # part of every noise seed; a new number would change every picture of every seed
+NOISE_STREAM = (
+    "unclip-noise-1"  # part of every noise seed; a new number would change every picture of every seed
+)
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -36,7 +38,9 @@ def pick_device(name: str | None = None) -> torch.device:
     except RuntimeError:
         raise InputError(f"unknown device {name!r}: choose cpu, cuda, cuda:N or mps") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+        raise InputError(
+            f"device {name!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("device 'mps' is not there: choose cpu or cuda")
     if device.type not in ("cpu", "cuda", "mps"):
@@ -45,7 +49,7 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def pick_precision(device: torch.device, name: str | None = None) -> torch.dtype:
-    """The dtype to autocast to: the one called `name`, or bfloat16 where `device` computes in it, else float32.
+    """The dtype for autocast: the one called `name`, or bfloat16 where `device` computes in it, or float32.
 
     Raises:
         InputError: the name is none of float32, bfloat16 and float16.
@@ -94,7 +98,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
-        if temporary.is_file():  # on the disk before the name is: a power cut must not leave an empty checkpoint
+        if (
+            temporary.is_file()
+        ):  # on the disk before the name is: a power cut must not leave an empty checkpoint
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -107,7 +113,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def noise_seed(seed: int, index: int, stage: str) -> int:
-    """The 63-bit seed of picture `index` of `seed` in `stage`: the same on every platform and in every version."""
+    """The 63-bit seed of a picture's stage: the same on every platform and in every version."""
     digest = hashlib.sha256(f"{NOISE_STREAM}/{seed}/{index}/{stage}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -115,8 +121,8 @@ def noise_seed(seed: int, index: int, stage: str) -> int:
 def noise_generator(seed: int, index: int, stage: str) -> torch.Generator:
     """The CPU generator that picture `index` of `seed` draws all the noise of `stage` from.
 
-    One stream a picture and stage: so a picture does not depend on the batch it is drawn in, and a stage not on
-    how much noise the stages before it took.
+    One stream a picture and stage: so a picture does not depend on the batch it is drawn in, and a stage not
+    on how much noise the stages before it took.
     """
     import torch
 

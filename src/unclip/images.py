@@ -1,0 +1,381 @@
+"""Pictures: opened, made tensors and back, encoded, laid out on a sheet, shown in a terminal.
+
+Tensors are float32 (B, 3, H, W), RGB, in [-1, 1]; arrays are uint8 (N, H, W, 3). The background is white.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from unclip.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+Source = str | Path | bytes | IO[bytes]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+MAX_PIXELS = 50_000_000
+MAX_METADATA_BYTES = 30_000  # doubled by UTF-16 this still fits the 64 KiB that JPEG gives to EXIF
+READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+WHITE = (255, 255, 255)
+
+JPEG_QUALITY = 92
+WEBP_QUALITY = 90
+PNG_COMPRESSION = 6  # zlib's own default
+
+# EXIF 2.32, table 9: the eight bytes before a UserComment say how its text is encoded.
+COMMENT_IS_UNICODE = b"UNICODE\0"
+
+# Fonts with Hangul first, then wide Latin ones. Looked for by name in the system's font folders.
+CAPTION_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansKR-Regular.otf",
+    "NotoSansKR-Regular.ttf",
+    "NanumGothic.ttf",
+    "UnDotum.ttf",
+    "AppleSDGothicNeo.ttc",
+    "malgun.ttf",
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "Arial.ttf",
+)
+
+
+class ImageFormat(StrEnum):
+    """The file formats that pictures are written in."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+    @classmethod
+    def named(cls, name: str) -> ImageFormat:
+        """The format called `name`, in any case, with or without a dot; "jpg" is JPEG.
+
+        Raises:
+            InputError: there is no such format.
+        """
+        plain = name.lower().lstrip(".")
+        try:
+            return cls("jpeg" if plain == "jpg" else plain)
+        except ValueError:
+            raise InputError(f"unknown picture format {name!r}: choose {', '.join(cls)}") from None
+
+
+# --- opening ---
+
+
+def open_image(source: Source) -> Image.Image:
+    """A picture from a path, bytes or an open file: upright, 8 bits a channel, RGB (RGBA if transparent).
+
+    Its size is judged by its header, before any pixel is decoded; what it is, by its content, not its name.
+
+    Raises:
+        InputError: it is missing, not a picture, broken, animated, or has more than 50 megapixels.
+    """
+    name = _describe(source)
+    with _opened(source, name) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise InputError(
+                f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} megapixels: reduce it"
+            )
+        # MPO, the JPEG of many phones, also has several frames: thumbnails, of which the first is the picture
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            raise InputError(f"{name} is animated or has several pages: hand in a single picture")
+        try:
+            image.load()
+            return _eight_bits(ImageOps.exif_transpose(image), name)
+        except InputError:
+            raise
+        except Exception as error:  # a decoder fed with a broken file raises nearly anything
+            raise InputError(f"{name} is broken: {error}") from error
+
+
+def read_metadata(source: Source) -> dict[str, str]:
+    """The text that `encode` wrote into a picture (and any other text in a PNG); empty if there is none.
+
+    Raises:
+        InputError: it is missing or not a picture.
+    """
+    name = _describe(source)
+    with _opened(source, name) as image:
+        if image.format == "PNG":
+            try:
+                image.load()  # text may also stand behind the pixels
+            except Exception as error:
+                raise InputError(f"{name} is broken: {error}") from error
+            return {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
+        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    if not isinstance(comment, bytes) or not comment.startswith(COMMENT_IS_UNICODE):
+        return {}
+    text = comment[len(COMMENT_IS_UNICODE) :]
+    # The byte order is EXIF's own, which other programs may change; JSON begins with a brace.
+    try:
+        found = json.loads(text.decode("utf-16-le" if text.startswith(b"{\0") else "utf-16-be"))
+    except ValueError:
+        return {}  # somebody else's comment
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _describe(source: Source) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return str(getattr(source, "name", None) or "the picture")
+
+
+@contextmanager
+def _opened(source: Source, name: str) -> Iterator[Image.Image]:
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        image = Image.open(file, formats=READABLE)
+    except FileNotFoundError:
+        raise InputError(f"no such file: {name}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"{name} has more than {MAX_PIXELS // 10**6} megapixels: reduce it") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{name} is not a picture: hand in PNG, JPEG, WebP, GIF, BMP or TIFF") from None
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from error
+    except Exception as error:  # see open_image
+        raise InputError(f"{name} is broken: {error}") from error
+    # A path is closed here; an open file stays its owner's business.
+    with image:
+        yield image
+
+
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
+    """`image` as RGB, or RGBA where it has transparency."""
+    if image.mode.startswith("I;16"):
+        samples = np.asarray(image)  # (H, W) uint16
+        return Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise InputError(f"{name} has 32 bits a channel: convert it to 8 or 16 bits")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+# --- tensors and arrays ---
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """`image` as RGB, what is transparent in it replaced by white."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image).convert("RGB")
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """A picture as float32 (3, H, W) in [-1, 1], on white."""
+    return from_uint8(np.asarray(on_white(image)))
+
+
+def from_uint8(pixels: np.ndarray) -> torch.Tensor:
+    """uint8 (..., H, W, 3) as float32 (..., 3, H, W) in [-1, 1]."""
+    import torch
+
+    values = torch.from_numpy(np.array(pixels)).movedim(-1, -3)  # (..., 3, H, W)
+    return values.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """(..., 3, H, W) in [-1, 1] as uint8 (..., H, W, 3), rounded; what lies outside is clipped."""
+    import torch
+
+    levels = images.detach().float().add(1).mul(127.5).round().clamp(0, 255)  # (..., 3, H, W)
+    return levels.to(torch.uint8).movedim(-3, -1).contiguous().cpu().numpy()
+
+
+def to_pil(image: torch.Tensor) -> Image.Image:
+    """One picture (3, H, W) in [-1, 1] as RGB; what lies outside is clipped.
+
+    Raises:
+        ValueError: the tensor has another shape, for example a batch.
+    """
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"to_pil takes one picture (3, H, W), got {tuple(image.shape)}")
+    return Image.fromarray(to_uint8(image))
+
+
+def resize(images: torch.Tensor, size: int | tuple[int, int]) -> torch.Tensor:
+    """(B, 3, H, W) resampled to `size` (height, width, or both) by bicubic filtering with antialiasing.
+
+    The overshoot of the cubic is clipped to [-1, 1].
+    """
+    import torch.nn.functional as F
+
+    target = (size, size) if isinstance(size, int) else size
+    if images.shape[-2:] == target:
+        return images
+    return F.interpolate(images, size=target, mode="bicubic", antialias=True, align_corners=False).clamp(
+        -1, 1
+    )
+
+
+def fit_square(image: Image.Image, size: int) -> Image.Image:
+    """All of `image`, uncropped, in the middle of a white square of `size` pixels."""
+    image = on_white(image)
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    if width == height == size:
+        return image
+    square = Image.new("RGB", (size, size), WHITE)
+    square.paste(image, ((size - width) // 2, (size - height) // 2))
+    return square
+
+
+# --- files ---
+
+
+def encode(image: Image.Image, format: str | ImageFormat, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A picture as the bytes of a PNG, JPEG or WebP file.
+
+    Metadata goes into text chunks of a PNG (one a key), and as one JSON object into the EXIF UserComment of
+    JPEG and WebP. `read_metadata` gives it back. JPEG has no transparency: it is put on white.
+
+    Raises:
+        InputError: an unknown format, or more than 30,000 bytes of metadata.
+    """
+    chosen = ImageFormat.named(format)
+    # A prompt from a command line may hold bytes that are no text; files hold text only.
+    texts = {key: value.encode("utf-8", "replace").decode() for key, value in (metadata or {}).items()}
+    document = json.dumps(texts, ensure_ascii=False)
+    if (length := len(document.encode())) > MAX_METADATA_BYTES:
+        raise InputError(
+            f"{length} bytes of metadata: at most {MAX_METADATA_BYTES} fit into a picture, shorten the prompt"
+        )
+    buffer = io.BytesIO()
+    if chosen is ImageFormat.PNG:
+        chunks = PngImagePlugin.PngInfo()
+        for key, value in texts.items():
+            if value.isascii():
+                chunks.add_text(key, value)
+            else:
+                chunks.add_itxt(key, value)
+        image.save(buffer, "PNG", pnginfo=chunks, compress_level=PNG_COMPRESSION)
+        return buffer.getvalue()
+    exif = Image.Exif()
+    if texts:
+        comment = COMMENT_IS_UNICODE + document.encode("utf-16-le")
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    if chosen is ImageFormat.JPEG:
+        # Colours at full resolution: halved, the edges of flat red shapes fray.
+        on_white(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, exif=exif)
+    else:
+        image.save(buffer, "WEBP", quality=WEBP_QUALITY, exif=exif)
+    return buffer.getvalue()
+
+
+# --- sheets and terminals ---
+
+
+def contact_sheet(
+    images: Sequence[Image.Image], columns: int, captions: Sequence[str] | None = None, gap: int = 8
+) -> Image.Image:
+    """Pictures in rows of `columns` on white, each as large as the largest, with a caption beneath if given.
+
+    Captions are drawn in a font of the system that has their letters (Hangul included). Letters that no font
+    found here has are left out, so that no caption shows empty boxes.
+
+    Raises:
+        ValueError: no pictures, no columns, or a number of captions that is not the number of pictures.
+    """
+    if not images or columns < 1:
+        raise ValueError(f"a contact sheet needs pictures and columns, got {len(images)} and {columns}")
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"got {len(captions)} captions for {len(images)} pictures")
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    width = max(image.width for image in images)
+    height = max(image.height for image in images)
+    letters = max(10, width // 16)
+    below = round(letters * 1.6) if captions else 0
+    size = (columns * (width + gap) + gap, rows * (height + below + gap) + gap)
+    sheet = Image.new("RGB", size, WHITE)
+    draw = ImageDraw.Draw(sheet)
+    for index, image in enumerate(images):
+        left = gap + index % columns * (width + gap)
+        top = gap + index // columns * (height + below + gap)
+        sheet.paste(on_white(image), (left + (width - image.width) // 2, top + (height - image.height) // 2))
+        if captions:
+            font, text = _drawable(" ".join(captions[index].split()), letters)
+            text = _shortened(text, font, width)
+            x = left + (width - font.getlength(text)) / 2
+            draw.text((x, top + height + letters * 0.2), text, fill=(40, 40, 40), font=font)
+    return sheet
+
+
+@functools.cache
+def _caption_fonts(size: int) -> list[Font]:
+    """The caption fonts that this system has, and Pillow's own last."""
+    fonts: list[Font] = []
+    for name in CAPTION_FONTS:
+        try:
+            fonts.append(ImageFont.truetype(name, size, layout_engine=ImageFont.Layout.BASIC))
+        except OSError:  # not installed
+            continue
+    return [*fonts, ImageFont.load_default(size)]
+
+
+def _drawable(text: str, size: int) -> tuple[Font, str]:
+    """The font that has the most letters of `text`, and `text` without the letters that it lacks."""
+    best, kept = None, ""
+    for font in _caption_fonts(size):
+        found = "".join(letter for letter in text if letter == " " or _has_glyph(font, letter))
+        if best is None or len(found) > len(kept):
+            best, kept = font, found
+        if kept == text:
+            break
+    assert best is not None  # Pillow's own font is always there
+    return best, " ".join(kept.split())
+
+
+@functools.cache
+def _has_glyph(font: Font, letter: str) -> bool:
+    # A font draws what it lacks as its box for missing letters; U+10FFFF is a letter that no font has.
+    missing, mask = font.getmask("\U0010ffff"), font.getmask(letter)
+    return (mask.size, bytes(mask)) != (missing.size, bytes(missing))
+
+
+def _shortened(text: str, font: Font, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def half_blocks(image: Image.Image, columns: int) -> str:
+    """A picture as text for a terminal with 24-bit colour: each letter is two pixels, one above the other.
+
+    Raises:
+        ValueError: fewer than one column.
+    """
+    if columns < 1:
+        raise ValueError(f"a picture needs at least one column, got {columns}")
+    image = on_white(image)
+    rows = max(1, round(image.height * columns / image.width / 2))
+    pixels = np.asarray(image.resize((columns, rows * 2), Image.Resampling.BOX))  # (2 * rows, columns, 3)
+    lines = []
+    for upper, lower in zip(pixels[0::2], pixels[1::2], strict=True):
+        cells = (
+            f"\x1b[38;2;{r};{g};{b};48;2;{x};{y};{z}m▀"
+            for (r, g, b), (x, y, z) in zip(upper.tolist(), lower.tolist(), strict=True)
+        )
+        lines.append("".join(cells) + "\x1b[0m")
+    return "\n".join(lines)
