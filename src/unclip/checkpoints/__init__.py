@@ -1,0 +1,1 @@
+"""Weights on disk: `native` for our own files, one module a foreign format."""

@@ -1,0 +1,255 @@
+"""Our own weight files: safetensors with the model's config in the metadata.
+
+One file is one model. Its header holds, under the single key "unclip", a JSON object with the kind of model
+(a name in `KINDS`), its config and whatever else the writer wants to keep. Reading is strict: a missing,
+extra or mis-shaped tensor is an error that names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from unclip.config import from_dict, to_dict
+from unclip.errors import CheckpointError, InputError
+from unclip.runtime import atomic_path
+
+FORMAT = 1
+METADATA_KEY = "unclip"  # one key only: safetensors keeps several in no fixed order, so files would differ
+NAMED_IN_AN_ERROR = 4
+
+# kind: (module, config class, model class); imported only when a model of the kind is needed
+KINDS: dict[str, tuple[str, str, str]] = {
+    "clip": ("unclip.models.clip", "CLIPConfig", "CLIP"),
+    "diffusion-prior": ("unclip.models.prior", "PriorConfig", "DiffusionPrior"),
+    "decoder": ("unclip.models.decoder", "DecoderConfig", "Decoder"),
+    "upsampler": ("unclip.models.upsampler", "UpsamplerConfig", "Upsampler"),
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a weight file says about itself.
+
+    Attributes:
+        kind: name in `KINDS`.
+        config: the model's config as a dictionary.
+        details: whatever else the writer kept (diffusion, sampling, data, step).
+    """
+
+    kind: str
+    config: dict[str, Any]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def kind_of(model: nn.Module) -> str:
+    """The kind of a model. Raises CheckpointError for a class that is not in `KINDS`."""
+    for kind, (module, _, name) in KINDS.items():
+        if (type(model).__module__, type(model).__name__) == (module, name):
+            return kind
+    raise CheckpointError(f"no kind of model is a {type(model).__name__}: known are {', '.join(KINDS)}")
+
+
+def config_from_dict(kind: str, config: Mapping[str, Any], where: str = "config") -> Any:
+    """A model's config from its dictionary. Raises CheckpointError for an unknown kind or a wrong config."""
+    if kind not in KINDS:
+        raise CheckpointError(f"{where}: unknown kind of model {kind!r}: known are {', '.join(KINDS)}")
+    module, config_name, _ = KINDS[kind]
+    try:
+        return from_dict(getattr(importlib.import_module(module), config_name), config, where)
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves the parameters of a new model unfilled: weights from a file are about to replace them.
+
+    Memory that nothing is written to costs nothing. The meta device would say more plainly what is meant,
+    but there a product as in `0.02 * torch.randn(n)` first loads PyTorch's compiler, 0.7 s.
+    """
+
+    RANDOM = (torch.randn, torch.rand)
+    FILLS = (Tensor.fill_, Tensor.zero_, Tensor.normal_, Tensor.uniform_)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self.RANDOM:
+            return torch.empty(*args, **kwargs)
+        if func in self.FILLS and isinstance(args[0], nn.Parameter):
+            return args[0]
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def unfilled(kind: str, config: Any) -> nn.Module:
+    """A model of a kind whose parameters hold anything at all, made in milliseconds."""
+    module, _, name = KINDS[kind]
+    with _Unfilled():
+        model: nn.Module = getattr(importlib.import_module(module), name)(config)
+    return model
+
+
+def save_model(
+    path: Path | str,
+    model: nn.Module,
+    *,
+    dtype: torch.dtype | None = None,
+    details: Mapping[str, Any] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a model's weights and config to one file, atomically.
+
+    Args:
+        path: the file, by convention `NAME.safetensors`.
+        model: one of `KINDS`, with its config as `model.config`.
+        dtype: what matrices and convolutions are stored in (bf16 halves the file); vectors, scalars and
+            integers keep their own type, for they are few and norms and scales lose most. None keeps all.
+        details: JSON values that go along, for example how the model was trained.
+        state: weights to write in place of the model's own (an average of them), with the same names.
+
+    Raises:
+        CheckpointError: the model is of no known kind, or `state` does not have its names and shapes.
+    """
+    kind = kind_of(model)
+    own = model.state_dict()
+    if state is not None:
+        _check(own, {name: tuple(tensor.shape) for name, tensor in state.items()}, "state")
+    tensors = {}
+    for name, tensor in (own if state is None else state).items():
+        stored = tensor.detach().to("cpu")
+        if dtype is not None and stored.is_floating_point() and stored.ndim >= 2:
+            stored = stored.to(dtype)
+        tensors[name] = stored.clone(memory_format=torch.contiguous_format)
+    about = {
+        "format": FORMAT,
+        "kind": kind,
+        "config": to_dict(model.config),
+        "details": dict(details or {}),
+    }
+    with atomic_path(Path(path)) as temporary:
+        save_file(tensors, temporary, {METADATA_KEY: json.dumps(about, sort_keys=True)})
+
+
+def read_header(path: Path | str) -> Header:
+    """Kind, config and details of a weight file, without its weights.
+
+    Raises:
+        CheckpointError: the file is missing, broken, or not one of ours.
+    """
+    with _open(Path(path)) as file:
+        return _header(file, Path(path))
+
+
+def load_model(
+    path: Path | str,
+    *,
+    kind: str | None = None,
+    config: Any = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
+    """Build the model that a file describes, with its weights, in evaluation mode and without gradients.
+
+    The weights are mapped from the file and not copied where neither type nor device changes.
+
+    Args:
+        path: what `save_model` wrote.
+        kind: the kind it must be; None takes any.
+        config: the config that it must have; None takes the file's.
+        dtype: type of matrices and convolutions; None as stored. Vectors stay as stored, except that
+            float32 makes all of them float32.
+        device: where the weights go.
+
+    Raises:
+        CheckpointError: the file is missing or broken, of another kind, or a tensor is missing, extra, or of
+            another shape: the message names them.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        header = _header(file, path)
+        if kind is not None and header.kind != kind:
+            raise CheckpointError(f"{path}: holds a {header.kind}, expected a {kind}")
+        own_config = config_from_dict(header.kind, header.config, f"{path.name}: config")
+        if config is not None and config != own_config:
+            raise CheckpointError(f"{path}: its config is {own_config}, expected {config}")
+        model = unfilled(header.kind, own_config)
+        names = file.keys()
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        _check(model.state_dict(), shapes, str(path))
+        state = {name: _cast(file.get_tensor(name), dtype, device) for name in names}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.to(device).eval().requires_grad_(False)  # buffers that are not saved move here
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
+    if dtype is None or not tensor.is_floating_point():
+        return tensor.to(device)
+    if dtype == torch.float32 or tensor.ndim >= 2:
+        return tensor.to(device, dtype)
+    return tensor.to(device)
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safetensors.safe_open(path, framework="pt")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such weight file") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _header(file: Any, path: Path) -> Header:
+    text = (file.metadata() or {}).get(METADATA_KEY)
+    if text is None:
+        raise CheckpointError(f"{path}: not one of our weight files (no {METADATA_KEY!r} in its metadata)")
+    try:
+        about = json.loads(text)
+        header = Header(about["kind"], about["config"], about["details"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: cannot read its metadata ({error!r})") from error
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format {about.get('format')}, this version reads {FORMAT}")
+    return header
+
+
+def _check(expected: Mapping[str, Tensor], found: Mapping[str, tuple[int, ...]], where: str) -> None:
+    problems = []
+    missing = [name for name in expected if name not in found]
+    if missing:
+        problems.append(f"missing {_some(missing)}")
+    extra = [name for name in found if name not in expected]
+    if extra:
+        problems.append(f"extra {_some(extra)}")
+    shapes = [
+        f"{name} is {list(found[name])} and should be {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and tuple(tensor.shape) != found[name]
+    ]
+    if shapes:
+        problems.append(f"mis-shaped {_some(shapes)}")
+    if problems:
+        raise CheckpointError(f"{where}: tensors do not fit the model: {'; '.join(problems)}")
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = len(names) - NAMED_IN_AN_ERROR
+    listed = ", ".join(names[:NAMED_IN_AN_ERROR])
+    return f"{listed} and {more} more" if more > 0 else listed
