@@ -158,8 +158,7 @@ class VisionTransformer(nn.Module):
         first = self.class_embedding + self.positional_embedding[0]  # (W,)
         x = torch.cat([first.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (B, 1 + P, W)
         x = self.transformer(self.ln_pre(x))
-        out: Tensor = self.ln_post(x[:, 0]) @ self.proj  # (B, E)
-        return out
+        return self.ln_post(x[:, 0]) @ self.proj
 
     def _drop_patches(self, x: Tensor) -> Tensor:
         """Keep a random choice of the patches of each picture, (B, P, W) -> (B, kept, W)."""
@@ -264,7 +263,7 @@ class CLIP(nn.Module):
         if self.logit_bias is not None:
             return self.logit_scale.exp()
         limit = math.log(LARGEST_SCALE)
-        log_scale: Tensor = _ClipAbove.apply(self.logit_scale, limit)  # type: ignore[no-untyped-call]  # torch's
+        log_scale: Tensor = _ClipAbove.apply(self.logit_scale, limit)
         return log_scale.exp()
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -278,8 +277,7 @@ class CLIP(nn.Module):
                 f"images {tuple(images.shape)}: this CLIP takes (B, 3, {size}, {size}), so resize them"
             )
         pixels = (images + 1) / 2
-        features: Tensor = self.visual((pixels - self.mean) / self.std)
-        return features
+        return self.visual((pixels - self.mean) / self.std)
 
     def encode_text(self, ids: Tensor, mask: Tensor | None = None) -> TextFeatures:
         """Encode (B, L) token ids, L at most the config's context, to `TextFeatures`.
@@ -291,8 +289,7 @@ class CLIP(nn.Module):
         Raises InputError for a text that is too long, a mask of another shape and (where looking at the ids
         costs no wait for the accelerator) a text without end token.
         """
-        features: TextFeatures = self.text(ids, mask)
-        return features
+        return self.text(ids, mask)
 
     def forward(self, images: Tensor, ids: Tensor, mask: Tensor | None = None) -> Features:
         """Encode both sides of a batch: what a training step calls, through DDP as well."""

@@ -110,8 +110,7 @@ class AttentionPool(nn.Module):
         query = self._heads(self.q_proj(x[:, :1]))  # (B, H, 1, C/H)
         key, value = self._heads(self.k_proj(x)), self._heads(self.v_proj(x))  # (B, H, 1 + P, C/H)
         pooled = F.scaled_dot_product_attention(query, key, value)  # (B, H, 1, C/H)
-        out: Tensor = self.c_proj(pooled.flatten(1))  # (B, E)
-        return out
+        return self.c_proj(pooled.flatten(1))
 
     def _heads(self, x: Tensor) -> Tensor:
         batch, count, channels = x.shape
@@ -152,5 +151,4 @@ class ModifiedResNet(nn.Module):
         x = F.relu(self.bn3(self.conv3(x)))  # (B, C, S/2, S/2)
         x = self.avgpool(x)  # (B, C, S/4, S/4)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, 32 C, S/32, S/32)
-        out: Tensor = self.attnpool(x)  # (B, E)
-        return out
+        return self.attnpool(x)

@@ -158,8 +158,7 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(
             query, key, value, allowed, dropout, is_causal=causal
         )  # (B, H, N, D/H)
-        projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))  # (B, N, D)
-        return projected
+        return self.out_proj(out.transpose(1, 2).flatten(2))  # (B, N, D)
 
 
 class MLP(nn.Module):
@@ -172,8 +171,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.c_proj(self.activation(self.c_fc(x)))  # (B, N, D)
-        return out
+        return self.c_proj(self.activation(self.c_fc(x)))
 
 
 class Block(nn.Module):
@@ -218,8 +216,7 @@ class Block(nn.Module):
     ) -> Tensor:
         """(B, N, D) -> (B, N, D); `allowed` and `causal` as in `Attention.forward`."""
         x = x + self.drop(self.attn(self.ln_1(x), allowed, causal=causal, cache=cache, start=start))
-        x = x + self.drop(self.mlp(self.ln_2(x)))
-        return x
+        return x + self.drop(self.mlp(self.ln_2(x)))
 
 
 class Transformer(nn.Module):
