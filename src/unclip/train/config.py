@@ -1,0 +1,93 @@
+"""How a stage is trained: what the `[train]` table of a recipe holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from unclip.errors import InputError
+
+
+class Optimiser(StrEnum):
+    ADAMW = "adamw"
+    MUON = "muon"  # hidden matrices and convolutions by Muon, everything else by AdamW
+
+
+class RateSchedule(StrEnum):
+    CONSTANT = "constant"
+    COSINE = "cosine"
+    WSD = "wsd"  # warm up, stay, decay
+
+
+class Precision(StrEnum):
+    AUTO = "auto"  # bfloat16 where the machine computes in it
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Parallel(StrEnum):
+    DDP = "ddp"
+    FSDP = "fsdp"
+
+
+class GradientHook(StrEnum):
+    NONE = "none"
+    POWERSGD = "powersgd"
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """The settings of `unclip.train.loop.train`. A step is one update of the weights."""
+
+    steps: int
+    batch: int  # pictures that one update sees on each rank
+    accumulate: int = 1  # parts that the batch is cut into, to fit in memory; the update stays the same
+    learning_rate: float = 2e-4
+    schedule: RateSchedule = RateSchedule.WSD
+    warmup: int = 500  # steps
+    decay_fraction: float = 0.2  # of the steps; how long WSD decays
+    optimiser: Optimiser = Optimiser.ADAMW
+    adamw_only: tuple[str, ...] = ()  # patterns of parameter names that Muon must leave to AdamW
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)  # AdamW's
+    eps: float = 1e-8  # AdamW's
+    clip: float = 1.0  # the longest gradient allowed; 0 = any
+    ema: tuple[float, ...] = (0.999,)  # below 1: decay per step; from 1 on: half-life in pictures
+    ema_ramp: float = 0.05  # a half-life is at most this share of the pictures seen; 0 = no such limit
+    precision: Precision = Precision.AUTO
+    seed: int = 0
+    checkpoint_minutes: float = 10.0
+    keep: int = 3  # checkpoints
+    log_steps: int = 50
+    preview_steps: int = 1000  # 0 = never
+    evaluate_steps: int = 0  # 0 = never
+    tensorboard: bool = True
+    compile: bool = False
+    channels_last: bool = False
+    parallel: Parallel = Parallel.DDP  # matters only when torchrun starts several processes
+    gradient_hook: GradientHook = GradientHook.NONE
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "keep", "log_steps"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("warmup", "weight_decay", "clip", "preview_steps", "evaluate_steps", "ema_ramp"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("learning_rate", "eps", "checkpoint_minutes"):
+            self._require(name, getattr(self, name) > 0, "above 0")
+        self._require("decay_fraction", 0 < self.decay_fraction <= 1, "above 0 and at most 1")
+        self._require("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")
+        self._require("ema", all(value > 0 for value in self.ema), "decays below 1 or half-lives in pictures")
+        self._require("accumulate", self.batch % self.accumulate == 0, f"a divisor of the batch {self.batch}")
+        muon = self.optimiser is Optimiser.MUON
+        self._require("adamw_only", muon or not self.adamw_only, "empty unless optimiser = 'muon'")
+        self._require(
+            "parallel", not (muon and self.parallel is Parallel.FSDP), "'ddp' with optimiser = 'muon'"
+        )
+        hook = self.gradient_hook is not GradientHook.NONE
+        self._require(
+            "gradient_hook", not hook or self.parallel is Parallel.DDP, "'none' unless parallel = 'ddp'"
+        )
+
+    def _require(self, name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise InputError(f"{name}: got {getattr(self, name)!r}, allowed is {allowed}")

@@ -1,0 +1,131 @@
+"""What a run keeps on the disk: checkpoints to go on from, and the weights that come out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unclip.errors import TrainingError, UnclipWarning
+from unclip.runtime import atomic_path, sha256
+
+FORMAT = 1  # of the checkpoints; another number cannot be resumed
+CHECKPOINTS = "checkpoints"
+FINAL = "final"
+NAME = re.compile(r"step-(\d{9})-([0-9a-f]{12})\.pt")  # step, first digits of the file's SHA-256
+
+
+def checkpoint_paths(out: Path) -> list[Path]:
+    """The run's checkpoints, the newest first, whole or not."""
+    folder = out / CHECKPOINTS
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if NAME.fullmatch(path.name)), reverse=True)
+
+
+@contextlib.contextmanager
+def writing(out: Path, what: str) -> Iterator[None]:
+    """Turns a failed write (disk full, folder gone, no permission) into one clear error."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch.save tells of some failed writes as a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        kept = checkpoint_paths(out)
+        rest = f"{kept[0].name} is intact" if kept else "no checkpoint was written before"
+        raise TrainingError(
+            f"cannot write {what} to {out}: {reason}; {rest}. Make room and start the same command again"
+        ) from error
+
+
+def save_checkpoint(out: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
+    """Writes a checkpoint whole or not at all and removes all but the newest `keep`.
+
+    The name carries part of the file's own hash: so a damaged file is known, and one rename publishes both.
+    """
+    folder = out / CHECKPOINTS
+    with writing(out, f"the checkpoint of step {step}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder / "next.pt") as temporary:  # renamed below, once its hash is known
+            with temporary.open("wb") as file:
+                torch.save({"format": FORMAT, "step": step, **state}, file)
+            path = folder / f"step-{step:09d}-{sha256(temporary)[:12]}.pt"
+        (folder / "next.pt").replace(path)
+        for old in checkpoint_paths(out)[keep:]:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(out: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that is whole, on the CPU, or None where the run has none.
+
+    A damaged one is passed over with a warning.
+
+    Raises:
+        TrainingError: there are checkpoints, but none can be read.
+    """
+    paths = checkpoint_paths(out)
+    for path in paths:
+        try:
+            state = read_checkpoint(path)
+        except TrainingError as error:
+            warnings.warn(f"{error}; going back to the one before", UnclipWarning, stacklevel=2)
+            continue
+        return state
+    if paths:
+        raise TrainingError(
+            f"none of the {len(paths)} checkpoints in {out / CHECKPOINTS} can be read: start anew"
+        )
+    return None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """One checkpoint, on the CPU.
+
+    Raises:
+        TrainingError: it is damaged or of another format.
+    """
+    match = NAME.fullmatch(path.name)
+    if match and not sha256(path).startswith(match[2]):
+        raise TrainingError(f"{path} is damaged")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path} cannot be read: {error}") from error
+    if state.get("format") != FORMAT:
+        raise TrainingError(f"{path} has format {state.get('format')!r}, this version reads {FORMAT}")
+    return state
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
+    """Writes weights as safetensors, whole or not at all; `metadata` is stored as JSON, one string a key."""
+    # clone: tensors that share memory (tied weights) are refused by the format
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    with writing(path.parent.parent, str(path.name)), atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={key: json.dumps(value) for key, value in metadata.items()})
+    return path
+
+
+def differences(before: Any, now: Any, where: str = "") -> list[str]:
+    """Every value that differs between two plain structures: `decoder.width: was 64, is 96`."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        found = []
+        for key in sorted({*before, *now}):
+            name = f"{where}.{key}" if where else str(key)
+            if key not in now:
+                found.append(f"{name}: was {before[key]!r}, is gone")
+            elif key not in before:
+                found.append(f"{name}: was not there, is {now[key]!r}")
+            else:
+                found.extend(differences(before[key], now[key], name))
+        return found
+    if isinstance(before, list | tuple) and isinstance(now, list | tuple) and list(before) == list(now):
+        return []
+    return [] if before == now else [f"{where}: was {before!r}, is {now!r}"]

@@ -1,0 +1,68 @@
+"""A task that trains in milliseconds: convolutions, a matrix, an embedding, dropout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+
+class TinyModel(nn.Module):
+    def __init__(self, width: int = 8, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.middle = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.GroupNorm(2, width)
+        self.dropout = nn.Dropout(dropout)
+        self.label = nn.Embedding(4, width)
+        self.hidden = nn.Linear(width, width)
+        self.last = nn.Conv2d(width, 3, 1)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        if self.training:
+            self.seen += 1
+        h = self.norm(self.middle(torch.relu(self.first(x))))  # (B, width, H, W)
+        h = h + self.hidden(self.label(label))[:, :, None, None]
+        result: Tensor = self.last(self.dropout(torch.relu(h)))
+        return result
+
+
+@dataclass(frozen=True)
+class TinyBatch:
+    images: Tensor  # (B, 3, 4, 4)
+    labels: Tensor  # (B,)
+
+
+class TinyTask:
+    """Removes noise from pictures of one colour."""
+
+    name = "tiny"
+
+    def __init__(self, width: int = 8, dropout: float = 0.1, init: int = 0) -> None:
+        torch.manual_seed(init)
+        self.model: nn.Module = TinyModel(width, dropout)
+        self.width = width
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"model": {"width": self.width}}
+
+    def batch(self, size: int, generator: torch.Generator) -> Any:
+        labels = torch.randint(4, (size,), generator=generator)
+        return TinyBatch(labels[:, None, None, None].float().expand(size, 3, 4, 4) / 2 - 1, labels)
+
+    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+        noise = torch.randn(batch.images.shape, generator=generator, device=generator.device)
+        loss = (model(batch.images + noise, batch.labels) - batch.images).square().mean()
+        return loss, {"mse": loss.detach()}
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        assert not model.training
+        return Image.new("RGB", (4, 4))
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        return {"seen": float(model.get_buffer("seen"))}
