@@ -1,0 +1,1 @@
+"""The diffusion core: schedules, denoisers, guidance, losses and samplers. Networks come from elsewhere."""
