@@ -1,3 +1,74 @@
-"""The DALL-E family as one package."""
+"""The DALL-E family as one package.
+
+    import unclip
+
+    model = unclip.load()
+    for picture in model.generate("a red apple", n=4, size=256, seed=0):
+        picture.save("apple.png")
+
+The public names are loaded when they are first used: `import unclip` loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unclip.bundle import Bundle
+    from unclip.errors import (
+        BundleError,
+        CheckpointError,
+        DataError,
+        InputError,
+        PolicyError,
+        TrainingError,
+        UnclipError,
+        UnclipWarning,
+    )
+    from unclip.pipeline import Picture, UnCLIP, load
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Bundle": "unclip.bundle",
+    "Picture": "unclip.pipeline",
+    "UnCLIP": "unclip.pipeline",
+    "load": "unclip.pipeline",
+    "BundleError": "unclip.errors",
+    "CheckpointError": "unclip.errors",
+    "DataError": "unclip.errors",
+    "InputError": "unclip.errors",
+    "PolicyError": "unclip.errors",
+    "TrainingError": "unclip.errors",
+    "UnclipError": "unclip.errors",
+    "UnclipWarning": "unclip.errors",
+}
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "CheckpointError",
+    "DataError",
+    "InputError",
+    "Picture",
+    "PolicyError",
+    "TrainingError",
+    "UnCLIP",
+    "UnclipError",
+    "UnclipWarning",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:  # PEP 562
+    if name not in _HOME:
+        raise AttributeError(f"module 'unclip' has no attribute {name!r}: it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

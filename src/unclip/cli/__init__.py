@@ -1,0 +1,127 @@
+"""The command line: one file a group of verbs, put together here.
+
+Results go to stdout; progress, warnings and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
+3 refused by policy, 130 interrupted. The files of the verbs import torch and the models inside their
+functions only, so that `unclip --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, TextIO
+
+import typer
+
+from unclip import __version__
+from unclip.errors import UnclipError, UnclipWarning
+
+FAILED = 1
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+app = typer.Typer(
+    name="unclip",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@dataclass
+class _Run:
+    debug: bool = False
+
+
+_run = _Run()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"unclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def unclip(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="UNCLIP_DEBUG", help="Show the whole traceback of an error.")
+    ] = False,
+) -> None:
+    """Draw pictures from text, and train the models that do."""
+    _run.debug = debug
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for _verb in ("generate", "train", "data", "bench"):
+    try:
+        _module = importlib.import_module(f"unclip.cli.{_verb}")
+    except ModuleNotFoundError:
+        continue
+    app.add_typer(_module.app, name=_verb if _verb == "data" else None)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line with `arguments` (by default the process's) and returns the exit code."""
+    _run.debug = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UnclipWarning)
+        warnings.showwarning = _show_warning
+        try:
+            code = app(args=arguments, prog_name="unclip", standalone_mode=False)
+            sys.stdout.flush()  # a reader that has gone away shows here, not while Python shuts down
+        except (KeyboardInterrupt, typer.Abort):
+            _say("interrupted")
+            return INTERRUPTED
+        except BrokenPipeError:
+            # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except Exception as error:
+            if _run.debug:
+                traceback.print_exc()
+            _say(f"error: {_explain(error)}")
+            return getattr(error, "exit_code", FAILED)
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, UnclipError):
+        return str(error)
+    if isinstance(error, typer.TyperException):  # wrong usage
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        return error.format_message().rstrip(".") + hint
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        return "out of memory: draw fewer pictures at once, or smaller ones"
+    return f"{type(error).__name__}: {error} (this is a bug in unclip; --debug shows where)"
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own warnings as one line; those of libraries are for developers."""
+    if issubclass(category, UnclipWarning):
+        _say(f"warning: {message}")
+    elif _run.debug:
+        _say(warnings.formatwarning(message, category, filename, lineno, line))
+
+
+def _say(text: str) -> None:
+    print("unclip:", " ".join(text.split()), file=sys.stderr)
