@@ -1,0 +1,47 @@
+# make draw PROMPT="a red apple"    draws, into the folder pictures
+# make test                         lints, checks types, runs all tests
+#
+# Both make .venv and install into it whatever is missing. Another Python: make PYTHON=python3.12 ...
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+PROMPT ?= a red apple
+OPTIONS ?=
+RUN = .venv/bin/python -m
+
+# The prompt travels as an environment variable and as it was typed: quotes, dollars and Hangul mean nothing to
+# make or to the shell.
+unexport PROMPT
+export UNCLIP_PROMPT := $(value PROMPT)
+
+.PHONY: draw test lint format docs clean
+
+draw: .venv/installed
+	@mkdir -p pictures
+	@cd pictures && ../.venv/bin/python -m unclip generate $(OPTIONS) -- "$$UNCLIP_PROMPT"
+
+test: lint
+	$(RUN) pytest
+
+lint: .venv/installed-dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+format: .venv/installed-dev
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+docs: .venv/installed
+	$(RUN) unclip.cli.docs > docs/cli.md
+
+.venv/installed: pyproject.toml tools/make_venv.py
+	@"$(PYTHON)" tools/make_venv.py .venv
+	@touch $@
+
+.venv/installed-dev: pyproject.toml tools/make_venv.py
+	@"$(PYTHON)" tools/make_venv.py .venv dev
+	@touch $@ .venv/installed
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
