@@ -1,0 +1,394 @@
+"""Bundles: a folder of components that draw together (seam 4 of the design).
+
+`bundle.json` names the family and, for each component, its kind, config, file, SHA-256, diffusion, sampling
+defaults, preprocessing, licence and data. Weights are safetensors (`checkpoints.native`), the tokenizer is
+JSON, `README.md` is the model card. Nothing is taken on trust: files are hashed before they are used, and
+tensors must be exactly those of the model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from unclip import __version__
+from unclip.checkpoints.native import KINDS, kind_of, load_model, save_model
+from unclip.config import from_dict, to_dict
+from unclip.diffusion.denoiser import Threshold
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import BundleError, CheckpointError, InputError
+from unclip.runtime import atomic_path, data_folder, sha256
+from unclip.tokenizer import BytePairTokenizer, CLIPTokenizer, Tokenizer
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+CARD = "README.md"
+SHIPPED = Path(__file__).parent / "bundles"
+DEFAULT = "pictograms"
+
+TOKENIZERS: dict[str, type[BytePairTokenizer] | type[CLIPTokenizer]] = {
+    "byte-pair": BytePairTokenizer,
+    "clip-bpe": CLIPTokenizer,
+}
+# Components that a family cannot draw without.
+FAMILIES: dict[str, tuple[str, ...]] = {"unclip": ("tokenizer", "clip", "prior", "decoder")}
+
+
+class Spacing(StrEnum):
+    """Which steps of its schedule a sampler visits, given their number."""
+
+    EVEN = "even"  # `respace`
+    LOG_SNR = "log-snr"  # `respace_by_log_snr`
+    KARRAS = "karras"  # `respace_karras`
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a component draws unless it is told otherwise.
+
+    Attributes:
+        steps: how many of its schedule's steps the sampler visits.
+        spacing: which ones.
+        sampler: name in `unclip.diffusion.sample.SAMPLERS`.
+        guidance: scale of classifier-free guidance, 1 is none.
+        interval: (low, high) labels: guidance acts only between them; None is everywhere.
+        eta: noise of DDIM, 0 is none, 1 is as much as ancestral sampling.
+        threshold: what is done with values outside +-limit at every step.
+        limit: see `threshold`; 1 for pictures.
+        percentile: of dynamic thresholding.
+        candidates: how many embeddings a prior draws to choose from.
+        noise_level: in [0, 1], how much noise a decoder adds to the image embedding.
+    """
+
+    steps: int
+    spacing: Spacing = Spacing.EVEN
+    sampler: str = "ddim"
+    guidance: float = 1.0
+    interval: tuple[float, float] | None = None
+    eta: float = 0.0
+    threshold: Threshold = Threshold.NONE
+    limit: float = 1.0
+    percentile: float = 0.995
+    candidates: int = 1
+    noise_level: float = 0.0
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes what a model sees.
+
+    Attributes:
+        size: side in pixels.
+        fit: "pad" makes it square with white, "crop" cuts the middle out.
+    """
+
+    size: int
+    fit: Literal["pad", "crop"] = "pad"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One file of a bundle and all that is needed to use it.
+
+    Attributes:
+        kind: a kind of model (`checkpoints.native.KINDS`) or of tokenizer (`TOKENIZERS`).
+        file: its name, in the bundle's own folder.
+        bytes, sha256: the file's size and SHA-256.
+        config: the model's config; empty for a tokenizer.
+        diffusion: schedule and prediction it was trained with, for prior, decoder and upsamplers.
+        sampling: defaults for the same three.
+        preprocessing: of pictures, for CLIP.
+        licence: of the weights.
+        data: what it was trained on, in words.
+    """
+
+    kind: str
+    file: str
+    bytes: int
+    sha256: str
+    config: dict[str, Any] = field(default_factory=dict)
+    diffusion: DiffusionConfig | None = None
+    sampling: Sampling | None = None
+    preprocessing: Preprocessing | None = None
+    licence: str = ""
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `bundle.json` holds."""
+
+    format: int
+    name: str
+    family: str
+    version: str
+    components: dict[str, Component]
+    licence: str = ""
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What `save_bundle` makes a component from: a model, a tokenizer, or a native weight file."""
+
+    source: nn.Module | Tokenizer | Path
+    diffusion: DiffusionConfig | None = None
+    sampling: Sampling | None = None
+    preprocessing: Preprocessing | None = None
+    licence: str = ""
+    data: str = ""
+
+
+class Bundle:
+    """A bundle on disk. Components are read, and their files hashed, when they are asked for."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def load(cls, source: str | Path | None = None) -> Bundle:
+        """Open a bundle: its manifest is read, and its files are all there with the right sizes.
+
+        Args:
+            source: a name (shipped with the package, or in the user's data folder) or a folder; None is the
+                shipped bundle.
+
+        Raises:
+            BundleError: no such bundle, a wrong manifest, or a file that is missing or of another size.
+        """
+        folder = find_bundle(DEFAULT if source is None else source)
+        bundle = cls(folder, _read_manifest(folder))
+        bundle._check_files()
+        return bundle
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def family(self) -> str:
+        return self.manifest.family
+
+    @property
+    def components(self) -> dict[str, Component]:
+        return self.manifest.components
+
+    def component(self, name: str) -> Component:
+        """A component by name. Raises BundleError where the bundle has none of that name."""
+        try:
+            return self.components[name]
+        except KeyError:
+            raise BundleError(
+                f"bundle {self.name} has no {name}: it has {', '.join(self.components)}"
+            ) from None
+
+    def model(
+        self, name: str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    ) -> nn.Module:
+        """A component's model with its weights, ready to draw; `dtype` and `device` as in `load_model`.
+
+        Raises:
+            BundleError: the file was altered, or its tensors do not fit the config.
+        """
+        component = self.component(name)
+        path = self._checked(component)
+        try:
+            model = load_model(path, kind=component.kind, dtype=dtype, device=device)
+        except CheckpointError as error:
+            raise BundleError(f"bundle {self.name}: {error}") from error
+        if to_dict(model.config) != component.config:
+            raise BundleError(f"bundle {self.name}: {path} has another config than {MANIFEST} says")
+        return model
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises BundleError where its file was altered or is no tokenizer."""
+        component = self.component("tokenizer")
+        if component.kind not in TOKENIZERS:
+            raise BundleError(
+                f"bundle {self.name}: unknown tokenizer {component.kind!r}, known are {', '.join(TOKENIZERS)}"
+            )
+        try:
+            return TOKENIZERS[component.kind].load(self._checked(component))
+        except InputError as error:
+            raise BundleError(f"bundle {self.name}: {error}") from error
+
+    def verify(self) -> None:
+        """Hash every file. Raises BundleError that names the first that was altered."""
+        for component in self.components.values():
+            self._checked(component)
+
+    def _check_files(self) -> None:
+        for component in self.components.values():
+            path = self.folder / component.file
+            if not path.is_file():
+                raise BundleError(f"bundle {self.name}: {path} is missing; install or pull the bundle again")
+            if path.stat().st_size != component.bytes:
+                raise BundleError(
+                    f"bundle {self.name}: {path} was altered ({path.stat().st_size} bytes, "
+                    f"{MANIFEST} says {component.bytes}); install or pull the bundle again"
+                )
+
+    def _checked(self, component: Component) -> Path:
+        path = self.folder / component.file
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise BundleError(f"bundle {self.name}: {path} cannot be read ({error.strerror})") from error
+        if found != component.sha256:
+            raise BundleError(
+                f"bundle {self.name}: {path} was altered (its SHA-256 is {found[:12]}..., "
+                f"{MANIFEST} says {component.sha256[:12]}...); install or pull the bundle again"
+            )
+        return path
+
+
+def find_bundle(source: str | Path) -> Path:
+    """The folder of a bundle: one shipped under that name, one in the user's data folder, or the path itself.
+
+    Raises:
+        BundleError: none of them has a manifest; the message says where was looked.
+    """
+    candidates = [Path(source)]
+    if isinstance(source, str) and source and Path(source).name == source:
+        candidates = [SHIPPED / source, data_folder() / "bundles" / source, Path(source)]
+    for folder in candidates:
+        if (folder / MANIFEST).is_file():
+            return folder
+    known = ", ".join(available_bundles()) or "none"
+    looked = ", ".join(str(folder) for folder in candidates)
+    raise BundleError(f"no bundle {str(source)!r} (no {MANIFEST} in {looked}); known by name: {known}")
+
+
+def available_bundles() -> dict[str, Path]:
+    """Bundles that can be loaded by name: the shipped ones and those in the user's data folder."""
+    found: dict[str, Path] = {}
+    for parent in (SHIPPED, data_folder() / "bundles"):
+        if parent.is_dir():
+            for folder in sorted(parent.iterdir()):
+                if (folder / MANIFEST).is_file():
+                    found.setdefault(folder.name, folder)
+    return found
+
+
+def save_bundle(
+    folder: Path | str,
+    *,
+    name: str,
+    parts: Mapping[str, Part],
+    card: str,
+    family: str = "unclip",
+    licence: str = "",
+    data: str = "",
+    dtype: torch.dtype | None = torch.bfloat16,
+) -> Bundle:
+    """Write a bundle, whole or not at all; one that is there already is replaced.
+
+    Args:
+        folder: where to; it may hold a bundle, and otherwise must be empty or not exist.
+        name: what it is called, in metadata and messages.
+        parts: components by name: tokenizer, clip, prior, decoder, upsampler-256, upsampler-1024.
+        card: the model card as Markdown.
+        family: one of `FAMILIES`.
+        licence: of the bundle as a whole.
+        data: what it was trained on, in words.
+        dtype: what matrices are stored in.
+
+    Raises:
+        BundleError: an unknown family, a component missing, or a folder with other things in it.
+    """
+    folder = Path(folder)
+    if family not in FAMILIES:
+        raise BundleError(f"unknown family {family!r}: known are {', '.join(FAMILIES)}")
+    missing = [part for part in FAMILIES[family] if part not in parts]
+    if missing:
+        raise BundleError(f"a bundle of the family {family} needs {', '.join(missing)} as well")
+    replaces = (folder / MANIFEST).is_file()
+    if folder.exists() and not replaces and any(folder.iterdir()):
+        raise BundleError(f"{folder} holds other things than a bundle: choose an empty folder")
+    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            components = {part: _write(temporary, part, parts[part], dtype) for part in parts}
+            manifest = Manifest(FORMAT, name, family, __version__, components, licence, data)
+            text = json.dumps(to_dict(manifest), indent=1, ensure_ascii=False)
+            (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
+            (temporary / CARD).write_text(card, encoding="utf-8")
+            if replaces:
+                os.replace(folder, old)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    return Bundle.load(folder)
+
+
+def _write(folder: Path, name: str, part: Part, dtype: torch.dtype | None) -> Component:
+    source = load_model(part.source) if isinstance(part.source, Path) else part.source
+    config: dict[str, Any] = {}
+    if isinstance(source, nn.Module):
+        kind = kind_of(source)
+        path = folder / f"{name}.safetensors"
+        config = to_dict(source.config)
+        save_model(path, source, dtype=dtype)
+    else:
+        kind = _tokenizer_kind(source)
+        path = folder / f"{name}.json"
+        source.save(path)
+    return Component(
+        kind=kind,
+        file=path.name,
+        bytes=path.stat().st_size,
+        sha256=sha256(path),
+        config=config,
+        diffusion=part.diffusion,
+        sampling=part.sampling,
+        preprocessing=part.preprocessing,
+        licence=part.licence,
+        data=part.data,
+    )
+
+
+def _tokenizer_kind(tokenizer: Tokenizer) -> str:
+    for kind, cls in TOKENIZERS.items():
+        if type(tokenizer) is cls:
+            return kind
+    raise BundleError(f"a bundle cannot keep a {type(tokenizer).__name__}: known are {', '.join(TOKENIZERS)}")
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error})") from error
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise BundleError(f"{path}: format {found!r}, this version of unclip reads {FORMAT}")
+    try:
+        manifest = from_dict(Manifest, data)
+    except InputError as error:
+        raise BundleError(f"{path}: {error}") from error
+    if manifest.family not in FAMILIES:
+        raise BundleError(f"{path}: unknown family {manifest.family!r}, known are {', '.join(FAMILIES)}")
+    for name in FAMILIES[manifest.family]:
+        if name not in manifest.components:
+            raise BundleError(f"{path}: the component {name} is missing")
+    for name, component in manifest.components.items():
+        if component.kind not in KINDS and component.kind not in TOKENIZERS:
+            raise BundleError(f"{path}: {name} is of the unknown kind {component.kind!r}")
+        if Path(component.file).name != component.file:
+            raise BundleError(f"{path}: {name} is to be read from {component.file!r}, outside the bundle")
+    return manifest

@@ -1,0 +1,280 @@
+"""Promises of bundles: all or nothing, checked before use, errors that name the file or the tensor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from unclip import bundle as bundle_module
+from unclip.bundle import MANIFEST, Bundle, Part, available_bundles, find_bundle, save_bundle
+from unclip.checkpoints.native import METADATA_KEY, load_model, read_header, save_model
+from unclip.config import to_dict
+from unclip.errors import BundleError, CheckpointError
+from unclip.models.prior import DiffusionPrior, PriorConfig
+from unclip.runtime import sha256
+from unclip.tokenizer import BytePairTokenizer
+
+PRIOR = PriorConfig(embedding=8, text_width=8, context=4, width=8, layers=1, heads=2)
+
+
+@pytest.fixture
+def prior() -> DiffusionPrior:
+    model = DiffusionPrior(PRIOR)
+    model.whitening.fit(torch.randn(9, 8, generator=torch.Generator().manual_seed(0)))
+    return model
+
+
+# --- weight files ---
+
+
+def test_weights_config_and_details_survive_a_file(prior: DiffusionPrior, tmp_path: Path) -> None:
+    path = tmp_path / "prior.safetensors"
+    save_model(path, prior, details={"step": 7})
+    header = read_header(path)
+    assert (header.kind, header.config, header.details) == ("diffusion-prior", to_dict(PRIOR), {"step": 7})
+    again = load_model(path, kind="diffusion-prior", config=PRIOR)
+    assert isinstance(again, DiffusionPrior)
+    assert not again.training
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+    for name, tensor in prior.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_the_same_weights_make_the_same_bytes(prior: DiffusionPrior, tmp_path: Path) -> None:
+    for name in ("a.safetensors", "b.safetensors"):
+        save_model(tmp_path / name, prior, dtype=torch.bfloat16, details={"b": 1, "a": 2})
+    assert sha256(tmp_path / "a.safetensors") == sha256(tmp_path / "b.safetensors")
+
+
+def test_bf16_is_for_matrices_and_vectors_keep_their_digits(prior: DiffusionPrior, tmp_path: Path) -> None:
+    path = tmp_path / "prior.safetensors"
+    save_model(path, prior, dtype=torch.bfloat16)
+    stored = load_model(path)
+    assert stored.out.weight.dtype == torch.bfloat16
+    assert torch.equal(stored.whitening.std, prior.whitening.std)
+    wide = load_model(path, dtype=torch.float32)
+    assert all(tensor.dtype == torch.float32 for tensor in wide.state_dict().values())
+    assert torch.equal(wide.out.weight, prior.out.weight.to(torch.bfloat16).float())
+
+
+def test_an_average_can_be_written_in_place_of_the_weights(prior: DiffusionPrior, tmp_path: Path) -> None:
+    path = tmp_path / "prior.safetensors"
+    average = {name: tensor + 1 for name, tensor in prior.state_dict().items()}
+    save_model(path, prior, state=average)
+    assert torch.equal(load_model(path).out.bias, prior.out.bias + 1)
+    del average["out.bias"]
+    with pytest.raises(CheckpointError, match=r"missing out\.bias"):
+        save_model(path, prior, state=average)
+
+
+def test_buffers_that_are_not_saved_are_there_after_loading(tiny_bundle: Path) -> None:
+    """CLIP keeps its pixel mean outside its weights: it must not come back as whatever memory held."""
+    clip = Bundle.load(tiny_bundle).model("clip")
+    assert clip.mean.flatten().tolist() == pytest.approx(clip.config.mean)
+
+
+def test_loading_is_strict_and_names_the_tensors(prior: DiffusionPrior, tmp_path: Path) -> None:
+    path = tmp_path / "prior.safetensors"
+    save_model(path, prior)
+    tensors = load_file(path)
+    header = {"format": 1, "kind": "diffusion-prior", "config": to_dict(PRIOR), "details": {}}
+    about = {METADATA_KEY: json.dumps(header)}
+    without = {name: tensor for name, tensor in tensors.items() if name != "query"}
+    for broken, message in (
+        (without, "missing query"),
+        ({**tensors, "quary": torch.zeros(8)}, "extra quary"),
+        ({**tensors, "query": torch.zeros(3)}, r"mis-shaped query is \[3\] and should be \[8\]"),
+        ({**without, "quary": torch.zeros(3)}, "missing query; extra quary"),
+    ):
+        save_file(broken, path, about)
+        with pytest.raises(CheckpointError, match=message) as caught:
+            load_model(path)
+        assert str(path) in str(caught.value)
+
+
+def test_files_that_are_not_ours_are_refused(prior: DiffusionPrior, tmp_path: Path) -> None:
+    path = tmp_path / "prior.safetensors"
+    with pytest.raises(CheckpointError, match="no such weight file"):
+        load_model(path)
+    path.write_bytes(b"not safetensors at all")
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load_model(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not one of our weight files"):
+        load_model(path)
+    save_model(path, prior)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load_model(path)
+    save_model(path, prior)
+    with pytest.raises(CheckpointError, match="holds a diffusion-prior, expected a decoder"):
+        load_model(path, kind="decoder")
+    for change, message in (
+        ({"kind": "oracle"}, "unknown kind of model 'oracle'"),
+        ({"config": {"width": "wide"}}, "width"),
+        ({"format": 9}, "format 9"),
+    ):
+        about = {"format": 1, "kind": "diffusion-prior", "config": to_dict(PRIOR), "details": {}, **change}
+        save_file({"a": torch.zeros(1)}, path, {METADATA_KEY: json.dumps(about)})
+        with pytest.raises(CheckpointError, match=message):
+            load_model(path)
+
+
+def test_a_failed_save_leaves_the_old_file(prior: DiffusionPrior, tmp_path: Path) -> None:
+    path = tmp_path / "prior.safetensors"
+    save_model(path, prior)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        save_model(path, prior, details={"not json": object()})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["prior.safetensors"]
+
+
+# --- bundles ---
+
+
+def test_a_bundle_comes_back_whole(tiny_bundle: Path) -> None:
+    bundle = Bundle.load(tiny_bundle)
+    bundle.verify()
+    assert (bundle.name, bundle.family, bundle.manifest.licence) == ("tiny", "unclip", "Apache-2.0")
+    assert sorted(file.name for file in tiny_bundle.iterdir()) == sorted(
+        ["README.md", MANIFEST, *(component.file for component in bundle.components.values())]
+    )
+    assert isinstance(bundle.tokenizer(), BytePairTokenizer)
+    for name, component in bundle.components.items():
+        if name != "tokenizer":
+            assert to_dict(bundle.model(name).config) == component.config
+    prior = bundle.component("prior")
+    assert prior.sampling is not None
+    assert prior.sampling.candidates == 2
+    assert prior.diffusion is not None
+    assert prior.diffusion.prediction == "x0"
+
+
+@pytest.mark.parametrize("name", ["decoder", "tokenizer", "upsampler-1024"])
+def test_a_missing_file_is_named(tiny_bundle_copy: Path, name: str) -> None:
+    path = tiny_bundle_copy / Bundle.load(tiny_bundle_copy).component(name).file
+    path.unlink()
+    with pytest.raises(BundleError, match=f"{path.name} is missing"):
+        Bundle.load(tiny_bundle_copy)
+
+
+@pytest.mark.parametrize("name", ["decoder", "tokenizer", "upsampler-1024"])
+def test_an_altered_byte_is_noticed_and_its_file_named(tiny_bundle_copy: Path, name: str) -> None:
+    bundle = Bundle.load(tiny_bundle_copy)
+    path = tiny_bundle_copy / bundle.component(name).file
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{path.name} was altered \(its SHA-256"):
+        bundle.tokenizer() if name == "tokenizer" else bundle.model(name)
+    with pytest.raises(BundleError, match=f"{path.name} was altered"):
+        bundle.verify()
+    path.write_bytes(data[:-1])
+    with pytest.raises(BundleError, match=rf"{path.name} was altered \({len(data) - 1} bytes"):
+        Bundle.load(tiny_bundle_copy)
+
+
+def _edit_manifest(folder: Path, **changes: object) -> None:
+    path = folder / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_tensors_that_do_not_fit_are_named_even_when_the_hash_is_right(tiny_bundle_copy: Path) -> None:
+    bundle = Bundle.load(tiny_bundle_copy)
+    path = tiny_bundle_copy / bundle.component("prior").file
+    header = read_header(path)
+    about = json.dumps({"format": 1, "kind": header.kind, "config": header.config, "details": {}})
+    tensors = load_file(path)
+    tensors["extra.weight"] = torch.zeros(1)
+    save_file(tensors, path, {METADATA_KEY: about})
+    components = json.loads((tiny_bundle_copy / MANIFEST).read_text())["components"]
+    components["prior"] |= {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    _edit_manifest(tiny_bundle_copy, components=components)
+    with pytest.raises(BundleError, match=r"prior\.safetensors.*extra extra\.weight"):
+        Bundle.load(tiny_bundle_copy).model("prior")
+
+
+def test_a_wrong_manifest_is_refused_with_the_key(tiny_bundle_copy: Path) -> None:
+    components = json.loads((tiny_bundle_copy / MANIFEST).read_text())["components"]
+    without_prior = {name: value for name, value in components.items() if name != "prior"}
+    outside = {**components, "prior": {**components["prior"], "file": "../prior.safetensors"}}
+    unknown = {**components, "prior": {**components["prior"], "kind": "oracle"}}
+    mistyped = {**components, "prior": {**components["prior"], "bytes": "many"}}
+    for changes, message in (
+        ({"format": 2}, "format 2"),
+        ({"family": "cubism"}, "unknown family 'cubism'"),
+        ({"components": without_prior}, "component prior is missing"),
+        ({"components": outside}, "outside the bundle"),
+        ({"components": unknown}, "unknown kind 'oracle'"),
+        ({"components": mistyped}, r"components\.prior\.bytes"),
+        ({"colour": "red"}, "colour"),
+    ):
+        good = (tiny_bundle_copy / MANIFEST).read_text()
+        _edit_manifest(tiny_bundle_copy, **changes)
+        with pytest.raises(BundleError, match=message):
+            Bundle.load(tiny_bundle_copy)
+        (tiny_bundle_copy / MANIFEST).write_text(good)
+    (tiny_bundle_copy / MANIFEST).write_text("{")
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.load(tiny_bundle_copy)
+
+
+def test_config_in_manifest_and_weights_must_agree(tiny_bundle_copy: Path) -> None:
+    components = json.loads((tiny_bundle_copy / MANIFEST).read_text())["components"]
+    components["prior"]["config"]["dropout"] = 0.5
+    _edit_manifest(tiny_bundle_copy, components=components)
+    with pytest.raises(BundleError, match="another config"):
+        Bundle.load(tiny_bundle_copy).model("prior")
+
+
+def test_names_are_looked_up_shipped_first_then_in_the_users_folder(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped, users = tmp_path / "shipped", tmp_path / "xdg" / "unclip" / "bundles"
+    monkeypatch.setattr(bundle_module, "SHIPPED", shipped)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
+    monkeypatch.chdir(tmp_path)
+    for folder in (users / "tiny", shipped / "tiny", tmp_path / "tiny"):
+        with pytest.raises(BundleError, match="no bundle 'nothing'"):
+            find_bundle("nothing")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(tiny_bundle)
+    assert find_bundle("tiny") == shipped / "tiny"
+    (shipped / "tiny").unlink()
+    assert find_bundle("tiny") == users / "tiny"
+    assert available_bundles() == {"tiny": users / "tiny"}
+    (users / "tiny").unlink()
+    assert find_bundle("tiny") == Path("tiny")
+    assert find_bundle(str(tiny_bundle)) == tiny_bundle
+    with pytest.raises(BundleError, match="no bundle"):
+        Bundle.load("pictograms")
+
+
+def test_saving_replaces_a_bundle_and_nothing_else(
+    tiny_bundle_copy: Path, tmp_path: Path, prior: DiffusionPrior
+) -> None:
+    old = Bundle.load(tiny_bundle_copy)
+    names = [name for name in old.components if name != "tokenizer"]
+    parts = {"tokenizer": Part(old.tokenizer()), **{name: Part(old.model(name)) for name in names}}
+    path = tmp_path / "prior.safetensors"
+    save_model(path, old.model("prior"))
+    parts["prior"] = Part(path)  # a weight file does as well as a model
+    new = save_bundle(tiny_bundle_copy, name="new", parts=parts, card="# new\n")
+    assert new.name == Bundle.load(tiny_bundle_copy).name == "new"
+    assert new.component("prior").sha256 == old.component("prior").sha256
+    with pytest.raises(BundleError, match="needs tokenizer, clip, decoder as well"):
+        save_bundle(tiny_bundle_copy, name="new", parts={"prior": Part(prior)}, card="")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.txt").write_text("mine")
+    with pytest.raises(BundleError, match="holds other things"):
+        save_bundle(full, name="new", parts=parts, card="")
+    with pytest.raises(TypeError):
+        save_bundle(tiny_bundle_copy, name=object(), parts=parts, card="")  # type: ignore[arg-type] # fails late
+    assert Bundle.load(tiny_bundle_copy).name == "new"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["copy", "full", "prior.safetensors"]
