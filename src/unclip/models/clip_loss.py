@@ -36,8 +36,8 @@ def clip_loss(
         text: (B, E).
         scale: () factor of the cosine similarities, `CLIP.scale`.
         positives: (B, M) bool, whether pair i of this process and pair j of the whole batch of M pairs mean
-            the same thing (`same_concept` makes it). The targets are then uniform over the positives (softened
-            as in SoftCLIP, 2303.17561), so that a second picture of a rocket is not wrong for "a rocket".
+            the same thing (`same_concept` makes it). The targets are then uniform over the positives, in
+            the manner of SoftCLIP (2303.17561): a second picture of a rocket is not wrong for "a rocket".
             Every pair must be its own positive. None: only its own.
         group: the processes that share the batch, if it is shared.
 
