@@ -70,8 +70,7 @@ def denoiser(
     """
 
     def function(x: Tensor, i: int) -> Denoised:
-        label_type = torch.promote_types(x.dtype, torch.float32)
-        label = torch.full((len(x),), float(schedule.label[i]), dtype=label_type, device=x.device)
+        label = label_for(schedule, i, x)
         output, range_output = split_output(network(x, label).to(x.dtype), x, learned_range)
         alpha, sigma = float(schedule.alpha[i]), float(schedule.sigma[i])
         x0, epsilon = interpret(prediction, output, x, alpha, sigma)
@@ -82,6 +81,12 @@ def denoiser(
         return Denoised(x0, epsilon, interpolate_log_variance(range_output, small, large))
 
     return FunctionDenoiser(schedule, function)
+
+
+def label_for(schedule: Schedule, i: int, x: Tensor) -> Tensor:
+    """What a network is fed beside x (B, ...) at index i: (B,), float32, or float64 for float64 x."""
+    label_type = torch.promote_types(x.dtype, torch.float32)
+    return torch.full((len(x),), float(schedule.label[i]), dtype=label_type, device=x.device)
 
 
 def interpret(

@@ -218,7 +218,7 @@ def geometric(steps: int, sigma_min: float, sigma_max: float) -> Schedule:
 def shifted(schedule: Schedule, shift: float) -> Schedule:
     """Schedule whose log-SNR is higher by `shift` everywhere; the labels stay.
 
-    2301.11093 (simple diffusion), section 2.1: what suits 64 px suits S px with a shift of 2 log(64 / S):
+    2301.11093 (simple diffusion): what suits 64 px suits S px with a shift of 2 log(64 / S):
     more noise for S > 64. What preserved variance still does; otherwise alpha stays and sigma moves.
     """
     if shift == 0:
@@ -261,7 +261,7 @@ def respace(total: int, steps: int | str | Sequence[int]) -> tuple[int, ...]:
 def respace_by_log_snr(schedule: Schedule, count: int) -> tuple[int, ...]:
     """`count` indices of a schedule, about evenly spaced in log-SNR from its least to its most noise.
 
-    DPM-Solver's own choice of steps (2206.00927, section 3.4), moved to the nearest index that is free.
+    DPM-Solver's own choice of steps (2206.00927), moved to the nearest index that is free.
     """
     _check_count(len(schedule), count)
     ends = float(schedule.log_snr[0]), float(schedule.log_snr[-1])
