@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -66,7 +67,7 @@ class RunLog:
         except ImportError:
             self.say("TensorBoard is not installed (pip install tensorboard): its log is left out")
             return None
-        return SummaryWriter(str(self.out / TENSORBOARD), purge_step=self.start + 1)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(self.out / TENSORBOARD), purge_step=self.start + 1)
 
     def _open_progress(self) -> Progress:
         from rich.console import Console
@@ -104,7 +105,7 @@ class RunLog:
             self._file.write(json.dumps(line) + "\n")
             if self._board is not None:
                 for key, value in _flat(values).items():
-                    self._board.add_scalar(f"{kind}/{key}", value, step)  # type: ignore[no-untyped-call]
+                    self._board.add_scalar(f"{kind}/{key}", value, step)
 
     def report(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
         """The state of the run for a person: in the bar on a terminal, else one line."""
@@ -118,7 +119,7 @@ class RunLog:
         if self._progress:
             self._progress.stop()
         if self._board is not None:
-            self._board.close()  # type: ignore[no-untyped-call]
+            self._board.close()
         if self._file is not None:
             self._file.close()
 
@@ -127,6 +128,35 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Window:
+    """The values since the last line of the log."""
+
+    def __init__(self, step: int, pictures: int) -> None:
+        self.step, self.pictures, self.began = step, pictures, time.monotonic()
+        self.values: dict[str, list[float]] = {"loss": [], "gradient_norm": []}
+        self.parts: dict[str, list[float]] = {}
+
+    def add(self, loss: float, parts: Mapping[str, float], norm: float) -> None:
+        self.values["loss"].append(loss)
+        self.values["gradient_norm"].append(norm)
+        for name, value in parts.items():
+            self.parts.setdefault(name, []).append(value)
+
+    def means(self) -> dict[str, Any]:
+        parts = {name: _mean(values) for name, values in self.parts.items()}
+        return {**{name: _mean(values) for name, values in self.values.items()}, "parts": parts}
+
+    def per_second(self, pictures: int) -> float:
+        """Pictures per second up to now, when `pictures` have been seen in all."""
+        return (pictures - self.pictures) / (time.monotonic() - self.began)
+
+
+def _mean(values: list[float]) -> float:
+    """The mean of the finite ones: a step that was left out does not hide the others."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def clock(seconds: float) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unclip.errors import TrainingError
+from unclip.train import parallel
 from unclip.train.config import LoopConfig, Optimiser, RateSchedule
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -21,7 +22,7 @@ ADDED = ("embedding", "position", "token")
 
 
 def rate_factor(schedule: RateSchedule, step: int, steps: int, warmup: int, decay_fraction: float) -> float:
-    """What the learning rate is multiplied by at `step` (from 0): above 0 to 1, a linear ramp, then `schedule`.
+    """What the learning rate is multiplied by at `step` (from 0): a linear ramp, then `schedule`.
 
     `CONSTANT` stays 1. `COSINE` falls to 0 after `steps`. `WSD` stays 1 and falls linearly to 0 over the last
     `decay_fraction` of the steps (2404.06395 names it, 2405.18392 measures it).
@@ -141,7 +142,9 @@ class Optimisers:
 
     def __init__(self, model: nn.Module, config: LoopConfig) -> None:
         by_muon = set(muon_names(model, config.adamw_only)) if config.optimiser is Optimiser.MUON else set()
-        decayed, plain, matrices = [], [], []
+        matrices: list[nn.Parameter] = []
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for name, parameter, owner in named_owners(model):
             if name in by_muon:
                 matrices.append(parameter)
@@ -191,6 +194,7 @@ class Optimisers:
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Takes over the moments; decay, betas and eps stay those of the config, which may have changed."""
         for part, state in zip(self.parts, states, strict=True):
+            state = parallel.like_parameters(state, part)
             settings = [{k: v for k, v in group.items() if k != "params"} for group in part.param_groups]
             part.load_state_dict(state)
             for group, own in zip(part.param_groups, settings, strict=True):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from unclip.errors import TrainingError
-from unclip.train.config import GradientHook, LoopConfig
+from unclip.train.config import GradientHook, LoopConfig, Parallel
+
+POWERSGD_RANK = 4
 
 Loss = Callable[[nn.Module, Any, torch.Generator], tuple[Tensor, dict[str, Any]]]
 
@@ -40,6 +43,12 @@ class World:
         votes = torch.tensor(flags, dtype=torch.int32, device=self.device)
         dist.all_reduce(votes, dist.ReduceOp.MAX)
         return tuple(bool(vote) for vote in votes.tolist())
+
+    def equalise(self, model: nn.Module) -> None:
+        """Gives the model of every process the weights and buffers of rank 0."""
+        if self.size > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, 0)
 
     def barrier(self) -> None:
         if self.size > 1:
@@ -86,20 +95,102 @@ class LossModule(nn.Module):
         return self._loss(self.model, batch, generator)
 
 
-def distribute(model: nn.Module, loss: Loss, world: World, config: LoopConfig) -> nn.Module:
-    """The module to call with (batch, generator) for the loss; all ranks begin with the weights of rank 0."""
+def distribute(
+    model: nn.Module, averages: Sequence[nn.Module], loss: Loss, world: World, config: LoopConfig
+) -> nn.Module:
+    """The module to call with (batch, generator) for the loss; its backward pass averages over the processes.
+
+    FSDP cuts the model and its moving averages (its copies) into one share a process.
+    """
     module = LossModule(model, loss)
     if world.size == 1:
+        return module
+    if config.parallel is Parallel.FSDP:
+        for part in (module, *averages):
+            _shard(part)
         return module
     wrapped = DistributedDataParallel(module)
     if config.gradient_hook is GradientHook.POWERSGD:
         from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
 
-        wrapped.register_comm_hook(
-            powerSGD_hook.PowerSGDState(process_group=None, matrix_approximation_rank=4),
-            powerSGD_hook.powerSGD_hook,
-        )
+        hook_state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=POWERSGD_RANK)
+        wrapped.register_comm_hook(hook_state, powerSGD_hook.powerSGD_hook)
     return wrapped
+
+
+def _shard(module: nn.Module) -> None:
+    """FSDP2: each item of a list of layers is gathered when it is called, everything else with the whole."""
+    from torch.distributed.fsdp import fully_shard  # here: a second, and one process alone does not need it
+
+    layers = [
+        layer
+        for items in module.modules()
+        if isinstance(items, nn.ModuleList)
+        for layer in items
+        if not isinstance(layer, nn.ModuleList | nn.ModuleDict) and any(True for _ in layer.parameters())
+    ]
+    for layer in reversed(layers):  # the inner ones first
+        fully_shard(layer)
+    fully_shard(module)
+
+
+class Gathered:
+    """The plain model with the weights of a module that may be cut into shares; all processes call it."""
+
+    def __init__(self, model: nn.Module, world: World, config: LoopConfig) -> None:
+        self._device = world.device
+        self._plain = None
+        if world.size > 1 and config.parallel is Parallel.FSDP:
+            self._plain = copy.deepcopy(model).cpu()
+
+    @contextmanager
+    def __call__(self, module: nn.Module) -> Iterator[nn.Module]:
+        if self._plain is None:
+            yield module
+            return
+        self._plain.load_state_dict(whole(module.state_dict()))
+        try:
+            yield self._plain.to(self._device)
+        finally:
+            self._plain.cpu()
+
+
+def whole(value: Any) -> Any:
+    """The value with every tensor that is cut into shares put together again; all processes call it."""
+    if isinstance(value, Tensor):
+        join: Callable[[], Tensor] | None = getattr(value, "full_tensor", None)
+        return join() if join else value
+    if isinstance(value, Mapping):
+        return {key: whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    return value
+
+
+def _is_cut(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")  # a DTensor; its class is not imported where nothing is distributed
+
+
+def like_parameters(optimiser_state: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimiser's whole state, cut into shares as its parameters are."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    indices = [index for group in optimiser_state["param_groups"] for index in group["params"]]
+    if not any(_is_cut(parameter) for parameter in parameters):
+        return optimiser_state
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    cut = dict(optimiser_state["state"])
+    for index, parameter in zip(indices, parameters, strict=True):
+        if isinstance(parameter, DTensor) and index in cut:
+            cut[index] = {
+                name: distribute_tensor(
+                    value.to(parameter.device), parameter.device_mesh, parameter.placements
+                )
+                if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim
+                else value
+                for name, value in cut[index].items()
+            }
+    return {**optimiser_state, "state": cut}
 
 
 def without_exchange(module: nn.Module) -> AbstractContextManager[object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import pickle
 import re
 import warnings
@@ -12,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
+from unclip.checkpoints.native import save_model
 from unclip.errors import TrainingError, UnclipWarning
 from unclip.runtime import atomic_path, sha256
 
@@ -29,6 +30,11 @@ def checkpoint_paths(out: Path) -> list[Path]:
     folder = out / CHECKPOINTS
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((path for path in found if NAME.fullmatch(path.name)), reverse=True)
+
+
+def newest_step(out: Path) -> int | None:
+    """The step of the run's newest checkpoint, or None where it has none."""
+    return next((int(path.name.split("-")[1]) for path in checkpoint_paths(out)), None)
 
 
 @contextlib.contextmanager
@@ -104,13 +110,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
-    """Writes weights as safetensors, whole or not at all; `metadata` is stored as JSON, one string a key."""
-    # clone: tensors that share memory (tied weights) are refused by the format
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    with writing(path.parent.parent, str(path.name)), atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={key: json.dumps(value) for key, value in metadata.items()})
+def write_weights(out: Path, name: str, model: nn.Module, details: Mapping[str, Any]) -> Path:
+    """Writes `final/NAME.safetensors`, whole or not at all, for `unclip.checkpoints.native.load_model`."""
+    path = out / FINAL / f"{name}.safetensors"
+    with writing(out, path.name):
+        save_model(path, model, details=details)
     return path
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weight file, by name.
+
+    Raises:
+        TrainingError: it is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path} cannot be read: {error}") from error
 
 
 def differences(before: Any, now: Any, where: str = "") -> list[str]:

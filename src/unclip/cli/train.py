@@ -1,0 +1,64 @@
+"""`unclip train`: a recipe, a corpus, a folder for the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+def _print_recipes(wanted: bool) -> None:
+    if wanted:
+        from unclip import recipes
+
+        names = recipes.names()
+        width = max(len(name) for name in names)
+        for name in names:
+            typer.echo(f"{name:<{width}}  {recipes.describe(name)}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe (see --list), or path of a TOML file.")],
+    data: Annotated[Path, typer.Option(help="The corpus, as `unclip data` makes it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run. A run that stands there goes on.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the recipe, for example clip.train.batch=32."
+        ),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Train this stage of the recipe alone.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps to train, of each stage.", min=1)] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:N; by default CUDA if there is.")
+    ] = None,
+    list_recipes: Annotated[
+        bool, typer.Option("--list", help="List the recipes.", callback=_print_recipes, is_eager=True)
+    ] = False,
+) -> None:
+    """Train the stages of a recipe one after the other, up to a bundle.
+
+    Ctrl-C stops it with a checkpoint; the same command again goes on. On several GPUs:
+    torchrun --nproc-per-node N --module unclip train ...
+    """
+    from unclip import recipes
+
+    tables = [key for key, _ in recipes.train_tables(recipes.load(recipe))]
+    assignments = list(settings or ())
+    for name, value in (("steps", steps), ("precision", precision)):
+        if value is not None:
+            assignments += [f"{table}.{name}={value}" for table in tables]
+    loaded = recipes.load(recipe, assignments)
+
+    from unclip.runtime import pick_device
+    from unclip.train.sequence import Sequence
+
+    typer.echo(Sequence(loaded, data, out, pick_device(device)).run(only))

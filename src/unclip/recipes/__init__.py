@@ -1,0 +1,65 @@
+"""Recipes: what is trained and how, as TOML files beside this one or anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from unclip.config import load_toml, override
+from unclip.errors import InputError
+
+FOLDER = Path(__file__).parent
+TRAIN = "train"  # the table of a stage that holds the settings of the training loop
+
+
+def names() -> list[str]:
+    """The recipes that ship with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def describe(name: str) -> str:
+    """One line on a recipe: its `description`."""
+    return str(load(name).get("description", ""))
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The recipe of a name (`pictograms`) or a path (`own.toml`), with settings such as `clip.train.steps=9`.
+
+    A setting may name a key that the file leaves to its default, in any table that the file has; whether it is
+    a key at all is checked when the table is turned into its config.
+
+    Raises:
+        InputError: there is no such recipe or file, it is not TOML, or a setting has an unknown table.
+    """
+    text = str(name_or_path)
+    if text.endswith(".toml") or Path(text).name != text:
+        recipe = load_toml(text)
+    elif text in names():
+        recipe = load_toml(FOLDER / f"{text}.toml")
+    else:
+        raise InputError(
+            f"unknown recipe {text!r}: choose {', '.join(names())}, or give the path of a .toml file"
+        )
+    for assignment in overrides:
+        _make_room(recipe, assignment.partition("=")[0].strip().split("."))
+    return override(recipe, overrides)
+
+
+def train_tables(recipe: dict[str, Any], where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every `train` table of a recipe with its dotted key: one for a stage, several for a sequence."""
+    for key, value in recipe.items():
+        if isinstance(value, dict):
+            if key == TRAIN:
+                yield f"{where}{key}", value
+            else:
+                yield from train_tables(value, f"{where}{key}.")
+
+
+def _make_room(recipe: dict[str, Any], path: list[str]) -> None:
+    """Puts an empty value where a setting names a new key of a table that is there."""
+    table: Any = recipe
+    for name in path[:-1]:
+        table = table.get(name) if isinstance(table, dict) else None
+    if isinstance(table, dict) and len(path) > 1:
+        table.setdefault(path[-1], None)
