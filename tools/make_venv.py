@@ -1,8 +1,8 @@
 """Makes a virtual environment and installs this checkout into it: `python3 tools/make_venv.py .venv [EXTRA]`.
 
-Runs on a bare Python: Debian's, for one, comes without pip and without ensurepip. Whatever is at hand is used:
-ensurepip, a pip of the system, virtualenv, uv, and at last pip's own wheel from the package index, checked
-against the hash that the index states.
+Runs on a bare Python: Debian's, for one, comes without pip and without ensurepip. Whatever is at hand is
+used: ensurepip, a pip of the system, virtualenv, uv, and at last pip's own wheel from the package index,
+checked against the hash that the index states.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def main(arguments: list[str]) -> int:
     python = folder / "bin" / "python"
     if not has_pip(python) and not any(way(folder) and has_pip(python) for way in WAYS):
         return fail(
-            "cannot make a virtual environment: this Python has no ensurepip, no pip was found, and none could"
-            " be downloaded. On Debian and Ubuntu: apt install python3-venv ca-certificates"
+            "cannot make a virtual environment: this Python has no ensurepip, no pip was found, and none"
+            " could be downloaded. On Debian and Ubuntu: apt install python3-venv ca-certificates"
         )
     extra = f"[{arguments[1]}]" if len(arguments) == 2 else ""
     print(f"Installing unclip{extra} into {folder.name} (the first time this downloads PyTorch)", flush=True)

@@ -1,0 +1,143 @@
+"""The promises of the machine's corner: named noise, files whole or absent, devices that exist."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from unclip import runtime
+from unclip.errors import InputError
+
+
+def test_a_noise_seed_never_changes() -> None:
+    # Frozen when the scheme was made: SHA-256 of "unclip-noise-1/SEED/INDEX/STAGE", its first 63 bits.
+    assert runtime.noise_seed(0, 0, "prior") == 9112403593450057526
+    assert runtime.noise_seed(1, 2, "decoder") == 8607381735737516450
+
+
+def test_every_picture_and_stage_has_its_own_noise() -> None:
+    streams = {
+        (seed, index, stage) for seed in range(5) for index in range(5) for stage in ("prior", "decoder")
+    }
+    draws = {tuple(torch.randn(4, generator=runtime.noise_generator(*stream)).tolist()) for stream in streams}
+    assert len(draws) == len(streams)
+    again = [torch.randn(4, generator=runtime.noise_generator(7, 1, "prior")) for _ in range(2)]
+    assert torch.equal(*again)
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "model.safetensors"
+    with runtime.atomic_path(target) as path:
+        assert path.parent == target.parent
+        assert path.suffix == target.suffix
+        path.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert os.listdir(target.parent) == [target.name]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "picture.png"
+    target.write_text("old")
+    with pytest.raises(error), runtime.atomic_path(target) as path:
+        path.write_text("half")
+        raise error
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == [target.name]
+
+
+def test_folders_appear_whole_too(tmp_path: Path) -> None:
+    with runtime.atomic_path(tmp_path / "bundle") as path:
+        path.mkdir()
+        (path / "a").write_text("a")
+    assert (tmp_path / "bundle" / "a").read_text() == "a"
+    with pytest.raises(RuntimeError), runtime.atomic_path(tmp_path / "other") as path:
+        path.mkdir()
+        (path / "a").write_text("a")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == ["bundle"]
+
+
+def test_devices() -> None:
+    assert runtime.pick_device("cpu") == torch.device("cpu")
+    assert runtime.pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(InputError, match="unknown device 'gpu': choose cpu"):
+        runtime.pick_device("gpu")
+    with pytest.raises(InputError, match="is not there"):
+        runtime.pick_device("cuda:99")
+    with pytest.raises(InputError, match="not supported"):
+        runtime.pick_device("meta")
+
+
+def test_precision() -> None:
+    cpu = torch.device("cpu")
+    assert runtime.pick_precision(cpu) in (torch.float32, torch.bfloat16)
+    assert runtime.pick_precision(cpu, "bfloat16") == torch.bfloat16
+    with pytest.raises(InputError, match="unknown precision 'half': choose float32, bfloat16, float16"):
+        runtime.pick_precision(cpu, "half")
+
+
+def test_autocast_computes_in_the_precision_it_is_told() -> None:
+    cpu, matrix = torch.device("cpu"), torch.eye(2)
+    with runtime.autocast(cpu, torch.bfloat16):
+        assert (matrix @ matrix).dtype == torch.bfloat16
+        with runtime.autocast(cpu, torch.float32):
+            assert (matrix @ matrix).dtype == torch.float32
+
+
+def test_peak_memory_counts_bytes() -> None:
+    before = runtime.peak_memory_bytes()
+    block = bytearray(os.urandom(1)) * 100_000_000
+    assert 1e7 < before < runtime.peak_memory_bytes() < 1e12
+    assert block
+
+
+def test_the_data_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert runtime.data_folder() == tmp_path / "unclip"
+    for ignored in ("", "relative"):
+        monkeypatch.setenv("XDG_DATA_HOME", ignored)
+        assert runtime.data_folder() == Path.home() / ".local" / "share" / "unclip"
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert runtime.sha256(tmp_path / "abc") == expected
+
+
+@pytest.mark.parametrize(
+    "module", ["unclip", "unclip.errors", "unclip.config", "unclip.runtime", "unclip.cli"]
+)
+def test_light_modules_stay_light(module: str) -> None:
+    """`import unclip` and the command line's frame load neither torch nor numpy nor the network."""
+    heavy = [
+        "torch",
+        "numpy",
+        "PIL",
+        "pyarrow",
+        "tokenizers",
+        "safetensors",
+        "requests",
+        "socket",
+        "http.client",
+    ]
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_arrive_when_they_are_used() -> None:
+    import unclip
+
+    assert unclip.InputError is InputError
+    assert set(unclip.__all__) <= set(dir(unclip))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = unclip.nothing
