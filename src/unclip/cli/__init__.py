@@ -79,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = app(args=arguments, prog_name="unclip", standalone_mode=False)
             sys.stdout.flush()  # a reader that has gone away shows here, not while Python shuts down
+            if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+                raise KeyboardInterrupt
         except (KeyboardInterrupt, typer.Abort):
             _say("interrupted")
             return INTERRUPTED

@@ -1,0 +1,165 @@
+"""The promises of the command line's frame: one line an error, documented exit codes, an instant --help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Annotated
+
+import pytest
+import typer
+
+from unclip import __version__, cli
+from unclip.cli.progress import StageProgress
+from unclip.errors import BundleError, InputError, PolicyError, UnclipWarning
+
+Run = Callable[..., int]
+
+
+def run_process(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "unclip", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def run_failing(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the frame around a verb that raises what it is told."""
+
+    def run(error: BaseException | None = None, *arguments: str, warning: str = "") -> int:
+        app = typer.Typer()
+        app.callback(invoke_without_command=True)(cli.unclip)
+
+        @app.command()
+        def verb(n: Annotated[int, typer.Option(max=9)] = 1) -> None:
+            if warning:
+                warnings.warn(warning, UnclipWarning, stacklevel=2)
+            if error is not None:
+                raise error
+
+        monkeypatch.setattr(cli, "app", app)
+        return cli.main(arguments or ["verb"])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (None, 0, ""),
+        (InputError("unknown sampler 'dim':\n choose ddim"), 2, "error: unknown sampler 'dim': choose ddim"),
+        (BundleError("altered"), 1, "error: altered"),
+        (PolicyError("refused"), 3, "error: refused"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: Permission denied: /x"),
+        (MemoryError(), 1, "error: out of memory: draw fewer pictures at once, or smaller ones"),
+        (KeyError("x"), 1, "error: KeyError: 'x' (this is a bug in unclip; --debug shows where)"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (typer.Exit(5), 5, ""),
+    ],
+)
+def test_an_error_is_one_line_and_a_code(
+    error: BaseException | None, code: int, line: str, run_failing: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_failing(error) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (f"unclip: {line}\n" if line else "")
+
+
+@pytest.mark.parametrize("arguments", [["verb", "--n", "10"], ["verb", "--m"], ["wrong"], ["verb", "extra"]])
+def test_wrong_usage_is_one_line_that_points_to_help(
+    arguments: list[str], run_failing: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_failing(None, *arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("unclip: error: ")
+    assert said.count("\n") == 1
+    assert "--help`)" in said
+
+
+@pytest.mark.parametrize("way", ["option", "variable"])
+def test_debug_shows_the_traceback(
+    way: str, run_failing: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if way == "variable":
+        monkeypatch.setenv("UNCLIP_DEBUG", "1")
+    arguments = ["--debug", "verb"] if way == "option" else ["verb"]
+    assert run_failing(InputError("wrong"), *arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.endswith("unclip: error: wrong\n")
+
+
+def test_a_warning_is_one_line(run_failing: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_failing(warning="the prompt is cut after 'apple'") == 0
+    assert capsys.readouterr().err == "unclip: warning: the prompt is cut after 'apple'\n"
+
+
+def test_version_and_help() -> None:
+    assert run_process("--version").stdout == f"unclip {__version__}\n"
+    for arguments in ([], ["--help"], ["-h"]):
+        done = run_process(*arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "Usage: unclip" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "unclip", "--help"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from unclip.cli import main; main(['--help']);"
+        "print([name for name in ('torch', 'numpy', 'PIL', 'rich') if name in sys.modules], file=sys.stderr)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == "[]\n"
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run_process("--help")
+        seconds.append(time.perf_counter() - start)
+    # The promise is 0.3 s; a machine that is busy with other things gets some room.
+    assert min(seconds) < 0.6
+
+
+def test_progress_is_a_line_a_stage_outside_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with StageProgress() as progress:
+        for stage in ("prior", "decoder"):
+            for step in (1, 2):
+                progress.update(stage, step, 2)
+        progress.print("a picture")
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["prior", "a picture", "decoder"]
+    assert all(line.endswith(" s") for line in (lines[0], lines[2]))
+
+
+def test_progress_can_be_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    with StageProgress(quiet=True) as progress:
+        progress.update("prior", 1, 1)
+        progress.print("a picture")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_draws_bars_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with StageProgress() as progress:
+        progress.update("prior", 3, 4)
+        progress.print("\x1b[1mpicture\x1b[0m")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "prior" in said.err
+    assert "3/4" in said.err
+    assert "picture" in said.err
