@@ -52,8 +52,11 @@ class Task(Protocol):
     loss), and `evaluate(model) -> dict[str, float]` (see `Evaluates`).
     """
 
-    name: str
-    model: nn.Module
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model(self) -> nn.Module: ...
 
     @property
     def config(self) -> dict[str, Any]:

@@ -1,0 +1,155 @@
+"""unCLIP's decoder: CLIP image embedding (and caption) -> picture (section 2.1 of 2204.06125)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from unclip.nn.layers import TimeEmbedding, Whitening, depth_to_space, space_to_depth
+from unclip.nn.unet import UNet, UNetConfig
+
+RGB = 3
+NOISE_LEVEL_STEPS = 1000.0  # a noise level in [0, 1] is embedded like a time label in 0..1000
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of a decoder.
+
+    Attributes:
+        image_size: side of the picture in pixels.
+        patch: the UNet works on a grid of patch x patch pixels (space to depth); 1 is the paper's way.
+        channels, multipliers, blocks, attention, head_channels: see `UNetConfig`; `attention` counts
+            from the grid.
+        embedding: width of CLIP's embedding.
+        tokens: context tokens made from the CLIP embedding (4 in the paper).
+        context: width of the context tokens.
+        text_width: width of the caption's token features, None for a decoder that reads no caption.
+        learned_range: whether the network also predicts the variance (twice the output channels).
+        noisy_embedding: whether the embedding comes with a noise level (as in stable unCLIP).
+    """
+
+    image_size: int = 64
+    patch: int = 1
+    channels: int = 512
+    multipliers: tuple[int, ...] = (1, 2, 3, 4)
+    blocks: int = 3
+    attention: tuple[int, ...] = (2, 4, 8)
+    head_channels: int = 64
+    embedding: int = 1024
+    tokens: int = 4
+    context: int = 2048
+    text_width: int | None = 2048
+    dropout: float = 0.1
+    learned_range: bool = True
+    noisy_embedding: bool = False
+
+
+@dataclass(frozen=True)
+class DecoderCondition:
+    """What a decoder is conditioned on, for a batch of B.
+
+    Attributes:
+        embedding: (B, E) whitened CLIP image embedding (`Decoder.whitening`).
+        keep_image: (B,) bool; where False the embedding is replaced by a learned one (guidance).
+        sequence: (B, L, W) caption features, or None.
+        mask: (B, L) bool, True for real tokens.
+        keep_text: (B,) bool; where False no caption token is read.
+        noise_level: (B,) in [0, 1], how much noise the embedding holds; None means 0.
+    """
+
+    embedding: Tensor
+    keep_image: Tensor
+    sequence: Tensor | None = None
+    mask: Tensor | None = None
+    keep_text: Tensor | None = None
+    noise_level: Tensor | None = None
+
+    def dropped(self) -> DecoderCondition:
+        """The same batch with nothing kept: the unconditional half of classifier-free guidance."""
+        nothing = torch.zeros_like(self.keep_image)
+        return replace(self, keep_image=nothing, keep_text=nothing)
+
+
+def noise_embedding(whitened: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    """Mix whitened embeddings (B, E) with noise, variance preserved; level (B,) in [0, 1]."""
+    angle = level[:, None] * (torch.pi / 2)
+    return angle.cos() * whitened + angle.sin() * noise
+
+
+class Decoder(nn.Module):
+    """ADM's UNet; the CLIP embedding enters the time embedding and the context (four tokens)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = 4 * config.channels
+        grid_channels = RGB * config.patch**2
+        self.whitening = Whitening(config.embedding)
+        self.time = TimeEmbedding(config.channels, width)
+        self.noise_level = TimeEmbedding(config.channels, width) if config.noisy_embedding else None
+        self.null_embedding = nn.Parameter(torch.zeros(config.embedding))
+        self.image_to_time = nn.Linear(config.embedding, width)
+        self.image_to_context = nn.Linear(config.embedding, config.tokens * config.context)
+        self.text_to_context = (
+            None
+            if config.text_width is None
+            else nn.Sequential(nn.LayerNorm(config.text_width), nn.Linear(config.text_width, config.context))
+        )
+        self.unet = UNet(
+            UNetConfig(
+                in_channels=grid_channels,
+                out_channels=grid_channels * (2 if config.learned_range else 1),
+                channels=config.channels,
+                multipliers=config.multipliers,
+                blocks=config.blocks,
+                attention=config.attention,
+                head_channels=config.head_channels,
+                embedding=width,
+                context=config.context,
+                dropout=config.dropout,
+            )
+        )
+
+    def forward(self, x: Tensor, label: Tensor, condition: DecoderCondition) -> Tensor:
+        """Predict from a noised picture.
+
+        Args:
+            x: (B, 3, S, S) noised picture.
+            label: (B,) time label.
+            condition: what to draw.
+
+        Returns:
+            (B, 3, S, S), or (B, 6, S, S) with a learned range.
+        """
+        config = self.config
+        batch = x.shape[0]
+        embedding = torch.where(
+            condition.keep_image[:, None], condition.embedding, self.null_embedding
+        )  # (B, E)
+        modulation = self.time(label) + self.image_to_time(embedding)  # (B, 4 C)
+        if self.noise_level is not None:
+            level = condition.noise_level
+            level = torch.zeros_like(label) if level is None else level * NOISE_LEVEL_STEPS
+            modulation = modulation + self.noise_level(level * condition.keep_image)
+        elif condition.noise_level is not None:
+            raise ValueError("this decoder takes no noise level: its config has noisy_embedding = false")
+        context = self.image_to_context(embedding).view(batch, config.tokens, config.context)
+        mask = None
+        if self.text_to_context is not None and condition.sequence is not None:
+            text = self.text_to_context(condition.sequence)  # (B, L, context)
+            readable = torch.ones(text.shape[:2], dtype=torch.bool, device=x.device)
+            if condition.mask is not None:
+                readable = condition.mask
+            if condition.keep_text is not None:
+                readable = readable & condition.keep_text[:, None]
+            context = torch.cat([context, text.to(context.dtype)], dim=1)  # (B, tokens + L, context)
+            mask = torch.cat([readable.new_ones(batch, config.tokens), readable], dim=1)
+        grid = space_to_depth(x, config.patch)  # (B, 3 p^2, S / p, S / p)
+        out = self.unet(grid, modulation, context, mask)
+        if not config.learned_range:
+            return depth_to_space(out, config.patch)  # (B, 3, S, S)
+        mean, spread = out.chunk(2, dim=1)
+        return torch.cat([depth_to_space(mean, config.patch), depth_to_space(spread, config.patch)], dim=1)

@@ -1,0 +1,85 @@
+"""Diffusion upsamplers: a small picture -> the same picture four times as wide (section 2.1 of 2204.06125).
+
+No attention, so they are trained on crops and run at any size; unconditional but for the small picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unclip.nn.layers import TimeEmbedding, depth_to_space, space_to_depth
+from unclip.nn.unet import UNet, UNetConfig
+
+RGB = 3
+
+
+@dataclass(frozen=True)
+class UpsamplerConfig:
+    """Sizes of an upsampler.
+
+    Attributes:
+        low_size, high_size: sides in pixels that it was made for; crops and other sizes work as well.
+        patch: the UNet works on a grid of patch x patch pixels (space to depth); 1 is the paper's way.
+        channels, multipliers, blocks, dropout: see `UNetConfig`.
+    """
+
+    low_size: int = 64
+    high_size: int = 256
+    patch: int = 1
+    channels: int = 320
+    multipliers: tuple[int, ...] = (1, 2, 3, 4)
+    blocks: int = 3
+    dropout: float = 0.1
+
+    @property
+    def scale(self) -> int:
+        return self.high_size // self.low_size
+
+
+def enlarge(low: Tensor, scale: int) -> Tensor:
+    """Bicubic enlargement (B, 3, h, w) -> (B, 3, h * scale, w * scale), clipped to [-1, 1]."""
+    high = F.interpolate(low.float(), scale_factor=float(scale), mode="bicubic", align_corners=False)
+    return high.clamp(-1, 1)
+
+
+class Upsampler(nn.Module):
+    """UNet over the noised large picture and the enlarged small one."""
+
+    def __init__(self, config: UpsamplerConfig) -> None:
+        super().__init__()
+        self.config = config
+        grid_channels = RGB * config.patch**2
+        width = 4 * config.channels
+        self.time = TimeEmbedding(config.channels, width)
+        self.unet = UNet(
+            UNetConfig(
+                in_channels=2 * grid_channels,
+                out_channels=grid_channels,
+                channels=config.channels,
+                multipliers=config.multipliers,
+                blocks=config.blocks,
+                attention=(),
+                head_channels=1,
+                embedding=width,
+                dropout=config.dropout,
+            )
+        )
+
+    def forward(self, x: Tensor, label: Tensor, low: Tensor) -> Tensor:
+        """Predict from a noised large picture.
+
+        Args:
+            x: (B, 3, H, W) noised.
+            label: (B,) time label.
+            low: (B, 3, H / scale, W / scale) in [-1, 1].
+
+        Returns:
+            (B, 3, H, W).
+        """
+        enlarged = enlarge(low, self.config.scale).to(x.dtype)
+        grid = space_to_depth(torch.cat([x, enlarged], dim=1), self.config.patch)
+        return depth_to_space(self.unet(grid, self.time(label)), self.config.patch)

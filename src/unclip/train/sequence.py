@@ -1,0 +1,169 @@
+"""Runs the stages of a recipe one after the other, each in a folder of its own, and writes the bundle.
+
+A stage whose final weights lie there already is not trained again; a stage that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from unclip.checkpoints import native
+from unclip.config import Config, from_dict
+from unclip.data.corpus import Corpus
+from unclip.data.records import Split
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
+from unclip.images import from_uint8
+from unclip.models.clip import CLIP, CLIPConfig
+from unclip.models.decoder import DecoderConfig
+from unclip.models.prior import PriorConfig
+from unclip.models.upsampler import UpsamplerConfig
+from unclip.runtime import atomic_path, autocast, pick_precision, sha256
+from unclip.tokenizer import BytePairTokenizer, Tokenizer
+from unclip.train import loop, state, tasks
+from unclip.train.config import LoopConfig
+
+STAGES = ("tokenizer", "clip", "prior", "upsampler-256", "upsampler-1024", "decoder")
+EMBED_BATCH = 256
+CAPTIONS_PER_PICTURE = 8  # that the tokenizer is made from
+STORED_SIZE = 256  # of a corpus's pictures; beyond it only the large renderings serve
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerStage:
+    """How the tokenizer is made: byte-level BPE of so many ids over all captions of the training split."""
+
+    vocabulary: int = 8192
+
+
+class Sequence:
+    """The stages of one recipe over one corpus, in one folder."""
+
+    def __init__(
+        self,
+        recipe: Mapping[str, Any],
+        data: Path,
+        out: Path,
+        device: torch.device,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.recipe, self.out, self.device, self.stop = recipe, out, device, stop
+        self.train = Corpus(data, Split.TRAIN)
+        self.held_out = Corpus(data, Split.UNSEEN_PAIRS)
+
+    def run(self, only: str | None = None) -> Path:
+        """Train every stage of the recipe, or the one named `only`, and return the folder of the run."""
+        named = [stage for stage in STAGES if stage in self.recipe]
+        if only is not None and only not in named:
+            raise InputError(f"unknown stage {only!r}: this recipe has {', '.join(named)}")
+        for stage in named if only is None else [only]:
+            if stage == "tokenizer":
+                self.tokenizer()
+            else:
+                self.weights(stage)
+        return self.out
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the run, trained if it is not there yet."""
+        path = self.out / "tokenizer.json"
+        if not path.exists():
+            settings = from_dict(TokenizerStage, self.recipe["tokenizer"], "tokenizer")
+            with atomic_path(path) as temporary:
+                BytePairTokenizer.train(self.captions(), settings.vocabulary).save(temporary)
+        return BytePairTokenizer.load(path)
+
+    def captions(self) -> Iterator[str]:
+        """Several captions of every picture, with the languages and styles of training."""
+        choice = random.Random(0)
+        for index in range(len(self.train)):
+            for _ in range(CAPTIONS_PER_PICTURE):
+                yield self.train.caption(index, choice)
+
+    def weights(self, stage: str) -> Path:
+        """The weight file of a stage, trained if it is not there yet for as long as the recipe says."""
+        config = self.part(stage, "train", LoopConfig)
+        average = str(self.recipe[stage].get("weights", "ema-0" if config.ema else "raw"))
+        path = self.out / stage / state.FINAL / f"{average}.safetensors"
+        if not path.exists() or self.unfinished(stage, config):
+            loop.train(self.task(stage), config, self.out / stage, device=self.device, stop=self.stop)
+        return path
+
+    def unfinished(self, stage: str, config: LoopConfig) -> bool:
+        """Whether the recipe now asks for more steps than the stage was trained for."""
+        newest = state.newest_step(self.out / stage)
+        return newest is not None and newest < config.steps
+
+    def part(self, stage: str, name: str, cls: type[Config], **fixed: Any) -> Config:
+        """One table of a stage as its config."""
+        return from_dict(cls, {**self.recipe[stage].get(name, {}), **fixed}, f"{stage}.{name}")
+
+    def task(self, stage: str) -> loop.Task:
+        """The task of a stage, with everything that it needs of the stages before it."""
+        if stage == "clip":
+            return self.clip_task()
+        if stage.startswith("upsampler-"):
+            model = self.part(stage, "model", UpsamplerConfig)
+            large = model.high_size > STORED_SIZE
+            pictures = tasks.LargePictures(self.train) if large else self.train.pixels(model.high_size)
+            return tasks.UpsamplerTask(
+                model,
+                self.part(stage, "task", tasks.UpsamplerTaskConfig),
+                self.part(stage, "diffusion", DiffusionConfig),
+                pictures,
+            )
+        encoded, tokenizer = self.encoded(), self.tokenizer()
+        shared = {"embedding": encoded.clip.config.embedding, "text_width": encoded.clip.config.text.width}
+        diffusion = self.part(stage, "diffusion", DiffusionConfig)
+        if stage == "prior":
+            prior = self.part(stage, "model", PriorConfig, **shared)
+            prior_task = self.part(stage, "task", tasks.PriorTaskConfig)
+            return tasks.PriorTask(prior, prior_task, diffusion, encoded, tokenizer, self.train)
+        decoder = self.part(stage, "model", DecoderConfig, **shared, learned_range=diffusion.learned_range)
+        task = self.part(stage, "task", tasks.DecoderTaskConfig)
+        return tasks.DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train)
+
+    def clip_task(self) -> tasks.CLIPTask:
+        tokenizer = self.tokenizer()
+        table = dict(self.recipe["clip"]["model"])
+        table["text"] = {**table["text"], "vocabulary": tokenizer.vocabulary}
+        model = from_dict(CLIPConfig, {**table, "end_token": tokenizer.end}, "clip.model")
+        task = self.part("clip", "task", tasks.CLIPTaskConfig)
+        return tasks.CLIPTask(model, task, tokenizer, self.train, self.held_out)
+
+    def encoded(self) -> tasks.Encoded:
+        """The run's CLIP, with the embedding of every picture (computed once and kept)."""
+        path = self.weights("clip")
+        clip = native.load_model(path, dtype=torch.float32)
+        assert isinstance(clip, CLIP)
+        clip = clip.to(self.device).eval()
+        held_out = tasks.HeldOut(
+            self.held_out, self.tokenizer(), clip.config.text.context, clip.config.image.image_size
+        )
+        size = clip.config.image.image_size
+        file = self.out / f"embeddings-{sha256(path)[:12]}.npy"
+        if not file.exists():
+            with atomic_path(file) as temporary:
+                np.save(temporary, self.embed(clip, self.train.pixels(size)).cpu().numpy())
+        embeddings = torch.from_numpy(np.load(file))
+        held_out_embeddings = self.embed(clip, held_out.pixels).to(self.device)
+        return tasks.Encoded(clip, embeddings, held_out, held_out_embeddings)
+
+    @torch.no_grad()
+    def embed(self, clip: CLIP, pixels: np.ndarray) -> torch.Tensor:
+        """(N, S, S, 3) uint8 -> (N, E) L2-normalised embeddings."""
+        parts = []
+        for start in range(0, len(pixels), EMBED_BATCH):
+            images = from_uint8(pixels[start : start + EMBED_BATCH]).to(self.device)
+            with autocast(self.device, pick_precision(self.device)):
+                embedding = clip.encode_image(images)
+            parts.append(F.normalize(embedding.float(), dim=1))
+        return torch.cat(parts)  # (N, E)

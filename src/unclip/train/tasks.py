@@ -1,0 +1,582 @@
+"""What each stage of unCLIP learns: a batch, its loss, figures and pictures to judge it by.
+
+A task is a `train.loop.Task`. Every batch and every loss is a pure function of the generator it is given.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.config import to_dict
+from unclip.data.captions import LANGUAGES
+from unclip.data.corpus import Corpus
+from unclip.diffusion.denoiser import Network, denoiser
+from unclip.diffusion.loss import Weighting, diffusion_loss
+from unclip.diffusion.sample import ddim
+from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
+from unclip.images import contact_sheet, from_uint8, to_pil
+from unclip.models.clip import CLIP, CLIPConfig
+from unclip.models.clip_loss import clip_loss, same_concept, sigmoid_loss, supervised_contrastive_loss
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
+from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
+from unclip.models.upsampler import Upsampler, UpsamplerConfig, enlarge
+from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.degradation import Degradation, degrade
+
+EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
+PREVIEW_PICTURES = 12
+JUDGED_LANGUAGES = ("en", "ko", "de")
+PREVIEW_STEPS = 16
+CROPS_PER_PICTURE = 4  # of one batch: a large picture takes long to read
+CROP_CANDIDATES = 3  # most of a pictogram is white: of so many crops the one with most in it is learned from
+
+
+@dataclass(frozen=True)
+class PicturesConfig:
+    """Which pictures are learned from, and with which captions.
+
+    Attributes:
+        languages: share of captions by language code ("other" = all the others together).
+        sources: factor on a source's share of the pictures (1 where not named, 0 leaves it out).
+        shift: pictures are moved by up to so many pixels each way, on white.
+    """
+
+    languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
+    sources: Mapping[str, float] = field(default_factory=dict)
+    shift: int = 0
+
+
+class Captioned(NamedTuple):
+    """A batch of pictures with captions, on the CPU."""
+
+    position: np.ndarray  # (B,) in the corpus
+    pixels: np.ndarray  # (B, S, S, 3) uint8
+    tokens: Tokens
+
+
+class Pictures:
+    """Draws batches from a corpus: concepts evenly, a caption for each picture."""
+
+    def __init__(
+        self, corpus: Corpus, config: PicturesConfig, tokenizer: Tokenizer, context: int, size: int
+    ) -> None:
+        self.corpus = corpus
+        self.config = config
+        self.tokenizer = tokenizer
+        self.context = context
+        self.pixels = corpus.pixels(size)
+        self.weights = torch.from_numpy(corpus.weights(dict(config.sources))).double()
+        self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
+
+    def draw(self, size: int, generator: torch.Generator) -> Captioned:
+        index = torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
+        choice = random.Random(int(torch.randint(2**62, (), generator=generator)))
+        captions = [self.corpus.caption(int(i), choice, self.config.languages) for i in index]
+        pixels = self.pixels[index]  # (B, S, S, 3)
+        if self.config.shift:
+            shifts = torch.randint(-self.config.shift, self.config.shift + 1, (size, 2), generator=generator)
+            pixels = np.stack([_shifted(p, int(y), int(x)) for p, (y, x) in zip(pixels, shifts, strict=True)])
+        return Captioned(index, pixels, self.tokenizer.batch(captions, self.context))
+
+
+def _shifted(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
+    """(S, S, 3) moved over a white ground."""
+    out = np.full_like(pixels, 255)
+    height, width = pixels.shape[:2]
+    out[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = pixels[
+        max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)
+    ]
+    return out
+
+
+def _keep(size: int, drop: float, generator: torch.Generator) -> Tensor:
+    """(B,) bool, False with probability `drop`."""
+    return torch.rand(size, generator=generator, device=generator.device) >= drop
+
+
+def _steps(size: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
+    """(B,) steps of the schedule, spread evenly over it with a common random offset (less variance)."""
+    device = generator.device
+    offset = torch.rand((), generator=generator, device=device)
+    position = (torch.randperm(size, generator=generator, device=device) + offset) / size * len(schedule)
+    return position.long().clamp(max=len(schedule) - 1)
+
+
+# --- CLIP
+
+
+class Contrast(StrEnum):
+    CLIP = "clip"  # symmetric cross entropy
+    SIGLIP = "siglip"
+    SUPERVISED = "supervised"
+
+
+@dataclass(frozen=True)
+class CLIPTaskConfig:
+    """How CLIP is trained. `positives`: pictures of one concept are no negatives of each other's captions."""
+
+    contrast: Contrast = Contrast.CLIP
+    positives: bool = True
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+
+class CLIPTask:
+    """Section 2.3 of 2103.00020: which caption belongs to which picture of the batch."""
+
+    name = "clip"
+    accumulates = False  # every pair of the batch counts
+
+    def __init__(
+        self, model: CLIPConfig, task: CLIPTaskConfig, tokenizer: Tokenizer, train: Corpus, held_out: Corpus
+    ) -> None:
+        self.model = CLIP(model)
+        self.task = task
+        size = model.image.image_size
+        self.pictures = Pictures(train, task.pictures, tokenizer, model.text.context, size)
+        self.held_out = HeldOut(held_out, tokenizer, model.text.context, size)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens, Tensor]:
+        drawn = self.pictures.draw(size, generator)
+        concept = torch.from_numpy(self.pictures.concepts[drawn.position])  # (B,)
+        return from_uint8(drawn.pixels), drawn.tokens, concept
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tokens, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        images, tokens, concept = batch
+        features = model(images, tokens.ids, tokens.mask)
+        image, text, scale, bias = features
+        group = dist.group.WORLD if dist.is_initialized() else None
+        positives = same_concept(concept, group) if self.task.positives else None  # (B, M)
+        if self.task.contrast is Contrast.SIGLIP:
+            loss = sigmoid_loss(image, text, scale, bias, positives=positives, group=group)
+        elif self.task.contrast is Contrast.SUPERVISED:
+            both, labels = torch.cat([image, text]), torch.cat([concept, concept])  # (2B, E), (2B,)
+            loss = supervised_contrastive_loss(both, labels, scale, group=group)
+        else:
+            loss = clip_loss(image, text, scale, positives=positives, group=group)
+        return loss, {"scale": features.scale.detach()}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Recall at 1 of the right picture among the held-out ones, by name and language."""
+        assert isinstance(model, CLIP)
+        device = next(model.parameters()).device
+        images = F.normalize(model.encode_image(self.held_out.images.to(device)), dim=1)  # (N, E)
+        figures = {}
+        for language, tokens in self.held_out.tokens.items():
+            texts = F.normalize(
+                model.encode_text(tokens.ids.to(device), tokens.mask.to(device)).embedding, dim=1
+            )
+            best = (texts @ images.T).argmax(dim=1).cpu()
+            same = self.held_out.concepts[best] == self.held_out.concepts
+            figures[f"recall_at_1_{language}"] = float(same.mean())
+        return figures
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        return None
+
+
+class HeldOut:
+    """The same held-out pictures and names at every evaluation."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, context: int, size: int) -> None:
+        count = min(EVALUATION_PICTURES, len(corpus))
+        index = np.linspace(0, len(corpus) - 1, count).astype(int)
+        self.pixels = corpus.pixels(size)[index]  # (N, S, S, 3)
+        self.images = from_uint8(self.pixels)  # (N, 3, S, S)
+        self.concepts = corpus.records["concept"].to_numpy()[index]
+        self.names = {
+            language: [(corpus.names(int(i), language) or corpus.names(int(i)))[0] for i in index]
+            for language in JUDGED_LANGUAGES
+        }
+        self.tokens = {language: tokenizer.batch(names, context) for language, names in self.names.items()}
+
+
+# --- what the generative stages share
+
+
+class Encoded:
+    """A trained CLIP, frozen, with the embeddings of every picture of the corpus (computed once)."""
+
+    def __init__(
+        self, clip: CLIP, embeddings: Tensor, held_out: HeldOut, held_out_embeddings: Tensor
+    ) -> None:
+        self.clip = clip.eval().requires_grad_(False)
+        self.embeddings = embeddings  # (N, E) L2-normalised
+        self.held_out = held_out
+        self.held_out_embeddings = held_out_embeddings  # (M, E)
+
+    @torch.no_grad()
+    def text(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """L2-normalised text embedding (B, E) and caption features (B, L, W)."""
+        features = self.clip.encode_text(tokens.ids, tokens.mask)
+        return F.normalize(features.embedding.float(), dim=1), features.sequence
+
+
+# --- prior
+
+
+@dataclass(frozen=True)
+class PriorTaskConfig:
+    """How the prior is trained; `text_drop` is for classifier-free guidance (Table 3 of 2204.06125: 0.1)."""
+
+    text_drop: float = 0.1
+    weighting: Weighting = Weighting.UNIFORM
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+
+class PriorTask:
+    """Section 2.2 of 2204.06125: from a caption to the embedding of a picture that it could belong to."""
+
+    name = "prior"
+    accumulates = True
+
+    def __init__(
+        self,
+        model: PriorConfig,
+        task: PriorTaskConfig,
+        diffusion: DiffusionConfig,
+        encoded: Encoded,
+        tokenizer: Tokenizer,
+        train: Corpus,
+    ) -> None:
+        self.model = DiffusionPrior(model)
+        self.model.whitening.fit(encoded.embeddings)
+        self.task = task
+        self.diffusion = diffusion
+        self.schedule = diffusion.build()
+        self.encoded = encoded
+        self.pictures = Pictures(
+            train, task.pictures, tokenizer, model.context, encoded.clip.config.image.image_size
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "model": to_dict(self.model.config),
+            "task": to_dict(self.task),
+            "diffusion": to_dict(self.diffusion),
+        }
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens]:
+        drawn = self.pictures.draw(size, generator)
+        return self.encoded.embeddings[torch.from_numpy(drawn.position)], drawn.tokens
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tokens], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        embedding, tokens = batch
+        size = len(embedding)
+        text_embedding, sequence = self.encoded.text(tokens)
+        keep = _keep(size, self.task.text_drop, generator)
+        condition = PriorCondition(text_embedding, sequence, tokens.mask, keep)
+        x0 = self.model.whitening.whiten(embedding)
+        noise = torch.randn(x0.shape, generator=generator, device=generator.device)
+        loss = diffusion_loss(
+            lambda x, label: model(x, label, condition),
+            self.schedule,
+            self.diffusion.prediction,
+            x0,
+            _steps(size, self.schedule, generator),
+            noise,
+            self.task.weighting,
+        )
+        return loss.mean(), {}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Cosine of predicted to true embedding, and recall at 1 among the held-out pictures, by language.
+
+        The text embedding itself and the mean embedding are the baselines.
+        """
+        assert isinstance(model, DiffusionPrior)
+        truth = self.encoded.held_out_embeddings
+        concepts = self.encoded.held_out.concepts
+        figures = {
+            "cosine_mean_embedding": float(truth @ F.normalize(model.whitening.mean, dim=0) @ _mean(truth))
+        }
+        for language, tokens in self.encoded.held_out.tokens.items():
+            tokens = tokens.to(truth.device)
+            text_embedding, sequence = self.encoded.text(tokens)
+            keep = torch.ones(len(truth), dtype=torch.bool, device=truth.device)
+            condition = PriorCondition(text_embedding, sequence, tokens.mask, keep)
+            predicted = F.normalize(sample_prior(model, self.diffusion, condition, PREVIEW_STEPS), dim=1)
+            for name, guess in (("", predicted), ("_text_embedding", text_embedding)):
+                best = (guess @ truth.T).argmax(dim=1).cpu().numpy()
+                figures[f"cosine{name}_{language}"] = float((guess * truth).sum(dim=1).mean())
+                figures[f"recall_at_1{name}_{language}"] = float((concepts[best] == concepts).mean())
+        return figures
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        return None
+
+
+def _mean(truth: Tensor) -> Tensor:
+    """(N,) weights that average over N rows."""
+    return torch.full((len(truth),), 1 / len(truth), device=truth.device)
+
+
+@torch.no_grad()
+def sample_prior(
+    model: DiffusionPrior, diffusion: DiffusionConfig, condition: PriorCondition, steps: int
+) -> Tensor:
+    """(B, E) embeddings, unwhitened, without guidance, the same noise every time: for figures in training."""
+    device = condition.text_embedding.device
+    size = len(condition.text_embedding)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((size, model.config.embedding), generator=generator).to(device)
+    x = _sample(lambda x, label: model(x, label, condition), diffusion, x, steps)
+    return model.whitening.unwhiten(x)
+
+
+# --- decoder
+
+
+@dataclass(frozen=True)
+class DecoderTaskConfig:
+    """How the decoder is trained.
+
+    Attributes:
+        image_drop, text_drop: for classifier-free guidance (section 2.1 of 2204.06125: 0.1 and 0.5).
+        embedding_noise: the embedding is noised by a level drawn from 0 to this, so that the decoder
+            forgives what the prior gets wrong.
+        weighting: of the loss over noise levels.
+    """
+
+    image_drop: float = 0.1
+    text_drop: float = 0.5
+    embedding_noise: float = 0.0
+    weighting: Weighting = Weighting.UNIFORM
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+
+class DecoderTask:
+    """Section 2.1 of 2204.06125: the picture from its CLIP embedding and its caption."""
+
+    name = "decoder"
+    accumulates = True
+
+    def __init__(
+        self,
+        model: DecoderConfig,
+        task: DecoderTaskConfig,
+        diffusion: DiffusionConfig,
+        encoded: Encoded,
+        tokenizer: Tokenizer,
+        train: Corpus,
+    ) -> None:
+        self.model = Decoder(model)
+        self.model.whitening.fit(encoded.embeddings)
+        self.task = task
+        self.diffusion = diffusion
+        self.schedule = diffusion.build()
+        self.encoded = encoded
+        context = encoded.clip.config.text.context
+        self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "model": to_dict(self.model.config),
+            "task": to_dict(self.task),
+            "diffusion": to_dict(self.diffusion),
+        }
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
+        drawn = self.pictures.draw(size, generator)
+        return (
+            from_uint8(drawn.pixels),
+            self.encoded.embeddings[torch.from_numpy(drawn.position)],
+            drawn.tokens,
+        )
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tensor, Tokens], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        images, embedding, tokens = batch
+        size, device = len(images), images.device
+        whitened = self.model.whitening.whiten(embedding)
+        level = None
+        if self.task.embedding_noise:
+            level = self.task.embedding_noise * torch.rand(size, generator=generator, device=device)
+            noise = torch.randn(whitened.shape, generator=generator, device=generator.device)
+            whitened = noise_embedding(whitened, noise, level)
+        condition = DecoderCondition(
+            embedding=whitened,
+            keep_image=_keep(size, self.task.image_drop, generator),
+            sequence=self.encoded.text(tokens)[1],
+            mask=tokens.mask,
+            keep_text=_keep(size, self.task.text_drop, generator),
+            noise_level=level,
+        )
+        loss = diffusion_loss(
+            lambda x, label: model(x, label, condition),
+            self.schedule,
+            self.diffusion.prediction,
+            images,
+            _steps(size, self.schedule, generator),
+            torch.randn(images.shape, generator=generator, device=generator.device),
+            self.task.weighting,
+            learned_range=self.diffusion.learned_range,
+        )
+        return loss.mean(), {}
+
+    @torch.no_grad()
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        """Held-out pictures above, below what is drawn from their embeddings and captions."""
+        assert isinstance(model, Decoder)
+        device = next(model.parameters()).device
+        size = min(PREVIEW_PICTURES, len(self.encoded.held_out.images))
+        choice = np.linspace(0, len(self.encoded.held_out.images) - 1, size).astype(int)
+        names = [self.encoded.held_out.names["en"][i] for i in choice]
+        tokens = self.pictures.tokenizer.batch(names, self.pictures.context).to(device)
+        condition = DecoderCondition(
+            embedding=model.whitening.whiten(self.encoded.held_out_embeddings[choice]),
+            keep_image=torch.ones(size, dtype=torch.bool, device=device),
+            sequence=self.encoded.text(tokens)[1],
+            mask=tokens.mask,
+        )
+        drawn = _draw(
+            lambda x, label: model(x, label, condition),
+            self.diffusion,
+            (size, 3, model.config.image_size, model.config.image_size),
+            device,
+        )
+        truth = self.encoded.held_out.images[choice]
+        return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=size)
+
+
+def _draw(network: Network, diffusion: DiffusionConfig, shape: Sequence[int], device: torch.device) -> Tensor:
+    """A batch from noise, without guidance, the same noise every time: for previews while training."""
+    x = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(device)
+    return _sample(network, diffusion, x, PREVIEW_STEPS).float().clamp(-1, 1)
+
+
+def _sample(network: Network, diffusion: DiffusionConfig, x: Tensor, steps: int) -> Tensor:
+    schedule = diffusion.build()
+    schedule = schedule[respace(len(schedule), steps)]
+    denoise = denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)
+    for step in ddim(denoise, x, lambda: torch.zeros_like(x)):
+        x = step.x
+    return x
+
+
+# --- upsamplers
+
+
+@dataclass(frozen=True)
+class UpsamplerTaskConfig:
+    """How an upsampler is trained: on crops of `crop` pixels of the large picture, the small one degraded."""
+
+    crop: int = 64
+    degradation: Degradation = Degradation.BLUR
+    weighting: Weighting = Weighting.UNIFORM
+
+
+class SupportsPictures(Protocol):
+    """Pictures by number, each uint8 (S, S, 3): an array of them, or a corpus that reads them one by one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+class LargePictures:
+    """The large renderings of a corpus, read when they are asked for."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.index = corpus.large()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        return np.asarray(self.corpus.large_image(self.index[index]).convert("RGB"))
+
+
+class UpsamplerTask:
+    """Section 2.1 of 2204.06125: the large picture from a degraded small one, unconditional otherwise."""
+
+    accumulates = True
+
+    def __init__(
+        self,
+        model: UpsamplerConfig,
+        task: UpsamplerTaskConfig,
+        diffusion: DiffusionConfig,
+        pictures: SupportsPictures,
+    ) -> None:
+        self.model = Upsampler(model)
+        self.name = f"upsampler-{model.high_size}"
+        self.task = task
+        self.diffusion = diffusion
+        self.schedule = diffusion.build()
+        self.pictures = pictures
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "model": to_dict(self.model.config),
+            "task": to_dict(self.task),
+            "diffusion": to_dict(self.diffusion),
+        }
+
+    def _crop(self, picture: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """(crop, crop, 3) of a picture, at a multiple of the scale."""
+        crop, scale = self.task.crop, self.model.config.scale
+        places = (len(picture) - crop) // scale + 1
+        corners = torch.randint(places, (CROP_CANDIDATES, 2), generator=generator) * scale
+        candidates = [picture[y : y + crop, x : x + crop] for y, x in corners.tolist()]
+        return max(candidates, key=lambda candidate: float(candidate[::scale, ::scale].std()))
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        crops: list[np.ndarray] = []
+        while len(crops) < size:
+            picture = self.pictures[int(torch.randint(len(self.pictures), (), generator=generator))]
+            count = min(CROPS_PER_PICTURE, size - len(crops))
+            crops += [self._crop(picture, generator) for _ in range(count)]
+        high = from_uint8(np.stack(crops))  # (B, 3, crop, crop)
+        low = F.avg_pool2d(high, self.model.config.scale)  # (B, 3, crop / scale, crop / scale)
+        return high, degrade(low, self.task.degradation, generator)
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        high, low = batch
+        loss = diffusion_loss(
+            lambda x, label: model(x, label, low),
+            self.schedule,
+            self.diffusion.prediction,
+            high,
+            _steps(len(high), self.schedule, generator),
+            torch.randn(high.shape, generator=generator, device=generator.device),
+            self.task.weighting,
+        )
+        return loss.mean(), {}
+
+    @torch.no_grad()
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        """Crops enlarged by bicubic filtering above, drawn in the middle, the true ones below."""
+        device = next(model.parameters()).device
+        high, low = self.batch(PREVIEW_PICTURES, torch.Generator().manual_seed(0))
+        on_device = low.to(device)
+        drawn = _draw(lambda x, label: model(x, label, on_device), self.diffusion, high.shape, device)
+        rows = [*enlarge(low, self.model.config.scale), *drawn, *high]
+        return contact_sheet([to_pil(image) for image in rows], columns=PREVIEW_PICTURES)

@@ -1,0 +1,187 @@
+"""Promises of prior, decoder and upsampler: what is dropped is not read, padding changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
+from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
+from unclip.models.upsampler import Upsampler, UpsamplerConfig
+
+DECODER = DecoderConfig(
+    image_size=16,
+    patch=2,
+    channels=8,
+    multipliers=(1, 2),
+    blocks=1,
+    attention=(2,),
+    head_channels=8,
+    embedding=6,
+    tokens=2,
+    context=10,
+    text_width=7,
+    dropout=0.0,
+    learned_range=True,
+    noisy_embedding=True,
+)
+PRIOR = PriorConfig(embedding=6, text_width=7, context=9, width=16, layers=2, heads=2)
+YES = torch.ones(2, dtype=torch.bool)
+
+
+def filled(model: torch.nn.Module) -> torch.nn.Module:
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.double().eval()
+
+
+def decoder_condition(length: int = 4) -> DecoderCondition:
+    torch.manual_seed(2)
+    return DecoderCondition(
+        embedding=torch.randn(2, 6).double(),
+        keep_image=YES,
+        sequence=torch.randn(2, length, 7).double(),
+        mask=torch.ones(2, length, dtype=torch.bool),
+        keep_text=YES,
+        noise_level=torch.tensor([0.2, 0.4]).double(),
+    )
+
+
+def prior_condition() -> PriorCondition:
+    torch.manual_seed(2)
+    return PriorCondition(
+        text_embedding=torch.randn(2, 6).double(),
+        sequence=torch.randn(2, 4, 7).double(),
+        mask=torch.ones(2, 4, dtype=torch.bool),
+        keep=YES,
+    )
+
+
+class TestDecoder:
+    x = torch.randn(2, 3, 16, 16).double()
+    label = torch.tensor([3.0, 700.0]).double()
+
+    @torch.no_grad()
+    def run(self, condition: DecoderCondition, config: DecoderConfig = DECODER) -> torch.Tensor:
+        out: torch.Tensor = filled(Decoder(config))(self.x, self.label, condition)
+        return out
+
+    def test_learned_range_doubles_the_channels(self) -> None:
+        assert self.run(decoder_condition()).shape == (2, 6, 16, 16)
+        plain = replace(DECODER, learned_range=False)
+        assert self.run(decoder_condition(), plain).shape == (2, 3, 16, 16)
+
+    def test_nothing_kept_means_nothing_read(self) -> None:
+        condition = decoder_condition().dropped()
+        other = replace(
+            condition,
+            embedding=condition.embedding + 1,
+            sequence=torch.zeros(2, 4, 7).double(),
+            noise_level=torch.zeros(2).double(),
+        )
+        torch.testing.assert_close(self.run(condition), self.run(other))
+
+    @pytest.mark.parametrize("change", ["embedding", "sequence", "noise_level"])
+    def test_each_condition_is_read(self, change: str) -> None:
+        condition = decoder_condition()
+        changed = replace(condition, **{change: getattr(condition, change).flip(0)})
+        assert not torch.allclose(self.run(condition), self.run(changed))
+
+    def test_a_caption_of_none_is_a_dropped_caption(self) -> None:
+        condition = decoder_condition()
+        without = replace(condition, sequence=None, mask=None, keep_text=None)
+        dropped = replace(condition, keep_text=~YES)
+        torch.testing.assert_close(self.run(without), self.run(dropped))
+
+    def test_padding_changes_nothing(self) -> None:
+        condition = decoder_condition()
+        assert condition.sequence is not None
+        padded = replace(
+            condition,
+            sequence=torch.cat([condition.sequence, torch.randn(2, 3, 7).double()], dim=1),
+            mask=torch.tensor([True] * 4 + [False] * 3).expand(2, 7),
+        )
+        torch.testing.assert_close(self.run(condition), self.run(padded))
+
+    def test_a_noise_level_needs_a_network_that_knows_it(self) -> None:
+        with pytest.raises(ValueError, match="noisy_embedding"):
+            self.run(decoder_condition(), replace(DECODER, noisy_embedding=False))
+
+    def test_the_paper_size_is_that_of_table_3(self) -> None:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in Decoder(DecoderConfig()).parameters())
+        assert 2.0e9 < count < 2.6e9  # the UNet of the 3.5B decoder; its 1.2B text encoder is apart (GLIDE)
+
+
+def test_noised_embeddings_keep_their_variance() -> None:
+    torch.manual_seed(0)
+    level = torch.rand(4000)
+    mixed = noise_embedding(torch.randn(4000, 8), torch.randn(4000, 8), level)
+    assert mixed.var().item() == pytest.approx(1, abs=0.03)
+    same = torch.randn(3, 8)
+    torch.testing.assert_close(noise_embedding(same, torch.randn(3, 8), torch.zeros(3)), same)
+
+
+class TestPrior:
+    x = torch.randn(2, 6).double()
+    label = torch.tensor([3.0, 700.0]).double()
+
+    @torch.no_grad()
+    def run(self, condition: PriorCondition) -> torch.Tensor:
+        out: torch.Tensor = filled(DiffusionPrior(PRIOR))(self.x, self.label, condition)
+        return out
+
+    def test_nothing_kept_means_nothing_read(self) -> None:
+        condition = prior_condition().dropped()
+        other = replace(
+            condition, text_embedding=condition.text_embedding + 1, sequence=condition.sequence * 0
+        )
+        out = self.run(condition)
+        assert out.isfinite().all()
+        torch.testing.assert_close(out, self.run(other))
+
+    @pytest.mark.parametrize("change", ["text_embedding", "sequence"])
+    def test_each_condition_is_read(self, change: str) -> None:
+        condition = prior_condition()
+        changed = replace(condition, **{change: getattr(condition, change).flip(0)})
+        assert not torch.allclose(self.run(condition), self.run(changed))
+
+    def test_padding_changes_nothing(self) -> None:
+        condition = prior_condition()
+        padded = replace(
+            condition,
+            sequence=torch.cat([condition.sequence, torch.randn(2, 3, 7).double()], dim=1),
+            mask=torch.tensor([True] * 4 + [False] * 3).expand(2, 7),
+        )
+        torch.testing.assert_close(self.run(condition), self.run(padded))
+
+    def test_the_paper_size_is_a_billion(self) -> None:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in DiffusionPrior(PriorConfig()).parameters())
+        assert 1.0e9 < count < 1.3e9
+
+
+class TestUpsampler:
+    config = UpsamplerConfig(
+        low_size=8, high_size=32, patch=2, channels=8, multipliers=(1, 2), blocks=1, dropout=0.0
+    )
+
+    @pytest.mark.parametrize("size", [(8, 8), (4, 12)])
+    def test_runs_at_any_size(self, size: tuple[int, int]) -> None:
+        model = filled(Upsampler(self.config)).float()
+        high = (4 * size[0], 4 * size[1])
+        with torch.no_grad():
+            assert model(torch.randn(1, 3, *high), torch.zeros(1), torch.rand(1, 3, *size)).shape == (
+                1,
+                3,
+                *high,
+            )
+
+    def test_reads_the_small_picture(self) -> None:
+        model = filled(Upsampler(self.config)).float()
+        x, low = torch.randn(1, 3, 32, 32), torch.rand(1, 3, 8, 8)
+        with torch.no_grad():
+            assert not torch.equal(model(x, torch.zeros(1), low), model(x, torch.zeros(1), -low))
