@@ -1,7 +1,7 @@
 """How an upsampler's small picture is spoiled in training: so it forgives what the decoder does wrong.
 
-The first upsampler of 2204.06125 sees a blurred small picture (appendix C: Gaussian, kernel 3, sigma 0.6), the
-second one BSR degradation (2103.14006): blur, resizing, noise and JPEG in random order and strength.
+The first upsampler of 2204.06125 sees a blurred small picture (appendix C: Gaussian, kernel 3, sigma 0.6),
+the second one BSR degradation (2103.14006): blur, resizing, noise and JPEG in random order and strength.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from unclip.bundle import Part, Preprocessing, Sampling, save_bundle
 from unclip.checkpoints import native
 from unclip.config import Config, from_dict
 from unclip.data.corpus import Corpus
@@ -29,10 +30,10 @@ from unclip.models.prior import PriorConfig
 from unclip.models.upsampler import UpsamplerConfig
 from unclip.runtime import atomic_path, autocast, pick_precision, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
-from unclip.train import loop, state, tasks
+from unclip.train import card, loop, state, tasks
 from unclip.train.config import LoopConfig
 
-STAGES = ("tokenizer", "clip", "prior", "upsampler-256", "upsampler-1024", "decoder")
+STAGES = ("tokenizer", "clip", "prior", "upsampler-256", "upsampler-1024", "decoder", "bundle")
 EMBED_BATCH = 256
 CAPTIONS_PER_PICTURE = 8  # that the tokenizer is made from
 STORED_SIZE = 256  # of a corpus's pictures; beyond it only the large renderings serve
@@ -68,6 +69,8 @@ class Sequence:
         for stage in named if only is None else [only]:
             if stage == "tokenizer":
                 self.tokenizer()
+            elif stage == "bundle":
+                self.bundle()
             else:
                 self.weights(stage)
         return self.out
@@ -96,6 +99,31 @@ class Sequence:
         if not path.exists() or self.unfinished(stage, config):
             loop.train(self.task(stage), config, self.out / stage, device=self.device, stop=self.stop)
         return path
+
+    def bundle(self) -> Path:
+        """The bundle of what was trained, with its model card, in the folder `bundle` of the run."""
+        table = self.recipe["bundle"]
+        licence, data = str(table["licence"]), str(table["data"])
+        parts = {"tokenizer": Part(self.tokenizer(), licence=licence, data=data)}
+        sizes = {}
+        for stage in (stage for stage in STAGES if stage in self.recipe and "train" in self.recipe[stage]):
+            model = native.load_model(self.weights(stage))
+            sizes[stage] = sum(parameter.numel() for parameter in model.parameters())
+            diffuses = "diffusion" in self.recipe[stage]
+            parts[stage] = Part(
+                model,
+                diffusion=self.part(stage, "diffusion", DiffusionConfig) if diffuses else None,
+                sampling=self.part(stage, "sampling", Sampling) if diffuses else None,
+                preprocessing=Preprocessing(model.config.image.image_size)
+                if isinstance(model, CLIP)
+                else None,
+                licence=licence,
+                data=data,
+            )
+        text = card.write(self.recipe, self.train, self.out, sizes, self.device)
+        folder = self.out / "bundle"
+        save_bundle(folder, name=str(table["name"]), parts=parts, card=text, licence=licence, data=data)
+        return folder
 
     def unfinished(self, stage: str, config: LoopConfig) -> bool:
         """Whether the recipe now asks for more steps than the stage was trained for."""

@@ -472,9 +472,8 @@ def _sample(network: Network, diffusion: DiffusionConfig, x: Tensor, steps: int)
     schedule = diffusion.build()
     schedule = schedule[respace(len(schedule), steps)]
     denoise = denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)
-    for step in ddim(denoise, x, lambda: torch.zeros_like(x)):
-        x = step.x
-    return x
+    still = torch.zeros_like(x)  # DDIM without eta draws no noise
+    return [step.x for step in ddim(denoise, x, lambda: still)][-1]
 
 
 # --- upsamplers

@@ -1,0 +1,97 @@
+"""The model card of a run: what was trained on what, for how long, on which machine, and how well it did.
+
+Every figure is read from the files of the run.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unclip import __version__
+from unclip.data.corpus import Corpus
+from unclip.train.log import read_metrics
+
+
+def machine(device: torch.device) -> str:
+    """The processor that trains, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write(
+    recipe: Mapping[str, Any], corpus: Corpus, out: Path, sizes: Mapping[str, int], device: torch.device
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        recipe: what was trained; its `bundle` table gives name, licence, command and limits.
+        corpus: the training split.
+        out: folder of the run, one folder a stage in it.
+        sizes: parameters of each component that was trained.
+        device: on which the run ends.
+    """
+    bundle = recipe["bundle"]
+    parts = [
+        f"# {bundle['name']}",
+        str(recipe["description"]) + ".",
+        "\n".join([f"- Licence of the weights: {bundle['licence']}", f"- Made by unclip {__version__} with"]),
+        f"```\n{bundle['command']}\n```",
+        "## Data",
+        f"{len(corpus):,} captioned pictures (the split `train` of the corpus).",
+        _table(("source", "pictures", "licence of the art", "author"), _sources(corpus)),
+        "## Training",
+        f"On {machine(device)}, torch {torch.__version__}.",
+        _table(("stage", "parameters", "steps", "pictures seen", "hours"), _stages(out, sizes)),
+        "## Measured while training, on `unseen-pairs`",
+        _table(("stage", "step", "figure", "value"), _figures(out, sizes)),
+        "## Limits",
+        str(bundle["limits"]).strip(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _sources(corpus: Corpus) -> list[tuple[str, ...]]:
+    columns = [corpus.records[name].to_pylist() for name in ("source", "licence", "author")]
+    counts = Counter(zip(*columns, strict=True))
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return [(source, f"{count:,}", licence, author) for (source, licence, author), count in ordered]
+
+
+def _stages(out: Path, sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for stage, size in sizes.items():
+        last = [line for line in read_metrics(out / stage) if "seconds" in line][-1]
+        hours = f"{last['seconds'] / 3600:.2f}"
+        rows.append((stage, f"{size:,}", f"{last['step']:,}", f"{last['pictures']:,}", hours))
+    return rows
+
+
+def _figures(out: Path, stages: Mapping[str, int]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for stage in stages:
+        evaluations = [line for line in read_metrics(out / stage) if line.get("kind") == "evaluate"]
+        for name, value in (evaluations[-1] if evaluations else {}).items():
+            if name not in ("kind", "step", "time"):
+                rows.append((stage, f"{evaluations[-1]['step']:,}", name.replace("_", " "), f"{value:.3f}"))
+    return rows
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
