@@ -25,6 +25,7 @@ from unclip import __version__
 from unclip.checkpoints.native import KINDS, kind_of, load_model, save_model
 from unclip.config import from_dict, to_dict
 from unclip.diffusion.denoiser import Threshold
+from unclip.diffusion.sample import find_sampler
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import BundleError, CheckpointError, InputError
 from unclip.runtime import atomic_path, data_folder, sha256
@@ -57,12 +58,12 @@ class Sampling:
     """How a component draws unless it is told otherwise.
 
     Attributes:
-        steps: how many of its schedule's steps the sampler visits.
-        spacing: which ones.
+        steps: how many of its schedule's steps the sampler visits, or a text that `respace` understands.
         sampler: name in `unclip.diffusion.sample.SAMPLERS`.
+        spacing: which steps; None is what suits the sampler.
         guidance: scale of classifier-free guidance, 1 is none.
-        interval: (low, high) labels: guidance acts only between them; None is everywhere.
-        eta: noise of DDIM, 0 is none, 1 is as much as ancestral sampling.
+        interval: least and most sigma / alpha at which guidance acts; None is everywhere.
+        eta: noise of DDIM, 0 is none, 1 is as much as ancestral sampling. Other samplers take none.
         threshold: what is done with values outside +-limit at every step.
         limit: see `threshold`; 1 for pictures.
         percentile: of dynamic thresholding.
@@ -70,9 +71,9 @@ class Sampling:
         noise_level: in [0, 1], how much noise a decoder adds to the image embedding.
     """
 
-    steps: int
-    spacing: Spacing = Spacing.EVEN
+    steps: int | str
     sampler: str = "ddim"
+    spacing: Spacing | None = None
     guidance: float = 1.0
     interval: tuple[float, float] | None = None
     eta: float = 0.0
@@ -81,6 +82,15 @@ class Sampling:
     percentile: float = 0.995
     candidates: int = 1
     noise_level: float = 0.0
+
+    def __post_init__(self) -> None:
+        find_sampler(self.sampler)
+        if self.eta and self.sampler != "ddim":
+            raise InputError(f"eta {self.eta} belongs to ddim, the sampler is {self.sampler}")
+        if not 0.0 <= self.noise_level <= 1.0:
+            raise InputError(f"noise_level {self.noise_level} is outside [0, 1]")
+        if self.candidates < 1:
+            raise InputError(f"candidates {self.candidates}: must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -183,6 +193,11 @@ class Bundle:
     @property
     def components(self) -> dict[str, Component]:
         return self.manifest.components
+
+    @property
+    def identity(self) -> str:
+        """Twelve digits that stand for exactly these weights and settings."""
+        return sha256(self.folder / MANIFEST)[:12]
 
     def component(self, name: str) -> Component:
         """A component by name. Raises BundleError where the bundle has none of that name."""

@@ -1,0 +1,185 @@
+"""What is asked for and what comes back: options, jobs, events and pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypedDict
+
+from PIL import Image
+
+from unclip import __version__
+from unclip.errors import InputError
+from unclip.images import ImageFormat, encode, to_pil
+from unclip.runtime import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Settings(TypedDict, total=False):
+    """The keywords of `generate` and `stream`: the fields of `Options`."""
+
+    n: int
+    size: int
+    seed: int | None
+    steps: int | str | None
+    guidance: float | None
+    prior_guidance: float | None
+    sampler: str | None
+    candidates: int | None
+    rerank: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to draw. What is None is the bundle's own default.
+
+    Attributes:
+        n: pictures of each prompt, 1 to 100.
+        size: side in pixels; which there are depends on the bundle. 512 is drawn at 1024 and reduced.
+        seed: 0 to 2^64 - 1; None is a random one, which the pictures then carry.
+        steps: of the decoder: a count, or a text that `diffusion.schedule.respace` understands ("fast27").
+        guidance: scale of the decoder's classifier-free guidance, 0 to 50; 1 is none.
+        prior_guidance: the same of the prior.
+        sampler: of the decoder, a name in `diffusion.sample.SAMPLERS`.
+        candidates: embeddings that the prior draws for each picture, 1 to 64; the one nearest to the text is
+            kept.
+        rerank: draw so many small pictures of each prompt, n to 1000, and enlarge only the n that CLIP finds
+            nearest to it.
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    MOST: ClassVar[int] = 100
+    MOST_RERANKED: ClassVar[int] = 1000
+    MOST_CANDIDATES: ClassVar[int] = 64
+    MOST_GUIDANCE: ClassVar[float] = 50.0
+    LONGEST_PROMPT: ClassVar[int] = 4000  # characters: four bytes each still fit a picture's metadata
+
+    n: int = 1
+    size: int = 256
+    seed: int | None = None
+    steps: int | str | None = None
+    guidance: float | None = None
+    prior_guidance: float | None = None
+    sampler: str | None = None
+    candidates: int | None = None
+    rerank: int | None = None
+
+    def __post_init__(self) -> None:
+        _check("n", self.n, 1, self.MOST)
+        _check("candidates", self.candidates, 1, self.MOST_CANDIDATES)
+        _check("seed", self.seed, 0, 2**64 - 1)
+        _check("guidance", self.guidance, 0.0, self.MOST_GUIDANCE)
+        _check("prior_guidance", self.prior_guidance, 0.0, self.MOST_GUIDANCE)
+        _check("rerank", self.rerank, self.n, self.MOST_RERANKED)
+        if isinstance(self.steps, str) and self.steps.isascii() and self.steps.isdigit():
+            object.__setattr__(self, "steps", int(self.steps))
+
+
+def _check(name: str, value: float | None, low: float, high: float) -> None:
+    if value is None:
+        return
+    whole = isinstance(low, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise InputError(f"{name} is {value!r}: give a {'whole ' if whole else ''}number")
+    if not low <= value <= high or math.isnan(value):
+        raise InputError(f"{name} is {value}: choose from {low:g} to {high if whole else f'{high:g}'}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to draw: `index` counts the pictures of a seed, and each has its own noise."""
+
+    prompt: str
+    seed: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and where it came from.
+
+    Attributes:
+        image: the picture, RGB.
+        prompt, seed, index: what draws it again, with the same `settings` and weights.
+        score: cosine of the angle between picture and prompt in CLIP's space, -1 to 1.
+        model: name of the bundle.
+        identity: stands for the bundle's exact weights.
+        settings: size, steps and the like, as text.
+    """
+
+    image: Image.Image
+    prompt: str
+    seed: int
+    index: int
+    score: float
+    model: str
+    identity: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What `save` writes into the file; equal for two files only if they hold the same picture."""
+        return {
+            "Software": f"unclip {__version__}",
+            "prompt": self.prompt,
+            "seed": str(self.seed),
+            "index": str(self.index),
+            "model": self.model,
+            "weights": self.identity,
+            **self.settings,
+        }
+
+    def encode(self, format: str | ImageFormat = ImageFormat.PNG, *, metadata: bool = True) -> bytes:
+        """The bytes of a PNG, JPEG or WebP file. Raises InputError for another format."""
+        return encode(self.image, format, self.metadata if metadata else None)
+
+    def save(
+        self, path: str | Path, format: str | ImageFormat | None = None, *, metadata: bool = True
+    ) -> Path:
+        """Write a file, whole or not at all; what is there is replaced.
+
+        Args:
+            path: its suffix says the format where `format` does not.
+            format: "png", "jpeg" or "webp".
+            metadata: whether prompt, seed, model and settings go into the file.
+
+        Raises:
+            InputError: an unknown format.
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        data = self.encode(format or path.suffix or ImageFormat.PNG, metadata=metadata)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+        return path
+
+
+@dataclass(frozen=True)
+class Event:
+    """A piece of work that is done.
+
+    Attributes:
+        stage: "prompt", "prior", "decoder", "upsampler-256", ..., "pictures".
+        step: pieces of this stage that are done, this one included.
+        total: pieces that this stage has.
+        seconds: computing time of this piece.
+        pictures: those that are finished with it.
+        estimate: (B, 3, S, S) in [-1, 1] or beyond, what the stage takes the pictures to become.
+    """
+
+    stage: str
+    step: int
+    total: int
+    seconds: float
+    pictures: tuple[Picture, ...] = ()
+    estimate: Tensor | None = None
+
+    def preview(self) -> list[Image.Image]:
+        """The pictures that are being drawn as they look by now; none before the decoder starts."""
+        return [] if self.estimate is None else [to_pil(image) for image in self.estimate]
