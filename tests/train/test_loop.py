@@ -1,4 +1,4 @@
-"""What the training loop promises: exact resume, good order in every kind of trouble, and a record of it all."""
+"""What the training loop promises: exact resume, good order in every kind of trouble, a record of it all."""
 
 from __future__ import annotations
 
@@ -134,8 +134,10 @@ class Dies(TinyTask):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().loss(model, batch, generator)
 
-config = LoopConfig(steps=10, batch=8, warmup=3, learning_rate=1e-2, log_steps=2, preview_steps=0, tensorboard=False,
-                    precision=Precision.FLOAT32, ema=(0.9, 40.0), checkpoint_minutes=1e-9)
+config = LoopConfig(
+    steps=10, batch=8, warmup=3, learning_rate=1e-2, log_steps=2, preview_steps=0, tensorboard=False,
+    precision=Precision.FLOAT32, ema=(0.9, 40.0), checkpoint_minutes=1e-9,
+)
 train(Dies(), config, Path(sys.argv[1]))
 """
 
@@ -261,7 +263,7 @@ def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_many_steps_in_a_row_that_are_not_finite_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="20 steps in a row up to step 25.*lower learning_rate"):
+    with pytest.raises(TrainingError, match=r"20 steps in a row up to step 25.*lower learning_rate"):
         train(Poisoned(range(5, 99)), settings(99), tmp_path)
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)  # NaN is not JSON
@@ -282,7 +284,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     )  # a file that grows past it fails, as on a full disk
     try:
         with pytest.raises(
-            TrainingError, match="cannot write the checkpoint of step 5 .* is intact. Make room"
+            TrainingError, match=r"cannot write the checkpoint of step 5 .* is intact. Make room"
         ):
             train(TinyTask(), config, tmp_path)
     finally:

@@ -91,7 +91,7 @@ def test_muon_takes_the_hidden_matrices_alone() -> None:
     model = TinyModel(TinyConfig())
     assert muon_names(model, ()) == ["middle.weight", "hidden.weight"]
     assert muon_names(model, ("hid*",)) == ["middle.weight"]
-    with pytest.raises(TrainingError, match="'hiden\\*' matches no parameter; there are first.weight"):
+    with pytest.raises(TrainingError, match=r"'hiden\*' matches no parameter; there are first.weight"):
         muon_names(model, ("hiden*",))
     adamw, muon = Optimisers(model, LoopConfig(steps=1, batch=1, optimiser=Optimiser.MUON)).parts
     counts = [sum(len(group["params"]) for group in part.param_groups) for part in (adamw, muon)]

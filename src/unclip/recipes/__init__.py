@@ -26,8 +26,8 @@ def describe(name: str) -> str:
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The recipe of a name (`pictograms`) or a path (`own.toml`), with settings such as `clip.train.steps=9`.
 
-    A setting may name a key that the file leaves to its default, in any table that the file has; whether there
-    is such a key is known when the table is turned into its config.
+    A setting may name a key that the file leaves to its default, in any table that the file has; whether
+    there is such a key is known when the table is turned into its config.
 
     Raises:
         InputError: there is no such recipe or file, it is not TOML, or a setting has an unknown table.

@@ -19,6 +19,7 @@ from unclip.errors import TrainingError
 from unclip.train.config import GradientHook, LoopConfig, Parallel
 
 POWERSGD_RANK = 4
+POWERSGD_START = 1000  # steps with whole gradients first: early ones do not compress well (1905.13727)
 
 Loss = Callable[[nn.Module, Any, torch.Generator], tuple[Tensor, dict[str, Any]]]
 
@@ -113,7 +114,9 @@ def distribute(
     if config.gradient_hook is GradientHook.POWERSGD:
         from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
 
-        hook_state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=POWERSGD_RANK)
+        hook_state = powerSGD_hook.PowerSGDState(
+            None, matrix_approximation_rank=POWERSGD_RANK, start_powerSGD_iter=POWERSGD_START
+        )
         wrapped.register_comm_hook(hook_state, powerSGD_hook.powerSGD_hook)
     return wrapped
 

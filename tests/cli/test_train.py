@@ -1,0 +1,68 @@
+"""`unclip train` hands a recipe with its settings to the sequence of stages, and lists the recipes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from unclip import recipes
+from unclip.cli import main
+
+
+class Recorder:
+    """Stands where the sequence of stages does, and keeps what it was called with."""
+
+    calls: tuple[Any, ...] = ()
+
+    def __init__(self, recipe: dict[str, Any], data: Path, out: Path, device: Any) -> None:
+        Recorder.calls = (recipe, data, out, str(device))
+
+    def run(self, only: str | None = None) -> Path:
+        Recorder.calls += (only,)
+        return Path("run")
+
+
+@pytest.fixture(autouse=True)
+def _recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence = ModuleType("unclip.train.sequence")
+    sequence.Sequence = Recorder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "unclip.train.sequence", sequence)
+
+
+def test_list_has_a_line_for_each_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == recipes.names()
+
+
+def test_settings_steps_and_precision_reach_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", "pictograms", "--data", "d", "--out", "o", "--device", "cpu", "--only", "clip"]
+    arguments += ["--steps", "7", "--precision", "float32", "--set", "clip.train.seed=3"]
+    assert main(arguments) == 0
+    recipe, data, out, device, only = Recorder.calls
+    assert (data, out, device, only) == (Path("d"), Path("o"), "cpu", "clip")
+    assert recipe["clip"]["train"]["seed"] == 3
+    for _, table in recipes.train_tables(recipe):
+        assert (table["steps"], table["precision"]) == (7, "float32")
+    assert capsys.readouterr().out == "run\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pictogram", "--data", "d", "--out", "o"], "unknown recipe 'pictogram'"),
+        (["pictograms", "--out", "o"], "--data"),
+        (["pictograms", "--data", "d", "--out", "o", "--steps", "0"], "--steps"),
+        (["pictograms", "--data", "d", "--out", "o", "--set", "clip"], "key=value"),
+        (["pictograms", "--data", "d", "--out", "o", "--device", "gpu"], "unknown device 'gpu'"),
+    ],
+)
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    assert main(["train", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1

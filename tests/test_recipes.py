@@ -1,0 +1,61 @@
+"""Recipes load by name or path, take settings, and hold nothing that the training loop would refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unclip import recipes
+from unclip.config import from_dict
+from unclip.errors import InputError
+from unclip.train.config import LoopConfig
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'description = "Mine."\n[clip.train]\nsteps = 10\nbatch = 4\n[prior.train]\nsteps = 20\nbatch = 4\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_shipped_recipes_have_a_description_and_train_tables_that_hold(name: str) -> None:
+    assert recipes.describe(name)
+    tables = dict(recipes.train_tables(recipes.load(name)))
+    assert tables
+    for key, table in tables.items():
+        from_dict(LoopConfig, table, key)
+
+
+def test_settings_change_keys_that_are_there_and_keys_that_have_a_default(own: Path) -> None:
+    recipe = recipes.load(own, ["clip.train.steps=3", "clip.train.ema=[0.5]", "prior.train.schedule=cosine"])
+    assert from_dict(LoopConfig, recipe["clip"]["train"]).steps == 3
+    assert from_dict(LoopConfig, recipe["clip"]["train"]).ema == (0.5,)
+    assert from_dict(LoopConfig, recipe["prior"]["train"]).schedule == "cosine"
+
+
+@pytest.mark.parametrize("setting", ["clpi.train.steps=3", "stepz=3", "clip.train.steps.more=3"])
+def test_a_setting_of_an_unknown_table_is_named(own: Path, setting: str) -> None:
+    with pytest.raises(InputError, match=setting.partition("=")[0].split(".")[0]):
+        recipes.load(own, [setting])
+
+
+def test_a_setting_that_is_no_key_is_named_by_its_config(own: Path) -> None:
+    recipe = recipes.load(own, ["clip.train.stepz=3"])
+    with pytest.raises(InputError, match=r"clip\.train\.stepz.*did you mean 'steps'"):
+        from_dict(LoopConfig, recipe["clip"]["train"], "clip.train")
+
+
+def test_train_tables_are_found_at_any_depth(own: Path) -> None:
+    assert [key for key, _ in recipes.train_tables(recipes.load(own))] == ["clip.train", "prior.train"]
+    assert [key for key, _ in recipes.train_tables({"train": {}, "model": {"a": 1}})] == ["train"]
+
+
+def test_an_unknown_recipe_is_named_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"unknown recipe 'pictogram': choose .*pictograms"):
+        recipes.load("pictogram")
+    with pytest.raises(InputError, match=r"no such file: nowhere/own\.toml"):
+        recipes.load("nowhere/own.toml")
