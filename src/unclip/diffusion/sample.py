@@ -115,14 +115,17 @@ def ddim_invert(denoiser: Denoiser, x: Tensor, *, iterations: int = 0) -> Iterat
     for i in range(len(schedule)):
         alpha, sigma = float(schedule.alpha[i]), float(schedule.sigma[i])
         alpha_below, sigma_below = schedule.below(i)
-        lower = x
-        denoised = denoiser(lower, max(i - 1, 0))
-        for iteration in range(iterations + 1):
-            if iteration:
-                denoised = denoiser(x, i)
-            # x_s = alpha_s x0 + sigma_s epsilon and x_t = alpha_t x0 + sigma_t epsilon share x0 and epsilon
-            weight = sigma - alpha / alpha_below * sigma_below
-            x = alpha / alpha_below * lower + weight * denoised.epsilon
+        # DDIM goes down with x_s = alpha_s x0 + sigma_s epsilon, both of x_t = alpha_t x0 + sigma_t epsilon:
+        # x_t follows from x_s and either of the two
+        ratio, weight = alpha / alpha_below, sigma - alpha / alpha_below * sigma_below
+        denoised = denoiser(x, max(i - 1, 0))
+        lower, x = x, ratio * x + weight * denoised.epsilon
+        by_x0 = sigma * sigma_below > alpha * alpha_below  # the one that contracts more
+        if by_x0:
+            ratio, weight = sigma / sigma_below, alpha - sigma / sigma_below * alpha_below
+        for _ in range(iterations):
+            denoised = denoiser(x, i)
+            x = ratio * lower + weight * (denoised.x0 if by_x0 else denoised.epsilon)
         yield Step(i, x, denoised.x0)
 
 
