@@ -30,7 +30,7 @@ def run_failing(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the frame around a verb that raises what it is told."""
 
     def run(error: BaseException | None = None, *arguments: str, warning: str = "") -> int:
-        app = typer.Typer()
+        app = typer.Typer(rich_markup_mode=None)
         app.callback(invoke_without_command=True)(cli.unclip)
 
         @app.command()
@@ -40,6 +40,10 @@ def run_failing(monkeypatch: pytest.MonkeyPatch) -> Run:
             if error is not None:
                 raise error
 
+        group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+        group.command("verb-of-group")(verb)
+        group.command("another")(verb)
+        app.add_typer(group, name="group")
         monkeypatch.setattr(cli, "app", app)
         return cli.main(arguments or ["verb"])
 
@@ -78,6 +82,14 @@ def test_wrong_usage_is_one_line_that_points_to_help(
     assert said.startswith("unclip: error: ")
     assert said.count("\n") == 1
     assert "--help`)" in said
+
+
+def test_a_group_without_a_verb_shows_its_help(run_failing: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_failing(None, "group") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("Usage: ")
+    assert "verb-of-group\n" in said.err
 
 
 @pytest.mark.parametrize("way", ["option", "variable"])

@@ -91,7 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             if _run.debug:
                 traceback.print_exc()
-            _say(f"error: {_explain(error)}")
+            if (
+                type(error).__name__ == "NoArgsIsHelpError"
+            ):  # no verb after `unclip data`; typer hides the class
+                print(error, file=sys.stderr)
+            else:
+                _say(f"error: {_explain(error)}")
             return getattr(error, "exit_code", FAILED)
     return code if isinstance(code, int) else 0
 
