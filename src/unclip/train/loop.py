@@ -134,9 +134,8 @@ class Run:
         stop: threading.Event,
     ) -> None:
         self.task, self.config, self.out, self.stop = task, config, out, stop
-        kind_of(
-            task.model
-        )  # a model whose weights could not be written is better refused now than at the end
+        # a model whose weights could not be written is better refused now than at the end
+        kind_of(task.model)
         self.about = json.loads(json.dumps({"task": task.name, "config": task.config}))
         self.world = parallel.join(device)
         self.device = self.world.device
