@@ -15,11 +15,6 @@ from unclip.diffusion.schedule import Schedule
 MakeGaussian = Callable[..., Denoiser]
 
 
-def spread(schedule: Schedule, i: int, std: float) -> float:
-    """Standard deviation of x at index i."""
-    return math.hypot(float(schedule.alpha[i]) * std, float(schedule.sigma[i]))
-
-
 @pytest.fixture
 def gaussian() -> MakeGaussian:
     """Perfect denoiser of N(mean, std^2); `learned` adds the exact variance of q(x_s | x_t)."""

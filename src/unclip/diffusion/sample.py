@@ -249,8 +249,10 @@ def heun(denoiser: Denoiser, x: Tensor, noise: Noise) -> Iterator[Step]:
     With y = x / alpha and noise level sigma / alpha, dy = epsilon d(sigma / alpha). A step goes from an index
     to the one below and evaluates the denoiser at both ends, so it asks for no noise level between the
     table's; two evaluations a step, one in the last (which is Euler's and gives x0). EDM's churn would need
-    levels between the indices and is not offered. Wants steps spaced as in `respace_karras`. `noise` is never
-    called.
+    levels between the indices and is not offered. `noise` is never called.
+
+    Wants steps spaced as in `respace_karras`: from the last indices of the cosine schedule, whose
+    sigma / alpha is in the thousands, a step multiplies the error of epsilon.
     """
     schedule = denoiser.schedule
     for i in _downwards(denoiser):

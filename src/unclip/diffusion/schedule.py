@@ -25,6 +25,8 @@ LABEL_RANGE = 1000  # labels are in [0, 1000) however many steps there are: ADM'
 COSINE_OFFSET = 0.008  # s of Eq. 17 of 2102.09672
 MAX_BETA = 0.999  # section 3.2 of 2102.09672
 LINEAR_BETAS = (1e-4, 0.02)  # section 4 of 2006.11239, for 1000 steps
+LARGEST_LOG_SNR_NOISE = math.exp(5.1)  # where published DPM-Solvers cut the cosine schedule's tail
+LARGEST_KARRAS_NOISE = 80.0  # sigma_max of 2206.00364, Table 1
 FAST27 = "10,10,3,2,2"  # GLIDE's sections; its last step is then taken two steps earlier
 
 
@@ -258,30 +260,39 @@ def respace(total: int, steps: int | str | Sequence[int]) -> tuple[int, ...]:
     return _in_sections(total, steps)
 
 
-def respace_by_log_snr(schedule: Schedule, count: int) -> tuple[int, ...]:
-    """`count` indices of a schedule, about evenly spaced in log-SNR from its least to its most noise.
+def respace_by_log_snr(
+    schedule: Schedule, count: int, max_noise: float = LARGEST_LOG_SNR_NOISE
+) -> tuple[int, ...]:
+    """`count` indices of a schedule, about evenly spaced in log-SNR.
 
-    DPM-Solver's own choice of steps (2206.00927), moved to the nearest index that is free.
+    DPM-Solver's own choice of steps (2206.00927), moved to the nearest index that is free. Indices whose
+    sigma / alpha exceeds `max_noise` are left out: else many steps would go to the last few indices of the
+    cosine schedule, where there is next to no picture. math.inf leaves out none.
+
+    Raises:
+        InputError: fewer indices than `count` are left.
     """
-    _check_count(len(schedule), count)
-    ends = float(schedule.log_snr[0]), float(schedule.log_snr[-1])
-    return _nearest(-schedule.log_snr, -torch.linspace(*ends, count, dtype=torch.float64))
+    noise = schedule.noise_to_signal[schedule.noise_to_signal <= max_noise]
+    _check_count(len(noise), count)
+    values = noise.log()
+    return _nearest(values, torch.linspace(float(values[0]), float(values[-1]), count, dtype=torch.float64))
 
 
 def respace_karras(
-    schedule: Schedule, count: int, rho: float = 7.0, max_noise: float | None = None
+    schedule: Schedule, count: int, rho: float = 7.0, max_noise: float = LARGEST_KARRAS_NOISE
 ) -> tuple[int, ...]:
     """`count` indices of a schedule, about evenly spaced in (sigma / alpha) ** (1 / rho): EDM's choice.
 
-    Eq. 5 of 2206.00364, moved to the nearest index that is free. `max_noise` leaves out indices whose
-    sigma / alpha is larger (EDM starts at 80; the cosine schedule ends near 20,000).
+    Eq. 5 of 2206.00364, moved to the nearest index that is free. Indices whose sigma / alpha exceeds
+    `max_noise` are left out (the cosine schedule ends near 20,000); math.inf leaves out none.
+
+    Raises:
+        InputError: fewer indices than `count` are left.
     """
-    noise = schedule.noise_to_signal
-    if max_noise is not None:
-        noise = noise[noise <= max_noise]
+    noise = schedule.noise_to_signal[schedule.noise_to_signal <= max_noise]
     _check_count(len(noise), count)
-    power = noise ** (1 / rho)
-    return _nearest(power, torch.linspace(float(power[0]), float(power[-1]), count, dtype=torch.float64))
+    values = noise ** (1 / rho)
+    return _nearest(values, torch.linspace(float(values[0]), float(values[-1]), count, dtype=torch.float64))
 
 
 @dataclass(frozen=True, kw_only=True)
