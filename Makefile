@@ -1,4 +1,5 @@
 # make draw PROMPT="a red apple"    draws, into the folder pictures
+# make draw PROMPT="빨간 사과" OPTIONS="--n 4 --size 1024 --seed 1"
 # make test                         lints, checks types, runs all tests
 #
 # Both make .venv and install into it whatever is missing. Another Python: make PYTHON=python3.12 ...
@@ -16,8 +17,8 @@ export UNCLIP_PROMPT := $(value PROMPT)
 .PHONY: draw test lint format docs clean
 
 draw: .venv/installed
-	@mkdir -p pictures
-	@cd pictures && ../.venv/bin/python -m unclip generate $(OPTIONS) -- "$$UNCLIP_PROMPT"
+	@echo "Drawing into $(CURDIR)/pictures:"
+	@$(RUN) unclip generate --out pictures $(OPTIONS) -- "$$UNCLIP_PROMPT"
 
 test: lint
 	$(RUN) pytest

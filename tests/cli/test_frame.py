@@ -144,15 +144,16 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 
 def test_progress_is_a_line_a_stage_outside_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with StageProgress() as progress:
-        for stage in ("prior", "decoder"):
-            for step in (1, 2):
+        progress.update("unknown", 7, 0)
+        for step in (1, 2):
+            for stage in ("prior", "decoder"):
                 progress.update(stage, step, 2)
         progress.print("a picture")
     said = capsys.readouterr()
     assert said.out == ""
     lines = said.err.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["prior", "a picture", "decoder"]
-    assert all(line.endswith(" s") for line in (lines[0], lines[2]))
+    assert [line.partition(":")[0] for line in lines] == ["prior", "decoder", "a picture", "unknown"]
+    assert [line.endswith(" s") for line in lines] == [True, True, False, True]
 
 
 def test_progress_can_be_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class StageProgress:
-    """Shows how far each stage of a piece of work is.
+    """Shows how far each stage of a piece of work is; stages may take turns.
 
         with StageProgress() as progress:
             for event in model.stream(prompt):
@@ -26,10 +27,11 @@ class StageProgress:
         self._quiet = quiet
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._stage: str | None = None
-        self._started = 0.0
+        self._seconds: dict[str, float] = defaultdict(float)  # of the stages whose line is not written yet
+        self._latest = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._latest = time.monotonic()
         if not self._quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -53,18 +55,21 @@ class StageProgress:
         if self._bars is not None:
             self._bars.stop()
         elif kind is None:
-            self._finish_line()
+            for stage in list(self._seconds):  # those whose total was not known
+                self._finish(stage)
 
     def update(self, stage: str, step: int, total: int) -> None:
-        """Says that `step` of `total` steps of `stage` are done. A new name begins a new stage."""
-        if stage != self._stage:
-            self._finish_line()
-            self._stage, self._started = stage, time.monotonic()
+        """Says that `step` of `total` steps of `stage` are done; a total of 0 is one that is not known yet."""
         if self._bars is None:
+            now = time.monotonic()
+            self._seconds[stage] += now - self._latest
+            self._latest = now
+            if total and step >= total:
+                self._finish(stage)
             return
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=step, total=total)
+            self._tasks[stage] = self._bars.add_task(stage, total=total or None)
+        self._bars.update(self._tasks[stage], completed=step, total=total or None)
 
     def print(self, text: str) -> None:
         """Writes a line to stderr without breaking the bars; terminal colours in it are kept."""
@@ -77,7 +82,7 @@ class StageProgress:
 
             self._bars.console.print(Text.from_ansi(text))
 
-    def _finish_line(self) -> None:
-        if self._stage is not None and self._bars is None and not self._quiet:
-            print(f"{self._stage}: {time.monotonic() - self._started:.1f} s", file=sys.stderr)
-        self._stage = None
+    def _finish(self, stage: str) -> None:
+        seconds = self._seconds.pop(stage)
+        if not self._quiet:
+            print(f"{stage}: {seconds:.1f} s", file=sys.stderr)
