@@ -59,7 +59,7 @@ class StageProgress:
                 self._finish(stage)
 
     def update(self, stage: str, step: int, total: int) -> None:
-        """Says that `step` of `total` steps of `stage` are done; a total of 0 is one that is not known yet."""
+        """Says that `step` of `total` steps of `stage` are done; a total of 0 is not known yet."""
         if self._bars is None:
             now = time.monotonic()
             self._seconds[stage] += now - self._latest
