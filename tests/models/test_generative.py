@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from unclip.errors import InputError
+from unclip.models.caption import CaptionConfig
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
@@ -105,6 +107,21 @@ class TestDecoder:
             mask=torch.tensor([True] * 4 + [False] * 3).expand(2, 7),
         )
         torch.testing.assert_close(self.run(condition), self.run(padded))
+
+    def test_it_can_read_captions_with_an_encoder_of_its_own(self) -> None:
+        caption = CaptionConfig(vocabulary=11, context=5, width=8, layers=1, heads=2)
+        config = replace(DECODER, text_width=None, caption=caption)
+        condition = replace(decoder_condition(), ids=torch.arange(8).view(2, 4))
+        one, other = self.run(condition, config), self.run(replace(condition, ids=condition.ids + 1), config)
+        assert not torch.allclose(one, other)
+        longer = replace(
+            condition,
+            ids=torch.cat([condition.ids, torch.zeros(2, 1, dtype=torch.int64)], dim=1),
+            mask=torch.tensor([True] * 4 + [False]).expand(2, 5),
+        )
+        torch.testing.assert_close(one, self.run(longer, config))
+        with pytest.raises(InputError, match="one of the two"):
+            replace(config, text_width=7)
 
     def test_a_noise_level_needs_a_network_that_knows_it(self) -> None:
         with pytest.raises(ValueError, match="noisy_embedding"):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from unclip.errors import InputError
+from unclip.models.caption import CaptionConfig, CaptionEncoder
 from unclip.nn.layers import TimeEmbedding, Whitening, depth_to_space, space_to_depth
 from unclip.nn.unet import UNet, UNetConfig
 
@@ -26,7 +28,9 @@ class DecoderConfig:
         embedding: width of CLIP's embedding.
         tokens: context tokens made from the CLIP embedding (4 in the paper).
         context: width of the context tokens.
-        text_width: width of the caption's token features, None for a decoder that reads no caption.
+        text_width: width of CLIP's token features where the decoder reads the caption by them (Karlo's way).
+        caption: the decoder's own caption encoder (the paper's way); it then takes token ids. A decoder with
+            neither reads no caption.
         learned_range: whether the network also predicts the variance (twice the output channels).
         noisy_embedding: whether the embedding comes with a noise level (as in stable unCLIP).
     """
@@ -41,10 +45,18 @@ class DecoderConfig:
     embedding: int = 1024
     tokens: int = 4
     context: int = 2048
-    text_width: int | None = 2048
+    text_width: int | None = None
+    caption: CaptionConfig | None = None
     dropout: float = 0.1
     learned_range: bool = True
     noisy_embedding: bool = False
+
+    def __post_init__(self) -> None:
+        if self.text_width is not None and self.caption is not None:
+            raise InputError(
+                "a decoder reads captions by CLIP's features (text_width) or by its own encoder (caption): "
+                "set one of the two"
+            )
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,9 @@ class DecoderCondition:
     Attributes:
         embedding: (B, E) whitened CLIP image embedding (`Decoder.whitening`).
         keep_image: (B,) bool; where False the embedding is replaced by a learned one (guidance).
-        sequence: (B, L, W) caption features, or None.
-        mask: (B, L) bool, True for real tokens.
+        sequence: (B, L, W) caption features of CLIP, or None.
+        ids: (B, L) int64 caption tokens, for a decoder with its own caption encoder, or None.
+        mask: (B, L) bool, True for real tokens; goes with `sequence` and `ids`.
         keep_text: (B,) bool; where False no caption token is read.
         noise_level: (B,) in [0, 1], how much noise the embedding holds; None means 0.
     """
@@ -63,6 +76,7 @@ class DecoderCondition:
     embedding: Tensor
     keep_image: Tensor
     sequence: Tensor | None = None
+    ids: Tensor | None = None
     mask: Tensor | None = None
     keep_text: Tensor | None = None
     noise_level: Tensor | None = None
@@ -93,10 +107,12 @@ class Decoder(nn.Module):
         self.null_embedding = nn.Parameter(torch.zeros(config.embedding))
         self.image_to_time = nn.Linear(config.embedding, width)
         self.image_to_context = nn.Linear(config.embedding, config.tokens * config.context)
+        self.caption = None if config.caption is None else CaptionEncoder(config.caption)
+        text_width = config.text_width if config.caption is None else config.caption.width
         self.text_to_context = (
             None
-            if config.text_width is None
-            else nn.Sequential(nn.LayerNorm(config.text_width), nn.Linear(config.text_width, config.context))
+            if text_width is None
+            else nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, config.context))
         )
         self.unet = UNet(
             UNetConfig(
@@ -112,6 +128,17 @@ class Decoder(nn.Module):
                 dropout=config.dropout,
             )
         )
+
+    def _text(self, condition: DecoderCondition) -> Tensor | None:
+        """The caption as context tokens (B, L, context); None where there is none or none is read."""
+        features = condition.sequence
+        if self.caption is not None:
+            ids, mask = condition.ids, condition.mask
+            features = None if ids is None or mask is None else self.caption(ids, mask)
+        if self.text_to_context is None or features is None:
+            return None
+        context: Tensor = self.text_to_context(features)
+        return context
 
     def forward(self, x: Tensor, label: Tensor, condition: DecoderCondition) -> Tensor:
         """Predict from a noised picture.
@@ -138,11 +165,9 @@ class Decoder(nn.Module):
             raise ValueError("this decoder takes no noise level: its config has noisy_embedding = false")
         context = self.image_to_context(embedding).view(batch, config.tokens, config.context)
         mask = None
-        if self.text_to_context is not None and condition.sequence is not None:
-            text = self.text_to_context(condition.sequence)  # (B, L, context)
-            readable = torch.ones(text.shape[:2], dtype=torch.bool, device=x.device)
-            if condition.mask is not None:
-                readable = condition.mask
+        text = self._text(condition)
+        if text is not None and condition.mask is not None:
+            readable = condition.mask  # (B, L)
             if condition.keep_text is not None:
                 readable = readable & condition.keep_text[:, None]
             context = torch.cat([context, text.to(context.dtype)], dim=1)  # (B, tokens + L, context)

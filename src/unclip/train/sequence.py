@@ -155,9 +155,20 @@ class Sequence:
             prior = self.part(stage, "model", PriorConfig, **shared)
             prior_task = self.part(stage, "task", tasks.PriorTaskConfig)
             return tasks.PriorTask(prior, prior_task, diffusion, encoded, tokenizer, self.train)
-        decoder = self.part(stage, "model", DecoderConfig, **shared, learned_range=diffusion.learned_range)
+        decoder = self.part(stage, "model", DecoderConfig, **self.decoder_settings(encoded.clip, diffusion))
         task = self.part(stage, "task", tasks.DecoderTaskConfig)
         return tasks.DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train)
+
+    def decoder_settings(self, clip: CLIP, diffusion: DiffusionConfig) -> dict[str, Any]:
+        """What of a decoder's config follows from CLIP, tokenizer and diffusion."""
+        settings: dict[str, Any] = {
+            "embedding": clip.config.embedding,
+            "learned_range": diffusion.learned_range,
+        }
+        caption = self.recipe["decoder"]["model"].get("caption")
+        if caption is None:
+            return {**settings, "text_width": clip.config.text.width}
+        return {**settings, "caption": {**caption, "vocabulary": self.tokenizer().vocabulary}}
 
     def clip_task(self) -> tasks.CLIPTask:
         tokenizer = self.tokenizer()

@@ -25,6 +25,7 @@ from unclip.diffusion.denoiser import Network, denoiser
 from unclip.diffusion.loss import Weighting, diffusion_loss
 from unclip.diffusion.sample import ddim
 from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
+from unclip.errors import InputError
 from unclip.images import contact_sheet, from_uint8, to_pil
 from unclip.models.clip import CLIP, CLIPConfig
 from unclip.models.clip_loss import clip_loss, same_concept, sigmoid_loss, supervised_contrastive_loss
@@ -36,6 +37,7 @@ from unclip.train.degradation import Degradation, degrade
 
 EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
 PREVIEW_PICTURES = 12
+LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
 JUDGED_LANGUAGES = ("en", "ko", "de")
 PREVIEW_STEPS = 16
 CROPS_PER_PICTURE = 4  # of one batch: a large picture takes long to read
@@ -140,6 +142,11 @@ class CLIPTask:
     def __init__(
         self, model: CLIPConfig, task: CLIPTaskConfig, tokenizer: Tokenizer, train: Corpus, held_out: Corpus
     ) -> None:
+        if (task.contrast is Contrast.SIGLIP) != model.logit_bias:
+            raise InputError(
+                f"contrast {task.contrast.value!r} with logit_bias {model.logit_bias}: "
+                "the sigmoid loss has a bias, and no other has one"
+            )
         self.model = CLIP(model)
         self.task = task
         size = model.image.image_size
@@ -159,18 +166,20 @@ class CLIPTask:
         self, model: nn.Module, batch: tuple[Tensor, Tokens, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images, tokens, concept = batch
-        features = model(images, tokens.ids, tokens.mask)
-        image, text, scale, bias = features
+        assert isinstance(model, CLIP)
+        image, scale, bias = model.encode_image(images), model.scale, model.logit_bias
+        text = text_by_length(model, tokens)
         group = dist.group.WORLD if dist.is_initialized() else None
         positives = same_concept(concept, group) if self.task.positives else None  # (B, M)
         if self.task.contrast is Contrast.SIGLIP:
+            assert bias is not None  # checked when the task was made
             loss = sigmoid_loss(image, text, scale, bias, positives=positives, group=group)
         elif self.task.contrast is Contrast.SUPERVISED:
             both, labels = torch.cat([image, text]), torch.cat([concept, concept])  # (2B, E), (2B,)
             loss = supervised_contrastive_loss(both, labels, scale, group=group)
         else:
             loss = clip_loss(image, text, scale, positives=positives, group=group)
-        return loss, {"scale": features.scale.detach()}
+        return loss, {"scale": scale.detach()}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -190,6 +199,19 @@ class CLIPTask:
 
     def preview(self, model: nn.Module) -> Image.Image | None:
         return None
+
+
+def text_by_length(clip: CLIP, tokens: Tokens) -> Tensor:
+    """Text embeddings (B, E), not normalised, of captions encoded in groups of like length.
+
+    A batch is as long as its longest caption, and most are a quarter of that.
+    """
+    order = tokens.mask.sum(dim=1).argsort()
+    groups = []
+    for rows in order.chunk(LENGTH_GROUPS):
+        length = int(tokens.mask[rows[-1]].sum())  # the longest of the group
+        groups.append(clip.encode_text(tokens.ids[rows, :length], tokens.mask[rows, :length]).embedding)
+    return torch.cat(groups)[order.argsort()]
 
 
 class HeldOut:
@@ -421,6 +443,7 @@ class DecoderTask:
             embedding=whitened,
             keep_image=_keep(size, self.task.image_drop, generator),
             sequence=self.encoded.text(tokens)[1],
+            ids=tokens.ids,
             mask=tokens.mask,
             keep_text=_keep(size, self.task.text_drop, generator),
             noise_level=level,
@@ -450,6 +473,7 @@ class DecoderTask:
             embedding=model.whitening.whiten(self.encoded.held_out_embeddings[choice]),
             keep_image=torch.ones(size, dtype=torch.bool, device=device),
             sequence=self.encoded.text(tokens)[1],
+            ids=tokens.ids,
             mask=tokens.mask,
         )
         drawn = _draw(
