@@ -1,0 +1,90 @@
+"""`unclip data`: make a corpus, from packages of pictograms or from one's own pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from unclip.data.build import Progress
+
+app = typer.Typer(help="Make a corpus to train on.", no_args_is_help=True)
+
+Size = Annotated[int, typer.Option(help="Side of a picture in pixels.", min=32, max=1024)]
+Workers = Annotated[int | None, typer.Option(help="Processes that draw; by default one a core.", min=1)]
+
+
+@app.command()
+def pictograms(
+    out: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
+    archives: Annotated[
+        Path | None,
+        typer.Option(help="Folder of packages fetched before; otherwise they are fetched to OUT/archives."),
+    ] = None,
+    size: Size = 256,
+    workers: Workers = None,
+    large: Annotated[int, typer.Option(help="How many pictures to draw at 1024 px too.", min=0)] = 4000,
+) -> None:
+    """Make the corpus that the shipped bundle is trained on: emoji, icons, clip art and stamps.
+
+    The packages come from npm (`npm pack`) and Debian (`apt-get download`) and are neither installed nor run.
+    Ctrl-C stops it; the same command again goes on.
+    """
+    from unclip.data.pictograms import build_pictograms
+
+    _run(build_pictograms(out, archives=archives, size=size, workers=_workers(workers), large=large), out)
+
+
+@app.command()
+def folder(
+    source: Annotated[Path, typer.Argument(help="Folder of captioned pictures.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
+    size: Size = 256,
+    workers: Workers = None,
+    large: Annotated[int, typer.Option(help="How many SVG pictures to draw at 1024 px too.", min=0)] = 0,
+    fit: Annotated[
+        str, typer.Option(help="pad (white bars), crop (the middle) or trim (cut white margins, then pad).")
+    ] = "pad",
+    style: Annotated[str, typer.Option(help="Style of pictures that name none; it goes into captions.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of pictures that name none.")] = "unknown",
+    language: Annotated[str, typer.Option(help="Language of plain captions.")] = "en",
+) -> None:
+    """Make a corpus from pictures with a .txt beside each, a metadata.jsonl or .csv, or webdataset shards."""
+    from unclip.data.folder import Defaults, build_folder
+    from unclip.data.records import Fit
+    from unclip.errors import InputError
+
+    if fit not in list(Fit):
+        raise InputError(f"unknown fit {fit!r}: choose {', '.join(Fit)}")
+    defaults = Defaults(style=style, licence=licence, language=language, fit=Fit(fit))
+    _run(build_folder(source, out, defaults=defaults, size=size, workers=_workers(workers), large=large), out)
+
+
+@app.command()
+def show(corpus: Annotated[Path, typer.Argument(help="Folder of a corpus.")]) -> None:
+    """Print the card of a corpus: counts by source, licence and split, and what was dropped."""
+    from unclip.data.card import read
+
+    typer.echo(read(corpus))
+
+
+def _workers(wanted: int | None) -> int:
+    import os
+
+    return (
+        wanted or len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else wanted or os.cpu_count() or 1
+    )
+
+
+def _run(events: Iterable[Progress], out: Path) -> None:
+    from unclip.cli.progress import StageProgress
+
+    with StageProgress() as progress:
+        for event in events:
+            progress.update(event.stage, event.done, event.total)
+    typer.echo(out)

@@ -1,0 +1,239 @@
+"""From drawings to a corpus on disk: draw, filter, split, write shards, manifest and card."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unclip.data import card
+from unclip.data.filters import THUMB, duplicates, seen
+from unclip.data.records import CACHE, CARD_FILE, MANIFEST, MANIFEST_FILE, Drawing, Fit, Split, load_captions
+from unclip.data.shards import Placed, write_shards
+from unclip.data.splits import order, share, split_pairs
+from unclip.data.stage import open_staged, stage
+from unclip.errors import DataError, InputError
+from unclip.runtime import atomic_path
+
+LARGE_SIDE = 1024
+LARGE_CHUNK = 32  # pictures in a file while they are drawn
+LARGE_PER_SHARD = 250
+LARGE_SHARD = "large"
+BUILDING, ARCHIVES = ".building", "archives"
+OWN_SHARD = re.compile(rf"(?:{'|'.join([*Split, LARGE_SHARD])})-\d{{5}}\.tar")
+IDENTITY = b"unclip.corpus"  # a key in the manifest's own metadata
+METADATA = ("concept", "style", "source", "licence", "author", "tone", "names")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a build yields: `done` of `total` pictures of one stage; total is 0 while it is not known."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Input:
+    """One source to build from: its drawings are read only if they are not drawn already."""
+
+    name: str
+    drawings: Callable[[], Iterable[Drawing]]
+    test_only: bool = False
+
+
+def build(
+    out: Path,
+    inputs: Sequence[Input],
+    *,
+    size: int = 256,
+    workers: int = 1,
+    large: int = 0,
+    fingerprint: str,
+    title: str,
+) -> Iterator[Progress]:
+    """Builds a corpus in `out`; a build that was stopped goes on, and one that is there is left as it is.
+
+    Both only if `fingerprint`, which stands for what goes into the corpus, and the other settings are the
+    same. Pictures are drawn in `out/.building`; a corpus that stands in `out` stays until the new one is
+    drawn, and the manifest, without which a folder is no corpus, is written last.
+
+    Raises:
+        InputError: `out` holds something that is no corpus.
+        DataError: a source cannot be read, or no picture is left.
+    """
+    building, manifest = out / BUILDING, out / MANIFEST_FILE
+    found = {path.name for path in out.iterdir()} if out.exists() else set()
+    if found - {ARCHIVES} and not found & {MANIFEST_FILE, BUILDING}:
+        raise InputError(f"{out} is not empty and is no corpus: name a new folder")
+    identity = f"{fingerprint} size={size} large={large}"
+    if MANIFEST_FILE in found and identity_of(manifest) == identity:
+        yield Progress("up to date", 1, 1)
+        return
+    _begin(building, f"{fingerprint} size={size}")
+
+    staged: list[Path] = []
+    for number, source in enumerate(inputs):
+        done, paths = 0, []
+        for path, count in stage(source.drawings(), building, f"{number:02d}-{source.name}", size, workers):
+            paths.append(path)
+            done += count
+            yield Progress(f"draw {source.name}", done, 0)
+        staged += sorted(paths)
+    table = open_staged(staged)
+    yield Progress("filter", 0, len(table))
+    dropped = filtered(table)
+    rows = _split(table, dropped, {source.name for source in inputs if source.test_only})
+    rows = _without_seen(table, rows, dropped)
+    if not rows:
+        reasons = Counter(reason for reason, _ in dropped.values())
+        raise DataError(
+            f"no picture is left of {len(table):,}: {', '.join(f'{n:,} {why}' for why, n in reasons.items())}"
+        )
+    chosen = _choose_large(table, rows, large)
+    larger: list[Path] = []
+    for path, count in stage(
+        _large_drawings(table, chosen), building, "large", LARGE_SIDE, workers, LARGE_CHUNK
+    ):
+        larger.append(path)
+        yield Progress("draw large", LARGE_CHUNK * (len(larger) - 1) + count, len(chosen))
+    shards = building / "shards"
+    records = yield from _write_shards(shards, table, rows, chosen, larger)
+    _publish(out, shards, records, card.write(title, records, table, dropped), identity)
+    shutil.rmtree(building)
+
+
+def identity_of(manifest: Path) -> str:
+    """What the corpus with this manifest was built from; empty if the manifest does not say."""
+    return (pq.read_schema(manifest).metadata or {}).get(IDENTITY, b"").decode()
+
+
+def _begin(building: Path, plan: str) -> None:
+    """Makes the folder to draw in, empty unless it was begun for the same plan."""
+    begun = building / "plan"
+    if begun.exists() and begun.read_text() != plan:
+        shutil.rmtree(building)
+    building.mkdir(parents=True, exist_ok=True)
+    begun.write_text(plan)
+
+
+def filtered(table: pa.Table) -> dict[int, tuple[str, str]]:
+    """position -> (reason, key of the picture that it repeats or "") of what does not go into the corpus."""
+    reasons, sources, styles, keys = (
+        table[name].to_pylist() for name in ("reason", "source", "style", "key")
+    )
+    dropped = {index: (reason, "") for index, reason in enumerate(reasons) if reason is not None}
+    usable = [index for index in range(len(table)) if index not in dropped]
+    groups = [f"{sources[index]}\0{styles[index]}" for index in usable]
+    hashes = table.select(["hash"]).take(usable)["hash"].to_pylist()
+    for place, (reason, twin) in duplicates(groups, hashes, _thumbs(table, usable)).items():
+        dropped[usable[place]] = (reason, keys[usable[twin]])
+    return dropped
+
+
+def _split(table: pa.Table, dropped: dict[int, Any], test_sources: set[str]) -> list[tuple[int, Split]]:
+    """(position, split) in the order in which the corpus has its pictures: by split, then mixed."""
+    concepts, styles, sources = (table[name].to_pylist() for name in ("concept", "style", "source"))
+    kept = [index for index in range(len(table)) if index not in dropped]
+    tests = {styles[index] for index in kept if sources[index] in test_sources}
+    splits = split_pairs({(concepts[index], styles[index]) for index in kept}, tests)
+    keys = table["key"].to_pylist()
+    places = order([keys[index] for index in kept])
+    mixed = [(kept[place], splits[concepts[kept[place]], styles[kept[place]]]) for place in places]
+    return [pair for split in Split for pair in mixed if pair[1] is split]
+
+
+def _without_seen(
+    table: pa.Table, rows: list[tuple[int, Split]], dropped: dict[int, tuple[str, str]]
+) -> list[tuple[int, Split]]:
+    """Leaves out what is held out although the same picture, under another style or name, is trained on."""
+    train = [index for index, split in rows if split is Split.TRAIN]
+    held_out = [index for index, split in rows if split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
+    for place, twin in seen(_thumbs(table, held_out), _thumbs(table, train)).items():
+        dropped[held_out[place]] = ("held out but seen", table["key"][train[twin]].as_py())
+    return [row for row in rows if row[0] not in dropped]
+
+
+def _thumbs(table: pa.Table, indices: list[int]) -> np.ndarray:
+    """uint8 (N, 32, 32, 3)."""
+    chosen = table.select(["thumb"]).take(indices)["thumb"].to_pylist()
+    return np.frombuffer(b"".join(chosen), np.uint8).reshape(-1, THUMB, THUMB, 3)
+
+
+def _choose_large(table: pa.Table, rows: list[tuple[int, Split]], count: int) -> list[int]:
+    """The `count` vector drawings of the train split with the smallest hash, in the order of the corpus."""
+    vector, keys = table["vector"].to_pylist(), table["key"].to_pylist()
+    train = [index for index, split in rows if split is Split.TRAIN and vector[index]]
+    chosen = set(sorted(train, key=lambda index: share("large", keys[index]))[:count])
+    return [index for index in train if index in chosen]
+
+
+def _large_drawings(table: pa.Table, chosen: list[int]) -> Iterator[Drawing]:
+    for row in table.select(["key", "svg", "fit"]).take(chosen).to_pylist():
+        yield Drawing(
+            key=row["key"], svg=row["svg"], fit=Fit(row["fit"]), captions={"en": ["-"]}, concept="-",
+            source="", style="", licence="", author="",
+        )  # fmt: skip
+
+
+def _write_shards(
+    folder: Path, table: pa.Table, rows: list[tuple[int, Split]], chosen: list[int], larger: list[Path]
+) -> Generator[Progress, None, pa.Table]:
+    """Writes all shards into `folder`, yielding progress, and returns the manifest."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    columns = {name: table[name].to_pylist() for name in ("key", *METADATA, "captions", "width", "vector")}
+
+    def samples(split: Split) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+        for index, own in rows:
+            if own is split:
+                metadata = {name: columns[name][index] for name in METADATA}
+                metadata["captions"] = load_captions(columns["captions"][index])
+                yield columns["key"][index], table["png"][index].as_py(), metadata
+
+    placed: list[Placed] = []
+    for split in Split:
+        for place in write_shards(folder, split.value, samples(split)):
+            placed.append(place)
+            if len(placed) % 1000 == 0:
+                yield Progress("write", len(placed), len(rows))
+    large: dict[int, Placed] = {}
+    if chosen:
+        drawn = open_staged(larger)["png"]
+        empty: dict[str, Any] = {}
+        again = ((columns["key"][index], drawn[place].as_py(), empty) for place, index in enumerate(chosen))
+        large = dict(zip(chosen, write_shards(folder, LARGE_SHARD, again, LARGE_PER_SHARD), strict=True))
+    yield Progress("write", len(placed), len(rows))
+
+    records = []
+    for (index, split), place in zip(rows, placed, strict=True):
+        row = {name: column[index] for name, column in columns.items()}
+        row |= {"split": split.value, "shard": place.shard, "offset": place.offset, "size": place.size}
+        if big := large.get(index):
+            row |= {"large_shard": big.shard, "large_offset": big.offset, "large_size": big.size}
+        records.append(row | {"large": index in large})
+    return pa.Table.from_pylist(records, schema=MANIFEST)
+
+
+def _publish(out: Path, shards: Path, records: pa.Table, card_text: str, identity: str) -> None:
+    """Puts the new shards in the place of the old ones; while it does, there is no manifest."""
+    (out / MANIFEST_FILE).unlink(missing_ok=True)
+    for old in out.glob("*.tar"):
+        if OWN_SHARD.fullmatch(old.name):
+            old.unlink()
+    shutil.rmtree(out / CACHE, ignore_errors=True)
+    for shard in sorted(shards.iterdir()):
+        shard.rename(out / shard.name)
+    with atomic_path(out / CARD_FILE) as temporary:
+        temporary.write_text(card_text, encoding="utf-8")
+    with atomic_path(out / MANIFEST_FILE) as temporary:
+        pq.write_table(records.replace_schema_metadata({IDENTITY: identity}), temporary, compression="zstd")

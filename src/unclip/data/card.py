@@ -1,0 +1,56 @@
+"""The data card of a corpus: counts by source, licence and split, and what was dropped and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+
+from unclip.data.records import CARD_FILE, Split
+from unclip.errors import DataError
+
+
+def write(title: str, manifest: pa.Table, staged: pa.Table, dropped: dict[int, tuple[str, str]]) -> str:
+    """The card as Markdown."""
+    sources, splits = manifest["source"].to_pylist(), manifest["split"].to_pylist()
+    counts = Counter(zip(sources, splits, strict=True))
+    licences = dict(zip(sources, manifest["licence"].to_pylist(), strict=True))
+    styles: dict[str, set[str]] = {}
+    for source, style in zip(sources, manifest["style"].to_pylist(), strict=True):
+        styles.setdefault(source, set()).add(style)
+    names = [split.value for split in Split]
+    lines = [f"# {title}", "", f"{len(manifest):,} pictures.", "", "## Pictures", ""]
+    lines += ["| source | styles | licence | " + " | ".join(names) + " |", "|---" * (3 + len(names)) + "|"]
+    for source in dict.fromkeys(staged["source"].to_pylist()):
+        if source in styles:
+            row = [source, ", ".join(sorted(styles[source])), licences[source]]
+            lines.append("| " + " | ".join(row + [f"{counts[source, name]:,}" for name in names]) + " |")
+    totals = Counter(splits)
+    lines.append("| all | | | " + " | ".join(f"{totals[name]:,}" for name in names) + " |")
+    large = sum(manifest["large"].to_pylist())
+    if large:
+        lines += ["", f"{large:,} of the train split are there at 1024 px too."]
+    lines += ["", "## Dropped", ""]
+    staged_sources = staged["source"].to_pylist()
+    reasons = Counter((staged_sources[index], reason) for index, (reason, _) in dropped.items())
+    kinds = sorted({reason for _, reason in reasons})
+    lines += ["| source | found | " + " | ".join(kinds) + " |", "|---" * (2 + len(kinds)) + "|"]
+    for source, found in Counter(staged_sources).items():
+        lines.append(
+            f"| {source} | {found:,} | " + " | ".join(f"{reasons[source, kind]:,}" for kind in kinds) + " |"
+        )
+    lines += ["", f"Concepts: {len(set(manifest['concept'].to_pylist())):,}.", ""]
+    return "\n".join(lines)
+
+
+def read(folder: Path) -> str:
+    """The card of a corpus.
+
+    Raises:
+        DataError: the folder has none.
+    """
+    path = folder / CARD_FILE
+    if not path.is_file():
+        raise DataError(f"{folder} is no corpus: it has no {CARD_FILE}")
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,178 @@
+"""Opens a corpus: its records, its pictures as arrays, its captions and its sampling weights."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL import Image
+
+from unclip.data import captions as captioning
+from unclip.data.captions import Described
+from unclip.data.records import CACHE, MANIFEST, MANIFEST_FILE, Split, load_captions
+from unclip.errors import DataError, InputError
+from unclip.runtime import atomic_path
+
+
+class Corpus:
+    """One split of a corpus, pictures in the order of the manifest.
+
+    `records` is the split's part of the manifest (columns as in `records.MANIFEST`).
+
+    Raises:
+        DataError: the folder is no corpus, or its manifest is of another kind.
+        InputError: there is no such split.
+    """
+
+    def __init__(self, folder: Path | str, split: Split | str = Split.TRAIN) -> None:
+        self.folder = Path(folder)
+        manifest = self.folder / MANIFEST_FILE
+        if not manifest.is_file():
+            raise DataError(
+                f"{self.folder} is no corpus (it has no {MANIFEST_FILE}): make one with "
+                f"`unclip data pictograms {self.folder}` or `unclip data folder PICTURES {self.folder}`"
+            )
+        if split not in list(Split):
+            raise InputError(f"unknown split {str(split)!r}: choose {', '.join(Split)}")
+        self.split = Split(split)
+        try:
+            table = pq.read_table(manifest, filters=[("split", "=", self.split.value)])
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{manifest} cannot be read ({error}): build the corpus anew") from error
+        if missing := set(MANIFEST.names) - set(table.column_names):
+            raise DataError(f"{manifest} has no column {sorted(missing)[0]!r}: build the corpus anew")
+        self.records: pa.Table = table.select(MANIFEST.names)
+        encoded = pc.dictionary_encode(self.records["captions"].combine_chunks())
+        self._captions = [load_captions(text) for text in encoded.dictionary.to_pylist()]
+        self._caption_index = encoded.indices.to_numpy()
+        self._names: list[list[str]] = self.records["names"].to_pylist()
+        self._styles: list[str] = self.records["style"].to_pylist()
+        self._described: dict[int, Described] = {}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def captions(self, index: int) -> dict[str, list[str]]:
+        """language -> [name, tag, ...] of one picture."""
+        return self._captions[self._caption_index[index]]
+
+    def describe(self, index: int) -> Described:
+        """What captions of one picture are made of."""
+        if index not in self._described:
+            self._described[index] = Described(self.captions(index), self._styles[index], self._names[index])
+        return self._described[index]
+
+    def caption(
+        self, index: int, random: Random, languages: Mapping[str, float] = captioning.LANGUAGES
+    ) -> str:
+        """A training caption, different each time; `languages` are shares such as {"en": .55, "other":
+        .05}.
+        """
+        return captioning.caption(self.describe(index), random, languages)
+
+    def names(self, index: int, language: str = "en") -> list[str]:
+        """The names, without tags and style, of one picture; empty where the language has none."""
+        return captioning.names(self.captions(index), language)
+
+    def image(self, index: int) -> Image.Image:
+        """One picture at its stored size."""
+        row = self.records.slice(index, 1).to_pylist()[0]
+        return self._read(row["shard"], row["offset"], row["size"])
+
+    def at_least(self, side: int) -> np.ndarray:
+        """int64 (M,): the positions of pictures whose source has `side` pixels: vector drawings and large
+        bitmaps.
+        """
+        widths = self.records["width"].to_numpy()
+        return np.flatnonzero(self.records["vector"].to_numpy() | (widths >= side))
+
+    def large(self) -> np.ndarray:
+        """int64 (M,): the positions of pictures that are also there at 1024 px."""
+        return np.flatnonzero(self.records["large"].to_numpy())
+
+    def large_image(self, index: int) -> Image.Image:
+        """One picture at 1024 px; `large()` says which have one."""
+        row = self.records.slice(index, 1).to_pylist()[0]
+        if not row["large"]:
+            raise InputError(f"picture {index} has no large rendering: large() lists those that have")
+        return self._read(row["large_shard"], row["large_offset"], row["large_size"])
+
+    def pixels(self, size: int) -> np.ndarray:
+        """All pictures, uint8 (N, size, size, 3), as a memory map that is built once into the folder's
+        `cache`.
+        """
+        if not len(self):
+            return np.zeros((0, size, size, 3), np.uint8)
+        places = zip(
+            *(self.records[name].to_pylist() for name in ("key", "shard", "offset", "size")), strict=True
+        )
+        digest = hashlib.blake2b(repr(list(places)).encode(), digest_size=6).hexdigest()
+        path = self.folder / CACHE / f"{self.split.value}-{size}-{digest}.npy"
+        if not path.exists():
+            self._build_pixels(path, size)
+        return np.load(path, mmap_mode="r")
+
+    def weights(self, source_weights: Mapping[str, float] | None = None) -> np.ndarray:
+        """How often to draw each picture, float64 (N,), sum 1.
+
+        Pictures of the same concept and style share one weight, so that the five skin tones of a thing do
+        not outweigh another thing; `source_weights` multiplies by source (1 where it names none).
+
+        Raises:
+            InputError: a source that the corpus does not have.
+        """
+        sources = self.records["source"].to_pylist()
+        factors = dict(source_weights or {})
+        if unknown := sorted(set(factors) - set(sources)):
+            raise InputError(f"unknown source {unknown[0]!r}: choose {', '.join(sorted(set(sources)))}")
+        pairs = list(zip(self.records["concept"].to_pylist(), self._styles, strict=True))
+        counts = Counter(pairs)
+        weights = np.array(
+            [factors.get(source, 1.0) / counts[pair] for source, pair in zip(sources, pairs, strict=True)]
+        )
+        return weights / weights.sum()
+
+    def _read(self, shard: str, offset: int, size: int) -> Image.Image:
+        try:
+            with (self.folder / shard).open("rb") as file:
+                file.seek(offset)
+                image = Image.open(io.BytesIO(file.read(size)))
+                image.load()
+        except OSError as error:
+            raise DataError(
+                f"{self.folder / shard} is damaged or missing ({error}): build the corpus anew"
+            ) from error
+        return image
+
+    def _build_pixels(self, path: Path, size: int) -> None:
+        path.parent.mkdir(exist_ok=True)
+        rows = list(
+            zip(*(self.records[name].to_pylist() for name in ("shard", "offset", "size")), strict=True)
+        )
+        with atomic_path(path) as temporary:
+            pixels = np.lib.format.open_memmap(
+                temporary, mode="w+", dtype=np.uint8, shape=(len(self), size, size, 3)
+            )
+            for index, place in enumerate(rows):
+                image = self._read(*place).convert("RGB")
+                if image.size != (size, size):
+                    image = image.resize((size, size), Image.Resampling.LANCZOS)  # antialiased
+                pixels[index] = np.asarray(image)
+                if index % 500 == 0 and sys.stderr.isatty():
+                    print(
+                        f"\rcaching {self.split} at {size} px: {index:,} of {len(self):,}",
+                        end="",
+                        file=sys.stderr,
+                    )
+            pixels.flush()
+        if sys.stderr.isatty():
+            print(file=sys.stderr)

@@ -1,0 +1,91 @@
+"""What a picture of a corpus is: before it is drawn (`Drawing`) and in the manifest (`MANIFEST`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+Captions = Mapping[str, Sequence[str]]  # language -> [name, tag, tag, ...]
+
+
+MANIFEST_FILE, CARD_FILE, CACHE = "manifest.parquet", "CARD.md", "cache"
+
+
+class Split(StrEnum):
+    """The four parts of a corpus; `docs/corpus.md` says how a picture falls into one."""
+
+    TRAIN = "train"
+    UNSEEN_PAIRS = "unseen-pairs"
+    UNSEEN_CONCEPTS = "unseen-concepts"
+    UNSEEN_STYLES = "unseen-styles"
+
+
+class Fit(StrEnum):
+    """How a picture that is not square gets into a square."""
+
+    PAD = "pad"  # all of it, white beside it
+    TRIM = "trim"  # its empty margin cut away first, and an even small one put around it
+    CROP = "crop"  # the middle of it
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One picture as its source has it, not drawn yet: exactly one of `svg` and `bitmap` is set.
+
+    `captions` hold, for each language, a name and then tags; `names` are further names that the source itself
+    gives, in English or the captions' first language. `tone` is 0 or a skin tone 1 (light) .. 5 (dark).
+    """
+
+    key: str
+    source: str
+    style: str
+    concept: str
+    captions: Captions
+    licence: str
+    author: str
+    svg: str | None = None
+    bitmap: bytes | None = None
+    names: tuple[str, ...] = ()
+    tone: int = 0
+    fit: Fit = Fit.PAD
+
+
+MANIFEST = pa.schema(
+    [
+        ("key", pa.string()),
+        ("split", pa.string()),
+        ("concept", pa.string()),
+        ("style", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("author", pa.string()),
+        ("tone", pa.int8()),
+        ("width", pa.int32()),  # pixels of the source's longer side; 0 for a vector drawing
+        ("vector", pa.bool_()),
+        ("names", pa.list_(pa.string())),
+        ("captions", pa.string()),  # JSON: language -> [name, tag, ...]; many pictures share one
+        ("shard", pa.string()),
+        ("offset", pa.int64()),  # where the PNG's bytes begin in the shard
+        ("size", pa.int64()),
+        ("large", pa.bool_()),
+        ("large_shard", pa.string()),
+        ("large_offset", pa.int64()),
+        ("large_size", pa.int64()),
+    ]
+)
+
+
+def dump_captions(captions: Captions) -> str:
+    """Captions as JSON, the same text for the same captions."""
+    return json.dumps(
+        {language: list(texts) for language, texts in sorted(captions.items())}, ensure_ascii=False
+    )
+
+
+def load_captions(text: str) -> dict[str, list[str]]:
+    """The captions that `dump_captions` wrote."""
+    return json.loads(text)

@@ -1,0 +1,176 @@
+"""Draws pictures in worker processes and keeps them in files of a few hundred, so that a stopped build
+goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from unclip.data.filters import THUMB
+from unclip.data.raster import Unusable, draw_bitmap, draw_svg, png
+from unclip.data.records import Drawing, dump_captions
+from unclip.runtime import atomic_path
+
+CHUNK = 128  # pictures in a file
+STAGED = pa.schema(
+    [
+        ("key", pa.string()),
+        ("concept", pa.string()),
+        ("style", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("author", pa.string()),
+        ("tone", pa.int8()),
+        ("names", pa.list_(pa.string())),
+        ("captions", pa.string()),
+        ("width", pa.int32()),
+        ("vector", pa.bool_()),
+        ("reason", pa.string()),  # why it is not usable; null if it is
+        ("png", pa.binary()),
+        ("hash", pa.binary()),
+        ("thumb", pa.binary()),  # uint8 (32, 32, 3)
+        ("svg", pa.string()),
+        ("fit", pa.string()),
+    ]
+)
+
+
+def stage(
+    drawings: Iterable[Drawing], folder: Path, name: str, size: int, workers: int, chunk: int = CHUNK
+) -> Iterator[tuple[Path, int]]:
+    """Draws `drawings` into `folder/NAME-00000.arrow` and so on; yields each file and how many pictures
+    it has.
+
+    A file of an earlier, stopped build is taken as it is if it holds the same pictures. The files' names
+    are in the order of the drawings, though they may be yielded in another.
+    """
+    iterator = iter(drawings)
+    chunks = iter(lambda: list(islice(iterator, chunk)), [])
+    running: dict[Future[None], tuple[Path, int]] = {}
+    with _pool(workers) as pool:
+        for number, part in enumerate(chunks):
+            path = folder / f"{name}-{number:05d}.arrow"
+            if path.exists() and _keys(path) == [drawing.key for drawing in part]:
+                yield path, len(part)
+                continue
+            running[pool.submit(draw_chunk, part, path, size)] = (path, len(part))
+            if len(running) > 2 * workers:
+                yield from _finished(running)
+        while running:
+            yield from _finished(running)
+
+
+def _finished(running: dict[Future[None], tuple[Path, int]]) -> Iterator[tuple[Path, int]]:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        result = running.pop(future)
+        future.result()
+        yield result
+
+
+def _keys(path: Path) -> list[str]:
+    return open_staged([path])["key"].to_pylist()
+
+
+class _Inline(Executor):
+    """Works in this process: one worker needs no second one."""
+
+    def submit(self, function, /, *arguments, **keywords):  # type: ignore[no-untyped-def]  # as in the base class
+        future: Future = Future()
+        future.set_result(function(*arguments, **keywords))
+        return future
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Executor]:
+    """Processes that draw; on an error or Ctrl-C in this one they are stopped at once."""
+    if workers == 1:
+        yield _Inline()
+        return
+    others = set(multiprocessing.active_children())
+    # "spawn": to fork a process that has threads, as pyarrow starts them, is not safe
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_work)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # files appear only when they are whole, so nothing half-written stays
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _begin_work() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one deals with it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # the parent was killed: without this a worker would wait for its next piece for ever
+
+
+def draw_chunk(drawings: list[Drawing], path: Path, size: int) -> None:
+    """Draws pictures and writes them to one Arrow file, which appears only when it is whole."""
+    rows = [draw(drawing, size) for drawing in drawings]
+    with (
+        atomic_path(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, STAGED) as writer,
+    ):
+        writer.write_table(pa.Table.from_pylist(rows, schema=STAGED))
+
+
+def draw(drawing: Drawing, size: int) -> dict[str, object]:
+    """One row of `STAGED`: the picture, or the reason why there is none."""
+    row: dict[str, object] = {
+        "key": drawing.key,
+        "concept": drawing.concept,
+        "style": drawing.style,
+        "source": drawing.source,
+        "licence": drawing.licence,
+        "author": drawing.author,
+        "tone": drawing.tone,
+        "names": list(drawing.names),
+        "captions": dump_captions(drawing.captions),
+        "width": 0,
+        "vector": drawing.svg is not None,
+        "reason": None,
+        "svg": drawing.svg,
+        "fit": drawing.fit.value,
+    }
+    try:
+        if not drawing.concept or not any(drawing.captions.values()):
+            raise Unusable("unusable caption")
+        if drawing.svg is not None:
+            image = draw_svg(drawing.svg, size, drawing.fit)
+        else:
+            assert drawing.bitmap is not None
+            image, row["width"] = draw_bitmap(drawing.bitmap, size, drawing.fit)
+    except Unusable as error:
+        return row | {"reason": error.reason, "svg": None}
+    return row | {
+        "png": png(image),
+        "hash": hashlib.blake2b(image.tobytes(), digest_size=16).digest(),
+        "thumb": np.asarray(image.resize((THUMB, THUMB))).tobytes(),
+    }
+
+
+def open_staged(paths: Iterable[Path]) -> pa.Table:
+    """The pictures of the given files, ordered by name, as one table whose bytes stay on disk."""
+    return pa.concat_tables(pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in sorted(paths))
