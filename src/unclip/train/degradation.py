@@ -101,8 +101,9 @@ def bsr(low: Tensor, generator: torch.Generator) -> Tensor:
 
 def degrade(low: Tensor, degradation: Degradation, generator: torch.Generator) -> Tensor:
     """Small pictures (B, 3, h, w) in [-1, 1], on the CPU, as the upsampler is to see them in training."""
-    if degradation is Degradation.BLUR:
-        return blur(low)
-    if degradation is Degradation.BSR:
-        return bsr(low, generator)
+    with torch.autocast("cpu", enabled=False):  # the resampling kernels know no bf16
+        if degradation is Degradation.BLUR:
+            return blur(low)
+        if degradation is Degradation.BSR:
+            return bsr(low, generator)
     return low

@@ -59,7 +59,9 @@ class Sequence:
     ) -> None:
         self.recipe, self.out, self.device, self.stop = recipe, out, device, stop
         self.train = Corpus(data, Split.TRAIN)
-        self.held_out = Corpus(data, Split.UNSEEN_PAIRS)
+        held_out = [Corpus(data, split) for split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
+        # a small corpus may have held out nothing: figures are then those of pictures that were seen
+        self.held_out = next((corpus for corpus in held_out if len(corpus)), self.train)
 
     def run(self, only: str | None = None) -> Path:
         """Train every stage of the recipe, or the one named `only`, and return the folder of the run."""

@@ -1,0 +1,268 @@
+"""Promises of the sequence: captioned pictures become a bundle that draws, one stage after another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from unclip import load, recipes
+from unclip.data.corpus import Corpus
+from unclip.data.folder import build_folder
+from unclip.errors import InputError
+from unclip.train.sequence import Sequence
+
+COLOURS = ("red", "green", "blue", "orange", "purple", "black")
+SHAPES = ("circle", "square", "stripe", "frame")
+STYLES = ("thin", "thick")
+
+TINY = """
+description = "tiny"
+family = "unclip"
+[bundle]
+name = "tiny"
+licence = "CC0-1.0"
+data = "shapes"
+command = "unclip train tiny.toml"
+limits = "It knows shapes."
+[tokenizer]
+vocabulary = 300
+[clip.model]
+embedding = 16
+[clip.model.image]
+kind = "vit"
+image_size = 32
+patch = 16
+width = 16
+layers = 1
+heads = 2
+[clip.model.text]
+kind = "transformer"
+context = 24
+width = 16
+layers = 1
+heads = 2
+[clip.train]
+steps = 3
+batch = 8
+evaluate_steps = 2
+[prior.model]
+context = 24
+width = 16
+layers = 1
+heads = 2
+[prior.diffusion]
+schedule = "cosine"
+prediction = "x0"
+[prior.sampling]
+steps = 3
+[prior.train]
+steps = 3
+batch = 8
+evaluate_steps = 3
+[upsampler-256.model]
+patch = 8
+channels = 8
+multipliers = [1, 2]
+blocks = 1
+dropout = 0.0
+[upsampler-256.diffusion]
+schedule = "cosine"
+prediction = "v"
+[upsampler-256.sampling]
+steps = 2
+[upsampler-256.train]
+steps = 2
+batch = 4
+preview_steps = 2
+[upsampler-1024.model]
+low_size = 256
+high_size = 1024
+patch = 32
+channels = 8
+multipliers = [1]
+blocks = 1
+dropout = 0.0
+[upsampler-1024.diffusion]
+schedule = "linear"
+prediction = "v"
+[upsampler-1024.sampling]
+steps = 2
+[upsampler-1024.task]
+crop = 256
+degradation = "bsr"
+[upsampler-1024.train]
+steps = 2
+batch = 2
+[decoder.model]
+image_size = 64
+patch = 8
+channels = 8
+multipliers = [1, 2]
+blocks = 1
+attention = [2]
+head_channels = 8
+context = 8
+noisy_embedding = true
+[decoder.diffusion]
+schedule = "cosine"
+prediction = "v"
+learned_range = true
+[decoder.sampling]
+steps = 3
+noise_level = 0.1
+[decoder.task]
+embedding_noise = 0.5
+weighting = "soft-min-snr"
+[decoder.train]
+steps = 3
+batch = 4
+preview_steps = 3
+"""
+
+
+def draw(folder: Path) -> None:
+    """Forty-eight shapes as SVG, with captions."""
+    folder.mkdir()
+    lines = []
+    bodies = {
+        "circle": '<circle cx="32" cy="32" r="20" {}/>',
+        "square": '<rect x="12" y="12" width="40" height="40" {}/>',
+        "stripe": '<path d="M4 40 L60 24" {}/>',
+        "frame": '<rect x="6" y="16" width="52" height="30" rx="6" {}/>',
+    }
+    for colour in COLOURS:
+        for shape in SHAPES:
+            for style in STYLES:
+                width = {"thin": 3, "thick": 9}[style]
+                paint = f'fill="none" stroke="{colour}" stroke-width="{width}"'
+                body = bodies[shape].format(paint)
+                name = f"{colour}-{shape}-{style}.svg"
+                svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">{body}</svg>'
+                (folder / name).write_text(svg)
+                captions = {"en": [f"a {colour} {shape}"], "de": [f"{shape} ({colour})"]}
+                concept = f"{colour} {shape}"
+                line = {"file_name": name, "captions": captions, "concept": concept, "style": style}
+                lines.append(json.dumps(line))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    draw(folder / "shapes")
+    for _ in build_folder(folder / "shapes", folder / "corpus", large=3):
+        pass
+    return folder / "corpus"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run. Do not change it."""
+    out = tmp_path_factory.mktemp("run")
+    return Sequence(recipes.load(recipe), corpus, out, torch.device("cpu")).run()
+
+
+def test_a_run_ends_in_a_bundle_that_draws(run: Path) -> None:
+    model = load(run / "bundle")
+    (picture,) = model.generate("a red circle", seed=1, size=1024)
+    assert picture.image.size == (1024, 1024)
+    assert model.bundle.components["prior"].licence == "CC0-1.0"
+
+
+def test_the_card_tells_what_was_done(run: Path, corpus: Path) -> None:
+    card = (run / "bundle" / "README.md").read_text()
+    assert "It knows shapes." in card
+    assert "unclip train tiny.toml" in card
+    assert f"{len(Corpus(corpus)):,} captioned pictures" in card
+    steps = {
+        row.split("|")[1].strip(): row.split("|")[3].strip()
+        for row in card.splitlines()
+        if row.count("|") == 6
+    }
+    assert (steps["clip"], steps["upsampler-256"], steps["decoder"]) == ("3", "2", "3")
+    assert "recall at 1 de" in card
+
+
+def test_every_stage_leaves_its_figures_and_pictures(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} >= {"tokenizer.json", "clip", "prior", "decoder", "bundle"}
+    assert (run / "decoder" / "previews" / "step-000003.png").is_file()
+    evaluated = [
+        line for line in (run / "prior" / "metrics.jsonl").read_text().splitlines() if "evaluate" in line
+    ]
+    assert "recall_at_1_text_embedding_ko" in evaluated[-1]
+
+
+def test_a_finished_run_is_not_trained_again(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    again = Path(shutil.copytree(run, tmp_path / "again"))
+    before = (again / "decoder" / "final" / "ema-0.safetensors").stat().st_mtime_ns
+    Sequence(recipes.load(recipe), corpus, again, torch.device("cpu")).run()
+    assert (again / "decoder" / "final" / "ema-0.safetensors").stat().st_mtime_ns == before
+
+
+def test_more_steps_go_on_where_it_stopped(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    longer = Path(shutil.copytree(run, tmp_path / "longer"))
+    settings = recipes.load(recipe, ["upsampler-256.train.steps=4"])
+    Sequence(settings, corpus, longer, torch.device("cpu")).run("upsampler-256")
+    lines = (longer / "upsampler-256" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines if '"train"' in line] == [2, 4]
+
+
+def test_one_stage_alone(corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    Sequence(recipes.load(recipe), corpus, tmp_path, torch.device("cpu")).run("upsampler-256")
+    assert {path.name for path in tmp_path.iterdir()} == {"upsampler-256"}
+
+
+def test_an_unknown_stage_is_refused(corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unknown stage 'upsampler': .*upsampler-256"):
+        Sequence(recipes.load(recipe), corpus, tmp_path, torch.device("cpu")).run("upsampler")
+
+
+@pytest.mark.parametrize("contrast", ["siglip", "supervised"])
+def test_other_contrasts_train(contrast: str, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    settings = [
+        f"clip.task.contrast={contrast}",
+        f"clip.model.logit_bias={str(contrast == 'siglip').lower()}",
+    ]
+    text = recipe.read_text() + "\n[clip.task]\n"
+    other = tmp_path / "other.toml"
+    other.write_text(text)
+    out = tmp_path / "run"
+    Sequence(recipes.load(other, settings), corpus, out, torch.device("cpu")).run("clip")
+    assert (out / "clip" / "final" / "ema-0.safetensors").is_file()
+
+
+def test_the_sigmoid_loss_wants_its_bias(corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(recipe.read_text() + '\n[clip.task]\ncontrast = "siglip"\n')
+    with pytest.raises(InputError, match="logit_bias"):
+        Sequence(recipes.load(other), corpus, tmp_path / "run", torch.device("cpu")).run("clip")
+
+
+def test_plain_pictures_without_styles_train_too(recipe: Path, tmp_path: Path) -> None:
+    """Somebody's own folder: every picture its own concept, so that no pair is held out."""
+    source = tmp_path / "own"
+    source.mkdir()
+    for k in range(6):
+        image = Image.new("RGB", (80, 80), "white")
+        ImageDraw.Draw(image).ellipse((10, 10, 20 + 10 * k, 70), fill=(40 * k, 100, 50))
+        image.save(source / f"{k}.png")
+        (source / f"{k}.txt").write_text(f"ellipse number {k}")
+    for _ in build_folder(source, tmp_path / "corpus"):
+        pass
+    Sequence(recipes.load(recipe), tmp_path / "corpus", tmp_path / "run", torch.device("cpu")).run("clip")
+    weights = tmp_path / "run" / "clip" / "final" / "ema-0.safetensors"
+    assert weights.is_file()
+    assert np.isfinite(weights.stat().st_size)
