@@ -13,7 +13,8 @@ from unclip.errors import DataError
 
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER = 60  # bytes: name 16, date 12, owner 6, group 6, mode 8, size 10, end 2 (man 5 ar)
-MEMBER_LIMIT = 256 * 2**20
+PLAIN_DATA = ("data.tar", "data.tar.gz", "data.tar.xz", "data.tar.bz2")  # what tarfile reads
+MEMBER_LIMIT = 256 * 2**20  # bytes
 
 
 def find(folder: Path, pattern: str) -> Path:
@@ -73,23 +74,26 @@ def _open_tar(archive: Path) -> tarfile.TarFile:
 
 def _debian_data(archive: Path) -> io.BufferedIOBase:
     """The data.tar of a Debian package, still compressed by xz or gzip; zstd is left to dpkg-deb."""
-    file = archive.open("rb")
-    if file.read(len(AR_MAGIC)) != AR_MAGIC:
-        raise DataError(f"{archive} is not a Debian package: fetch it again")
-    while header := file.read(AR_HEADER):
-        if len(header) < AR_HEADER or header[58:] != b"`\n":
-            break
-        name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
-        if name.startswith("data.tar"):
-            if name.endswith((".xz", ".gz", ".bz2")) or name == "data.tar":
+    with archive.open("rb") as file:
+        if file.read(len(AR_MAGIC)) != AR_MAGIC:
+            raise DataError(f"{archive} is not a Debian package: fetch it again")
+        while len(header := file.read(AR_HEADER)) == AR_HEADER and header.endswith(b"`\n"):
+            name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
+            if name in PLAIN_DATA:
                 return io.BytesIO(file.read(size))
-            return _dpkg_data(archive, name)
-        file.seek(size + size % 2, io.SEEK_CUR)
+            if name.startswith("data.tar"):
+                return _dpkg_data(archive, name)
+            file.seek(size + size % 2, io.SEEK_CUR)
     raise DataError(f"{archive} has no data.tar: fetch it again")
 
 
 def _dpkg_data(archive: Path, name: str) -> io.BufferedIOBase:
     if shutil.which("dpkg-deb") is None:
-        raise DataError(f"{archive.name} holds {name}, which Python {'cannot read'}: install dpkg-deb")
+        raise DataError(f"{archive.name} holds {name}, which only dpkg-deb can read: install dpkg")
     command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
-    return io.BytesIO(subprocess.run(command, check=True, capture_output=True).stdout)
+    try:
+        return io.BytesIO(subprocess.run(command, check=True, capture_output=True).stdout)
+    except subprocess.CalledProcessError as error:
+        raise DataError(
+            f"{archive} cannot be read ({error.stderr.decode().strip()}): fetch it again"
+        ) from error

@@ -24,7 +24,7 @@ from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path
 
 LARGE_SIDE = 1024
-LARGE_CHUNK = 32  # pictures in a file while they are drawn
+CHUNK, LARGE_CHUNK = 128, 32  # pictures in a file while they are drawn
 LARGE_PER_SHARD = 250
 LARGE_SHARD = "large"
 BUILDING, ARCHIVES = ".building", "archives"
@@ -84,7 +84,8 @@ def build(
     staged: list[Path] = []
     for number, source in enumerate(inputs):
         done, paths = 0, []
-        for path, count in stage(source.drawings(), building, f"{number:02d}-{source.name}", size, workers):
+        name = f"{number:02d}-{source.name}"
+        for path, count in stage(source.drawings(), building, name, size, workers, CHUNK):
             paths.append(path)
             done += count
             yield Progress(f"draw {source.name}", done, 0)
@@ -134,7 +135,7 @@ def filtered(table: pa.Table) -> dict[int, tuple[str, str]]:
     dropped = {index: (reason, "") for index, reason in enumerate(reasons) if reason is not None}
     usable = [index for index in range(len(table)) if index not in dropped]
     groups = [f"{sources[index]}\0{styles[index]}" for index in usable]
-    hashes = table.select(["hash"]).take(usable)["hash"].to_pylist()
+    hashes = _rows(table, ["hash"], usable)["hash"].to_pylist()
     for place, (reason, twin) in duplicates(groups, hashes, _thumbs(table, usable)).items():
         dropped[usable[place]] = (reason, keys[usable[twin]])
     return dropped
@@ -163,9 +164,13 @@ def _without_seen(
     return [row for row in rows if row[0] not in dropped]
 
 
+def _rows(table: pa.Table, names: list[str], indices: list[int]) -> pa.Table:
+    return table.select(names).take(pa.array(indices, pa.int64()))
+
+
 def _thumbs(table: pa.Table, indices: list[int]) -> np.ndarray:
     """uint8 (N, 32, 32, 3)."""
-    chosen = table.select(["thumb"]).take(indices)["thumb"].to_pylist()
+    chosen = _rows(table, ["thumb"], indices)["thumb"].to_pylist()
     return np.frombuffer(b"".join(chosen), np.uint8).reshape(-1, THUMB, THUMB, 3)
 
 
@@ -178,7 +183,7 @@ def _choose_large(table: pa.Table, rows: list[tuple[int, Split]], count: int) ->
 
 
 def _large_drawings(table: pa.Table, chosen: list[int]) -> Iterator[Drawing]:
-    for row in table.select(["key", "svg", "fit"]).take(chosen).to_pylist():
+    for row in _rows(table, ["key", "svg", "fit"], chosen).to_pylist():
         yield Drawing(
             key=row["key"], svg=row["svg"], fit=Fit(row["fit"]), captions={"en": ["-"]}, concept="-",
             source="", style="", licence="", author="",

@@ -23,7 +23,6 @@ from unclip.data.raster import Unusable, draw_bitmap, draw_svg, png
 from unclip.data.records import Drawing, dump_captions
 from unclip.runtime import atomic_path
 
-CHUNK = 128  # pictures in a file
 STAGED = pa.schema(
     [
         ("key", pa.string()),
@@ -48,10 +47,9 @@ STAGED = pa.schema(
 
 
 def stage(
-    drawings: Iterable[Drawing], folder: Path, name: str, size: int, workers: int, chunk: int = CHUNK
+    drawings: Iterable[Drawing], folder: Path, name: str, size: int, workers: int, chunk: int
 ) -> Iterator[tuple[Path, int]]:
-    """Draws `drawings` into `folder/NAME-00000.arrow` and so on; yields each file and how many pictures
-    it has.
+    """Draws into `folder/NAME-00000.arrow` and so on, `chunk` pictures each; yields (file, pictures in it).
 
     A file of an earlier, stopped build is taken as it is if it holds the same pictures. The files' names
     are in the order of the drawings, though they may be yielded in another.

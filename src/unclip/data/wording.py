@@ -20,7 +20,7 @@ def plain_words(name: str) -> str:
 
 def slug(text: str) -> str:
     """Lower case words with hyphens, letters of all scripts kept: `Piñata!` -> `piñata`."""
-    return re.sub(r"[^\w]+|_", "-", text.lower().replace("’", "").replace("'", "")).strip("-")
+    return re.sub(r"[\W_]+", "-", text.lower().replace("’", "").replace("'", "")).strip("-")
 
 
 def squashed(text: str) -> str:

@@ -1,0 +1,265 @@
+"""The promises of a build: whole or not there, the same bytes each time, gone on with, all counted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from unclip.data import build as builder
+from unclip.data import pictograms, stage
+from unclip.data.build import Input, Progress, build
+from unclip.data.pictograms import build_pictograms, fetch
+from unclip.data.records import MANIFEST, Drawing, Split
+from unclip.data.splits import is_unseen_concept
+from unclip.errors import DataError, InputError
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".tar", ".parquet", ".md")
+    }
+
+
+def drawing(key: str, svg: str, **changes: Any) -> Drawing:
+    values = {
+        "source": "s",
+        "style": "flat",
+        "concept": key,
+        "captions": {"en": [key]},
+        "licence": "MIT",
+        "author": "",
+    }
+    return Drawing(key=key, svg=svg, **(values | changes))
+
+
+def run(out: Path, drawings: list[Drawing], **options: Any) -> list[Progress]:
+    options = {"size": 64, "fingerprint": "x", "title": "T"} | options
+    return list(build(out, [Input("s", lambda: drawings)], **options))
+
+
+# --- the pictograms corpus of small packages ---
+
+
+def test_every_source_is_in_the_manifest_with_its_split(built: Path) -> None:
+    table = pq.read_table(built / "manifest.parquet")
+    assert table.schema.remove_metadata().equals(MANIFEST)
+    splits = Counter(zip(table["source"].to_pylist(), table["split"].to_pylist(), strict=True))
+    assert splits["openmoji", Split.UNSEEN_STYLES] == 2
+    assert splits["openmoji-black", Split.UNSEEN_STYLES] == 1
+    assert not any(split == Split.TRAIN for source, split in splits if source.startswith("openmoji"))
+    assert {source for source, _ in splits} == {source.name for source in pictograms.SOURCES}
+
+
+def test_what_was_dropped_is_on_the_card_with_its_reason(built: Path) -> None:
+    card = (built / "CARD.md").read_text()
+    header, *rows = [
+        line.strip("| ").split(" | ") for line in card.split("## Dropped")[1].splitlines() if "|" in line
+    ]
+    counts = {row[0]: dict(zip(header[1:], map(str.strip, row[1:]), strict=True)) for row in rows[1:]}
+    assert counts["noto"]["duplicate"] == "1"  # the withdrawn rocket
+    assert counts["noto"]["empty"] == "1"  # white on white
+    assert counts["fxemoji"]["unusable caption"] == "1"
+    assert counts["game-icons"]["unusable caption"] == "1"
+    assert counts["tuxpaint"]["extreme aspect"] == "1"
+    assert counts["tuxpaint"]["unusable caption"] == "1"
+    assert counts["openclipart"]["broken"] == "1"
+    kept = pq.read_table(built / "manifest.parquet")["source"].to_pylist()
+    for source, row in counts.items():
+        assert int(row.pop("found")) == kept.count(source) + sum(map(int, row.values()))
+
+
+def test_the_current_icon_stays_of_two_that_are_the_same(built: Path) -> None:
+    keys = pq.read_table(built / "manifest.parquet")["key"].to_pylist()
+    assert "noto/rocket" in keys
+    assert "noto/old-rocket" not in keys
+
+
+def test_two_builds_give_the_same_bytes(archives: Path, built: Path, tmp_path: Path) -> None:
+    for _ in build_pictograms(tmp_path / "again", archives=archives, size=64, large=2):
+        pass
+    assert digests(tmp_path / "again") == digests(built)
+
+
+def test_shards_are_webdatasets_and_the_manifest_knows_where_each_picture_lies(built: Path) -> None:
+    for row in pq.read_table(built / "manifest.parquet").to_pylist():
+        with (built / row["shard"]).open("rb") as file:
+            file.seek(row["offset"])
+            picture = Image.open(io.BytesIO(file.read(row["size"])))
+            assert picture.size == (64, 64)
+    with tarfile.open(built / "train-00000.tar") as tar:
+        names = [member.name for member in tar]
+        assert {member.mtime for member in tar.getmembers()} == {0}
+        text = tar.extractfile(names[1])
+        assert text is not None
+        sample = json.loads(text.read())
+    assert [name.split(".")[1] for name in names] == ["png", "json"] * (len(names) // 2)
+    assert names[0].split(".")[0] == names[1].split(".")[0]
+    assert {"key", "captions", "licence", "style", "concept"} <= sample.keys()
+
+
+def test_some_of_the_train_split_are_there_large(built: Path) -> None:
+    rows = [row for row in pq.read_table(built / "manifest.parquet").to_pylist() if row["large"]]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["split"] == Split.TRAIN
+        assert row["vector"]
+        with (built / row["large_shard"]).open("rb") as file:
+            file.seek(row["large_offset"])
+            assert Image.open(io.BytesIO(file.read(row["large_size"]))).size == (1024, 1024)
+
+
+def test_a_corpus_that_is_there_is_not_built_again(archives: Path, built: Path) -> None:
+    before = digests(built)
+    events = list(build_pictograms(built, archives=archives, size=64, large=2))
+    assert [event.stage for event in events] == ["up to date"]
+    assert digests(built) == before
+
+
+def test_a_missing_package_is_named_before_anything_is_drawn(archives: Path, tmp_path: Path) -> None:
+    some = tmp_path / "some"
+    shutil.copytree(archives, some)
+    (some / "openmoji-17.0.0.tgz").unlink()
+    with pytest.raises(DataError, match="openmoji-17"):
+        list(build_pictograms(tmp_path / "out", archives=some))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="no folder"):
+        list(build_pictograms(tmp_path / "out", archives=tmp_path / "nowhere"))
+
+
+# --- fetching ---
+
+
+def test_a_missing_client_is_named_with_what_to_fetch_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        DataError, match=r"npm is not installed.*npm pack emojibase-data@17\.0\.0.*--archives"
+    ):
+        list(fetch(tmp_path / "archives"))
+
+
+def client(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_only_what_is_missing_is_fetched(
+    archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = tmp_path / "archives"
+    shutil.copytree(archives, some)
+    (some / "openmoji-17.0.0.tgz").unlink()
+    (some / "openclipart-png_1%3a0.18+dfsg-19_all.deb").unlink()
+    client(tmp_path, "npm", f'echo "$@" >> {tmp_path}/asked; touch openmoji-17.0.0.tgz')
+    client(tmp_path, "apt-get", f'echo "$@" >> {tmp_path}/asked; touch openclipart-png_2_all.deb')
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    events = list(fetch(some))
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "download openclipart-png",
+        "pack openmoji@17.0.0",
+    ]
+    assert events[-1].done == events[-1].total
+
+
+def test_a_client_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client(tmp_path, "npm", "echo E404 not found >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(DataError, match=r"could not fetch emojibase-data@17\.0\.0 \(E404 not found\)"):
+        list(fetch(tmp_path / "archives"))
+
+
+# --- any corpus ---
+
+
+def test_a_stopped_build_leaves_no_corpus_and_goes_on(
+    tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "CHUNK", 2)
+    drawings = [drawing(f"key-{n}", make.svg(shape=n), style=f"style {n}") for n in range(9)]
+    drawn: list[str] = []
+    original = stage.draw
+
+    def draw(one: Drawing, size: int) -> dict[str, object]:
+        drawn.append(one.key)
+        return original(one, size)
+
+    monkeypatch.setattr(stage, "draw", draw)
+    events = build(tmp_path / "out", [Input("s", lambda: drawings)], size=64, fingerprint="x", title="T")
+    for event in events:
+        if event.done >= 4:
+            break
+    events.close()  # type: ignore[attr-defined]  # build is a generator
+    assert not (tmp_path / "out" / "manifest.parquet").exists()
+    assert drawn
+
+    before = len(drawn)
+    run(tmp_path / "out", drawings)
+    assert len(drawn) == len(drawings)
+    assert before < len(drawings)
+    run(tmp_path / "straight", drawings)
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_half_written_file_is_never_taken_for_a_whole_one(tmp_path: Path, make: Any) -> None:
+    paths = list(stage.stage([drawing("a", make.svg())], tmp_path, "part", 32, 1, 9))
+    assert [(path.name, count) for path, count in paths] == [("part-00000.arrow", 1)]
+    other = list(stage.stage([drawing("b", make.svg())], tmp_path, "part", 32, 1, 9))
+    assert stage.open_staged([other[0][0]])["key"].to_pylist() == ["b"]  # another picture: drawn anew
+
+
+def test_workers_draw_the_same_as_one(tmp_path: Path, make: Any) -> None:
+    drawings = [drawing(f"key-{n}", make.svg(shape=n)) for n in range(6)]
+    run(tmp_path / "one", drawings)
+    run(tmp_path / "two", drawings, workers=2)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_an_older_corpus_stays_until_the_new_one_is_drawn(tmp_path: Path, make: Any) -> None:
+    out = tmp_path / "out"
+    run(out, [drawing("a", make.svg())])
+    before = digests(out)
+    (out / "mine.tar").write_bytes(b"not of the corpus")
+
+    def broken() -> list[Drawing]:
+        raise DataError("the archive is damaged")
+
+    with pytest.raises(DataError, match="damaged"):
+        list(build(out, [Input("s", broken)], size=64, fingerprint="y", title="T"))
+    assert {name: digest for name, digest in digests(out).items() if name != "mine.tar"} == before
+    run(out, [drawing("b", make.svg("#00c"))], fingerprint="z")
+    assert pq.read_table(out / "manifest.parquet")["key"].to_pylist() == ["b"]
+    assert (out / "mine.tar").exists()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, make: Any) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        run(tmp_path, [drawing("a", make.svg())])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_corpus_without_pictures_is_an_error_with_the_reasons(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no picture is left of 2: 2 broken"):
+        run(tmp_path / "out", [drawing("a", "<svg"), drawing("b", "")])
+
+
+def test_what_is_trained_under_another_name_is_not_held_out(tmp_path: Path, make: Any) -> None:
+    held_out = next(f"c{n}" for n in range(1000) if is_unseen_concept(f"c{n}"))
+    run(tmp_path / "out", [drawing("key", make.svg()), drawing(held_out, make.svg(), style="other")])
+    assert pq.read_table(tmp_path / "out" / "manifest.parquet")["key"].to_pylist() == ["key"]
+    assert "held out but seen" in (tmp_path / "out" / "CARD.md").read_text()

@@ -1,0 +1,141 @@
+"""The promise that every picture becomes a square on white, unclipped, or is refused with its reason."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unclip.data.raster import Unusable, draw_bitmap, draw_svg, png
+from unclip.data.records import Fit
+
+WHITE = [255, 255, 255]
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def moving() -> bytes:
+    first, second = (Image.new("RGB", (50, 50), colour) for colour in ("red", "blue"))
+    return encoded(first, "GIF", save_all=True, append_images=[second])
+
+
+def test_a_vector_drawing_stands_on_white(make: Any) -> None:
+    drawn = pixels(draw_svg(make.svg("#c81e1e"), 64))
+    assert drawn.shape == (64, 64, 3)
+    assert drawn[0, 0].tolist() == WHITE
+    assert drawn[32, 20].tolist() == [0xC8, 0x1E, 0x1E]
+
+
+@pytest.mark.parametrize(("width", "height"), [(32, 20), (20, 32)])
+def test_a_drawing_that_is_not_square_is_centred(make: Any, width: int, height: int) -> None:
+    document = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'
+        f'<rect width="{width}" height="{height}" fill="#00f"/></svg>'
+    )
+    blue = (pixels(draw_svg(document, 64)) == [0, 0, 255]).all(axis=2)
+    rows, columns = np.flatnonzero(blue.any(axis=1)), np.flatnonzero(blue.any(axis=0))
+    assert (len(columns), len(rows)) == ((64, 40) if width > height else (40, 64))
+    assert blue[::-1, ::-1].tolist() == blue.tolist()
+
+
+def test_sizes_in_points_are_understood(make: Any) -> None:
+    assert draw_svg(make.svg(size='width="100pt" height="100pt"'), 32).size == (32, 32)
+
+
+def test_text_stays_out_so_that_no_font_of_the_machine_shows() -> None:
+    with pytest.raises(Unusable, match="empty"):
+        draw_svg(
+            '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><text y="8">A</text></svg>', 32
+        )
+
+
+def test_trimming_draws_larger_instead_of_enlarging(make: Any) -> None:
+    small = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="100">'
+        '<circle cx="10" cy="10" r="8" fill="#000"/></svg>'
+    )
+    drawn = pixels(draw_svg(small, 100, Fit.TRIM)).min(axis=2)
+    assert np.flatnonzero((drawn < 128).any(axis=0)).tolist() == list(range(4, 96))
+    assert ((drawn > 40) & (drawn < 215)).mean() < 0.06  # edges as sharp as those of a large circle
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "I;16"])
+def test_bitmaps_of_all_modes_are_read(mode: str) -> None:
+    gray = Image.new("L", (40, 40), 90)
+    image = Image.new("I;16", (40, 40), 90 * 256) if mode == "I;16" else gray.convert("RGB").convert(mode)
+    drawn, width = draw_bitmap(encoded(image), 32)
+    assert width == 40
+    assert abs(pixels(drawn)[16, 16].astype(int) - 90).max() <= 3
+
+
+def test_transparent_colours_do_not_bleed_into_the_edge() -> None:
+    image = Image.new("RGBA", (256, 256), (255, 0, 0, 0))  # red, but transparent
+    image.paste((0, 0, 255, 255), (64, 64, 192, 192))
+    drawn = pixels(draw_bitmap(encoded(image), 32)[0]).astype(int)
+    assert (drawn[..., 0] <= drawn[..., 2]).all()  # nowhere more red than blue
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no picture", "broken"),
+        (b"\x89PNG\r\n\x1a\n", "broken"),
+        (encoded(Image.new("RGBA", (50, 50), (9, 9, 9, 0))), "empty"),
+        (encoded(Image.new("RGB", (50, 50), (255, 255, 255))), "empty"),
+        (encoded(Image.new("RGB", (101, 50))), "extreme aspect"),
+        (encoded(Image.new("RGB", (40, 90))), "extreme aspect"),
+        (encoded(Image.new("RGB", (20, 20))), "too small"),
+        (moving(), "animated"),
+    ],
+)
+def test_what_cannot_be_used_has_its_reason(content: bytes, reason: str) -> None:
+    with pytest.raises(Unusable) as caught:
+        draw_bitmap(content, 32)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "side", [13_000, 60_000]
+)  # 169 and 3,600 megapixels: above both of Pillow's own limits
+def test_a_huge_picture_is_refused_by_its_header(side: int) -> None:
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    content = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    content += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    with pytest.raises(Unusable) as caught:
+        draw_bitmap(content, 32)
+    assert caught.value.reason == "too large"
+
+
+@pytest.mark.parametrize("document", ["", "<svg", "not xml", '<svg xmlns="http://www.w3.org/2000/svg"/>'])
+def test_broken_and_empty_documents_are_refused(document: str) -> None:
+    with pytest.raises(Unusable):
+        draw_svg(document, 32)
+
+
+def test_cropping_keeps_the_middle() -> None:
+    image = Image.new("RGB", (300, 60), (255, 0, 0))
+    image.paste((0, 0, 255), (120, 0, 180, 60))
+    drawn, width = draw_bitmap(encoded(image), 32, Fit.CROP)
+    assert width == 300
+    assert (pixels(drawn) == [0, 0, 255]).all()
+
+
+def test_png_is_the_same_for_the_same_picture(make: Any) -> None:
+    first, second = draw_svg(make.svg(), 48), draw_svg(make.svg(), 48)
+    assert png(first) == png(second)
+    assert pixels(Image.open(io.BytesIO(png(first)))).tolist() == pixels(first).tolist()
