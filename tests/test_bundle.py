@@ -228,8 +228,16 @@ def test_config_in_manifest_and_weights_must_agree(tiny_bundle_copy: Path) -> No
     components = json.loads((tiny_bundle_copy / MANIFEST).read_text())["components"]
     components["prior"]["config"]["dropout"] = 0.5
     _edit_manifest(tiny_bundle_copy, components=components)
-    with pytest.raises(BundleError, match="another config"):
+    with pytest.raises(BundleError, match=r"its config is PriorConfig.*dropout=0\.0.*expected.*dropout=0\.5"):
         Bundle.load(tiny_bundle_copy).model("prior")
+
+
+def test_a_field_that_a_config_has_got_since_does_not_matter(tiny_bundle_copy: Path) -> None:
+    """A bundle from before the field: its manifest does not name it, the default stands for it."""
+    components = json.loads((tiny_bundle_copy / MANIFEST).read_text())["components"]
+    del components["decoder"]["config"]["noisy_embedding"]
+    _edit_manifest(tiny_bundle_copy, components=components)
+    assert Bundle.load(tiny_bundle_copy).model("decoder").config.noisy_embedding is False
 
 
 def test_names_are_looked_up_shipped_first_then_in_the_users_folder(

@@ -14,12 +14,15 @@ from torch import Tensor
 
 from unclip.bundle import Bundle, Preprocessing
 from unclip.errors import BundleError, InputError
-from unclip.images import fit_square, on_white, open_image, resize, to_tensor
+from unclip.images import fit_square, on_white, open_image, to_pil, to_tensor
 from unclip.models.clip import CLIP
 from unclip.runtime import autocast
 from unclip.tokenizer import Tokenizer
 
 BATCH = 64
+# Token features are padded to a multiple of this. Attention in bf16 rounds differently for another length, so
+# texts of different padded lengths must not be drawn in one batch: a picture would depend on its neighbours.
+PADDED_TO = 8
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,33 @@ class TextRows:
 
     Attributes:
         embedding: (B, E) L2-normalised float32.
-        sequence: (B, L, W) float32 features of the tokens.
+        sequence: (B, L, W) float32 features of the tokens, zero behind them.
+        ids: (B, L) int64 tokens, padded with the tokenizer's padding.
         mask: (B, L) bool, True for tokens.
+        lengths: of each text, its number of tokens padded to a multiple of `PADDED_TO`, at most the context.
     """
 
     embedding: Tensor
     sequence: Tensor
+    ids: Tensor
     mask: Tensor
+    lengths: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.embedding)
 
     def rows(self, rows: Sequence[int]) -> TextRows:
-        """Some of the texts, perhaps several times."""
+        """Some of the texts, perhaps several times, as long as the longest of them."""
         index = torch.tensor(rows, device=self.embedding.device)
-        return TextRows(self.embedding[index], self.sequence[index], self.mask[index])
+        lengths = tuple(self.lengths[row] for row in rows)
+        longest = max(lengths)
+        return TextRows(
+            self.embedding[index],
+            self.sequence[index, :longest],
+            self.ids[index, :longest],
+            self.mask[index, :longest],
+            lengths,
+        )
 
 
 class ClipEmbedder:
@@ -91,34 +106,37 @@ class ClipEmbedder:
         """What of each text would not be read; None where all of it is."""
         return self._tokenizer.batch(texts, context or self.context).truncated
 
-    def read(self, texts: Sequence[str], context: int | None = None) -> TextRows:
-        """Texts as embeddings and token features; each distinct text is read once and on its own.
+    def lengths(self, texts: Sequence[str], context: int | None = None) -> tuple[int, ...]:
+        """What `TextRows.lengths` will be."""
+        context = context or self.context
+        tokens = self._tokenizer.batch(texts, context)
+        return tuple(_padded(length, context) for length in tokens.mask.sum(1).tolist())
 
-        So what comes out for a text does not depend on the texts beside it.
+    def read(self, texts: Sequence[str], context: int | None = None) -> TextRows:
+        """Texts as embeddings and token features.
+
+        Each distinct text is read on its own, so that nothing depends on the texts beside it.
         """
+        context = context or self.context
         distinct = list(dict.fromkeys(texts))
-        read = [self._read_one(text, context or self.context) for text in distinct]
-        longest = max(one.mask.shape[1] for one in read)
-        padded = [
-            TextRows(
-                one.embedding,
-                F.pad(one.sequence, (0, 0, 0, longest - one.mask.shape[1])),
-                F.pad(one.mask, (0, longest - one.mask.shape[1])),
-            )
-            for one in read
-        ]
-        together = TextRows(
-            torch.cat([one.embedding for one in padded]),
-            torch.cat([one.sequence for one in padded]),
-            torch.cat([one.mask for one in padded]),
-        )
+        lengths = self.lengths(distinct, context)
+        read = [self._read_one(text, context, max(lengths)) for text in distinct]
+        embedding, sequence, ids, mask = (torch.cat(parts) for parts in zip(*read, strict=True))
+        together = TextRows(embedding, sequence, ids, mask, lengths)
         return together.rows([distinct.index(text) for text in texts])
 
-    def _read_one(self, text: str, context: int) -> TextRows:
+    def _read_one(self, text: str, context: int, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Embedding, sequence, ids and mask of one text, padded to `length`."""
         tokens = self._tokenizer.batch([text], context).to(self._device)
+        rest = length - tokens.ids.shape[1]
         with torch.inference_mode(), autocast(self._device, self._precision):
             embedding, sequence = self._model.encode_text(tokens.ids, tokens.mask)
-            return TextRows(F.normalize(embedding.float(), dim=-1), sequence.float(), tokens.mask)
+            return (
+                F.normalize(embedding.float(), dim=-1),  # (1, E)
+                F.pad(sequence.float(), (0, 0, 0, rest)),  # (1, L, W)
+                F.pad(tokens.ids, (0, rest), value=self._tokenizer.pad),  # (1, L)
+                F.pad(tokens.mask, (0, rest)),  # (1, L)
+            )
 
     def embed_texts(self, texts: Sequence[str] | str) -> Tensor:
         """Embeddings of texts, (N, E). Texts longer than the context are cut."""
@@ -156,9 +174,7 @@ class ClipEmbedder:
 
     def scores(self, images: Tensor, text_embedding: Tensor) -> Tensor:
         """Cosine between pictures (B, 3, S, S) in [-1, 1] and the text embedding of each, (B,)."""
-        size = self._preprocessing.size
-        chunks = images.split(BATCH)
-        embedding = torch.cat([self._embed(resize(chunk, size)) for chunk in chunks])  # (B, E)
+        embedding = self.embed_images([to_pil(image) for image in images])  # (B, E)
         return (embedding * text_embedding.cpu()).sum(-1)
 
     def _embed(self, pixels: Tensor) -> Tensor:
@@ -176,3 +192,7 @@ class ClipEmbedder:
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - size) // 2, (height - size) // 2
         return picture.crop((left, top, left + size, top + size))
+
+
+def _padded(length: int, context: int) -> int:
+    return min(-(-length // PADDED_TO) * PADDED_TO, context)

@@ -109,7 +109,9 @@ class UnCLIP:
         self._prior = cast(DiffusionPrior, self._model(PRIOR))
         self._decoder = cast(Decoder, self._model(DECODER))
         self._chain = _upsampler_chain(bundle, self._decoder.config.image_size)
-        self._context = min(self.clip.context, self._prior.config.context)
+        caption = self._decoder.config.caption
+        contexts = [self.clip.context, self._prior.config.context, *([caption.context] if caption else [])]
+        self._context = min(contexts)
 
     @classmethod
     def load(cls, source: str | Path | None = None, **options: str | None) -> UnCLIP:
@@ -240,13 +242,13 @@ class UnCLIP:
         totals: Counter[str] = Counter()
         prior_steps = len(self._schedule(PRIOR, plan.prior))
         decoder_steps = len(self._schedule(DECODER, plan.decoder))
+        small = self._chunk(self._decoder.config.image_size)
         for group in groups:
             kept = plan.options.n if plan.options.rerank else len(group)
+            lengths = self.clip.lengths([job.prompt for job in group], self._context)
             totals[PROMPT] += 1
-            totals[PRIOR] += prior_steps * len(_chunks(group, PRIOR_ROWS // plan.prior.candidates))
-            totals[DECODER] += decoder_steps * len(
-                _chunks(group, self._chunk(self._decoder.config.image_size))
-            )
+            totals[PRIOR] += prior_steps * len(_alike(lengths, PRIOR_ROWS // plan.prior.candidates))
+            totals[DECODER] += decoder_steps * len(_alike(lengths, small))
             for name in plan.upsamplers:
                 steps = len(self._schedule(name, self._sampling(name)))
                 totals[name] += steps * len(_chunks(range(kept), self._last_chunk(plan)))
@@ -276,8 +278,8 @@ class UnCLIP:
     ) -> Generator[_Done, None, Tensor]:
         """Draw CLIP image embeddings with the prior and keep each picture's best candidate, (B, E)."""
         candidates = sampling.candidates
-        chosen = []
-        for rows in _chunks(range(len(jobs)), PRIOR_ROWS // candidates):
+        chosen = torch.empty_like(text.embedding)
+        for rows in _alike(text.lengths, PRIOR_ROWS // candidates):
             several = text.rows([row for row in rows for _ in range(candidates)])
             keep = torch.ones(len(several), dtype=torch.bool, device=self.device)
             condition = PriorCondition(several.embedding, several.sequence, several.mask, keep)
@@ -289,8 +291,8 @@ class UnCLIP:
             drawn = drawn.view(len(rows), candidates, -1)  # (B, C, E)
             wanted = several.embedding.view(len(rows), candidates, -1)
             best = (drawn * wanted).sum(-1).argmax(1)  # (B,)
-            chosen.append(drawn[torch.arange(len(rows)), best])
-        return torch.cat(chosen)
+            chosen[rows] = drawn[torch.arange(len(rows)), best]
+        return chosen
 
     def _paint(
         self, jobs: Sequence[Job], text: TextRows, embeddings: Tensor, sampling: Sampling
@@ -298,8 +300,9 @@ class UnCLIP:
         """Draw small pictures from CLIP image embeddings (B, E), (B, 3, S, S)."""
         config = self._decoder.config
         whitened = self._decoder.whitening.whiten(embeddings)  # (B, E)
-        drawn = []
-        for rows in _chunks(range(len(jobs)), self._chunk(config.image_size)):
+        shape = (3, config.image_size, config.image_size)
+        drawn = torch.empty(len(jobs), *shape, device=self.device)
+        for rows in _alike(text.lengths, self._chunk(config.image_size)):
             embedding, level = whitened[rows], None
             if config.noisy_embedding:
                 level = torch.full((len(rows),), sampling.noise_level, device=self.device)
@@ -307,16 +310,16 @@ class UnCLIP:
                 embedding = noise_embedding(embedding, noise(), level)
             keep = torch.ones(len(rows), dtype=torch.bool, device=self.device)
             condition = DecoderCondition(embedding, keep, noise_level=level)
-            if config.text_width is not None:
-                read = text.rows(rows)
+            read = text.rows(rows)
+            if config.caption is not None:
+                condition = replace(condition, ids=read.ids, mask=read.mask, keep_text=keep)
+            elif config.text_width is not None:
                 condition = replace(condition, sequence=read.sequence, mask=read.mask, keep_text=keep)
             guided = self._guided(DECODER, self._decoder, condition, sampling)
-            noise = self._noise(
-                [(jobs[row], DECODER) for row in rows], (3, config.image_size, config.image_size)
-            )
+            noise = self._noise([(jobs[row], DECODER) for row in rows], shape)
             x = yield from _sampled(DECODER, guided, sampling, noise)
-            drawn.append(x.clamp(-1, 1))
-        return torch.cat(drawn)
+            drawn[rows] = x.clamp(-1, 1)
+        return drawn
 
     def _enlarge(self, name: str, jobs: Sequence[Job], low: Tensor) -> Generator[_Done, None, Tensor]:
         """Draw the pictures (B, 3, H, W) larger with an upsampler."""
@@ -460,6 +463,14 @@ Item = TypeVar("Item")
 def _chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
     size = max(1, size)
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def _alike(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Positions of texts in batches of at most `size` of one length each; see `embedding.PADDED_TO`."""
+    positions: dict[int, list[int]] = {}
+    for position, length in enumerate(lengths):
+        positions.setdefault(length, []).append(position)
+    return [chunk for alike in positions.values() for chunk in _chunks(alike, size)]
 
 
 def _check_prompt(prompt: str) -> None:

@@ -1,0 +1,180 @@
+"""`unclip generate`: pictures from text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from unclip.drawing import Picture
+    from unclip.pipeline import UnCLIP
+
+app = typer.Typer()
+
+PREVIEW_COLUMNS = 48
+STDIN = "-"
+
+
+@app.command()
+def generate(
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw.", show_default=False)
+    ] = None,
+    n: Annotated[int, typer.Option("--n", "-n", help="Pictures of each prompt, 1 to 100.")] = 1,
+    size: Annotated[int, typer.Option(help="Side in pixels: 256, 512 or 1024.")] = 256,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed draws the same pictures. Random by default.")
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Steps of the decoder: a count, or a spacing such as fast27.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="How closely the decoder follows the prompt; 1 is without guidance.")
+    ] = None,
+    prior_guidance: Annotated[float | None, typer.Option(help="The same for the prior.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Of the decoder: ancestral, ddim, analytic-dpm, dpm++ or heun.")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="Embeddings that the prior draws for each picture, to keep the best.")
+    ] = None,
+    rerank: Annotated[
+        int | None, typer.Option(metavar="N", help="Draw N small pictures, enlarge the best by CLIP.")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATTERN",
+            help="A folder, or a file name with {prompt} {seed} {index} {n}. Files so named are replaced; "
+            "without this option no other picture's file ever is.",
+        ),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="png, jpeg or webp. By default what --out says, or png.")
+    ] = None,
+    from_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read prompts from FILE, one a line; - is stdin.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="Leave prompt, seed and model out of the files.")
+    ] = False,
+) -> None:
+    """Draw pictures from text; the paths of the files are printed."""
+    import secrets
+    import time
+    from collections import defaultdict
+
+    from unclip.cli.progress import StageProgress
+    from unclip.drawing import Options
+    from unclip.images import ImageFormat
+    from unclip.naming import Names
+
+    texts = _texts(prompts or [], from_file)
+    options: dict[str, Any] = {
+        "n": n,
+        "size": size,
+        "seed": secrets.randbelow(2**32) if seed is None else seed,
+        "steps": steps,
+        "guidance": guidance,
+        "prior_guidance": prior_guidance,
+        "sampler": sampler,
+        "candidates": candidates,
+        "rerank": rerank,
+    }
+    Options(**options)  # what is wrong with them is said before anything is loaded
+    names = Names(out, ImageFormat.named(format) if format else None)
+    names.check(((text, index) for text in texts for index in range(n)), options["seed"])
+    seconds: dict[str, float] = defaultdict(float)
+    started = time.perf_counter()
+    drawn: list[tuple[str, Picture]] = []
+    with StageProgress() as progress:
+        progress.update("load", 0, 1)
+        from unclip.pipeline import load
+
+        drawer = load(model, device=device)
+        events = drawer.stream(texts, **options)
+        progress.update("load", 1, 1)
+        seconds["load"] = time.perf_counter() - started
+        for event in events:
+            progress.update(event.stage, event.step, event.total)
+            seconds[event.stage] += event.seconds
+            for picture in event.pictures:
+                path = str(names.write(picture, len(drawn) + 1, metadata=not no_metadata))
+                drawn.append((path, picture))
+                if preview:
+                    progress.print(_shown(picture))
+                if not json:
+                    typer.echo(path)
+    seconds["total"] = time.perf_counter() - started
+    if json:
+        typer.echo(_document(drawer, drawn, names.format, seconds))
+    elif seed is None:
+        typer.echo(f"seed {options['seed']}", err=True)
+
+
+def _texts(prompts: list[str], from_file: str | None) -> list[str]:
+    """The prompts of the command line, then those of the file."""
+    import sys
+    from pathlib import Path
+
+    from unclip.errors import InputError
+
+    lines: list[str] = []
+    if from_file is not None:
+        try:
+            data = sys.stdin.buffer.read() if from_file == STDIN else Path(from_file).read_bytes()
+            lines = data.decode("utf-8-sig").splitlines()
+        except OSError as error:
+            raise InputError(f"cannot read prompts from {from_file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"cannot read prompts from {from_file}: it is not UTF-8 text") from error
+        lines = [line.strip() for line in lines if line.strip()]
+    if not prompts and not lines:
+        raise InputError('no prompt given: say what to draw, for example `unclip generate "a red apple"`')
+    for prompt in prompts:
+        if not prompt.strip():
+            raise InputError("the prompt is empty: say what to draw")
+    return [*prompts, *lines]
+
+
+def _shown(picture: Picture) -> str:
+    import shutil
+
+    from unclip.images import half_blocks
+
+    return half_blocks(picture.image, min(PREVIEW_COLUMNS, shutil.get_terminal_size().columns))
+
+
+def _document(
+    drawer: UnCLIP, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]
+) -> str:
+    from json import dumps
+
+    from unclip import __version__
+
+    pictures = [
+        {
+            "path": path,
+            "prompt": picture.prompt,
+            "seed": picture.seed,
+            "index": picture.index,
+            "score": round(picture.score, 4),
+            "size": picture.image.width,
+            "format": str(format),
+            "settings": dict(picture.settings),
+        }
+        for path, picture in drawn
+    ]
+    document = {
+        "model": {"name": drawer.bundle.name, "weights": drawer.bundle.identity, "version": __version__},
+        "pictures": pictures,
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+    }
+    return dumps(document, indent=1)

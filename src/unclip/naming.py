@@ -1,0 +1,171 @@
+"""Names for picture files: made from prompt and seed, safe everywhere, never over somebody else's file."""
+
+from __future__ import annotations
+
+import os
+import re
+import string
+import tempfile
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from unclip.drawing import Picture
+from unclip.errors import InputError
+from unclip.images import ImageFormat, read_metadata
+from unclip.runtime import atomic_path
+
+DEFAULT_PATTERN = "{prompt}-seed{seed}-{index}"
+FIELDS = ("prompt", "seed", "index", "n")
+LONGEST_SLUG = 80  # bytes
+LONGEST_NAME = 240  # bytes: file systems allow 255, and a temporary name is longer by a few
+SUFFIXES = {ImageFormat.PNG: ".png", ImageFormat.JPEG: ".jpg", ImageFormat.WEBP: ".webp"}
+NAMELESS = "picture"
+# Windows keeps these for devices, whatever their suffix.
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\b", re.IGNORECASE)
+# "1.5" in a name is no suffix, "picture.gif" has one that we cannot write.
+SUFFIX = re.compile(r"\.[A-Za-z]{2,5}$")
+
+
+def slug(prompt: str) -> str:
+    """A prompt as part of a file name: letters of all scripts and digits, lower case, hyphens between.
+
+    An emoji is spelled out by its Unicode name. At most 80 bytes of UTF-8, never empty.
+    """
+    letters = []
+    for letter in unicodedata.normalize("NFC", prompt).lower():
+        kind = unicodedata.category(letter)
+        if kind[0] in "LNM" and not 0xFE00 <= ord(letter) <= 0xFE0F:  # the last are variation selectors
+            letters.append(letter)
+        elif kind == "So":
+            letters.append(f" {unicodedata.name(letter, '').lower()} ")
+        else:
+            letters.append(" ")
+    words = re.sub(r"[\s-]+", "-", "".join(letters)).strip("-")
+    short = words.encode()[:LONGEST_SLUG].decode(errors="ignore").strip("-")
+    # cutting may have split a letter from its accents: compose what is left once more
+    short = unicodedata.normalize("NFC", short)
+    return f"{NAMELESS}-{short}" if DEVICES.match(short) else short or NAMELESS
+
+
+class Names:
+    """Where the pictures of one command are written to.
+
+    Args:
+        pattern: a file name, with a suffix or with the fields {prompt}, {seed}, {index} (of the picture among
+            those of its seed) and {n} (1, 2, ... over the whole command); anything else is a folder; None is
+            the current folder. Names that the caller chose replace what is there; our own never replace
+            another picture's file.
+        format: of the files; None is what the pattern's suffix says, and else PNG.
+
+    Raises:
+        InputError: a field that does not exist, a suffix that is no format or another than `format`.
+    """
+
+    def __init__(self, pattern: str | None = None, format: ImageFormat | None = None) -> None:
+        suffix = SUFFIX.search(pattern or "")
+        is_folder = pattern is None or pattern.endswith(("/", os.sep)) or os.path.isdir(pattern)
+        is_folder = is_folder or not (suffix or "{" in str(pattern))
+        self._careful = is_folder
+        self._pattern = os.path.join(pattern or "", DEFAULT_PATTERN) if is_folder else str(pattern)
+        _check_fields(self._pattern)
+        suffix = None if is_folder else suffix
+        named = ImageFormat.named(suffix.group()) if suffix else None
+        if named and format and named is not format:
+            raise InputError(f"the name {pattern!r} is of a {named} file, the format is {format}: choose one")
+        self.format = format or named or ImageFormat.PNG
+        if named is None:
+            self._pattern += SUFFIXES[self.format]
+
+    def path(self, prompt: str, seed: int, index: int, n: int) -> Path:
+        """The name of a picture, whether or not there is such a file."""
+        return Path(self._pattern.format(prompt=slug(prompt), seed=seed, index=index, n=n))
+
+    def check(self, jobs: Iterable[tuple[str, int]], seed: int = 0) -> None:
+        """Refuse what would fail after the drawing.
+
+        Args:
+            jobs: prompt and index of every picture to come, in their order.
+            seed: of all of them, where it is known.
+
+        Raises:
+            InputError: two pictures would have one name, a name is too long or is a folder's, or a folder
+                cannot be written to.
+        """
+        owners: dict[Path, tuple[str, int]] = {}
+        for n, (prompt, index) in enumerate(jobs, start=1):
+            path = self.path(prompt, seed, index, n)
+            if not self._careful and owners.get(path, (prompt, index)) != (prompt, index):
+                raise InputError(
+                    f"several pictures would be written to {path}: put {{n}}, or {{prompt}} and {{index}}, "
+                    "into its name"
+                )
+            owners[path] = (prompt, index)
+            if len(path.name.encode()) > LONGEST_NAME:
+                raise InputError(
+                    f"the name {path.name[:40]}... has more than {LONGEST_NAME} bytes: shorten it"
+                )
+            if not self._careful and path.is_dir():
+                raise InputError(
+                    f"{path} is a folder: choose another name, or end it with / to write into it"
+                )
+        for folder in {path.parent for path in owners}:
+            _check_folder(folder)
+
+    def write(self, picture: Picture, n: int, *, metadata: bool = True) -> Path:
+        """Write a picture, whole or not at all, and return its path.
+
+        Where a name of our own is taken by another picture, "-2", "-3", ... is appended. It is the same
+        picture where the file's bytes, or its metadata, are the same.
+        """
+        data = picture.encode(self.format, metadata=metadata)
+        path = self.path(picture.prompt, picture.seed, picture.index, n)
+        if self._careful:
+            path = _free(path, data, picture)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+        return path
+
+
+def _free(path: Path, data: bytes, picture: Picture) -> Path:
+    candidate, number = path, 1
+    while candidate.exists() and not _is_same(candidate, data, picture):
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return candidate
+
+
+def _is_same(path: Path, data: bytes, picture: Picture) -> bool:
+    try:
+        return read_metadata(path) == picture.metadata or path.read_bytes() == data
+    except (InputError, OSError):
+        return False
+
+
+def _check_fields(pattern: str) -> None:
+    known = ", ".join(f"{{{field}}}" for field in FIELDS)
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None]
+        unknown = [field for field in fields if field not in FIELDS]
+        if not unknown:
+            pattern.format(prompt="", seed=0, index=0, n=0)
+            return
+        message = f"has the unknown field {{{unknown[0]}}}"
+    except ValueError as error:
+        message = f"cannot be read ({error})"
+    raise InputError(f"the name {pattern!r} {message}: known are {known}")
+
+
+def _check_folder(folder: Path) -> None:
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise InputError(f"cannot write into {folder}: {there} is not a folder")
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        reason = error.strerror or "it is not writable"
+        raise InputError(
+            f"cannot write into {folder}: {reason.lower()}; choose another folder with --out"
+        ) from error
