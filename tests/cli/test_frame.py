@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from typing import Annotated
@@ -133,13 +133,11 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         "print([name for name in ('torch', 'numpy', 'PIL', 'rich') if name in sys.modules], file=sys.stderr)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == "[]\n"
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        run_process("--help")
-        seconds.append(time.perf_counter() - start)
-    # The promise is 0.3 s; a machine that is busy with other things gets some room.
-    assert min(seconds) < 0.6
+    # Computing time, not time on the clock: a machine that is busy with other things must not fail this.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run_process("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
 
 
 def test_progress_is_a_line_a_stage_outside_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
