@@ -86,6 +86,14 @@ def test_the_current_icon_stays_of_two_that_are_the_same(built: Path) -> None:
     assert "noto/old-rocket" not in keys
 
 
+def test_a_country_keeps_the_flag_that_a_territory_borrows(tmp_path: Path, make: Any) -> None:
+    bouvet, norway = "u1f1e7-1f1fb", "u1f1f3-1f1f4"
+    run(
+        tmp_path / "out", [drawing("a", make.svg(), concept=bouvet), drawing("b", make.svg(), concept=norway)]
+    )
+    assert pq.read_table(tmp_path / "out" / "manifest.parquet")["key"].to_pylist() == ["b"]
+
+
 def test_two_builds_give_the_same_bytes(archives: Path, built: Path, tmp_path: Path) -> None:
     for _ in build_pictograms(tmp_path / "again", archives=archives, size=64, large=2):
         pass

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import unclip
 from unclip.cli import main
 from unclip.data.corpus import Corpus
 from unclip.data.folder import Defaults, build_folder, read_folder
 from unclip.data.records import Fit, Split
+from unclip.data.stage import open_staged
 from unclip.errors import DataError, InputError
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 200)}
@@ -35,7 +43,7 @@ def pairs(tmp_path: Path, make: Any) -> Path:
 
 
 def opened(source: Path, out: Path, **options: Any) -> Corpus:
-    for _ in build_folder(source, out, size=32, **options):
+    for _ in build_folder(source, out, **({"size": 32} | options)):
         pass
     return Corpus(out)
 
@@ -171,3 +179,32 @@ def test_the_command_line(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["data", "show", str(pairs)]) == 1
     assert main(["data", "pictograms", str(tmp_path / "new"), "--archives", str(tmp_path / "none")]) == 1
     assert "no folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_processes_and_the_same_command_goes_on(tmp_path: Path, make: Any) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    for n in range(1200):
+        (source / f"{n}.svg").write_text(make.svg(f"#{n:06x}"))
+        (source / f"{n}.txt").write_text(f"thing {n}")
+    command = [sys.executable, "-m", "unclip", "data", "folder", str(source), str(out), "--workers", "2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(unclip.__file__).parent.parent)}
+    restore = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        [*command, "--size", "256"], env=environment, preexec_fn=restore, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not list((out / ".building").glob("00-folder-*.arrow")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
+        printed, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (printed, said.strip()) == ("", "unclip: interrupted")
+    assert not (out / "manifest.parquet").exists()
+    for path in (out / ".building").glob("00-folder-*.arrow"):
+        assert len(open_staged([path])) <= 128  # each is whole
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # nobody of the group is left
+    assert len(opened(source, out, size=256)) > 0

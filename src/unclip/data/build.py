@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unclip.data import card
+from unclip.data.emojibase import BORROWED_FLAGS
 from unclip.data.filters import THUMB, duplicates, seen
 from unclip.data.records import CACHE, CARD_FILE, MANIFEST, MANIFEST_FILE, Drawing, Fit, Split, load_captions
 from unclip.data.shards import Placed, write_shards
@@ -124,16 +125,21 @@ def _begin(building: Path, plan: str) -> None:
     if begun.exists() and begun.read_text() != plan:
         shutil.rmtree(building)
     building.mkdir(parents=True, exist_ok=True)
+    for unfinished in building.glob(".*"):  # of processes that were ended while they wrote
+        unfinished.unlink()
     begun.write_text(plan)
 
 
 def filtered(table: pa.Table) -> dict[int, tuple[str, str]]:
     """position -> (reason, key of the picture that it repeats or "") of what does not go into the corpus."""
-    reasons, sources, styles, keys = (
-        table[name].to_pylist() for name in ("reason", "source", "style", "key")
+    reasons, sources, styles, keys, concepts = (
+        table[name].to_pylist() for name in ("reason", "source", "style", "key", "concept")
     )
     dropped = {index: (reason, "") for index, reason in enumerate(reasons) if reason is not None}
     usable = [index for index in range(len(table)) if index not in dropped]
+    usable.sort(
+        key=lambda index: concepts[index] in BORROWED_FLAGS
+    )  # the first of two that are the same stays
     groups = [f"{sources[index]}\0{styles[index]}" for index in usable]
     hashes = _rows(table, ["hash"], usable)["hash"].to_pylist()
     for place, (reason, twin) in duplicates(groups, hashes, _thumbs(table, usable)).items():

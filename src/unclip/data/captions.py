@@ -197,11 +197,13 @@ def caption(record: Described, random: Random, languages: Mapping[str, float] = 
     Args:
         record: what to caption.
         random: decides everything; the same state gives the same caption.
-        languages: share of each; "other" stands for all that are not named. A language that the record
-        does not
-            have gives its share to those that it has.
+        languages: the share of each, "other" for all that are not named; what the record does not have
+            gives its share to those that it has.
+
+    Raises:
+        InputError: shares that are negative or all zero.
     """
-    language = _choose_language(record.captions, random, languages)
+    language = _choose_language(record.captions, random, check_languages(languages))
     own, tags, styled = record.options(language)
     (kind,) = random.choices(list(KINDS), list(KINDS.values()))
     name = own[0] if len(own) == 1 or random.random() < 0.6 else random.choice(own)

@@ -25,6 +25,27 @@ NEUTRAL = {
     0x1F936: 0x1F385,  # Mrs. Claus: Santa Claus
     0x1F57A: 0x1F483,  # man dancing: woman dancing
 }  # fmt: skip
+# Territories that fly the flag of a country: of pictures that are the same, the country's is to stay.
+BORROWED_FLAGS = frozenset(
+    f"u{0x1F1E6 + ord(first) - ord('A'):x}-{0x1F1E6 + ord(second) - ord('A'):x}"
+    for first, second in (
+        "BV",
+        "SJ",
+        "HM",
+        "CP",
+        "MF",
+        "GP",
+        "GF",
+        "RE",
+        "PM",
+        "YT",
+        "WF",
+        "BL",
+        "DG",
+        "EA",
+        "UM",
+    )
+)
 PERSON, KISS_MARK, HEART, HANDSHAKE = 0x1F9D1, 0x1F48B, 0x2764, 0x1F91D
 KISS, COUPLE = 0x1F48F, 0x1F491
 PAIRS = {0x1F46B, 0x1F46C, 0x1F46D}  # woman and man, two men, two women holding hands
