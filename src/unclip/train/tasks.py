@@ -9,6 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -52,11 +53,14 @@ class PicturesConfig:
         languages: share of captions by language code ("other" = all the others together).
         sources: factor on a source's share of the pictures (1 where not named, 0 leaves it out).
         shift: pictures are moved by up to so many pixels each way, on white.
+        tokens: captions are cut to so many tokens, where the model would read more: a batch is as long as
+            its longest caption.
     """
 
     languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
     sources: Mapping[str, float] = field(default_factory=dict)
     shift: int = 0
+    tokens: int | None = None
 
 
 class Captioned(NamedTuple):
@@ -76,7 +80,7 @@ class Pictures:
         self.corpus = corpus
         self.config = config
         self.tokenizer = tokenizer
-        self.context = context
+        self.context = min(context, config.tokens or context)
         self.pixels = corpus.pixels(size)
         self.weights = torch.from_numpy(corpus.weights(dict(config.sources))).double()
         self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
@@ -202,7 +206,14 @@ class CLIPTask:
 
 
 def text_by_length(clip: CLIP, tokens: Tokens) -> Tensor:
-    """Text embeddings (B, E), not normalised, of captions encoded in groups of like length.
+    """Text embeddings (B, E), not normalised, of captions encoded in groups of like length."""
+    groups = groups_by_length(tokens)
+    embeddings = [clip.encode_text(group.ids, group.mask).embedding for _, group in groups]
+    return torch.cat(embeddings)[torch.cat([rows for rows, _ in groups]).argsort()]
+
+
+def groups_by_length(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
+    """A batch of captions in groups of like length, each with its rows of the batch.
 
     A batch is as long as its longest caption, and most are a quarter of that.
     """
@@ -210,8 +221,8 @@ def text_by_length(clip: CLIP, tokens: Tokens) -> Tensor:
     groups = []
     for rows in order.chunk(LENGTH_GROUPS):
         length = int(tokens.mask[rows[-1]].sum())  # the longest of the group
-        groups.append(clip.encode_text(tokens.ids[rows, :length], tokens.mask[rows, :length]).embedding)
-    return torch.cat(groups)[order.argsort()]
+        groups.append((rows, Tokens(tokens.ids[rows, :length], tokens.mask[rows, :length], ())))
+    return groups
 
 
 class HeldOut:
@@ -305,21 +316,26 @@ class PriorTask:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         embedding, tokens = batch
         size = len(embedding)
-        text_embedding, sequence = self.encoded.text(tokens)
-        keep = _keep(size, self.task.text_drop, generator)
-        condition = PriorCondition(text_embedding, sequence, tokens.mask, keep)
         x0 = self.model.whitening.whiten(embedding)
+        keep = _keep(size, self.task.text_drop, generator)
+        steps = _steps(size, self.schedule, generator)
         noise = torch.randn(x0.shape, generator=generator, device=generator.device)
-        loss = diffusion_loss(
-            lambda x, label: model(x, label, condition),
-            self.schedule,
-            self.diffusion.prediction,
-            x0,
-            _steps(size, self.schedule, generator),
-            noise,
-            self.task.weighting,
-        )
-        return loss.mean(), {}
+        losses = []
+        for rows, group in groups_by_length(tokens):
+            text_embedding, sequence = self.encoded.text(group)
+            condition = PriorCondition(text_embedding, sequence, group.mask, keep[rows])
+            losses.append(
+                diffusion_loss(
+                    partial(model, condition=condition),
+                    self.schedule,
+                    self.diffusion.prediction,
+                    x0[rows],
+                    steps[rows],
+                    noise[rows],
+                    self.task.weighting,
+                )
+            )
+        return torch.cat(losses).mean(), {}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
