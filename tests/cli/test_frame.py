@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -108,6 +110,17 @@ def test_debug_shows_the_traceback(
 def test_a_warning_is_one_line(run_failing: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_failing(warning="the prompt is cut after 'apple'") == 0
     assert capsys.readouterr().err == "unclip: warning: the prompt is cut after 'apple'\n"
+
+
+def test_no_verb_is_forgotten() -> None:
+    files = [
+        path.stem
+        for path in Path(cli.__file__).parent.glob("*.py")
+        if "app = typer.Typer(" in path.read_text()
+    ]
+    assembled = {group.typer_instance for group in cli.app.registered_groups}
+    for name in set(files) - {"__init__"}:
+        assert importlib.import_module(f"unclip.cli.{name}").app in assembled, name
 
 
 def test_version_and_help() -> None:

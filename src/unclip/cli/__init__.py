@@ -7,7 +7,6 @@ functions only, so that `unclip --help` answers at once.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -19,6 +18,7 @@ from typing import Annotated, TextIO
 import typer
 
 from unclip import __version__
+from unclip.cli import data, generate, train
 from unclip.errors import UnclipError, UnclipWarning
 
 FAILED = 1
@@ -62,12 +62,9 @@ def unclip(
         typer.echo(context.get_help())
 
 
-for _verb in ("generate", "train", "data", "bench"):
-    try:
-        _module = importlib.import_module(f"unclip.cli.{_verb}")
-    except ModuleNotFoundError:
-        continue
-    app.add_typer(_module.app, name=_verb if _verb == "data" else None)
+app.add_typer(generate.app)
+app.add_typer(train.app)
+app.add_typer(data.app, name="data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

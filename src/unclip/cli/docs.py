@@ -21,7 +21,7 @@ Results go to stdout; progress, warnings and errors to stderr. Exit codes: 0 don
 def page() -> str:
     """The whole page, Markdown."""
     command = typer.main.get_command(app)
-    context = typer.Context(command, info_name="unclip")
+    context = typer.Context(command, info_name="unclip", **command.context_settings)
     verbs = get_docs_for_click(obj=command, ctx=context, name="unclip", indent=1)
     return HEAD + "\n".join(line.rstrip() for line in verbs.strip().splitlines()) + "\n"
 
