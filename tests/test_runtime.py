@@ -92,7 +92,7 @@ def test_autocast_computes_in_the_precision_it_is_told() -> None:
 
 
 def test_peak_memory_counts_bytes() -> None:
-    code = "from unclip.runtime import peak_memory_bytes as peak; a = peak(); b'x' * 100_000_000; print(a, peak())"
+    code = "from unclip.runtime import peak_memory_bytes as p; a = p(); b'x' * 100_000_000; print(a, p())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
     assert 5e6 < before < 1e8
