@@ -90,6 +90,7 @@ def build(
             paths.append(path)
             done += count
             yield Progress(f"draw {source.name}", done, 0)
+        yield Progress(f"draw {source.name}", done, done)
         staged += sorted(paths)
     table = open_staged(staged)
     yield Progress("filter", 0, len(table))
