@@ -1,31 +1,21 @@
 """Makes a virtual environment and installs this checkout into it: `python3 tools/make_venv.py .venv [EXTRA]`.
 
 Runs on a bare Python: Debian's, for one, comes without pip and without ensurepip. Whatever is at hand is
-used: ensurepip, a pip of the system, virtualenv, uv, and at last pip's own wheel from the package index,
-checked against the hash that the index states.
+used: ensurepip, a pip of the system, virtualenv, uv, and at last pip's own wheel out of Debian's package of
+it, which is downloaded but not installed, so that no rights are needed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import html
-import os
-import re
-import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
-PACKAGE_INDEX = "https://pypi.org/simple"
-# PyTorch from the usual index brings gigabytes of CUDA libraries; this one of PyTorch's own is without.
-TORCH_FOR_CPU = "https://download.pytorch.org/whl/cpu"
-TIMEOUT_SECONDS = 10
+PIP_PACKAGE = "python3-pip-whl"  # Debian's and Ubuntu's package that holds pip as a wheel
 
 
 def main(arguments: list[str]) -> int:
@@ -42,11 +32,11 @@ def main(arguments: list[str]) -> int:
     if not has_pip(python) and not any(way(folder) and has_pip(python) for way in WAYS):
         return fail(
             "cannot make a virtual environment: this Python has no ensurepip, no pip was found, and none"
-            " could be downloaded. On Debian and Ubuntu: apt install python3-venv ca-certificates"
+            " could be downloaded. On Debian or Ubuntu, as root: apt-get update && apt-get install python3-venv"
         )
     extra = f"[{arguments[1]}]" if len(arguments) == 2 else ""
     print(f"Installing unclip{extra} into {folder.name} (the first time this downloads PyTorch)", flush=True)
-    install = [python, "-m", "pip", "install", "--disable-pip-version-check", *index_options(python)]
+    install = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     return subprocess.run([*install, "--editable", f"{REPOSITORY}{extra}"]).returncode
 
 
@@ -54,9 +44,11 @@ def has_pip(python: Path) -> bool:
     return python.exists() and quietly([python, "-m", "pip", "--version"])
 
 
-def quietly(command: list[str | Path]) -> bool:
+def quietly(command: list[str | Path], folder: Path | None = None) -> bool:
+    """Whether a command, run in a folder, succeeds; what it prints is nobody's business."""
+    silent = subprocess.DEVNULL
     try:
-        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        return subprocess.run(command, cwd=folder, stdout=silent, stderr=silent).returncode == 0
     except OSError:
         return False
 
@@ -86,26 +78,16 @@ def with_downloaded_pip(folder: Path) -> bool:
     """Runs pip out of its own wheel, which is a zip file that Python can import from, to install itself."""
     if not quietly([sys.executable, "-m", "venv", "--clear", "--without-pip", folder]):
         return False
-    index = os.environ.get("PIP_INDEX_URL", PACKAGE_INDEX).rstrip("/") + "/pip/"
-    try:
-        page = read(index).decode()
-        links = re.findall(
-            r'href="([^"]*/pip-(\d+(?:\.\d+)*)-py3-none-any\.whl#sha256=([0-9a-f]{64}))"', page
-        )
-        link, _, expected = max(links, key=lambda found: tuple(map(int, found[1].split("."))))
-        wheel = read(urllib.parse.urljoin(index, html.unescape(link)).partition("#")[0])
-    except (OSError, ValueError) as error:
-        print(f"could not download pip: {error}", file=sys.stderr)
-        return False
-    if hashlib.sha256(wheel).hexdigest() != expected:
-        print(f"pip from {index} does not have the hash that the index states", file=sys.stderr)
-        return False
-    path = folder / link.rpartition("/")[2].partition("#")[0]
-    path.write_bytes(wheel)
-    try:
-        return quietly([folder / "bin" / "python", path / "pip", "install", "--no-index", path])
-    finally:
-        path.unlink()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        if not quietly(["apt-get", "download", PIP_PACKAGE], scratch):
+            return False
+        for package in scratch.glob("*.deb"):
+            if not quietly(["dpkg-deb", "--extract", package, scratch]):
+                return False
+        wheels = sorted(scratch.glob("usr/share/python-wheels/pip-*.whl"))
+        python = folder / "bin" / "python"
+        return any(quietly([python, wheel / "pip", "install", "--no-index", wheel]) for wheel in wheels)
 
 
 WAYS: list[Callable[[Path], bool]] = [
@@ -115,27 +97,6 @@ WAYS: list[Callable[[Path], bool]] = [
     with_uv,
     with_downloaded_pip,
 ]
-
-
-def read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
-        content: bytes = answer.read()
-    return content
-
-
-def index_options(python: Path) -> list[str]:
-    """PyTorch without CUDA on a Linux without a GPU, unless the user has told pip where to look."""
-    gpu = Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
-    if not sys.platform.startswith("linux") or gpu:
-        return []
-    settings = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
-    if re.search(r"index-url|find-links|no-index", settings.replace("_", "-"), re.IGNORECASE):
-        return []
-    try:
-        read(f"{TORCH_FOR_CPU}/torch/")
-    except OSError:
-        return []
-    return ["--extra-index-url", TORCH_FOR_CPU]
 
 
 def fail(message: str) -> int:

@@ -32,6 +32,7 @@ from unclip.runtime import atomic_path, autocast, pick_precision, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
 from unclip.train import card, loop, state, tasks
 from unclip.train.config import LoopConfig
+from unclip.train.pictures import HeldOut
 
 STAGES = ("tokenizer", "clip", "prior", "upsampler-256", "upsampler-1024", "decoder", "bundle")
 EMBED_BATCH = 256
@@ -186,7 +187,7 @@ class Sequence:
         clip = native.load_model(path, dtype=torch.float32)
         assert isinstance(clip, CLIP)
         clip = clip.to(self.device).eval()
-        held_out = tasks.HeldOut(
+        held_out = HeldOut(
             self.held_out, self.tokenizer(), clip.config.text.context, clip.config.image.image_size
         )
         size = clip.config.image.image_size

@@ -5,12 +5,11 @@ A task is a `train.loop.Task`. Every batch and every loss is a pure function of 
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.config import to_dict
-from unclip.data.captions import LANGUAGES
 from unclip.data.corpus import Corpus
 from unclip.diffusion.denoiser import Network, denoiser
 from unclip.diffusion.loss import Weighting, diffusion_loss
@@ -35,75 +33,12 @@ from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.models.upsampler import Upsampler, UpsamplerConfig, enlarge
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.degradation import Degradation, degrade
+from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, groups_by_length, text_by_length
 
-EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
 PREVIEW_PICTURES = 12
-LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
-JUDGED_LANGUAGES = ("en", "ko", "de")
 PREVIEW_STEPS = 16
 CROPS_PER_PICTURE = 4  # of one batch: a large picture takes long to read
 CROP_CANDIDATES = 3  # most of a pictogram is white: of so many crops the one with most in it is learned from
-
-
-@dataclass(frozen=True)
-class PicturesConfig:
-    """Which pictures are learned from, and with which captions.
-
-    Attributes:
-        languages: share of captions by language code ("other" = all the others together).
-        sources: factor on a source's share of the pictures (1 where not named, 0 leaves it out).
-        shift: pictures are moved by up to so many pixels each way, on white.
-        tokens: captions are cut to so many tokens, where the model would read more: a batch is as long as
-            its longest caption.
-    """
-
-    languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
-    sources: Mapping[str, float] = field(default_factory=dict)
-    shift: int = 0
-    tokens: int | None = None
-
-
-class Captioned(NamedTuple):
-    """A batch of pictures with captions, on the CPU."""
-
-    position: np.ndarray  # (B,) in the corpus
-    pixels: np.ndarray  # (B, S, S, 3) uint8
-    tokens: Tokens
-
-
-class Pictures:
-    """Draws batches from a corpus: concepts evenly, a caption for each picture."""
-
-    def __init__(
-        self, corpus: Corpus, config: PicturesConfig, tokenizer: Tokenizer, context: int, size: int
-    ) -> None:
-        self.corpus = corpus
-        self.config = config
-        self.tokenizer = tokenizer
-        self.context = min(context, config.tokens or context)
-        self.pixels = corpus.pixels(size)
-        self.weights = torch.from_numpy(corpus.weights(dict(config.sources))).double()
-        self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
-
-    def draw(self, size: int, generator: torch.Generator) -> Captioned:
-        index = torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
-        choice = random.Random(int(torch.randint(2**62, (), generator=generator)))
-        captions = [self.corpus.caption(int(i), choice, self.config.languages) for i in index]
-        pixels = self.pixels[index]  # (B, S, S, 3)
-        if self.config.shift:
-            shifts = torch.randint(-self.config.shift, self.config.shift + 1, (size, 2), generator=generator)
-            pixels = np.stack([_shifted(p, int(y), int(x)) for p, (y, x) in zip(pixels, shifts, strict=True)])
-        return Captioned(index, pixels, self.tokenizer.batch(captions, self.context))
-
-
-def _shifted(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
-    """(S, S, 3) moved over a white ground."""
-    out = np.full_like(pixels, 255)
-    height, width = pixels.shape[:2]
-    out[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = pixels[
-        max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)
-    ]
-    return out
 
 
 def _keep(size: int, drop: float, generator: torch.Generator) -> Tensor:
@@ -203,42 +138,6 @@ class CLIPTask:
 
     def preview(self, model: nn.Module) -> Image.Image | None:
         return None
-
-
-def text_by_length(clip: CLIP, tokens: Tokens) -> Tensor:
-    """Text embeddings (B, E), not normalised, of captions encoded in groups of like length."""
-    groups = groups_by_length(tokens)
-    embeddings = [clip.encode_text(group.ids, group.mask).embedding for _, group in groups]
-    return torch.cat(embeddings)[torch.cat([rows for rows, _ in groups]).argsort()]
-
-
-def groups_by_length(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
-    """A batch of captions in groups of like length, each with its rows of the batch.
-
-    A batch is as long as its longest caption, and most are a quarter of that.
-    """
-    order = tokens.mask.sum(dim=1).argsort()
-    groups = []
-    for rows in order.chunk(LENGTH_GROUPS):
-        length = int(tokens.mask[rows[-1]].sum())  # the longest of the group
-        groups.append((rows, Tokens(tokens.ids[rows, :length], tokens.mask[rows, :length], ())))
-    return groups
-
-
-class HeldOut:
-    """The same held-out pictures and names at every evaluation."""
-
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, context: int, size: int) -> None:
-        count = min(EVALUATION_PICTURES, len(corpus))
-        index = np.linspace(0, len(corpus) - 1, count).astype(int)
-        self.pixels = corpus.pixels(size)[index]  # (N, S, S, 3)
-        self.images = from_uint8(self.pixels)  # (N, 3, S, S)
-        self.concepts = corpus.records["concept"].to_numpy()[index]
-        self.names = {
-            language: [(corpus.names(int(i), language) or corpus.names(int(i)))[0] for i in index]
-            for language in JUDGED_LANGUAGES
-        }
-        self.tokens = {language: tokenizer.batch(names, context) for language, names in self.names.items()}
 
 
 # --- what the generative stages share

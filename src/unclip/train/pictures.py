@@ -1,0 +1,119 @@
+"""What is learned from: captioned pictures in batches, and the same held-out ones at every evaluation."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unclip.data.captions import LANGUAGES
+from unclip.data.corpus import Corpus
+from unclip.images import from_uint8
+from unclip.models.clip import CLIP
+from unclip.tokenizer import Tokenizer, Tokens
+
+EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
+LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
+JUDGED_LANGUAGES = ("en", "ko", "de")
+
+
+@dataclass(frozen=True)
+class PicturesConfig:
+    """Which pictures are learned from, and with which captions.
+
+    Attributes:
+        languages: share of captions by language code ("other" = all the others together).
+        sources: factor on a source's share of the pictures (1 where not named, 0 leaves it out).
+        shift: pictures are moved by up to so many pixels each way, on white.
+        tokens: captions are cut to so many tokens, where the model would read more: a batch is as long as
+            its longest caption.
+    """
+
+    languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
+    sources: Mapping[str, float] = field(default_factory=dict)
+    shift: int = 0
+    tokens: int | None = None
+
+
+class Captioned(NamedTuple):
+    """A batch of pictures with captions, on the CPU."""
+
+    position: np.ndarray  # (B,) in the corpus
+    pixels: np.ndarray  # (B, S, S, 3) uint8
+    tokens: Tokens
+
+
+class Pictures:
+    """Draws batches from a corpus: concepts evenly, a caption for each picture."""
+
+    def __init__(
+        self, corpus: Corpus, config: PicturesConfig, tokenizer: Tokenizer, context: int, size: int
+    ) -> None:
+        self.corpus = corpus
+        self.config = config
+        self.tokenizer = tokenizer
+        self.context = min(context, config.tokens or context)
+        self.pixels = corpus.pixels(size)
+        self.weights = torch.from_numpy(corpus.weights(dict(config.sources))).double()
+        self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
+
+    def draw(self, size: int, generator: torch.Generator) -> Captioned:
+        index = torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
+        choice = random.Random(int(torch.randint(2**62, (), generator=generator)))
+        captions = [self.corpus.caption(int(i), choice, self.config.languages) for i in index]
+        pixels = self.pixels[index]  # (B, S, S, 3)
+        if self.config.shift:
+            shifts = torch.randint(-self.config.shift, self.config.shift + 1, (size, 2), generator=generator)
+            pixels = np.stack([_shifted(p, int(y), int(x)) for p, (y, x) in zip(pixels, shifts, strict=True)])
+        return Captioned(index, pixels, self.tokenizer.batch(captions, self.context))
+
+
+def _shifted(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
+    """(S, S, 3) moved over a white ground."""
+    out = np.full_like(pixels, 255)
+    height, width = pixels.shape[:2]
+    out[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = pixels[
+        max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)
+    ]
+    return out
+
+
+def text_by_length(clip: CLIP, tokens: Tokens) -> Tensor:
+    """Text embeddings (B, E), not normalised, of captions encoded in groups of like length."""
+    groups = groups_by_length(tokens)
+    embeddings = [clip.encode_text(group.ids, group.mask).embedding for _, group in groups]
+    return torch.cat(embeddings)[torch.cat([rows for rows, _ in groups]).argsort()]
+
+
+def groups_by_length(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
+    """A batch of captions in groups of like length, each with its rows of the batch.
+
+    A batch is as long as its longest caption, and most are a quarter of that.
+    """
+    order = tokens.mask.sum(dim=1).argsort()
+    groups = []
+    for rows in order.chunk(LENGTH_GROUPS):
+        length = int(tokens.mask[rows[-1]].sum())  # the longest of the group
+        groups.append((rows, Tokens(tokens.ids[rows, :length], tokens.mask[rows, :length], ())))
+    return groups
+
+
+class HeldOut:
+    """The same held-out pictures and names at every evaluation."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, context: int, size: int) -> None:
+        count = min(EVALUATION_PICTURES, len(corpus))
+        index = np.linspace(0, len(corpus) - 1, count).astype(int)
+        self.pixels = corpus.pixels(size)[index]  # (N, S, S, 3)
+        self.images = from_uint8(self.pixels)  # (N, 3, S, S)
+        self.concepts = corpus.records["concept"].to_numpy()[index]
+        self.names = {
+            language: [(corpus.names(int(i), language) or corpus.names(int(i)))[0] for i in index]
+            for language in JUDGED_LANGUAGES
+        }
+        self.tokens = {language: tokenizer.batch(names, context) for language, names in self.names.items()}
