@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     if not has_pip(python) and not any(way(folder) and has_pip(python) for way in WAYS):
         return fail(
             "cannot make a virtual environment: this Python has no ensurepip, no pip was found, and none"
-            " could be downloaded. On Debian or Ubuntu, as root: apt-get update && apt-get install python3-venv"
+            " could be downloaded. On Debian, as root: apt-get update; apt-get install python3-venv"
         )
     extra = f"[{arguments[1]}]" if len(arguments) == 2 else ""
     print(f"Installing unclip{extra} into {folder.name} (the first time this downloads PyTorch)", flush=True)
