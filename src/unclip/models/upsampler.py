@@ -25,6 +25,8 @@ class UpsamplerConfig:
         low_size, high_size: sides in pixels that it was made for; crops and other sizes work as well.
         patch: the UNet works on a grid of patch x patch pixels (space to depth); 1 is the paper's way.
         channels, multipliers, blocks, dropout: see `UNetConfig`.
+        residual: the output is added to the enlarged small picture. For networks that predict x0: a narrow
+            one with large patches cannot carry the noise that epsilon and v are made of.
     """
 
     low_size: int = 64
@@ -34,6 +36,7 @@ class UpsamplerConfig:
     multipliers: tuple[int, ...] = (1, 2, 3, 4)
     blocks: int = 3
     dropout: float = 0.1
+    residual: bool = False
 
     @property
     def scale(self) -> int:
@@ -82,4 +85,5 @@ class Upsampler(nn.Module):
         """
         enlarged = enlarge(low, self.config.scale).to(x.dtype)
         grid = space_to_depth(torch.cat([x, enlarged], dim=1), self.config.patch)
-        return depth_to_space(self.unet(grid, self.time(label)), self.config.patch)
+        out = depth_to_space(self.unet(grid, self.time(label)), self.config.patch)
+        return enlarged + out if self.config.residual else out
