@@ -98,8 +98,9 @@ def test_json_is_one_document_on_stdout(generate: Generate, capsys: pytest.Captu
     assert -1 <= first["score"] <= 1
     assert first["path"] == f"pictures/a-red-apple-seed{first['seed']}-0.png"
     assert document["model"]["name"] == "tiny"
-    stages = ["load", "prompt", "prior", "decoder", "upsampler-256", "upsampler-1024", "pictures", "total"]
-    assert list(document["seconds"]) == stages
+    drawing = ["prompt", "prior", "decoder", "upsampler-256", "upsampler-1024", "pictures"]
+    assert list(document["seconds"]) == ["import", "load", *drawing, "files", "total"]
+    assert document["peak_memory_bytes"] > 10**7
     assert sum(list(document["seconds"].values())[:-1]) <= document["seconds"]["total"] + 0.01
 
 

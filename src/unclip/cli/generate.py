@@ -19,7 +19,7 @@ STDIN = "-"
 @app.command()
 def generate(
     prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw.", show_default=False)
+        list[str] | None, typer.Argument(metavar="PROMPT", help="What to draw.", show_default=False)
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Pictures of each prompt, 1 to 100.")] = 1,
     size: Annotated[int, typer.Option(help="Side in pixels: 256, 512 or 1024.")] = 256,
@@ -66,7 +66,10 @@ def generate(
         bool, typer.Option("--no-metadata", help="Leave prompt, seed and model out of the files.")
     ] = False,
 ) -> None:
-    """Draw pictures from text; the paths of the files are printed."""
+    """Draw pictures from text.
+
+    The paths of the files are printed as they are written.
+    """
     import secrets
     import time
     from collections import defaultdict
@@ -92,19 +95,22 @@ def generate(
     names = Names(out, ImageFormat.named(format) if format else None)
     names.check(((text, index) for text in texts for index in range(n)), options["seed"])
     seconds: dict[str, float] = defaultdict(float)
+    files = 0.0
     started = time.perf_counter()
     drawn: list[tuple[str, Picture]] = []
     with StageProgress() as progress:
         progress.update("load", 0, 1)
         from unclip.pipeline import load
 
+        seconds["import"] = time.perf_counter() - started
         drawer = load(model, device=device)
         events = drawer.stream(texts, **options)
         progress.update("load", 1, 1)
-        seconds["load"] = time.perf_counter() - started
+        seconds["load"] = time.perf_counter() - started - seconds["import"]
         for event in events:
             progress.update(event.stage, event.step, event.total)
             seconds[event.stage] += event.seconds
+            written = time.perf_counter()
             for picture in event.pictures:
                 path = str(names.write(picture, len(drawn) + 1, metadata=not no_metadata))
                 drawn.append((path, picture))
@@ -112,6 +118,8 @@ def generate(
                     progress.print(_shown(picture))
                 if not json:
                     typer.echo(path)
+            files += time.perf_counter() - written
+    seconds["files"] = files
     seconds["total"] = time.perf_counter() - started
     if json:
         typer.echo(_document(drawer, drawn, names.format, seconds))
@@ -158,6 +166,7 @@ def _document(
     from json import dumps
 
     from unclip import __version__
+    from unclip.runtime import peak_memory_bytes
 
     pictures = [
         {
@@ -175,6 +184,7 @@ def _document(
     document = {
         "model": {"name": drawer.bundle.name, "weights": drawer.bundle.identity, "version": __version__},
         "pictures": pictures,
+        "peak_memory_bytes": peak_memory_bytes(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
     return dumps(document, indent=1)
