@@ -142,3 +142,17 @@ def test_public_names_arrive_when_they_are_used() -> None:
     assert set(unclip.__all__) <= set(dir(unclip))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = unclip.nothing
+
+
+def test_spinning_is_limited_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that its end is restored, whatever it was
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    runtime.limit_spinning()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    runtime.limit_spinning()
+    assert int(os.environ["GOMP_SPINCOUNT"]) > 0
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    runtime.limit_spinning()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unclip import __version__
 from unclip.config import to_dict
 from unclip.errors import InputError, UnclipError
+from unclip.runtime import limit_spinning, peak_memory_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -138,8 +139,8 @@ class Benchmark:
         helps = yield from self._repeated("help", lambda: _timed_process("--help")[0])
         runs = yield from self._repeated("cold", self._cold_run)
         cold = _cold(statistics.median(helps), runs)
+        limit_spinning()
         from unclip.pipeline import load
-        from unclip.runtime import peak_memory_bytes
 
         model = load(self._source, device=self._device)
         warm = []

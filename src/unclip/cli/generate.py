@@ -78,6 +78,7 @@ def generate(
     from unclip.drawing import Options
     from unclip.images import ImageFormat
     from unclip.naming import Names
+    from unclip.runtime import limit_spinning
 
     texts = _texts(prompts or [], from_file)
     options: dict[str, Any] = {
@@ -100,6 +101,7 @@ def generate(
     drawn: list[tuple[str, Picture]] = []
     with StageProgress() as progress:
         progress.update("load", 0, 1)
+        limit_spinning()
         from unclip.pipeline import load
 
         seconds["import"] = time.perf_counter() - started
