@@ -44,6 +44,13 @@ def test_weights_config_and_details_survive_a_file(prior: DiffusionPrior, tmp_pa
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
+def test_a_weight_file_may_be_read_by_whom_any_file_may(prior: DiffusionPrior, tmp_path: Path) -> None:
+    """A bundle that root installs is for everybody."""
+    save_model(tmp_path / "prior.safetensors", prior)
+    (tmp_path / "any").touch()
+    assert (tmp_path / "prior.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_the_same_weights_make_the_same_bytes(prior: DiffusionPrior, tmp_path: Path) -> None:
     for name in ("a.safetensors", "b.safetensors"):
         save_model(tmp_path / name, prior, dtype=torch.bfloat16, details={"b": 1, "a": 2})

@@ -144,7 +144,10 @@ def save_model(
         "details": dict(details or {}),
     }
     with atomic_path(Path(path)) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(tensors, temporary, {METADATA_KEY: json.dumps(about, sort_keys=True)})
+        temporary.chmod(mode)  # safetensors writes for the owner's eyes only
 
 
 def read_header(path: Path | str) -> Header:
