@@ -13,7 +13,7 @@ from PIL import Image
 import unclip
 from unclip import pipeline
 from unclip.bundle import Bundle, Part, Sampling, save_bundle
-from unclip.drawing import Job, Options, Picture, Settings
+from unclip.drawing import KEPT_PROMPT, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.images import read_metadata, resize, to_tensor, to_uint8
 from unclip.models.caption import CaptionConfig
@@ -254,7 +254,7 @@ def test_a_wrong_setting_is_refused_when_asked_for(model: UnCLIP, settings: Sett
         (" \n", "empty"),
         ([], "no prompt"),
         (["a", ""], "empty"),
-        ("x" * 4001, "4001"),
+        ("x" * 100_001, "100001"),
         ("\udcff", "stray"),
     ],
 )
@@ -263,12 +263,16 @@ def test_a_wrong_prompt_is_refused_when_asked_for(model: UnCLIP, prompt: str, me
         model.stream(prompt, size=64)
 
 
-def test_the_longest_prompt_fits_the_metadata(model: UnCLIP, tmp_path: Path) -> None:
-    prompt = "🍎" * Options.LONGEST_PROMPT
+@pytest.mark.parametrize("extra", [0, 1, 6000])
+def test_long_prompts_fit_the_metadata(model: UnCLIP, tmp_path: Path, extra: int) -> None:
+    prompt = "🍎" * (KEPT_PROMPT + extra)
     with pytest.warns(UnclipWarning, match="longer than the 16 tokens"):
         (picture,) = model.generate(prompt, size=64, seed=1)
     for name in ("a.png", "a.jpg", "a.webp"):
-        assert read_metadata(picture.save(tmp_path / name))["prompt"] == prompt
+        kept = read_metadata(picture.save(tmp_path / name))["prompt"]
+        assert kept.startswith("🍎" * KEPT_PROMPT)
+        assert (kept == prompt) == (extra == 0)
+        assert (f"{len(prompt)} characters" in kept) == (extra > 0)
 
 
 def test_a_file_that_is_altered_is_noticed_before_drawing(tiny_bundle_copy: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from unclip.runtime import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+KEPT_PROMPT = 4000  # characters: four bytes each still fit the metadata of every format
 
 
 class Settings(TypedDict, total=False):
@@ -58,7 +62,7 @@ class Options:
     MOST_RERANKED: ClassVar[int] = 1000
     MOST_CANDIDATES: ClassVar[int] = 64
     MOST_GUIDANCE: ClassVar[float] = 50.0
-    LONGEST_PROMPT: ClassVar[int] = 4000  # characters: four bytes each still fit a picture's metadata
+    LONGEST_PROMPT: ClassVar[int] = 100_000  # characters; a model reads far fewer and says so
 
     n: int = 1
     size: int = 256
@@ -79,6 +83,14 @@ class Options:
         _check("rerank", self.rerank, self.n, self.MOST_RERANKED)
         if isinstance(self.steps, str) and self.steps.isascii() and self.steps.isdigit():
             object.__setattr__(self, "steps", int(self.steps))
+
+
+def _kept(prompt: str) -> str:
+    """A prompt as metadata keep it: a very long one is cut, and told apart by its hash."""
+    if len(prompt) <= KEPT_PROMPT:
+        return prompt
+    digest = hashlib.sha256(prompt.encode()).hexdigest()
+    return f"{prompt[:KEPT_PROMPT]}... ({len(prompt)} characters, SHA-256 {digest})"
 
 
 def _check(name: str, value: float | None, low: float, high: float) -> None:
@@ -127,7 +139,7 @@ class Picture:
         """What `save` writes into the file; equal for two files only if they hold the same picture."""
         return {
             "Software": f"unclip {__version__}",
-            "prompt": self.prompt,
+            "prompt": _kept(self.prompt),
             "seed": str(self.seed),
             "index": str(self.index),
             "model": self.model,
