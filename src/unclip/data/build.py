@@ -182,11 +182,10 @@ def _thumbs(table: pa.Table, indices: list[int]) -> np.ndarray:
 
 
 def _choose_large(table: pa.Table, rows: list[tuple[int, Split]], count: int) -> list[int]:
-    """The `count` vector drawings of the train split with the smallest hash, in the order of the corpus."""
+    """The `count` vector drawings of the train split with the smallest hashes: more of them add to fewer."""
     vector, keys = table["vector"].to_pylist(), table["key"].to_pylist()
     train = [index for index, split in rows if split is Split.TRAIN and vector[index]]
-    chosen = set(sorted(train, key=lambda index: share("large", keys[index]))[:count])
-    return [index for index in train if index in chosen]
+    return sorted(train, key=lambda index: share("large", keys[index]))[:count]
 
 
 def _large_drawings(table: pa.Table, chosen: list[int]) -> Iterator[Drawing]:
