@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import multiprocessing
 import shutil
 import tarfile
 from collections import Counter
@@ -271,3 +272,18 @@ def test_what_is_trained_under_another_name_is_not_held_out(tmp_path: Path, make
     run(tmp_path / "out", [drawing("key", make.svg()), drawing(held_out, make.svg(), style="other")])
     assert pq.read_table(tmp_path / "out" / "manifest.parquet")["key"].to_pylist() == ["key"]
     assert "held out but seen" in (tmp_path / "out" / "CARD.md").read_text()
+
+
+def test_a_killed_process_is_said_and_not_waited_for(
+    tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "CHUNK", 1)
+    drawings = [drawing(f"key-{n}", make.svg(shape=n), style=f"style {n}") for n in range(9)]
+    with pytest.raises(DataError, match="run the same command again"):
+        for event in build(
+            tmp_path / "out", [Input("s", lambda: drawings)], size=64, workers=2, fingerprint="x", title="T"
+        ):
+            for process in multiprocessing.active_children():
+                process.kill()
+            assert event.done < len(drawings)
+    run(tmp_path / "out", drawings)

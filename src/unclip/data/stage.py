@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ import pyarrow as pa
 from unclip.data.filters import THUMB
 from unclip.data.raster import Unusable, draw_bitmap, draw_svg, png
 from unclip.data.records import Drawing, dump_captions
+from unclip.errors import DataError
 from unclip.runtime import atomic_path
 
 STAGED = pa.schema(
@@ -102,6 +104,8 @@ def _pool(workers: int) -> Iterator[Executor]:
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_work)
     try:
         yield pool
+    except BrokenProcessPool as error:  # killed from outside, for want of memory perhaps
+        raise DataError("a drawing process was killed: run the same command again to go on") from error
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
