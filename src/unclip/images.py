@@ -93,10 +93,10 @@ def open_image(source: Source) -> Image.Image:
             raise InputError(
                 f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} megapixels: reduce it"
             )
-        # MPO, the JPEG of many phones, also has several frames: thumbnails, of which the first is the picture
-        if image.format != "MPO" and getattr(image, "is_animated", False):
-            raise InputError(f"{name} is animated or has several pages: hand in a single picture")
         try:
+            # MPO, the JPEG of many phones, also has several frames: thumbnails, the first is the picture
+            if image.format != "MPO" and getattr(image, "is_animated", False):
+                raise InputError(f"{name} is animated or has several pages: hand in a single picture")
             image.load()
             return _eight_bits(ImageOps.exif_transpose(image), name)
         except InputError:
