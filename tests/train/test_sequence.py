@@ -123,6 +123,7 @@ weighting = "soft-min-snr"
 steps = 3
 batch = 4
 preview_steps = 3
+evaluate_steps = 3
 """
 
 
@@ -194,6 +195,7 @@ def test_the_card_tells_what_was_done(run: Path, corpus: Path) -> None:
     }
     assert (steps["clip"], steps["upsampler-256"], steps["decoder"]) == ("3", "2", "3")
     assert "recall at 1 de" in card
+    assert "| decoder | 3 | cosine |" in card
 
 
 def test_every_stage_leaves_its_figures_and_pictures(run: Path) -> None:

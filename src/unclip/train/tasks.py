@@ -25,7 +25,7 @@ from unclip.diffusion.loss import Weighting, diffusion_loss
 from unclip.diffusion.sample import ddim
 from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
 from unclip.errors import InputError
-from unclip.images import contact_sheet, from_uint8, to_pil
+from unclip.images import contact_sheet, from_uint8, resize, to_pil
 from unclip.models.clip import CLIP, CLIPConfig
 from unclip.models.clip_loss import clip_loss, same_concept, sigmoid_loss, supervised_contrastive_loss
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
@@ -37,6 +37,7 @@ from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, groups_by_l
 
 PREVIEW_PICTURES = 12
 PREVIEW_STEPS = 16
+EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
 CROPS_PER_PICTURE = 4  # of one batch: a large picture takes long to read
 CROP_CANDIDATES = 3  # most of a pictogram is white: of so many crops the one with most in it is learned from
 
@@ -376,29 +377,54 @@ class DecoderTask:
         return loss.mean(), {}
 
     @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """What CLIP makes of pictures drawn from held-out embeddings and captions, without guidance.
+
+        `cosine` to the true picture's embedding; `recall_at_1` of its concept among the held-out pictures.
+        """
+        choice = self._chosen(EVALUATED_DRAWINGS)
+        drawn = self._from_held_out(model, choice)  # (M, 3, S, S)
+        encoded = self.encoded
+        side = encoded.clip.config.image.image_size
+        embeddings = F.normalize(encoded.clip.encode_image(resize(drawn, side)).float(), dim=1)  # (M, E)
+        truth = encoded.held_out_embeddings
+        best = (embeddings @ truth.T).argmax(dim=1).cpu().numpy()
+        concepts = encoded.held_out.concepts
+        return {
+            "cosine": float((embeddings * truth[choice]).sum(dim=1).mean()),
+            "recall_at_1": float((concepts[best] == concepts[choice]).mean()),
+        }
+
+    @torch.no_grad()
     def preview(self, model: nn.Module) -> Image.Image | None:
         """Held-out pictures above, below what is drawn from their embeddings and captions."""
+        choice = self._chosen(PREVIEW_PICTURES)
+        drawn = self._from_held_out(model, choice)
+        truth = self.encoded.held_out.images[choice]
+        return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=len(choice))
+
+    def _chosen(self, count: int) -> np.ndarray:
+        """Positions of so many held-out pictures, spread evenly; all of them where there are fewer."""
+        total = len(self.encoded.held_out.images)
+        return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+    def _from_held_out(self, model: nn.Module, choice: np.ndarray) -> Tensor:
+        """(M, 3, S, S) drawn from the embeddings and English names of held-out pictures."""
         assert isinstance(model, Decoder)
         device = next(model.parameters()).device
-        size = min(PREVIEW_PICTURES, len(self.encoded.held_out.images))
-        choice = np.linspace(0, len(self.encoded.held_out.images) - 1, size).astype(int)
         names = [self.encoded.held_out.names["en"][i] for i in choice]
         tokens = self.pictures.tokenizer.batch(names, self.pictures.context).to(device)
         condition = DecoderCondition(
             embedding=model.whitening.whiten(self.encoded.held_out_embeddings[choice]),
-            keep_image=torch.ones(size, dtype=torch.bool, device=device),
+            keep_image=torch.ones(len(choice), dtype=torch.bool, device=device),
             sequence=self.encoded.text(tokens)[1],
             ids=tokens.ids,
             mask=tokens.mask,
         )
-        drawn = _draw(
-            lambda x, label: model(x, label, condition),
-            self.diffusion,
-            (size, 3, model.config.image_size, model.config.image_size),
-            device,
+        side = model.config.image_size
+        return _draw(
+            partial(model, condition=condition), self.diffusion, (len(choice), 3, side, side), device
         )
-        truth = self.encoded.held_out.images[choice]
-        return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=size)
 
 
 def _draw(network: Network, diffusion: DiffusionConfig, shape: Sequence[int], device: torch.device) -> Tensor:
