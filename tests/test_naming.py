@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import unicodedata
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unclip.drawing import Picture
-from unclip.errors import InputError
+from unclip.errors import InputError, UnclipError
 from unclip.images import ImageFormat, read_metadata
 from unclip.naming import Names, slug
 
@@ -154,3 +155,15 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before(monkeypatch: pytes
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(InputError, match="permission denied; choose another folder"):
         Names().check([("a", 0)])
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UnclipError, match="cannot write .*no space left on device; make room"):
+        Names().write(PICTURE, 1)
+    assert os.listdir() == []

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unclip.drawing import Picture
-from unclip.errors import InputError
+from unclip.errors import InputError, UnclipError
 from unclip.images import ImageFormat, read_metadata
 from unclip.runtime import atomic_path
 
@@ -117,13 +117,23 @@ class Names:
 
         Where a name of our own is taken by another picture, "-2", "-3", ... is appended. It is the same
         picture where the file's bytes, or its metadata, are the same.
+
+        Raises:
+            UnclipError: the file cannot be written, for example because the disk is full. What was written
+                before stays, and nothing is left half-written.
         """
         data = picture.encode(self.format, metadata=metadata)
         path = self.path(picture.prompt, picture.seed, picture.index, n)
         if self._careful:
             path = _free(path, data, picture)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(data)
+        try:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(data)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UnclipError(
+                f"cannot write {path}: {reason}; make room, or choose another folder with --out"
+            ) from error
         return path
 
 
