@@ -162,6 +162,39 @@ class Encoded:
         return F.normalize(features.embedding.float(), dim=1), features.sequence
 
 
+class DiffusionTask:
+    """A network, its diffusion, and the loss of what it predicts."""
+
+    accumulates = True
+    model: DiffusionPrior | Decoder | Upsampler
+    task: PriorTaskConfig | DecoderTaskConfig | UpsamplerTaskConfig
+
+    def __init__(self, diffusion: DiffusionConfig) -> None:
+        self.diffusion = diffusion
+        self.schedule = diffusion.build()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "model": to_dict(self.model.config),
+            "task": to_dict(self.task),
+            "diffusion": to_dict(self.diffusion),
+        }
+
+    def losses(self, network: Network, x0: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
+        """(B,) of clean data noised to steps (B,) of the schedule."""
+        return diffusion_loss(
+            network,
+            self.schedule,
+            self.diffusion.prediction,
+            x0,
+            steps,
+            noise,
+            self.task.weighting,
+            learned_range=self.diffusion.learned_range,
+        )
+
+
 # --- prior
 
 
@@ -174,11 +207,12 @@ class PriorTaskConfig:
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
 
-class PriorTask:
+class PriorTask(DiffusionTask):
     """Section 2.2 of 2204.06125: from a caption to the embedding of a picture that it could belong to."""
 
     name = "prior"
-    accumulates = True
+    model: DiffusionPrior
+    task: PriorTaskConfig
 
     def __init__(
         self,
@@ -189,23 +223,14 @@ class PriorTask:
         tokenizer: Tokenizer,
         train: Corpus,
     ) -> None:
+        super().__init__(diffusion)
         self.model = DiffusionPrior(model)
         self.model.whitening.fit(encoded.embeddings)
         self.task = task
-        self.diffusion = diffusion
-        self.schedule = diffusion.build()
         self.encoded = encoded
         self.pictures = Pictures(
             train, task.pictures, tokenizer, model.context, encoded.clip.config.image.image_size
         )
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {
-            "model": to_dict(self.model.config),
-            "task": to_dict(self.task),
-            "diffusion": to_dict(self.diffusion),
-        }
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens]:
         drawn = self.pictures.draw(size, generator)
@@ -224,17 +249,8 @@ class PriorTask:
         for rows, group in groups_by_length(tokens):
             text_embedding, sequence = self.encoded.text(group)
             condition = PriorCondition(text_embedding, sequence, group.mask, keep[rows])
-            losses.append(
-                diffusion_loss(
-                    partial(model, condition=condition),
-                    self.schedule,
-                    self.diffusion.prediction,
-                    x0[rows],
-                    steps[rows],
-                    noise[rows],
-                    self.task.weighting,
-                )
-            )
+            network = partial(model, condition=condition)
+            losses.append(self.losses(network, x0[rows], steps[rows], noise[rows]))
         return torch.cat(losses).mean(), {}
 
     @torch.no_grad()
@@ -304,11 +320,12 @@ class DecoderTaskConfig:
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
 
-class DecoderTask:
+class DecoderTask(DiffusionTask):
     """Section 2.1 of 2204.06125: the picture from its CLIP embedding and its caption."""
 
     name = "decoder"
-    accumulates = True
+    model: Decoder
+    task: DecoderTaskConfig
 
     def __init__(
         self,
@@ -319,22 +336,13 @@ class DecoderTask:
         tokenizer: Tokenizer,
         train: Corpus,
     ) -> None:
+        super().__init__(diffusion)
         self.model = Decoder(model)
         self.model.whitening.fit(encoded.embeddings)
         self.task = task
-        self.diffusion = diffusion
-        self.schedule = diffusion.build()
         self.encoded = encoded
         context = encoded.clip.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {
-            "model": to_dict(self.model.config),
-            "task": to_dict(self.task),
-            "diffusion": to_dict(self.diffusion),
-        }
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
         drawn = self.pictures.draw(size, generator)
@@ -364,17 +372,10 @@ class DecoderTask:
             keep_text=_keep(size, self.task.text_drop, generator),
             noise_level=level,
         )
-        loss = diffusion_loss(
-            lambda x, label: model(x, label, condition),
-            self.schedule,
-            self.diffusion.prediction,
-            images,
-            _steps(size, self.schedule, generator),
-            torch.randn(images.shape, generator=generator, device=generator.device),
-            self.task.weighting,
-            learned_range=self.diffusion.learned_range,
-        )
-        return loss.mean(), {}
+        steps = _steps(size, self.schedule, generator)
+        noise = torch.randn(images.shape, generator=generator, device=generator.device)
+        losses = self.losses(partial(model, condition=condition), images, steps, noise)
+        return losses.mean(), {}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -475,10 +476,11 @@ class LargePictures:
         return np.asarray(self.corpus.large_image(self.index[index]).convert("RGB"))
 
 
-class UpsamplerTask:
+class UpsamplerTask(DiffusionTask):
     """Section 2.1 of 2204.06125: the large picture from a degraded small one, unconditional otherwise."""
 
-    accumulates = True
+    model: Upsampler
+    task: UpsamplerTaskConfig
 
     def __init__(
         self,
@@ -487,20 +489,11 @@ class UpsamplerTask:
         diffusion: DiffusionConfig,
         pictures: SupportsPictures,
     ) -> None:
+        super().__init__(diffusion)
         self.model = Upsampler(model)
         self.name = f"upsampler-{model.high_size}"
         self.task = task
-        self.diffusion = diffusion
-        self.schedule = diffusion.build()
         self.pictures = pictures
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {
-            "model": to_dict(self.model.config),
-            "task": to_dict(self.task),
-            "diffusion": to_dict(self.diffusion),
-        }
 
     def _crop(self, picture: np.ndarray, generator: torch.Generator) -> np.ndarray:
         """(crop, crop, 3) of a picture, at a multiple of the scale."""
@@ -524,16 +517,10 @@ class UpsamplerTask:
         self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         high, low = batch
-        loss = diffusion_loss(
-            lambda x, label: model(x, label, low),
-            self.schedule,
-            self.diffusion.prediction,
-            high,
-            _steps(len(high), self.schedule, generator),
-            torch.randn(high.shape, generator=generator, device=generator.device),
-            self.task.weighting,
-        )
-        return loss.mean(), {}
+        steps = _steps(len(high), self.schedule, generator)
+        noise = torch.randn(high.shape, generator=generator, device=generator.device)
+        losses = self.losses(partial(model, low=low), high, steps, noise)
+        return losses.mean(), {}
 
     @torch.no_grad()
     def preview(self, model: nn.Module) -> Image.Image | None:
