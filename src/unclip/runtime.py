@@ -91,8 +91,7 @@ def limit_spinning() -> None:
     """Has OpenMP's threads sleep soon while they wait; to be called before torch is imported.
 
     By default libgomp lets them spin for milliseconds. Beside another busy program on two cores they then
-    keep each other from running: one picture took 12.8 s of processor time where it takes 0.8, and 4.3 with
-    this limit. With the cores to itself no difference was measured. What the environment says has precedence.
+    keep each other from running, at several times the processor time. What the environment says has precedence.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)

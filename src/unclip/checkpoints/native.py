@@ -75,7 +75,7 @@ class _Unfilled(TorchFunctionMode):
     """Leaves the parameters of a new model unfilled: weights from a file are about to replace them.
 
     Memory that nothing is written to costs nothing. The meta device would say more plainly what is meant,
-    but there a product as in `0.02 * torch.randn(n)` first loads PyTorch's compiler, 0.7 s.
+    but there a product as in `0.02 * torch.randn(n)` first loads PyTorch's compiler, which takes long.
     """
 
     RANDOM = (torch.randn, torch.rand)
