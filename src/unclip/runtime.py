@@ -91,7 +91,7 @@ def limit_spinning() -> None:
     """Has OpenMP's threads sleep soon while they wait; to be called before torch is imported.
 
     By default libgomp lets them spin for milliseconds. Beside another busy program on two cores they then
-    keep each other from running, at several times the processor time. What the environment says has precedence.
+    keep each other from running, at several times the processor time. What the environment says comes first.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
