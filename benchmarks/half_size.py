@@ -19,7 +19,7 @@ from torch import Tensor
 import unclip
 from unclip.drawing import Job
 from unclip.images import fit_square, open_image, resize, to_tensor
-from unclip.pipeline import UnCLIP
+from unclip.families.unclip import UnCLIP
 
 UPSAMPLER = "upsampler-1024"
 

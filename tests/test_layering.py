@@ -14,7 +14,7 @@ LEVELS = [
     {"nn", "diffusion", "tokenizer", "images"},
     {"models"},
     {"bundle", "checkpoints", "data", "recipes"},
-    {"pipeline", "drawing", "embedding", "naming", "manipulate", "evaluate", "search", "train"},
+    {"pipeline", "families", "drawing", "embedding", "naming", "manipulate", "evaluate", "search", "train"},
     {"bench", "serve"},
     {"cli", "__main__", "unclip"},  # "unclip" is the package's own __init__
 ]

@@ -15,10 +15,10 @@ from unclip import pipeline
 from unclip.bundle import Bundle, Part, Sampling, save_bundle
 from unclip.drawing import KEPT_PROMPT, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
+from unclip.families.unclip import UnCLIP
 from unclip.images import read_metadata, resize, to_tensor, to_uint8
 from unclip.models.caption import CaptionConfig
 from unclip.models.decoder import Decoder
-from unclip.pipeline import UnCLIP
 
 # Levels of 256 by which a picture may differ between batches: kernels chosen by batch size round differently.
 ROUNDING = 1

@@ -9,7 +9,7 @@ import pytest
 
 import unclip
 from unclip.bundle import DEFAULT, SHIPPED, Bundle
-from unclip.pipeline import UnCLIP
+from unclip.families.unclip import UnCLIP
 
 MOST_BYTES = 48 * 2**20
 

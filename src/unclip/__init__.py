@@ -26,14 +26,16 @@ if TYPE_CHECKING:
         UnclipError,
         UnclipWarning,
     )
-    from unclip.pipeline import Picture, UnCLIP, load
+    from unclip.families.unclip import UnCLIP
+    from unclip.pipeline import Picture, Pipeline, load
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Bundle": "unclip.bundle",
     "Picture": "unclip.pipeline",
-    "UnCLIP": "unclip.pipeline",
+    "Pipeline": "unclip.pipeline",
+    "UnCLIP": "unclip.families.unclip",
     "load": "unclip.pipeline",
     "BundleError": "unclip.errors",
     "CheckpointError": "unclip.errors",
@@ -52,6 +54,7 @@ __all__ = [
     "DataError",
     "InputError",
     "Picture",
+    "Pipeline",
     "PolicyError",
     "TrainingError",
     "UnCLIP",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
@@ -84,6 +84,12 @@ class Options:
         if isinstance(self.steps, str) and self.steps.isascii() and self.steps.isdigit():
             object.__setattr__(self, "steps", int(self.steps))
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The fields that are set, but for those that every family honours: n, size and seed."""
+        names = (item.name for item in fields(self))
+        return frozenset(name for name in names if getattr(self, name) is not None) - {"n", "size", "seed"}
+
 
 def _kept(prompt: str) -> str:
     """A prompt as metadata keep it: a very long one is cut, and told apart by its hash."""
@@ -119,7 +125,8 @@ class Picture:
     Attributes:
         image: the picture, RGB.
         prompt, seed, index: what draws it again, with the same `settings` and weights.
-        score: cosine of the angle between picture and prompt in CLIP's space, -1 to 1.
+        score: cosine of the angle between picture and prompt in CLIP's space, -1 to 1; None where the bundle
+            has no CLIP that sees pictures.
         model: name of the bundle.
         identity: stands for the bundle's exact weights.
         settings: size, steps and the like, as text.
@@ -129,7 +136,7 @@ class Picture:
     prompt: str
     seed: int
     index: int
-    score: float
+    score: float | None
     model: str
     identity: str
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -1,8 +1,7 @@
 """Prompt to pictures: the one path that Python, command line and server share (seam 6 of the design).
 
-Caption -> CLIP text embedding -> prior -> CLIP image embedding -> 64 px decoder -> 256 px -> 1024 px, as in
-section 2 of 2204.06125. Only glue: the networks are in `models`, the arithmetic in `diffusion`, the files in
-`bundle`.
+Here is what all families have in common: jobs, groups, noise, events. How each family draws is in `families`,
+the networks are in `models`, the arithmetic in `diffusion`, the files in `bundle`.
 
 Picture k of seed s takes all its noise from streams of its own (seam 3): so it is the same alone and in any
 batch, but for what the matrix products' kernels, chosen by batch size, round differently.
@@ -10,51 +9,39 @@ batch, but for what the matrix products' kernels, chosen by batch size, round di
 
 from __future__ import annotations
 
+import importlib
 import secrets
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import fields, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, Unpack, cast
+from typing import ClassVar, NamedTuple, Self, TypeVar, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.bundle import Bundle, Sampling, Spacing
-from unclip.diffusion.denoiser import Denoiser, denoiser, threshold
-from unclip.diffusion.guidance import classifier_free
-from unclip.diffusion.sample import ddim, find_sampler
-from unclip.diffusion.schedule import Schedule, respace, respace_by_log_snr, respace_karras
+from unclip.bundle import Bundle, Sampling
 from unclip.drawing import Event, Job, Options, Picture, Settings
-from unclip.embedding import ClipEmbedder, TextRows
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.images import resize, to_pil
-from unclip.models.decoder import Decoder, DecoderCondition, noise_embedding
-from unclip.models.prior import DiffusionPrior, PriorCondition
-from unclip.models.upsampler import Upsampler
-from unclip.runtime import autocast, noise_generator, pick_device, pick_precision
+from unclip.runtime import noise_generator, pick_device, pick_precision
 
-__all__ = ["Event", "Job", "Options", "Picture", "Settings", "UnCLIP", "load"]
+__all__ = ["Event", "Job", "Options", "Picture", "Pipeline", "Settings", "load"]
 
 GROUP = 16  # pictures that go through all stages together: those of a long list appear as they are done
-PRIOR_ROWS = 128  # embeddings in one call of the prior
-PIXELS = 8 * 256 * 256  # pixels in one call of decoder or upsampler, what keeps a CPU below 1 GB
+PIXELS = 8 * 256 * 256  # pixels in one call of a network that draws, what keeps a CPU below 1 GB
 ACCELERATOR = 16  # times as much on an accelerator
 
-# What suits a sampler where the bundle does not say.
-SPACINGS = {"dpm++": Spacing.LOG_SNR, "heun": Spacing.KARRAS}
-LARGEST_NOISE = 80.0  # sigma / alpha that Karras steps start from, table 1 of 2206.00364
+# The class that draws each family of bundles; imported when a bundle of the family is loaded.
+FAMILIES = {"unclip": ("unclip.families.unclip", "UnCLIP")}
 
-PROMPT, PRIOR, DECODER, PICTURES = "prompt", "prior", "decoder", "pictures"
-
-Condition = TypeVar("Condition", PriorCondition, DecoderCondition)
+PICTURES = "pictures"  # the stage in which finished pictures appear
 
 
-class _Done(NamedTuple):
+class Done(NamedTuple):
     """A piece of work that is done, before it is counted and timed."""
 
     stage: str
@@ -62,19 +49,26 @@ class _Done(NamedTuple):
     pictures: tuple[Picture, ...] = ()
 
 
-class _Plan(NamedTuple):
-    """Options put together with the bundle's defaults."""
+@dataclass(frozen=True)
+class Plan:
+    """Options put together with the bundle's defaults.
+
+    Attributes:
+        options: what was asked for.
+        sampling: of the components that draw, by name.
+        upsamplers: the components that enlarge, in their order.
+        settings: what the pictures' metadata say of it.
+    """
 
     options: Options
-    prior: Sampling
-    decoder: Sampling
-    upsamplers: tuple[str, ...]
-    settings: dict[str, str]
+    sampling: Mapping[str, Sampling] = field(default_factory=dict)
+    upsamplers: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(
     source: str | Path | None = None, *, device: str | None = None, precision: str | None = None
-) -> UnCLIP:
+) -> Pipeline:
     """Load a bundle to draw with.
 
     Args:
@@ -83,46 +77,73 @@ def load(
         precision: "float32", "bfloat16" or "float16"; None is bfloat16 where the device computes in it.
 
     Raises:
-        BundleError: there is no such bundle, or a file of it is missing or altered.
+        BundleError: there is no such bundle, a file of it is missing or altered, or its family does not draw.
         InputError: an unknown device or precision.
     """
-    return UnCLIP(Bundle.load(source), device=device, precision=precision)
+    bundle = Bundle.load(source)
+    if bundle.family not in FAMILIES:
+        raise BundleError(
+            f"bundle {bundle.name} is of the family {bundle.family}, which does not draw pictures from text: "
+            f"those that do are {listed(FAMILIES)}"
+        )
+    module, name = FAMILIES[bundle.family]
+    drawer: type[Pipeline] = getattr(importlib.import_module(module), name)
+    return drawer(bundle, device=device, precision=precision)
 
 
-class UnCLIP:
-    """A loaded bundle of the family "unclip": draws pictures from text.
+class Pipeline(ABC):
+    """A loaded bundle: draws pictures from text.
+
+    A family says what it honours (`honours`), which sizes there are, how options and defaults make a plan,
+    and how the work is done; everything around that is here.
 
     Attributes:
         bundle: where the weights came from.
-        clip: CLIP's two encoders, for embeddings and similarities.
-        sizes: sides in pixels that can be asked for.
+        device, precision: where and in what type the networks compute.
+        _context: tokens of a prompt that are read, its start and end included.
     """
 
+    family: ClassVar[str]
+    honours: ClassVar[frozenset[str]]  # fields of `Options`, beside n, size and seed, that mean something
+    _context: int
+
     def __init__(self, bundle: Bundle, *, device: str | None = None, precision: str | None = None) -> None:
-        if bundle.family != "unclip":
-            raise BundleError(f"bundle {bundle.name} is of the family {bundle.family}, not unclip")
+        if bundle.family != self.family:
+            raise BundleError(f"bundle {bundle.name} is of the family {bundle.family}, not {self.family}")
         self.bundle = bundle
         self.device = pick_device(device)
         self.precision = pick_precision(self.device, precision)
         self._models: dict[str, nn.Module] = {}
-        self.clip = ClipEmbedder.of(bundle, self.device, self.precision)
-        self._prior = cast(DiffusionPrior, self._model(PRIOR))
-        self._decoder = cast(Decoder, self._model(DECODER))
-        self._chain = _upsampler_chain(bundle, self._decoder.config.image_size)
-        caption = self._decoder.config.caption
-        contexts = [self.clip.context, self._prior.config.context, *([caption.context] if caption else [])]
-        self._context = min(contexts)
 
     @classmethod
-    def load(cls, source: str | Path | None = None, **options: str | None) -> UnCLIP:
-        """The same as `unclip.load`."""
-        return load(source, **options)
+    def load(cls, source: str | Path | None = None, **options: str | None) -> Self:
+        """As `unclip.load`, for a bundle that must be of this family."""
+        return cls(Bundle.load(source), **options)
+
+    # --- what a family says ---
 
     @property
+    @abstractmethod
     def sizes(self) -> tuple[int, ...]:
-        drawn = [self._decoder.config.image_size, *self._chain]
-        halves = [size // 2 for size in drawn if size // 4 in drawn]
-        return tuple(sorted({*drawn, *(half for half in halves if half > 256)}))
+        """Sides in pixels that can be asked for, smallest first."""
+
+    @abstractmethod
+    def _plan(self, options: Options) -> Plan:
+        """Options and defaults put together. Raises InputError for what cannot be done."""
+
+    @abstractmethod
+    def _totals(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Counter[str]:
+        """How many pieces of work each stage will have."""
+
+    @abstractmethod
+    def _work(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Iterator[Done]:
+        """Draw the groups one after the other, telling of every piece of work."""
+
+    @abstractmethod
+    def _truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
+        """What of each prompt will not be read; None where all of it is."""
+
+    # --- drawing ---
 
     def generate(self, prompt: str | Sequence[str], **settings: Unpack[Settings]) -> list[Picture]:
         """Draw pictures.
@@ -163,68 +184,24 @@ class UnCLIP:
             _check_prompt(job.prompt)
         if not jobs:
             raise InputError("no prompt given: say what to draw")
+        for name in options.given - self.honours:
+            raise InputError(
+                f"{name} means nothing to {self.bundle.name}, of the family {self.family}: leave it out "
+                f"(it knows {listed(sorted(self.honours))})"
+            )
+        if options.size not in self.sizes:
+            raise InputError(f"size {options.size} is not drawn: choose {listed(self.sizes)}")
         plan = self._plan(options)
         self._warn_of_long_prompts(list(dict.fromkeys(job.prompt for job in jobs)))
         return self._timed(jobs, plan)
 
-    # --- plan ---
-
-    def _plan(self, options: Options) -> _Plan:
-        if options.size not in self.sizes:
-            raise InputError(f"size {options.size} is not drawn: choose {_listed(self.sizes)}")
-        prior = _changed(
-            self._sampling(PRIOR), guidance=options.prior_guidance, candidates=options.candidates
-        )
-        decoder = _changed(self._sampling(DECODER), guidance=options.guidance, steps=options.steps)
-        if options.sampler is not None and options.sampler != decoder.sampler:
-            decoder = replace(decoder, sampler=options.sampler, spacing=None, eta=0.0)
-        below = [self._decoder.config.image_size, *self._chain]
-        upsamplers = tuple(
-            name for low, name in zip(below, self._chain.values(), strict=False) if low < options.size
-        )
-        for name, sampling in ((PRIOR, prior), (DECODER, decoder)):
-            self._schedule(name, sampling)  # refuses steps that cannot be taken
-        for name in upsamplers:
-            self._model(name)  # is its file there and whole? Now, and not after the drawing
-        settings = {
-            "size": str(options.size),
-            "steps": str(decoder.steps),
-            "sampler": decoder.sampler,
-            "guidance": f"{decoder.guidance:g}",
-            "prior_guidance": f"{prior.guidance:g}",
-            "candidates": str(prior.candidates),
-        }
-        return _Plan(options, prior, decoder, upsamplers, settings)
-
-    def _sampling(self, name: str) -> Sampling:
-        sampling = self.bundle.component(name).sampling
-        if sampling is None:
-            raise BundleError(f"bundle {self.bundle.name} does not say how to sample its {name}")
-        return sampling
-
-    def _schedule(self, name: str, sampling: Sampling) -> Schedule:
-        diffusion = self.bundle.component(name).diffusion
-        if diffusion is None:
-            raise BundleError(f"bundle {self.bundle.name} does not say which diffusion its {name} is")
-        schedule = diffusion.build()
-        spacing = sampling.spacing or SPACINGS.get(sampling.sampler, Spacing.EVEN)
-        if spacing is Spacing.EVEN:
-            return schedule[respace(len(schedule), sampling.steps)]
-        if isinstance(sampling.steps, str):
-            raise InputError(f"steps {sampling.steps!r}: the sampler {sampling.sampler} takes a plain count")
-        if spacing is Spacing.LOG_SNR:
-            return schedule[respace_by_log_snr(schedule, sampling.steps)]
-        return schedule[respace_karras(schedule, sampling.steps, max_noise=LARGEST_NOISE)]
-
     def _warn_of_long_prompts(self, prompts: Sequence[str]) -> None:
-        for rest in self.clip.truncated(prompts, self._context):
+        for rest in self._truncated(prompts):
             if rest is not None:
                 message = f"the prompt is longer than the {self._context} tokens that are read: left out is "
                 warnings.warn(f"{message}{_shortened(rest)!r}", UnclipWarning, stacklevel=4)
 
-    # --- work ---
-
-    def _timed(self, jobs: Sequence[Job], plan: _Plan) -> Iterator[Event]:
+    def _timed(self, jobs: Sequence[Job], plan: Plan) -> Iterator[Event]:
         """Count and time the pieces of work."""
         groups = _groups(jobs, plan.options.rerank is not None)
         totals = self._totals(groups, plan)
@@ -238,102 +215,12 @@ class UnCLIP:
             )
             started = time.perf_counter()
 
-    def _totals(self, groups: Sequence[Sequence[Job]], plan: _Plan) -> Counter[str]:
-        totals: Counter[str] = Counter()
-        prior_steps = len(self._schedule(PRIOR, plan.prior))
-        decoder_steps = len(self._schedule(DECODER, plan.decoder))
-        small = self._chunk(self._decoder.config.image_size)
-        for group in groups:
-            kept = plan.options.n if plan.options.rerank else len(group)
-            lengths = self.clip.lengths([job.prompt for job in group], self._context)
-            totals[PROMPT] += 1
-            totals[PRIOR] += prior_steps * len(_alike(lengths, PRIOR_ROWS // plan.prior.candidates))
-            totals[DECODER] += decoder_steps * len(_alike(lengths, small))
-            for name in plan.upsamplers:
-                steps = len(self._schedule(name, self._sampling(name)))
-                totals[name] += steps * len(_chunks(range(kept), self._last_chunk(plan)))
-            totals[PICTURES] += kept
-        return totals
-
-    def _work(self, groups: Sequence[Sequence[Job]], plan: _Plan) -> Iterator[_Done]:
-        for group in groups:
-            text = self.clip.read([job.prompt for job in group], self._context)
-            yield _Done(PROMPT)
-            embeddings = yield from self._imagine(group, text, plan.prior)  # (B, E)
-            small = yield from self._paint(group, text, embeddings, plan.decoder)  # (B, 3, S, S)
-            scores = self.clip.scores(small, text.embedding)  # (B,)
-            order = list(range(len(group)))
-            if plan.options.rerank is not None:
-                order = scores.argsort(descending=True, stable=True)[: plan.options.n].tolist()
-            for chunk in _chunks(order, self._last_chunk(plan)):
-                jobs = [group[i] for i in chunk]
-                images = small[chunk]
-                for name in plan.upsamplers:
-                    images = yield from self._enlarge(name, jobs, images)
-                pictures = self._finish(jobs, images, scores[chunk], plan)
-                yield _Done(PICTURES, images, pictures)
-
-    def _imagine(
-        self, jobs: Sequence[Job], text: TextRows, sampling: Sampling
-    ) -> Generator[_Done, None, Tensor]:
-        """Draw CLIP image embeddings with the prior and keep each picture's best candidate, (B, E)."""
-        candidates = sampling.candidates
-        chosen = torch.empty_like(text.embedding)
-        for rows in _alike(text.lengths, PRIOR_ROWS // candidates):
-            several = text.rows([row for row in rows for _ in range(candidates)])
-            keep = torch.ones(len(several), dtype=torch.bool, device=self.device)
-            condition = PriorCondition(several.embedding, several.sequence, several.mask, keep)
-            guided = self._guided(PRIOR, self._prior, condition, sampling)
-            streams = [(jobs[row], f"{PRIOR}-{k}") for row in rows for k in range(candidates)]
-            noise = self._noise(streams, (self._prior.config.embedding,))
-            x = yield from _sampled(PRIOR, guided, sampling, noise, show=False)
-            drawn = F.normalize(self._prior.whitening.unwhiten(x), dim=-1)
-            drawn = drawn.view(len(rows), candidates, -1)  # (B, C, E)
-            wanted = several.embedding.view(len(rows), candidates, -1)
-            best = (drawn * wanted).sum(-1).argmax(1)  # (B,)
-            chosen[rows] = drawn[torch.arange(len(rows)), best]
-        return chosen
-
-    def _paint(
-        self, jobs: Sequence[Job], text: TextRows, embeddings: Tensor, sampling: Sampling
-    ) -> Generator[_Done, None, Tensor]:
-        """Draw small pictures from CLIP image embeddings (B, E), (B, 3, S, S)."""
-        config = self._decoder.config
-        whitened = self._decoder.whitening.whiten(embeddings)  # (B, E)
-        shape = (3, config.image_size, config.image_size)
-        drawn = torch.empty(len(jobs), *shape, device=self.device)
-        for rows in _alike(text.lengths, self._chunk(config.image_size)):
-            embedding, level = whitened[rows], None
-            if config.noisy_embedding:
-                level = torch.full((len(rows),), sampling.noise_level, device=self.device)
-                noise = self._noise([(jobs[row], "embedding") for row in rows], (config.embedding,))
-                embedding = noise_embedding(embedding, noise(), level)
-            keep = torch.ones(len(rows), dtype=torch.bool, device=self.device)
-            condition = DecoderCondition(embedding, keep, noise_level=level)
-            read = text.rows(rows)
-            if config.caption is not None:
-                condition = replace(condition, ids=read.ids, mask=read.mask, keep_text=keep)
-            elif config.text_width is not None:
-                condition = replace(condition, sequence=read.sequence, mask=read.mask, keep_text=keep)
-            guided = self._guided(DECODER, self._decoder, condition, sampling)
-            noise = self._noise([(jobs[row], DECODER) for row in rows], shape)
-            x = yield from _sampled(DECODER, guided, sampling, noise)
-            drawn[rows] = x.clamp(-1, 1)
-        return drawn
-
-    def _enlarge(self, name: str, jobs: Sequence[Job], low: Tensor) -> Generator[_Done, None, Tensor]:
-        """Draw the pictures (B, 3, H, W) larger with an upsampler."""
-        model, sampling = cast(Upsampler, self._model(name)), self._sampling(name)
-        size = low.shape[-1] * model.config.scale
-        inner = self._denoiser(name, self._schedule(name, sampling), partial(model, low=low))
-        limited = threshold(inner, sampling.threshold, sampling.limit, sampling.percentile)
-        noise = self._noise([(job, name) for job in jobs], (3, size, size))
-        x = yield from _sampled(name, limited, sampling, noise)
-        return x.clamp(-1, 1)
+    # --- what families share ---
 
     def _finish(
-        self, jobs: Sequence[Job], images: Tensor, scores: Tensor, plan: _Plan
+        self, jobs: Sequence[Job], images: Tensor, scores: Sequence[float | None], plan: Plan
     ) -> tuple[Picture, ...]:
+        """Pictures (B, 3, H, W) in [-1, 1] at the size that was asked for, with what they came from."""
         images = resize(images, plan.options.size)
         return tuple(
             Picture(
@@ -346,54 +233,22 @@ class UnCLIP:
                 identity=self.bundle.identity,
                 settings=plan.settings,
             )
-            for job, image, score in zip(jobs, images, scores.tolist(), strict=True)
+            for job, image, score in zip(jobs, images, scores, strict=True)
         )
 
-    # --- networks ---
-
     def _model(self, name: str) -> nn.Module:
+        """A component's network, read when it is first needed."""
         if name not in self._models:
             self._models[name] = self.bundle.model(name, dtype=self.precision, device=self.device)
         return self._models[name]
 
     def _chunk(self, size: int) -> int:
+        """How many pictures of a side go through a network in one call."""
         pixels = PIXELS if self.device.type == "cpu" else PIXELS * ACCELERATOR
         return max(1, min(GROUP, pixels // size**2))
 
-    def _last_chunk(self, plan: _Plan) -> int:
-        """Pictures that go through all upsamplers together: at 1024 px each holds 13 MB between them."""
-        largest = [size for size, name in self._chain.items() if name in plan.upsamplers][-1:]
-        return self._chunk(*largest or [self._decoder.config.image_size])
-
-    def _guided(self, name: str, model: nn.Module, condition: Condition, sampling: Sampling) -> Denoiser:
-        schedule = self._schedule(name, sampling)
-
-        def given(condition: Condition) -> Denoiser:
-            return self._denoiser(name, schedule, partial(model, condition=condition))
-
-        dropped = condition.dropped()
-        guided = classifier_free(
-            given(condition),
-            given(dropped),
-            sampling.guidance,
-            interval=sampling.interval,
-            both=given(_joined(condition, dropped)),
-        )
-        return threshold(guided, sampling.threshold, sampling.limit, sampling.percentile)
-
-    def _denoiser(self, name: str, schedule: Schedule, model: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
-        diffusion = self.bundle.component(name).diffusion
-        assert diffusion is not None  # `_schedule` was made from it
-
-        # inference mode must not span a `yield`: it would hold for whoever reads the events
-        def network(x: Tensor, label: Tensor) -> Tensor:
-            with torch.inference_mode(), autocast(self.device, self.precision):
-                return model(x, label).float()
-
-        return denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)
-
     def _noise(self, streams: Sequence[tuple[Job, str]], shape: tuple[int, ...]) -> Callable[[], Tensor]:
-        """Standard normal noise (B, *shape), each row from its job's own stream."""
+        """Standard normal noise (B, *shape), each row from its job's own stream of that name."""
         generators = [noise_generator(job.seed, job.index, stage) for job, stage in streams]
 
         def noise() -> Tensor:
@@ -403,54 +258,10 @@ class UnCLIP:
         return noise
 
 
-def _sampled(
-    stage: str, inner: Denoiser, sampling: Sampling, noise: Callable[[], Tensor], show: bool = True
-) -> Generator[_Done, None, Tensor]:
-    """Run a sampler from noise to its result, telling of every step."""
-    sampler: Any = find_sampler(sampling.sampler)
-    if sampler is ddim:
-        sampler = partial(ddim, eta=sampling.eta)
-    x = start = noise() * inner.schedule.initial_std
-    for step in sampler(inner, start, noise):
-        yield _Done(stage, step.x0 if show else None)
-        x = step.x
-    return x
-
-
-def _joined(first: Condition, second: Condition) -> Condition:
-    """Two conditions of B as one of 2B."""
-    joined: dict[str, Any] = {}
-    for item in fields(first):
-        a, b = getattr(first, item.name), getattr(second, item.name)
-        joined[item.name] = None if a is None else torch.cat([a, b])
-    return replace(first, **joined)
-
-
-def _changed(sampling: Sampling, **changes: Any) -> Sampling:
-    return replace(sampling, **{name: value for name, value in changes.items() if value is not None})
-
-
-def _upsampler_chain(bundle: Bundle, size: int) -> dict[int, str]:
-    """The upsamplers that lead from the decoder's size upwards, by the size that each one draws."""
-    found = {
-        component.config["low_size"]: (component.config["high_size"], name)
-        for name, component in bundle.components.items()
-        if component.kind == "upsampler"
-    }
-    chain = {}
-    while size in found:
-        size, name = found.pop(size)
-        chain[size] = name
-    if found:
-        names = _listed([name for _, name in found.values()])
-        raise BundleError(f"bundle {bundle.name}: {names} fits neither the decoder nor another upsampler")
-    return chain
-
-
 def _groups(jobs: Sequence[Job], rerank: bool) -> list[list[Job]]:
     """Jobs that go through the stages together: with `rerank` those that compete, else `GROUP` at a time."""
     if not rerank:
-        return _chunks(jobs, GROUP)
+        return chunks(jobs, GROUP)
     competing: dict[tuple[str, int], list[Job]] = {}
     for job in jobs:
         competing.setdefault((job.prompt, job.seed), []).append(job)
@@ -460,17 +271,10 @@ def _groups(jobs: Sequence[Job], rerank: bool) -> list[list[Job]]:
 Item = TypeVar("Item")
 
 
-def _chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
+def chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """The items in lists of at most `size` (at least 1), in their order."""
     size = max(1, size)
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
-
-
-def _alike(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Positions of texts in batches of at most `size` of one length each; see `embedding.PADDED_TO`."""
-    positions: dict[int, list[int]] = {}
-    for position, length in enumerate(lengths):
-        positions.setdefault(length, []).append(position)
-    return [chunk for alike in positions.values() for chunk in _chunks(alike, size)]
 
 
 def _check_prompt(prompt: str) -> None:
@@ -490,5 +294,6 @@ def _shortened(text: str, length: int = 60) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
-def _listed(values: Sequence[object]) -> str:
+def listed(values: Iterable[object]) -> str:
+    """Values for a message, "a, b, c"."""
     return ", ".join(map(str, values))

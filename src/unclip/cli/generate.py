@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from unclip.drawing import Picture
-    from unclip.pipeline import UnCLIP
+    from unclip.pipeline import Pipeline
 
 app = typer.Typer()
 
@@ -163,7 +163,7 @@ def _shown(picture: Picture) -> str:
 
 
 def _document(
-    drawer: UnCLIP, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]
+    drawer: Pipeline, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]
 ) -> str:
     from json import dumps
 
@@ -176,7 +176,7 @@ def _document(
             "prompt": picture.prompt,
             "seed": picture.seed,
             "index": picture.index,
-            "score": round(picture.score, 4),
+            "score": None if picture.score is None else round(picture.score, 4),
             "size": picture.image.width,
             "format": str(format),
             "settings": dict(picture.settings),

@@ -1,0 +1,1 @@
+"""How each family of bundles draws: one file a family."""

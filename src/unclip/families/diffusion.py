@@ -1,0 +1,158 @@
+"""What the families that draw by diffusion share: schedules, guidance, sampling, upsamplers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from unclip.bundle import Bundle, Sampling, Spacing
+from unclip.diffusion.denoiser import Denoiser, denoiser, threshold
+from unclip.diffusion.guidance import classifier_free
+from unclip.diffusion.sample import ddim, find_sampler
+from unclip.diffusion.schedule import Schedule, respace, respace_by_log_snr, respace_karras
+from unclip.drawing import Job
+from unclip.errors import BundleError, InputError
+from unclip.models.upsampler import Upsampler
+from unclip.pipeline import Done, Pipeline, Plan, listed
+from unclip.runtime import autocast
+
+# What suits a sampler where the bundle does not say.
+SPACINGS = {"dpm++": Spacing.LOG_SNR, "heun": Spacing.KARRAS}
+LARGEST_NOISE = 80.0  # sigma / alpha that Karras steps start from, table 1 of 2206.00364
+
+
+class Condition(Protocol):
+    """What a guided network is conditioned on: a dataclass of tensors (B, ...)."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def dropped(self) -> Self:
+        """The unconditional half of classifier-free guidance."""
+        ...
+
+
+AnyCondition = TypeVar("AnyCondition", bound=Condition)
+
+
+class DiffusionPipeline(Pipeline):
+    """A family whose components are diffusion models.
+
+    `_chain` are its upsamplers by the size that each one draws, smallest first.
+    """
+
+    _chain: dict[int, str]
+
+    def _sampling(self, name: str) -> Sampling:
+        """How a component draws where nothing else is asked for."""
+        sampling = self.bundle.component(name).sampling
+        if sampling is None:
+            raise BundleError(f"bundle {self.bundle.name} does not say how to sample its {name}")
+        return sampling
+
+    def _schedule(self, name: str, sampling: Sampling) -> Schedule:
+        """The steps of a component's schedule that its sampler visits."""
+        diffusion = self.bundle.component(name).diffusion
+        if diffusion is None:
+            raise BundleError(f"bundle {self.bundle.name} does not say which diffusion its {name} is")
+        schedule = diffusion.build()
+        spacing = sampling.spacing or SPACINGS.get(sampling.sampler, Spacing.EVEN)
+        if spacing is Spacing.EVEN:
+            return schedule[respace(len(schedule), sampling.steps)]
+        if isinstance(sampling.steps, str):
+            raise InputError(f"steps {sampling.steps!r}: the sampler {sampling.sampler} takes a plain count")
+        if spacing is Spacing.LOG_SNR:
+            return schedule[respace_by_log_snr(schedule, sampling.steps)]
+        return schedule[respace_karras(schedule, sampling.steps, max_noise=LARGEST_NOISE)]
+
+    def _enlarge(self, name: str, jobs: Sequence[Job], low: Tensor) -> Generator[Done, None, Tensor]:
+        """Draw the pictures (B, 3, H, W) larger with an upsampler."""
+        model, sampling = cast(Upsampler, self._model(name)), self._sampling(name)
+        size = low.shape[-1] * model.config.scale
+        inner = self._denoiser(name, self._schedule(name, sampling), partial(model, low=low))
+        limited = threshold(inner, sampling.threshold, sampling.limit, sampling.percentile)
+        noise = self._noise([(job, name) for job in jobs], (3, size, size))
+        x = yield from sampled(name, limited, sampling, noise)
+        return x.clamp(-1, 1)
+
+    def _last_chunk(self, plan: Plan) -> int:
+        """Pictures that go through all upsamplers together: at 1024 px each holds 13 MB between them."""
+        return self._chunk(
+            max((size for size, name in self._chain.items() if name in plan.upsamplers), default=1)
+        )
+
+    def _guided(self, name: str, model: nn.Module, condition: AnyCondition, sampling: Sampling) -> Denoiser:
+        schedule = self._schedule(name, sampling)
+
+        def given(condition: AnyCondition) -> Denoiser:
+            return self._denoiser(name, schedule, partial(model, condition=condition))
+
+        dropped = condition.dropped()
+        guided = classifier_free(
+            given(condition),
+            given(dropped),
+            sampling.guidance,
+            interval=sampling.interval,
+            both=given(joined(condition, dropped)),
+        )
+        return threshold(guided, sampling.threshold, sampling.limit, sampling.percentile)
+
+    def _denoiser(self, name: str, schedule: Schedule, model: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
+        diffusion = self.bundle.component(name).diffusion
+        assert diffusion is not None  # `_schedule` was made from it
+
+        # inference mode must not span a `yield`: it would hold for whoever reads the events
+        def network(x: Tensor, label: Tensor) -> Tensor:
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                return model(x, label).float()
+
+        return denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)
+
+
+def sampled(
+    stage: str, inner: Denoiser, sampling: Sampling, noise: Callable[[], Tensor], show: bool = True
+) -> Generator[Done, None, Tensor]:
+    """Run a sampler from noise to its result, telling of every step."""
+    sampler: Any = find_sampler(sampling.sampler)
+    if sampler is ddim:
+        sampler = partial(ddim, eta=sampling.eta)
+    x = start = noise() * inner.schedule.initial_std
+    for step in sampler(inner, start, noise):
+        yield Done(stage, step.x0 if show else None)
+        x = step.x
+    return x
+
+
+def joined(first: AnyCondition, second: AnyCondition) -> AnyCondition:
+    """Two conditions of B as one of 2B."""
+    joined: dict[str, Any] = {}
+    for item in fields(first):
+        a, b = getattr(first, item.name), getattr(second, item.name)
+        joined[item.name] = None if a is None else torch.cat([a, b])
+    return replace(first, **joined)
+
+
+def changed(sampling: Sampling, **changes: Any) -> Sampling:
+    """The same but for what is given and not None."""
+    return replace(sampling, **{name: value for name, value in changes.items() if value is not None})
+
+
+def upsampler_chain(bundle: Bundle, size: int) -> dict[int, str]:
+    """The upsamplers that lead from the decoder's size upwards, by the size that each one draws."""
+    found = {
+        component.config["low_size"]: (component.config["high_size"], name)
+        for name, component in bundle.components.items()
+        if component.kind == "upsampler"
+    }
+    chain = {}
+    while size in found:
+        size, name = found.pop(size)
+        chain[size] = name
+    if found:
+        names = listed([name for _, name in found.values()])
+        raise BundleError(f"bundle {bundle.name}: {names} fits neither the decoder nor another upsampler")
+    return chain
