@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unclip.nn.layers import Whitening, depth_to_space, group_norm, space_to_depth, timestep_embedding
-from unclip.nn.unet import UNet, UNetConfig
+from unclip.nn.unet import Modulation, ResidualBlock, UNet, UNetConfig
 
 SMALL = UNetConfig(
     in_channels=6,
@@ -111,3 +111,26 @@ def test_whitening_is_undone() -> None:
     torch.testing.assert_close(white.mean(0), torch.zeros(6), atol=1e-5, rtol=0)
     torch.testing.assert_close(white.std(0), torch.ones(6))
     torch.testing.assert_close(whitening.unwhiten(white), embeddings)
+
+
+def test_context_that_was_read_before_is_the_same_context() -> None:
+    model = awake(UNet(SMALL)).double()
+    x, embedding, context = torch.randn(2, 6, 8, 8), torch.randn(2, 16), torch.randn(2, 5, 12)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    with torch.no_grad():
+        at_once = model(x.double(), embedding.double(), context.double(), mask)
+        read = model.read(context.double(), mask)
+        for _ in range(2):
+            torch.testing.assert_close(model(x.double(), embedding.double(), read), at_once)
+
+
+def test_a_shift_is_added_before_the_second_norm() -> None:
+    """As DDPM and Karlo's upsamplers have it: half the features of a gain and a bias."""
+    block = ResidualBlock(8, 16, 12, 0.0, modulation=Modulation.SHIFT).double()
+    torch.nn.init.normal_(block.conv_out.weight, std=0.3)
+    x, embedding = torch.randn(2, 8, 4, 4).double(), torch.randn(2, 12).double()
+    assert block.modulation.weight.shape == (16, 12)
+    inside = block.conv_in(torch.nn.functional.silu(block.norm_in(x)))
+    inside = block.norm_out(inside + block.modulation(embedding)[:, :, None, None])
+    expected = block.skip(x) + block.conv_out(torch.nn.functional.silu(inside))
+    torch.testing.assert_close(block(x, embedding), expected)

@@ -7,6 +7,7 @@ every residual block is modulated by, and, where it attends, a sequence of conte
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import cast
 
 import torch
@@ -14,6 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.nn.layers import group_norm, zero_init
+
+
+class Modulation(StrEnum):
+    """How the embedding acts on a residual block."""
+
+    SCALE_SHIFT = "scale-shift"  # a gain and a bias after the second norm: ADM's adaptive group normalisation
+    SHIFT = "shift"  # a bias before it, as in DDPM
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,10 @@ class UNetConfig:
         blocks: residual blocks a level on the way down; one more on the way up.
         attention: downsampling factors (1 = the input's own grid) whose blocks attend.
         head_channels: width of one attention head (64 in ADM).
+        heads: attention heads of every level in place of `head_channels` (ADM at 128 px).
         embedding: width of the embedding that modulates the residual blocks.
         context: width of the context tokens, None for a network that takes none.
+        modulation: how the embedding acts on a residual block.
     """
 
     in_channels: int
@@ -39,19 +49,45 @@ class UNetConfig:
     embedding: int
     context: int | None = None
     dropout: float = 0.0
+    heads: int | None = None
+    modulation: Modulation = Modulation.SCALE_SHIFT
+
+
+@dataclass(frozen=True)
+class ReadContext:
+    """Context tokens as the attention blocks have read them: steps that share a context share this work.
+
+    Attributes:
+        pairs: of each attention block, keys and values (B, heads, M, C / heads).
+        mask: (B, M) bool, True for the tokens that may be read; None for all.
+    """
+
+    pairs: tuple[tuple[Tensor, Tensor], ...]
+    mask: Tensor | None
+
+
+Context = Tensor | ReadContext | None
+"""(B, M, context) tokens that attention also reads, or what `UNet.read` made of them."""
 
 
 class ResidualBlock(nn.Module):
-    """BigGAN residual block with adaptive group normalisation; may halve or double the side on the way."""
+    """BigGAN residual block, modulated by the embedding; may halve or double the side on the way."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, embedding: int, dropout: float, scale: float = 1.0
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding: int,
+        dropout: float,
+        scale: float = 1.0,
+        modulation: Modulation = Modulation.SCALE_SHIFT,
     ) -> None:
         super().__init__()
         self.scale = scale
+        self.scaled = modulation is Modulation.SCALE_SHIFT
         self.norm_in = group_norm(in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.modulation = nn.Linear(embedding, 2 * out_channels)
+        self.modulation = nn.Linear(embedding, (2 if self.scaled else 1) * out_channels)
         self.norm_out = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
@@ -67,18 +103,26 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv_in(self.resample(F.silu(self.norm_in(x))))  # (B, C_out, H', W')
-        gain, bias = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)  # (B, C_out, 1, 1) each
-        h = torch.addcmul(bias, self.norm_out(h), 1 + gain)  # adaptive group normalisation, Eq. 3 of ADM
+        modulation = self.modulation(embedding)[:, :, None, None]  # (B, C_out or 2 C_out, 1, 1)
+        if self.scaled:
+            gain, bias = modulation.chunk(2, dim=1)  # (B, C_out, 1, 1) each
+            h = torch.addcmul(bias, self.norm_out(h), 1 + gain)  # adaptive group normalisation, Eq. 3 of ADM
+        else:
+            h = self.norm_out(h + modulation)
         h = self.conv_out(self.dropout(F.silu(h)))
         out: Tensor = self.skip(self.resample(x)) + h
         return out
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over the grid; context tokens stand before the grid's keys and values (GLIDE)."""
+    """Self-attention over the grid; context tokens stand before the grid's keys and values (GLIDE).
 
-    def __init__(self, channels: int, head_channels: int, context: int | None) -> None:
+    `position` counts the blocks of a network: where its keys and values stand in a `ReadContext`.
+    """
+
+    def __init__(self, channels: int, head_channels: int, context: int | None, position: int = 0) -> None:
         super().__init__()
+        self.position = position
         if channels % head_channels:
             raise ValueError(f"{channels} channels do not divide into heads of {head_channels}")
         self.heads = channels // head_channels
@@ -92,13 +136,22 @@ class AttentionBlock(nn.Module):
         batch, length, _ = x.shape
         return list(x.view(batch, length, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0))
 
-    def forward(self, x: Tensor, context: Tensor | None, context_mask: Tensor | None) -> Tensor:
+    def read(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of context tokens (B, M, context), (B, heads, M, C / heads) each."""
+        assert self.context_kv is not None  # a network without context is given none
+        key, value = self.split_heads(self.context_kv(context), 2)
+        return key, value
+
+    def forward(self, x: Tensor, context: Context, context_mask: Tensor | None) -> Tensor:
         batch, channels, height, width = x.shape
         h = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
         query, key, value = self.split_heads(self.qkv(h), 3)
         mask = None
         if self.context_kv is not None and context is not None:
-            context_key, context_value = self.split_heads(self.context_kv(context), 2)
+            if isinstance(context, Tensor):
+                context_key, context_value = self.read(context)
+            else:
+                (context_key, context_value), context_mask = context.pairs[self.position], context.mask
             key = torch.cat([context_key, key], dim=2)  # (B, heads, M + HW, C / heads)
             value = torch.cat([context_value, value], dim=2)
             if context_mask is not None:
@@ -118,40 +171,89 @@ class Stage(nn.Module):
         self.residual = residual
         self.attention = attention
 
-    def forward(
-        self, x: Tensor, embedding: Tensor, context: Tensor | None, context_mask: Tensor | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, context: Context, context_mask: Tensor | None) -> Tensor:
         x = self.residual(x, embedding)
         if self.attention is not None:
             x = self.attention(x, context, context_mask)
         return x
 
 
-class UNet(nn.Module):
-    """Encoder, middle and decoder with a skip connection for every stage of the encoder."""
+class HalfUNet(nn.Module):
+    """A UNet's encoder and middle: all of ADM's classifier but its head.
+
+    Attributes:
+        skips: widths of the features that `encode` keeps, the first made first.
+        width: of the features that it ends with.
+    """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.attentions = 0  # blocks made so far
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
-        skips = [widths[0]]
+        self.skips = [widths[0]]
         width = widths[0]
         for level, level_width in enumerate(widths):
             for _ in range(config.blocks):
                 self.down.append(self.stage(width, level_width, level))
                 width = level_width
-                skips.append(width)
+                self.skips.append(width)
             if level + 1 < len(widths):
                 self.down.append(Stage(self.residual(width, width, scale=0.5)))
-                skips.append(width)
+                self.skips.append(width)
         self.middle = nn.ModuleList(
             [
                 self.stage(width, width, len(widths) - 1, attends=bool(config.attention)),
                 Stage(self.residual(width, width)),
             ]
         )
+        self.width = width
+
+    def residual(self, in_channels: int, out_channels: int, scale: float = 1.0) -> ResidualBlock:
+        config = self.config
+        return ResidualBlock(
+            in_channels, out_channels, config.embedding, config.dropout, scale, config.modulation
+        )
+
+    def stage(self, in_channels: int, out_channels: int, level: int, attends: bool = False) -> Stage:
+        config = self.config
+        attention = None
+        if attends or 2**level in config.attention:
+            head_channels = out_channels // config.heads if config.heads else config.head_channels
+            attention = AttentionBlock(out_channels, head_channels, config.context, self.attentions)
+            self.attentions += 1
+        return Stage(self.residual(in_channels, out_channels), attention)
+
+    def encode(
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        context: Context = None,
+        context_mask: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Features at the lowest resolution (B, width, h, w), and those on the way, the first made first.
+
+        Arguments as in `UNet.forward`, but for the embedding, which has been through SiLU.
+        """
+        h = self.conv_in(x)
+        skips = [h]
+        for stage in self.down:
+            h = stage(h, embedding, context, context_mask)
+            skips.append(h)
+        for stage in self.middle:
+            h = stage(h, embedding, context, context_mask)
+        return h, skips
+
+
+class UNet(HalfUNet):
+    """Encoder, middle and decoder with a skip connection for every stage of the encoder."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        widths = [config.channels * multiplier for multiplier in config.multipliers]
+        width, skips = self.width, list(self.skips)
         self.up = nn.ModuleList()
         for level, level_width in reversed(list(enumerate(widths))):
             for block in range(config.blocks + 1):
@@ -162,21 +264,17 @@ class UNet(nn.Module):
         self.norm_out = group_norm(width)
         self.conv_out = zero_init(nn.Conv2d(width, config.out_channels, 3, padding=1))
 
-    def residual(self, in_channels: int, out_channels: int, scale: float = 1.0) -> ResidualBlock:
-        return ResidualBlock(in_channels, out_channels, self.config.embedding, self.config.dropout, scale)
-
-    def stage(self, in_channels: int, out_channels: int, level: int, attends: bool = False) -> Stage:
-        config = self.config
-        attention = None
-        if attends or 2**level in config.attention:
-            attention = AttentionBlock(out_channels, config.head_channels, config.context)
-        return Stage(self.residual(in_channels, out_channels), attention)
+    def read(self, context: Tensor, mask: Tensor | None = None) -> ReadContext:
+        """What `forward` takes in place of tokens (B, M, context), where many steps share them."""
+        blocks = [module for module in self.modules() if isinstance(module, AttentionBlock)]
+        pairs = [block.read(context) for block in sorted(blocks, key=lambda block: block.position)]
+        return ReadContext(tuple(pairs), mask)
 
     def forward(
         self,
         x: Tensor,
         embedding: Tensor,
-        context: Tensor | None = None,
+        context: Context = None,
         context_mask: Tensor | None = None,
     ) -> Tensor:
         """Run the network.
@@ -184,20 +282,14 @@ class UNet(nn.Module):
         Args:
             x: (B, in_channels, H, W); H and W are multiples of 2^(levels - 1).
             embedding: (B, embedding).
-            context: (B, M, context) tokens that attention also reads, or None.
-            context_mask: (B, M) bool, True for the tokens that may be read.
+            context: (B, M, context) tokens that attention also reads, what `read` made of them, or None.
+            context_mask: (B, M) bool, True for the tokens that may be read; goes with tokens.
 
         Returns:
             (B, out_channels, H, W).
         """
         embedding = F.silu(embedding)
-        h = self.conv_in(x)
-        skips = [h]
-        for stage in self.down:
-            h = stage(h, embedding, context, context_mask)
-            skips.append(h)
-        for stage in self.middle:
-            h = stage(h, embedding, context, context_mask)
+        h, skips = self.encode(x, embedding, context, context_mask)
         for stage in self.up:
             if cast(Stage, stage).residual.scale == 1:
                 h = torch.cat([h, skips.pop()], dim=1)
