@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from unclip.data.build import Input, build
-from unclip.data.corpus import Corpus
+from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Drawing, Split
 from unclip.errors import DataError, InputError
 
@@ -35,6 +35,18 @@ def test_each_split_opens(built: Path, split: Split) -> None:
     corpus = Corpus(built, split)
     assert set(corpus.records["split"].to_pylist()) <= {split}
     assert len(corpus) == len(corpus.pixels(16)) == len(corpus.weights())
+
+
+def test_everything_is_all_splits_together(built: Path) -> None:
+    parts = [Corpus(built, split) for split in Split]
+    everything = Corpus(built, EVERYTHING)
+    assert len(everything) == sum(len(part) for part in parts) > len(Corpus(built))
+    keys = [key for part in parts for key in part.records["key"].to_pylist()]
+    assert sorted(everything.records["key"].to_pylist()) == sorted(keys)
+    pixels = everything.pixels(16)
+    for part in parts:
+        for key, picture in zip(part.records["key"].to_pylist(), part.pixels(16), strict=True):
+            assert (pixels[everything.records["key"].to_pylist().index(key)] == picture).all()
 
 
 def test_pixels_are_the_pictures_in_the_order_of_the_records(built: Path) -> None:

@@ -12,8 +12,9 @@ import torch
 from PIL import Image, ImageDraw
 
 from unclip import load, recipes
-from unclip.data.corpus import Corpus
+from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.folder import build_folder
+from unclip.data.records import Split
 from unclip.errors import InputError
 from unclip.train.sequence import Sequence
 
@@ -244,6 +245,23 @@ def test_other_contrasts_train(contrast: str, corpus: Path, recipe: Path, tmp_pa
     out = tmp_path / "run"
     Sequence(recipes.load(other, settings), corpus, out, torch.device("cpu")).run("clip")
     assert (out / "clip" / "final" / "ema-0.safetensors").is_file()
+
+
+@pytest.mark.parametrize("splits", ["train", "all"])
+def test_a_judge_learns_from_held_out_pictures_too(
+    splits: str, corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    settings = recipes.load(recipe)
+    settings["clip"]["task"] = {"splits": splits}
+    task = Sequence(settings, corpus, tmp_path, torch.device("cpu")).clip_task()
+    assert len(task.pictures.corpus) == len(Corpus(corpus, EVERYTHING if splits == "all" else Split.TRAIN))
+
+
+def test_no_other_stage_learns_from_held_out_pictures(corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    settings = recipes.load(recipe)
+    settings["prior"]["task"] = {"splits": "all"}
+    with pytest.raises(InputError, match=r"unknown key 'prior\.task\.splits'"):
+        Sequence(settings, corpus, tmp_path, torch.device("cpu")).run()
 
 
 def test_the_sigmoid_loss_wants_its_bias(corpus: Path, recipe: Path, tmp_path: Path) -> None:

@@ -22,9 +22,11 @@ from unclip.data.records import CACHE, MANIFEST, MANIFEST_FILE, Split, load_capt
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path
 
+EVERYTHING = "all"  # in place of a split's name: all of them
+
 
 class Corpus:
-    """One split of a corpus, pictures in the order of the manifest.
+    """One split of a corpus, or with `EVERYTHING` all of them, pictures in the order of the manifest.
 
     `records` is the split's part of the manifest (columns as in `records.MANIFEST`).
 
@@ -41,11 +43,12 @@ class Corpus:
                 f"{self.folder} is no corpus (it has no {MANIFEST_FILE}): make one with "
                 f"`unclip data pictograms {self.folder}` or `unclip data folder PICTURES {self.folder}`"
             )
-        if split not in list(Split):
-            raise InputError(f"unknown split {str(split)!r}: choose {', '.join(Split)}")
-        self.split = Split(split)
+        if split not in (*Split, EVERYTHING):
+            raise InputError(f"unknown split {str(split)!r}: choose {', '.join(Split)} or {EVERYTHING}")
+        self.split = str(split)
         try:
-            table = pq.read_table(manifest, filters=[("split", "=", self.split.value)])
+            filters = None if split == EVERYTHING else [("split", "=", self.split)]
+            table = pq.read_table(manifest, filters=filters)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{manifest} cannot be read ({error}): build the corpus anew") from error
         if missing := set(MANIFEST.names) - set(table.column_names):
@@ -116,7 +119,7 @@ class Corpus:
             *(self.records[name].to_pylist() for name in ("key", "shard", "offset", "size")), strict=True
         )
         digest = hashlib.blake2b(repr(list(places)).encode(), digest_size=6).hexdigest()
-        path = self.folder / CACHE / f"{self.split.value}-{size}-{digest}.npy"
+        path = self.folder / CACHE / f"{self.split}-{size}-{digest}.npy"
         if not path.exists():
             self._build_pixels(path, size)
         return np.load(path, mmap_mode="r")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from unclip.bundle import Part, Preprocessing, Sampling, save_bundle
 from unclip.checkpoints import native
 from unclip.config import Config, from_dict
-from unclip.data.corpus import Corpus
+from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
@@ -179,7 +179,9 @@ class Sequence:
         table["text"] = {**table["text"], "vocabulary": tokenizer.vocabulary}
         model = from_dict(CLIPConfig, {**table, "end_token": tokenizer.end}, "clip.model")
         task = self.part("clip", "task", tasks.CLIPTaskConfig)
-        return tasks.CLIPTask(model, task, tokenizer, self.train, self.held_out)
+        everything = task.splits is tasks.Splits.ALL
+        corpus = Corpus(self.train.folder, EVERYTHING) if everything else self.train
+        return tasks.CLIPTask(model, task, tokenizer, corpus, self.held_out)
 
     def encoded(self) -> tasks.Encoded:
         """The run's CLIP, with the embedding of every picture (computed once and kept)."""

@@ -64,12 +64,25 @@ class Contrast(StrEnum):
     SUPERVISED = "supervised"
 
 
+class Splits(StrEnum):
+    TRAIN = "train"
+    ALL = "all"  # held-out ones too: for a judge of others, whose own figures then say nothing
+
+
 @dataclass(frozen=True)
 class CLIPTaskConfig:
-    """How CLIP is trained. `positives`: pictures of one concept are no negatives of each other's captions."""
+    """How CLIP is trained.
+
+    Attributes:
+        contrast: which loss.
+        positives: pictures of one concept are no negatives of each other's captions.
+        splits: of the corpus that are learned from.
+        pictures: which of their pictures, with which captions.
+    """
 
     contrast: Contrast = Contrast.CLIP
     positives: bool = True
+    splits: Splits = Splits.TRAIN
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
 
