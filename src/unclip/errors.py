@@ -29,6 +29,10 @@ class CheckpointError(UnclipError):
     """A checkpoint is missing, or its tensors do not fit the model."""
 
 
+class DownloadError(UnclipError):
+    """A published model cannot be fetched; the message says what to do by hand."""
+
+
 class DataError(UnclipError):
     """A corpus, an archive or a manifest cannot be used."""
 
