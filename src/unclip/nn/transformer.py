@@ -37,7 +37,10 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes of a stack of blocks. `heads` must divide `width`; `dropout` is a share in [0, 1)."""
+    """Sizes of a stack of blocks. `heads` must divide `width`; `dropout` is a share in [0, 1).
+
+    `bias` says whether the projections of attention and MLP have biases.
+    """
 
     width: int
     layers: int
@@ -46,6 +49,7 @@ class TransformerConfig:
     activation: Activation = Activation.GELU
     causal: bool = False
     dropout: float = 0.0
+    bias: bool = True
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.layers < 1 or self.heads < 1:
@@ -134,8 +138,8 @@ class Attention(nn.Module):
         self.heads = config.heads
         self.dropout = config.dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * config.width, config.width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * config.width))
-        self.out_proj = nn.Linear(config.width, config.width)
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * config.width)) if config.bias else None
+        self.out_proj = nn.Linear(config.width, config.width, bias=config.bias)
 
     def forward(
         self,
@@ -167,8 +171,8 @@ class MLP(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.c_fc = nn.Linear(config.width, config.mlp_width)
-        self.c_proj = nn.Linear(config.mlp_width, config.width)
+        self.c_fc = nn.Linear(config.width, config.mlp_width, bias=config.bias)
+        self.c_proj = nn.Linear(config.mlp_width, config.width, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(self.activation(self.c_fc(x)))
@@ -203,7 +207,8 @@ class Block(nn.Module):
             self.mlp.c_fc.bias,
             self.mlp.c_proj.bias,
         ):
-            nn.init.zeros_(bias)
+            if bias is not None:
+                nn.init.zeros_(bias)
 
     def forward(
         self,

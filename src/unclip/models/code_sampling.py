@@ -1,0 +1,76 @@
+"""How a code is drawn from a network's logits: guidance, temperature, top-k, top-p.
+
+The randomness comes from outside, one row of exponential noise a picture, so that a picture draws the same
+codes alone and in a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unclip.errors import InputError
+
+HOTTEST = 100.0
+
+
+@dataclass(frozen=True)
+class CodeSampling:
+    """How codes are drawn.
+
+    Attributes:
+        temperature: the logits are divided by it; 1 is what the network says, less is surer.
+        top_k: only the k most likely codes are drawn; None is all of them.
+        top_p: only the most likely codes that together reach this probability; 1 is all of them.
+        guidance: scale of classifier-free guidance ("super-conditioning", "condition scale"); 1 is none.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature <= HOTTEST:
+            raise InputError(f"temperature is {self.temperature}: choose more than 0, at most {HOTTEST:g}")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k is {self.top_k}: choose 1 or more")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}: choose more than 0, at most 1")
+        if not self.guidance >= 0:
+            raise InputError(f"guidance is {self.guidance}: choose 0 or more")
+
+
+def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Logits (B, V) moved away from those without the prompt; scale 1 gives the conditional ones."""
+    return unconditional * (1 - scale) + conditional * scale
+
+
+def draw_codes(logits: Tensor, noise: Tensor, sampling: CodeSampling) -> Tensor:
+    """One code a row.
+
+    The code with the largest probability / noise is a draw from the probabilities, where the noise is
+    exponential: it is the one whose exponential clock rings first. `torch.multinomial` draws one sample in
+    the same way, and so the same one from the same noise.
+
+    Args:
+        logits: (B, V), already guided.
+        noise: (B, V), positive, standard exponential.
+        sampling: see `CodeSampling`.
+
+    Returns:
+        (B,) int64.
+    """
+    logits = logits.float()
+    weights = ((logits - logits.amax(1, keepdim=True)) / sampling.temperature).exp()  # (B, V), largest 1
+    if sampling.top_k is not None and sampling.top_k < logits.shape[1]:
+        least = logits.topk(sampling.top_k, dim=1).values[:, -1:]  # (B, 1); of equals all stay
+        weights = weights * (logits >= least)
+    if sampling.top_p < 1:
+        falling, order = weights.sort(dim=1, descending=True)
+        before = falling.cumsum(1) - falling  # (B, V): what the likelier ones hold together
+        kept = before < sampling.top_p * falling.sum(1, keepdim=True)
+        weights = weights * torch.zeros_like(kept).scatter(1, order, kept)
+    return (weights / noise).argmax(1)
