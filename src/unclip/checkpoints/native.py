@@ -31,9 +31,13 @@ NAMED_IN_AN_ERROR = 4
 # kind: (module, config class, model class); imported only when a model of the kind is needed
 KINDS: dict[str, tuple[str, str, str]] = {
     "clip": ("unclip.models.clip", "CLIPConfig", "CLIP"),
+    "clip-text": ("unclip.models.clip", "ClipTextConfig", "ClipText"),
     "diffusion-prior": ("unclip.models.prior", "PriorConfig", "DiffusionPrior"),
     "decoder": ("unclip.models.decoder", "DecoderConfig", "Decoder"),
     "upsampler": ("unclip.models.upsampler", "UpsamplerConfig", "Upsampler"),
+    "vqvae": ("unclip.models.vqvae", "VQVAEConfig", "VQVAE"),
+    "vqgan": ("unclip.models.vqgan", "VQGANConfig", "VQGAN"),
+    "dalle-mini": ("unclip.models.dalle_mini", "DalleMiniConfig", "DalleMini"),
 }
 
 
@@ -236,22 +240,23 @@ def _check(expected: Mapping[str, Tensor], found: Mapping[str, tuple[int, ...]],
     problems = []
     missing = [name for name in expected if name not in found]
     if missing:
-        problems.append(f"missing {_some(missing)}")
+        problems.append(f"missing {some(missing)}")
     extra = [name for name in found if name not in expected]
     if extra:
-        problems.append(f"extra {_some(extra)}")
+        problems.append(f"extra {some(extra)}")
     shapes = [
         f"{name} is {list(found[name])} and should be {list(tensor.shape)}"
         for name, tensor in expected.items()
         if name in found and tuple(tensor.shape) != found[name]
     ]
     if shapes:
-        problems.append(f"mis-shaped {_some(shapes)}")
+        problems.append(f"mis-shaped {some(shapes)}")
     if problems:
         raise CheckpointError(f"{where}: tensors do not fit the model: {'; '.join(problems)}")
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
+    """The first few names, and how many more there are."""
     names = list(names)
     more = len(names) - NAMED_IN_AN_ERROR
     listed = ", ".join(names[:NAMED_IN_AN_ERROR])
