@@ -14,7 +14,10 @@ LEVELS = [
     {"nn", "diffusion", "tokenizer", "images"},
     {"models"},
     {"bundle", "checkpoints", "data", "recipes"},
-    {"pipeline", "families", "drawing", "embedding", "naming", "manipulate", "evaluate", "search", "train"},
+    {
+        *("pipeline", "families", "drawing", "naming", "manipulate", "train"),
+        *("embedding", "classify", "search", "evaluate", "zero_shot"),
+    },
     {"bench", "serve"},
     {"cli", "__main__", "unclip"},  # "unclip" is the package's own __init__
 ]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from unclip.bundle import Bundle, Preprocessing
+from unclip.classify import DEFAULT_TEMPLATES, Classifier
 from unclip.errors import BundleError, InputError
-from unclip.images import fit_square, on_white, open_image, to_pil, to_tensor
+from unclip.images import crop_square, fit_square, from_uint8, open_image, to_pil, to_tensor
 from unclip.models.clip import CLIP
-from unclip.runtime import autocast
+from unclip.runtime import autocast, pick_device, pick_precision
 from unclip.tokenizer import Tokenizer
 
 BATCH = 64
@@ -64,6 +67,11 @@ class ClipEmbedder:
     """A CLIP with its tokenizer and its preprocessing.
 
     All embeddings are L2-normalised float32 on the CPU's side of the interface: (N, E) tensors.
+
+    Attributes:
+        preprocessing: how pictures are made what the model sees.
+        name: of the bundle.
+        identity: stands for everything that an embedding depends on: weights, tokenizer, preprocessing.
     """
 
     def __init__(
@@ -73,10 +81,14 @@ class ClipEmbedder:
         preprocessing: Preprocessing,
         device: torch.device,
         precision: torch.dtype,
+        name: str,
+        identity: str,
     ) -> None:
+        self.preprocessing = preprocessing
+        self.name = name
+        self.identity = identity
         self._model = model
         self._tokenizer = tokenizer
-        self._preprocessing = preprocessing
         self._device = device
         self._precision = precision
 
@@ -95,7 +107,21 @@ class ClipEmbedder:
             )
         if tokenizer.vocabulary > model.config.text.vocabulary or tokenizer.end != model.config.end_token:
             raise BundleError(f"bundle {bundle.name}: tokenizer and CLIP do not fit each other")
-        return cls(model, tokenizer, preprocessing, device, precision)
+        identity = _identity(bundle, preprocessing)
+        return cls(model, tokenizer, preprocessing, device, precision, bundle.name, identity)
+
+    @classmethod
+    def load(
+        cls, source: str | Path | None = None, *, device: str | None = None, precision: str | None = None
+    ) -> ClipEmbedder:
+        """The CLIP of a bundle alone, without what draws. Arguments and errors as of `unclip.load`."""
+        chosen = pick_device(device)
+        return cls.of(Bundle.load(source), chosen, pick_precision(chosen, precision))
+
+    @property
+    def scale(self) -> float:
+        """Factor that makes cosines the logits of a softmax over texts."""
+        return float(self._model.scale)
 
     @property
     def context(self) -> int:
@@ -166,6 +192,29 @@ class ClipEmbedder:
             rows.append(self._embed(torch.stack(pixels)))
         return torch.cat(rows)
 
+    def embed_pixels(self, pixels: np.ndarray) -> Tensor:
+        """Embeddings of pictures that are fitted already, uint8 (N, S, S, 3), in one batch, (N, E)."""
+        return self._embed(from_uint8(pixels))
+
+    def classifier(
+        self, labels: Sequence[str], templates: str | Sequence[str] = DEFAULT_TEMPLATES
+    ) -> Classifier:
+        """Says how likely each label is for pictures; the texts are embedded once. See `Classifier.of`."""
+        return Classifier.of(self, labels, templates)
+
+    def classify(
+        self,
+        images: Sequence[Image.Image | Path | str] | Image.Image,
+        labels: Sequence[str],
+        templates: str | Sequence[str] = DEFAULT_TEMPLATES,
+    ) -> list[dict[str, float]]:
+        """Probability of each label, the likeliest first, for each picture.
+
+        The probabilities of a picture sum to 1: they compare the labels given with each other.
+        """
+        several = [images] if isinstance(images, Image.Image) else images
+        return self.classifier(labels, templates).classify(several)
+
     def similarity(
         self, images: Sequence[Image.Image | Path | str] | Image.Image, texts: Sequence[str] | str
     ) -> Tensor:
@@ -183,15 +232,16 @@ class ClipEmbedder:
             return F.normalize(embedding.float(), dim=-1).cpu()
 
     def _prepare(self, image: Image.Image | Path | str) -> Image.Image:
-        size = self._preprocessing.size
-        picture = on_white(image if isinstance(image, Image.Image) else open_image(image))
-        if self._preprocessing.fit == "pad":
-            return fit_square(picture, size)
-        scale = size / min(picture.size)
-        width, height = (max(size, round(side * scale)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - size) // 2, (height - size) // 2
-        return picture.crop((left, top, left + size, top + size))
+        picture = image if isinstance(image, Image.Image) else open_image(image)
+        fitted = fit_square if self.preprocessing.fit == "pad" else crop_square
+        return fitted(picture, self.preprocessing.size)
+
+
+def _identity(bundle: Bundle, preprocessing: Preprocessing) -> str:
+    """Twelve digits that change with the CLIP, its tokenizer or its preprocessing, and with nothing else."""
+    files = (bundle.component("clip").sha256, bundle.component("tokenizer").sha256)
+    text = " ".join((*files, str(preprocessing.size), preprocessing.fit))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _padded(length: int, context: int) -> int:

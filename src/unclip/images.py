@@ -35,6 +35,7 @@ JPEG_QUALITY = 92
 WEBP_QUALITY = 90
 PNG_COMPRESSION = 6  # zlib's own default
 
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations in which width and height change places
 # EXIF 2.32, table 9: the eight bytes before a UserComment say how its text is encoded.
 COMMENT_IS_UNICODE = b"UNICODE\0"
 
@@ -78,31 +79,53 @@ class ImageFormat(StrEnum):
 # --- opening ---
 
 
-def open_image(source: Source) -> Image.Image:
+def open_image(source: Source, *, at_least: int | None = None, first_frame: bool = False) -> Image.Image:
     """A picture from a path, bytes or an open file: upright, 8 bits a channel, RGB (RGBA if transparent).
 
     Its size is judged by its header, before any pixel is decoded; what it is, by its content, not its name.
+
+    Args:
+        source: the picture.
+        at_least: the pixels that are wanted of its shorter side, where it is to be reduced anyway: a large
+            JPEG is then decoded at a half, a quarter or an eighth of its size, several times faster.
+        first_frame: of what is animated or has several pages, take the first instead of refusing it.
 
     Raises:
         InputError: it is missing, not a picture, broken, animated, or has more than 50 megapixels.
     """
     name = _describe(source)
     with _opened(source, name) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise InputError(
-                f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} megapixels: reduce it"
-            )
+        _check_size(image, name)
         try:
             # MPO, the JPEG of many phones, also has several frames: thumbnails, the first is the picture
-            if image.format != "MPO" and getattr(image, "is_animated", False):
+            if not first_frame and image.format != "MPO" and getattr(image, "is_animated", False):
                 raise InputError(f"{name} is animated or has several pages: hand in a single picture")
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
             image.load()
             return _eight_bits(ImageOps.exif_transpose(image), name)
         except InputError:
             raise
         except Exception as error:  # a decoder fed with a broken file raises nearly anything
             raise InputError(f"{name} is broken: {error}") from error
+
+
+def header(source: Source) -> tuple[int, int, Image.Exif]:
+    """Width and height in pixels as they are shown, and EXIF, without decoding any pixel.
+
+    Raises:
+        InputError: it is missing, not a picture, or has more than 50 megapixels.
+    """
+    name = _describe(source)
+    with _opened(source, name) as image:
+        _check_size(image, name)
+        width, height = image.size
+        try:
+            exif = image.getexif()
+            turned = exif.get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
+        except Exception:  # what cannot be read of it is not there: the pixels may still be whole
+            exif, turned = Image.Exif(), False
+        return (height, width, exif) if turned else (width, height, exif)
 
 
 def read_metadata(source: Source) -> dict[str, str]:
@@ -155,6 +178,14 @@ def _opened(source: Source, name: str) -> Iterator[Image.Image]:
     # A path is closed here; an open file stays its owner's business.
     with image:
         yield image
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} megapixels: reduce it"
+        )
 
 
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:
@@ -237,6 +268,16 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
     square = Image.new("RGB", (size, size), WHITE)
     square.paste(image, ((size - width) // 2, (size - height) // 2))
     return square
+
+
+def crop_square(image: Image.Image, size: int) -> Image.Image:
+    """The middle of `image`, as large as its shorter side allows, as a square of `size` pixels on white."""
+    image = on_white(image)
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))
 
 
 # --- files ---

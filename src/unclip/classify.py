@@ -1,0 +1,155 @@
+"""Zero-shot classification: which of some labels fits a picture best (2103.00020, section 3.1).
+
+A label is put into templates ("a photo of a {}."), their embeddings are averaged, and a picture's
+probabilities are a softmax over its cosines with the averages. So a probability compares a label with the
+other labels that were given: among "cat" and "dog" a house is one of the two. It does not say that the label
+is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from unclip.errors import InputError
+
+PLACE = "{}"  # where a template takes its label
+DEFAULT_TEMPLATES = "plain"
+
+# The 80 prompts of OpenAI's notebook "Prompt Engineering for ImageNet": 23 phrases and 14 adjectives,
+# each with both articles, and 6 more.
+_PHRASES = (
+    *("a photo of", "a bad photo of", "a good photo of", "a low resolution photo of", "a cropped photo of"),
+    *("a bright photo of", "a dark photo of", "a close-up photo of", "a black and white photo of"),
+    *("a pixelated photo of", "a jpeg corrupted photo of", "a blurry photo of", "a sculpture of"),
+    *("a rendering of", "a rendition of", "graffiti of", "a tattoo of", "a drawing of", "a painting of"),
+    *("a doodle of", "a sketch of", "art of", "itap of"),
+)
+_LOOKS = ("hard to see", "clean", "dirty", "cool", "large", "nice", "weird", "small")
+_MATERIALS = ("embroidered", "plastic", "origami", "toy", "cartoon", "plushie")
+_IMAGENET = (
+    *(f"{phrase} {article} {{}}." for phrase in _PHRASES for article in ("a", "the")),
+    *(f"a photo of {article} {look} {{}}." for look in _LOOKS for article in ("a", "the")),
+    *(f"{article} {material} {{}}." for material in _MATERIALS for article in ("a", "the")),
+    *("a photo of many {}.", "a photo of one {}.", "a photo of my {}.", "itap of my {}."),
+    *("a {} in a video game.", "the {} in a video game."),
+)
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "plain": (PLACE,),
+    "photo": ("a photo of a {}.",),
+    "imagenet": _IMAGENET,
+    # found by forward selection over the 80, same notebook
+    "best7": (
+        *("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}."),
+        *("a {} in a video game.", "art of the {}.", "a photo of the small {}."),
+    ),
+    # the styles of the pictograms corpus, as its captions name them; most fit labels of any language
+    "pictograms": (
+        *("{}", "{}, Noto emoji", "{}, Twemoji", "{}, 3D", "{} icon", "{}, line art", "{}, silhouette"),
+        *("{}, clip art", "{} emoji"),
+    ),
+}
+
+
+class Encoder(Protocol):
+    """What classification needs of a CLIP; `unclip.embedding.ClipEmbedder` is one."""
+
+    @property
+    def scale(self) -> float:
+        """Factor of the cosines."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """(N, E), L2-normalised."""
+
+    def embed_images(self, images: Sequence[Image.Image | Path | str]) -> Tensor:
+        """(N, E), L2-normalised."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """Labels as CLIP sees them, for any number of pictures.
+
+    Attributes:
+        labels: what is told apart, in the order given.
+        weights: (L, E) L2-normalised, the mean over the templates of each label.
+        encoder: embeds the pictures.
+    """
+
+    labels: tuple[str, ...]
+    weights: Tensor
+    encoder: Encoder
+
+    @classmethod
+    def of(
+        cls, encoder: Encoder, labels: Sequence[str], templates: str | Sequence[str] = DEFAULT_TEMPLATES
+    ) -> Classifier:
+        """Embed labels.
+
+        Args:
+            encoder: a CLIP.
+            labels: at least one, none twice.
+            templates: the name of a set in `TEMPLATES`, or templates that hold `{}` once each.
+
+        Raises:
+            InputError: labels or templates that are not so.
+        """
+        found = check_labels(labels)
+        chosen = find_templates(templates)
+        means = []
+        for label in found:
+            texts = [template.replace(PLACE, label) for template in chosen]
+            means.append(encoder.embed_texts(texts).mean(0))  # (E,)
+        return cls(found, F.normalize(torch.stack(means), dim=-1), encoder)
+
+    def probabilities(self, embeddings: Tensor) -> Tensor:
+        """(N, L) that sum to 1 over the labels, of picture embeddings (N, E)."""
+        return (self.encoder.scale * embeddings @ self.weights.T).softmax(-1)
+
+    def classify(self, images: Sequence[Image.Image | Path | str]) -> list[dict[str, float]]:
+        """Of each picture the labels with their probabilities, the likeliest first.
+
+        Raises:
+            InputError: no pictures, or a file that is not one.
+        """
+        rows = self.probabilities(self.encoder.embed_images(images))  # (N, L)
+        return [self.ranked(row) for row in rows]
+
+    def ranked(self, row: Tensor) -> dict[str, float]:
+        """One picture's probabilities (L,) by label, the likeliest first."""
+        order = row.argsort(descending=True, stable=True).tolist()
+        return {self.labels[index]: float(row[index]) for index in order}
+
+
+def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels without spaces around them. Raises InputError where there are none, empty or equal ones."""
+    found = tuple(label.strip() for label in labels)
+    if not found or not all(found):
+        raise InputError("an empty label: give labels such as cat,dog,house")
+    twice = (
+        sorted({label for label in found if found.count(label) > 1}) if len(set(found)) < len(found) else []
+    )
+    if twice:
+        raise InputError(f"the label {twice[0]!r} is given twice: give each once")
+    return found
+
+
+def find_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """The templates of a set, or those given. Raises InputError for an unknown set or a wrong template."""
+    if isinstance(templates, str):
+        if templates not in TEMPLATES:
+            raise InputError(f"unknown templates {templates!r}: choose {', '.join(TEMPLATES)}")
+        return TEMPLATES[templates]
+    if not templates:
+        raise InputError(f"no templates: choose one of {', '.join(TEMPLATES)}, or give some")
+    for template in templates:
+        if template.count(PLACE) != 1:
+            raise InputError(f"template {template!r}: it must hold {PLACE} once, where the label goes")
+    return tuple(templates)
