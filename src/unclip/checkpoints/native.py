@@ -38,6 +38,10 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "vqvae": ("unclip.models.vqvae", "VQVAEConfig", "VQVAE"),
     "vqgan": ("unclip.models.vqgan", "VQGANConfig", "VQGAN"),
     "dalle-mini": ("unclip.models.dalle_mini", "DalleMiniConfig", "DalleMini"),
+    "adm": ("unclip.models.adm", "ADMConfig", "ADM"),
+    "adm-classifier": ("unclip.models.adm", "ClassifierConfig", "Classifier"),
+    "glide": ("unclip.models.glide", "GlideConfig", "Glide"),
+    "noised-clip": ("unclip.models.noised_clip", "NoisedCLIPConfig", "NoisedCLIP"),
 }
 
 
