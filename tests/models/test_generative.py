@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from unclip.errors import InputError
-from unclip.models.caption import CaptionConfig
-from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
+from unclip.models.caption import CaptionConfig, Unconditional
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, TextNorm, noise_embedding
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
-from unclip.models.upsampler import Upsampler, UpsamplerConfig
+from unclip.models.upsampler import Enlargement, Upsampler, UpsamplerConfig, enlarge
 
 DECODER = DecoderConfig(
     image_size=16,
@@ -202,3 +202,65 @@ class TestUpsampler:
         x, low = torch.randn(1, 3, 32, 32), torch.rand(1, 3, 8, 8)
         with torch.no_grad():
             assert not torch.equal(model(x, torch.zeros(1), low), model(x, torch.zeros(1), -low))
+
+
+class TestOptionsOfKarlo:
+    """Options that published weights need; their defaults are the shipped bundle's."""
+
+    x = torch.randn(2, 3, 16, 16).double()
+    label = torch.tensor([3.0, 700.0]).double()
+    short = torch.tensor([[True] * 4, [True, True, False, False]])
+
+    @torch.no_grad()
+    def test_a_condition_that_was_read_before_is_the_same_condition(self) -> None:
+        prior, decoder = filled(DiffusionPrior(PRIOR)), filled(Decoder(DECODER))
+        x = torch.randn(2, 6).double()
+        for label in (self.label, self.label + 5):
+            caption = replace(prior_condition(), mask=self.short)
+            torch.testing.assert_close(prior(x, label, prior.read(caption)), prior(x, label, caption))
+            condition = replace(decoder_condition(), mask=self.short)
+            read = decoder.read(condition)
+            torch.testing.assert_close(decoder(self.x, label, read), decoder(self.x, label, condition))
+
+    @torch.no_grad()
+    def test_a_prior_is_read_once_and_stepped_often(self) -> None:
+        prior, caption = filled(DiffusionPrior(PRIOR)), prior_condition()
+        read, x = prior.read(caption), torch.randn(2, 6).double()
+        for label in (self.label, self.label + 5, self.label):
+            torch.testing.assert_close(prior(x, label, read), prior(x, label, caption))
+
+    def test_a_prior_of_raw_embeddings_scales_none(self) -> None:
+        raw = replace(PRIOR, unit_embeddings=False)
+        prior = filled(DiffusionPrior(PRIOR))
+        other = DiffusionPrior(raw).double().eval()
+        other.load_state_dict(prior.state_dict())
+        caption = prior_condition()
+        scaled = replace(caption, text_embedding=caption.text_embedding * 6**0.5)
+        x = torch.randn(2, 6).double()
+        torch.testing.assert_close(prior(x, self.label, caption), other(x, self.label, scaled))
+
+    def test_a_prior_of_empty_captions_drops_none(self) -> None:
+        config = replace(PRIOR, normalised_text=False, unconditional=Unconditional.EMPTY_CAPTION)
+        prior = filled(DiffusionPrior(config))
+        assert not {"null_text", "sequence_in.0.weight"} & set(prior.state_dict())
+        with pytest.raises(ValueError, match="empty one"):
+            prior(torch.randn(2, 6).double(), self.label, prior_condition().dropped())
+
+    def test_a_text_embedding_joins_the_time_embedding(self) -> None:
+        decoder = filled(Decoder(replace(DECODER, text_to_time=True, text_norm=TextNorm.AFTER)))
+        names = {name: tuple(weight.shape) for name, weight in decoder.state_dict().items()}
+        assert names["text_to_time.weight"] == (32, 6)
+        assert (names["text_to_context.0.weight"], names["text_to_context.1.weight"]) == ((10, 7), (10,))
+        condition = replace(decoder_condition(), text_embedding=torch.randn(2, 6).double())
+        one = decoder(self.x, self.label, condition)
+        other = decoder(self.x, self.label, replace(condition, text_embedding=torch.zeros(2, 6).double()))
+        assert not torch.allclose(one, other)
+        with pytest.raises(ValueError, match="text_to_time"):
+            decoder(self.x, self.label, decoder_condition())
+
+    def test_an_antialiased_enlargement_is_not_clipped(self) -> None:
+        low = torch.rand(1, 3, 4, 4).sign() - torch.eye(4) * 2
+        assert enlarge(low, 4).abs().max() == 1
+        high = enlarge(low, 4, Enlargement.ANTIALIAS)
+        assert high.shape == (1, 3, 16, 16)
+        assert high.abs().max() > 1

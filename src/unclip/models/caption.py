@@ -1,13 +1,21 @@
-"""A caption encoder of a decoder's own: what GLIDE reads its captions with (section 2.3 of 2112.10741)."""
+"""Captions: a decoder's own encoder (section 2.3 of 2112.10741), and what stands for no caption at all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
 
 from unclip.nn.transformer import Transformer, TransformerConfig
+
+
+class Unconditional(StrEnum):
+    """What a network is given in place of a caption, in the unconditional half of guidance."""
+
+    DROPPED = "dropped"  # no token is read, a learned embedding stands for the text's
+    EMPTY_CAPTION = "empty-caption"  # the encoded empty text and its embedding (Karlo's way)
 
 
 @dataclass(frozen=True)

@@ -298,6 +298,36 @@ class CLIP(nn.Module):
         )
 
 
+@dataclass(frozen=True)
+class ClipTextConfig:
+    """The text side of a CLIP whose image side is not there (Karlo's); fields as of `CLIPConfig`."""
+
+    embedding: int
+    text: TextTransformerConfig
+    end_token: int
+    activation: Activation = Activation.GELU
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.end_token < self.text.vocabulary:
+            raise InputError(f"end_token {self.end_token} is not in the vocabulary of {self.text.vocabulary}")
+
+
+class ClipText(nn.Module):
+    """A CLIP's text encoder alone: what draws from text needs no more, but cannot say how well it drew."""
+
+    def __init__(self, config: ClipTextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text = TextTransformer(
+            config.text, config.embedding, config.end_token, config.activation, dropout=0.0
+        )
+
+    def encode_text(self, ids: Tensor, mask: Tensor | None = None) -> TextFeatures:
+        """As `CLIP.encode_text`."""
+        features: TextFeatures = self.text(ids, mask)
+        return features
+
+
 def first_end(ids: Tensor, end_token: int) -> Tensor:
     """Position of the first end token of each text, (B, L) -> (B,) int64.
 

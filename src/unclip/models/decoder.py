@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
 
 from unclip.errors import InputError
-from unclip.models.caption import CaptionConfig, CaptionEncoder
+from unclip.models.caption import CaptionConfig, CaptionEncoder, Unconditional
 from unclip.nn.layers import TimeEmbedding, Whitening, depth_to_space, space_to_depth
-from unclip.nn.unet import UNet, UNetConfig
+from unclip.nn.unet import ReadContext, UNet, UNetConfig
 
 RGB = 3
 NOISE_LEVEL_STEPS = 1000.0  # a noise level in [0, 1] is embedded like a time label in 0..1000
+
+
+class TextNorm(StrEnum):
+    """Where the norm stands on a caption's way to the context."""
+
+    BEFORE = "before"  # the projection
+    AFTER = "after"
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,11 @@ class DecoderConfig:
             neither reads no caption.
         learned_range: whether the network also predicts the variance (twice the output channels).
         noisy_embedding: whether the embedding comes with a noise level (as in stable unCLIP).
+        unit_embeddings: CLIP's embeddings come with length 1; where False (Karlo) they are what CLIP's
+            projections give.
+        text_to_time: CLIP's text embedding joins the time embedding.
+        text_norm: where the norm of the caption's features stands.
+        unconditional: what stands for no caption.
     """
 
     image_size: int = 64
@@ -50,6 +63,10 @@ class DecoderConfig:
     dropout: float = 0.1
     learned_range: bool = True
     noisy_embedding: bool = False
+    unit_embeddings: bool = True
+    text_to_time: bool = False
+    text_norm: TextNorm = TextNorm.BEFORE
+    unconditional: Unconditional = Unconditional.DROPPED
 
     def __post_init__(self) -> None:
         if self.text_width is not None and self.caption is not None:
@@ -71,6 +88,7 @@ class DecoderCondition:
         mask: (B, L) bool, True for real tokens; goes with `sequence` and `ids`.
         keep_text: (B,) bool; where False no caption token is read.
         noise_level: (B,) in [0, 1], how much noise the embedding holds; None means 0.
+        text_embedding: (B, E) CLIP text embedding, for a decoder with `text_to_time`.
     """
 
     embedding: Tensor
@@ -80,11 +98,25 @@ class DecoderCondition:
     mask: Tensor | None = None
     keep_text: Tensor | None = None
     noise_level: Tensor | None = None
+    text_embedding: Tensor | None = None
 
     def dropped(self) -> DecoderCondition:
         """The same batch with nothing kept: the unconditional half of classifier-free guidance."""
         nothing = torch.zeros_like(self.keep_image)
         return replace(self, keep_image=nothing, keep_text=nothing)
+
+
+@dataclass(frozen=True)
+class ReadDecoder:
+    """A condition as the network has read it, for the many steps that share it.
+
+    Attributes:
+        modulation: (B, 4 C) what is added to the time embedding.
+        context: the context tokens in every attention block.
+    """
+
+    modulation: Tensor
+    context: ReadContext
 
 
 def noise_embedding(whitened: Tensor, noise: Tensor, level: Tensor) -> Tensor:
@@ -106,14 +138,16 @@ class Decoder(nn.Module):
         self.noise_level = TimeEmbedding(config.channels, width) if config.noisy_embedding else None
         self.null_embedding = nn.Parameter(torch.zeros(config.embedding))
         self.image_to_time = nn.Linear(config.embedding, width)
+        self.text_to_time = nn.Linear(config.embedding, width) if config.text_to_time else None
         self.image_to_context = nn.Linear(config.embedding, config.tokens * config.context)
         self.caption = None if config.caption is None else CaptionEncoder(config.caption)
         text_width = config.text_width if config.caption is None else config.caption.width
-        self.text_to_context = (
-            None
-            if text_width is None
-            else nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, config.context))
-        )
+        self.text_to_context = None
+        if text_width is not None:
+            after = config.text_norm is TextNorm.AFTER
+            projection = nn.Linear(text_width, config.context)
+            norm = nn.LayerNorm(config.context if after else text_width)
+            self.text_to_context = nn.Sequential(*((projection, norm) if after else (norm, projection)))
         self.unet = UNet(
             UNetConfig(
                 in_channels=grid_channels,
@@ -140,26 +174,52 @@ class Decoder(nn.Module):
         context: Tensor = self.text_to_context(features)
         return context
 
-    def forward(self, x: Tensor, label: Tensor, condition: DecoderCondition) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, condition: DecoderCondition | ReadDecoder) -> Tensor:
         """Predict from a noised picture.
 
         Args:
             x: (B, 3, S, S) noised picture.
             label: (B,) time label.
-            condition: what to draw.
+            condition: what to draw, or what `read` made of it.
 
         Returns:
             (B, 3, S, S), or (B, 6, S, S) with a learned range.
+
+        Raises:
+            ValueError: the condition lacks what this decoder reads, or has what it does not.
         """
         config = self.config
-        batch = x.shape[0]
+        grid = space_to_depth(x, config.patch)  # (B, 3 p^2, S / p, S / p)
+        if isinstance(condition, ReadDecoder):
+            out = self.unet(grid, self.time(label) + condition.modulation, condition.context)
+        else:
+            modulation, context, mask = self._condition(condition)
+            out = self.unet(grid, self.time(label) + modulation, context, mask)
+        if not config.learned_range:
+            return depth_to_space(out, config.patch)  # (B, 3, S, S)
+        mean, spread = out.chunk(2, dim=1)
+        return torch.cat([depth_to_space(mean, config.patch), depth_to_space(spread, config.patch)], dim=1)
+
+    def read(self, condition: DecoderCondition) -> ReadDecoder:
+        """What `forward` takes in place of a condition that many steps share. Raises as `forward` does."""
+        modulation, context, mask = self._condition(condition)
+        return ReadDecoder(modulation, self.unet.read(context, mask))
+
+    def _condition(self, condition: DecoderCondition) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What joins the time embedding (B, 4 C), context tokens (B, M, context), and their mask (B, M)."""
+        config = self.config
+        batch = len(condition.embedding)
         embedding = torch.where(
             condition.keep_image[:, None], condition.embedding, self.null_embedding
         )  # (B, E)
-        modulation = self.time(label) + self.image_to_time(embedding)  # (B, 4 C)
+        modulation = self.image_to_time(embedding)  # (B, 4 C)
+        if self.text_to_time is not None:
+            if condition.text_embedding is None:
+                raise ValueError("this decoder takes a text embedding: its config has text_to_time = true")
+            modulation = modulation + self.text_to_time(condition.text_embedding)
         if self.noise_level is not None:
             level = condition.noise_level
-            level = torch.zeros_like(label) if level is None else level * NOISE_LEVEL_STEPS
+            level = modulation.new_zeros(batch) if level is None else level * NOISE_LEVEL_STEPS
             modulation = modulation + self.noise_level(level * condition.keep_image)
         elif condition.noise_level is not None:
             raise ValueError("this decoder takes no noise level: its config has noisy_embedding = false")
@@ -172,9 +232,4 @@ class Decoder(nn.Module):
                 readable = readable & condition.keep_text[:, None]
             context = torch.cat([context, text.to(context.dtype)], dim=1)  # (B, tokens + L, context)
             mask = torch.cat([readable.new_ones(batch, config.tokens), readable], dim=1)
-        grid = space_to_depth(x, config.patch)  # (B, 3 p^2, S / p, S / p)
-        out = self.unet(grid, modulation, context, mask)
-        if not config.learned_range:
-            return depth_to_space(out, config.patch)  # (B, 3, S, S)
-        mean, spread = out.chunk(2, dim=1)
-        return torch.cat([depth_to_space(mean, config.patch), depth_to_space(spread, config.patch)], dim=1)
+        return modulation, context, mask

@@ -6,15 +6,23 @@ No attention, so they are trained on crops and run at any size; unconditional bu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.nn.layers import TimeEmbedding, depth_to_space, space_to_depth
-from unclip.nn.unet import UNet, UNetConfig
+from unclip.nn.unet import Modulation, UNet, UNetConfig
 
 RGB = 3
+
+
+class Enlargement(StrEnum):
+    """How the small picture is made large before the network sees it; both are bicubic."""
+
+    CLIPPED = "clipped"  # PyTorch's kernel (a = -0.75), and what it overshoots is clipped
+    ANTIALIAS = "antialias"  # Pillow's kernel (a = -0.5), not clipped (Karlo's way)
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,8 @@ class UpsamplerConfig:
         channels, multipliers, blocks, dropout: see `UNetConfig`.
         residual: the output is added to the enlarged small picture. For networks that predict x0: a narrow
             one with large patches cannot carry the noise that epsilon and v are made of.
+        modulation: how time acts on a residual block, see `UNetConfig`.
+        enlargement: how the small picture is made large.
     """
 
     low_size: int = 64
@@ -37,16 +47,20 @@ class UpsamplerConfig:
     blocks: int = 3
     dropout: float = 0.1
     residual: bool = False
+    modulation: Modulation = Modulation.SCALE_SHIFT
+    enlargement: Enlargement = Enlargement.CLIPPED
 
     @property
     def scale(self) -> int:
         return self.high_size // self.low_size
 
 
-def enlarge(low: Tensor, scale: int) -> Tensor:
-    """Bicubic enlargement (B, 3, h, w) -> (B, 3, h * scale, w * scale), clipped to [-1, 1]."""
-    high = F.interpolate(low.float(), scale_factor=float(scale), mode="bicubic", align_corners=False)
-    return high.clamp(-1, 1)
+def enlarge(low: Tensor, scale: int, enlargement: Enlargement = Enlargement.CLIPPED) -> Tensor:
+    """Bicubic enlargement (B, 3, h, w) -> (B, 3, h * scale, w * scale)."""
+    antialias = enlargement is Enlargement.ANTIALIAS
+    size = [side * scale for side in low.shape[-2:]]
+    high = F.interpolate(low.float(), size, mode="bicubic", align_corners=False, antialias=antialias)
+    return high if antialias else high.clamp(-1, 1)
 
 
 class Upsampler(nn.Module):
@@ -69,6 +83,7 @@ class Upsampler(nn.Module):
                 head_channels=1,
                 embedding=width,
                 dropout=config.dropout,
+                modulation=config.modulation,
             )
         )
 
@@ -83,7 +98,8 @@ class Upsampler(nn.Module):
         Returns:
             (B, 3, H, W).
         """
-        enlarged = enlarge(low, self.config.scale).to(x.dtype)
-        grid = space_to_depth(torch.cat([x, enlarged], dim=1), self.config.patch)
-        out = depth_to_space(self.unet(grid, self.time(label)), self.config.patch)
-        return enlarged + out if self.config.residual else out
+        config = self.config
+        enlarged = enlarge(low, config.scale, config.enlargement).to(x.dtype)
+        grid = space_to_depth(torch.cat([x, enlarged], dim=1), config.patch)
+        out = depth_to_space(self.unet(grid, self.time(label)), config.patch)
+        return enlarged + out if config.residual else out
