@@ -30,9 +30,14 @@ from unclip.models.prior import PriorConfig
 from unclip.models.upsampler import UpsamplerConfig
 from unclip.runtime import atomic_path, autocast, pick_precision, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
-from unclip.train import card, loop, state, tasks
+from unclip.train import card, loop, state
 from unclip.train.config import LoopConfig
 from unclip.train.pictures import HeldOut
+from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, Splits
+from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig
+from unclip.train.tasks.diffusion import Encoded
+from unclip.train.tasks.prior import PriorTask, PriorTaskConfig
+from unclip.train.tasks.upsampler import LargePictures, UpsamplerTask, UpsamplerTaskConfig
 
 STAGES = ("tokenizer", "clip", "prior", "upsampler-256", "upsampler-1024", "decoder", "bundle")
 EMBED_BATCH = 256
@@ -144,10 +149,10 @@ class Sequence:
         if stage.startswith("upsampler-"):
             model = self.part(stage, "model", UpsamplerConfig)
             large = model.high_size > STORED_SIZE
-            pictures = tasks.LargePictures(self.train) if large else self.train.pixels(model.high_size)
-            return tasks.UpsamplerTask(
+            pictures = LargePictures(self.train) if large else self.train.pixels(model.high_size)
+            return UpsamplerTask(
                 model,
-                self.part(stage, "task", tasks.UpsamplerTaskConfig),
+                self.part(stage, "task", UpsamplerTaskConfig),
                 self.part(stage, "diffusion", DiffusionConfig),
                 pictures,
             )
@@ -156,11 +161,11 @@ class Sequence:
         diffusion = self.part(stage, "diffusion", DiffusionConfig)
         if stage == "prior":
             prior = self.part(stage, "model", PriorConfig, **shared)
-            prior_task = self.part(stage, "task", tasks.PriorTaskConfig)
-            return tasks.PriorTask(prior, prior_task, diffusion, encoded, tokenizer, self.train)
+            prior_task = self.part(stage, "task", PriorTaskConfig)
+            return PriorTask(prior, prior_task, diffusion, encoded, tokenizer, self.train)
         decoder = self.part(stage, "model", DecoderConfig, **self.decoder_settings(encoded.clip, diffusion))
-        task = self.part(stage, "task", tasks.DecoderTaskConfig)
-        return tasks.DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train)
+        task = self.part(stage, "task", DecoderTaskConfig)
+        return DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train)
 
     def decoder_settings(self, clip: CLIP, diffusion: DiffusionConfig) -> dict[str, Any]:
         """What of a decoder's config follows from CLIP, tokenizer and diffusion."""
@@ -173,17 +178,17 @@ class Sequence:
             return {**settings, "text_width": clip.config.text.width}
         return {**settings, "caption": {**caption, "vocabulary": self.tokenizer().vocabulary}}
 
-    def clip_task(self) -> tasks.CLIPTask:
+    def clip_task(self) -> CLIPTask:
         tokenizer = self.tokenizer()
         table = dict(self.recipe["clip"]["model"])
         table["text"] = {**table["text"], "vocabulary": tokenizer.vocabulary}
         model = from_dict(CLIPConfig, {**table, "end_token": tokenizer.end}, "clip.model")
-        task = self.part("clip", "task", tasks.CLIPTaskConfig)
-        everything = task.splits is tasks.Splits.ALL
+        task = self.part("clip", "task", CLIPTaskConfig)
+        everything = task.splits is Splits.ALL
         corpus = Corpus(self.train.folder, EVERYTHING) if everything else self.train
-        return tasks.CLIPTask(model, task, tokenizer, corpus, self.held_out)
+        return CLIPTask(model, task, tokenizer, corpus, self.held_out)
 
-    def encoded(self) -> tasks.Encoded:
+    def encoded(self) -> Encoded:
         """The run's CLIP, with the embedding of every picture (computed once and kept)."""
         path = self.weights("clip")
         clip = native.load_model(path, dtype=torch.float32)
@@ -199,7 +204,7 @@ class Sequence:
                 np.save(temporary, self.embed(clip, self.train.pixels(size)).cpu().numpy())
         embeddings = torch.from_numpy(np.load(file))
         held_out_embeddings = self.embed(clip, held_out.pixels).to(self.device)
-        return tasks.Encoded(clip, embeddings, held_out, held_out_embeddings)
+        return Encoded(clip, embeddings, held_out, held_out_embeddings)
 
     @torch.no_grad()
     def embed(self, clip: CLIP, pixels: np.ndarray) -> torch.Tensor:

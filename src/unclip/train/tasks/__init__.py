@@ -1,0 +1,4 @@
+"""What each stage learns: a batch, its loss, figures and pictures to judge it by; one file a stage.
+
+A task is a `train.loop.Task`. Every batch and every loss is a pure function of the generator it is given.
+"""

@@ -1,0 +1,118 @@
+"""CLIP's task: which caption belongs to which picture of the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.config import to_dict
+from unclip.data.corpus import Corpus
+from unclip.errors import InputError
+from unclip.images import from_uint8
+from unclip.models.clip import CLIP, CLIPConfig
+from unclip.models.clip_loss import clip_loss, same_concept, sigmoid_loss, supervised_contrastive_loss
+from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
+
+
+class Contrast(StrEnum):
+    CLIP = "clip"  # symmetric cross entropy
+    SIGLIP = "siglip"
+    SUPERVISED = "supervised"
+
+
+class Splits(StrEnum):
+    TRAIN = "train"
+    ALL = "all"  # held-out ones too: for a judge of others, whose own figures then say nothing
+
+
+@dataclass(frozen=True)
+class CLIPTaskConfig:
+    """How CLIP is trained.
+
+    Attributes:
+        contrast: which loss.
+        positives: pictures of one concept are no negatives of each other's captions.
+        splits: of the corpus that are learned from.
+        pictures: which of their pictures, with which captions.
+    """
+
+    contrast: Contrast = Contrast.CLIP
+    positives: bool = True
+    splits: Splits = Splits.TRAIN
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+
+class CLIPTask:
+    """Section 2.3 of 2103.00020: which caption belongs to which picture of the batch."""
+
+    name = "clip"
+    accumulates = False  # every pair of the batch counts
+
+    def __init__(
+        self, model: CLIPConfig, task: CLIPTaskConfig, tokenizer: Tokenizer, train: Corpus, held_out: Corpus
+    ) -> None:
+        if (task.contrast is Contrast.SIGLIP) != model.logit_bias:
+            raise InputError(
+                f"contrast {task.contrast.value!r} with logit_bias {model.logit_bias}: "
+                "the sigmoid loss has a bias, and no other has one"
+            )
+        self.model = CLIP(model)
+        self.task = task
+        size = model.image.image_size
+        self.pictures = Pictures(train, task.pictures, tokenizer, model.text.context, size)
+        self.held_out = HeldOut(held_out, tokenizer, model.text.context, size)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens, Tensor]:
+        drawn = self.pictures.draw(size, generator)
+        concept = torch.from_numpy(self.pictures.concepts[drawn.position])  # (B,)
+        return from_uint8(drawn.pixels), drawn.tokens, concept
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tokens, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        images, tokens, concept = batch
+        assert isinstance(model, CLIP)
+        image, scale, bias = model.encode_image(images), model.scale, model.logit_bias
+        text = text_by_length(model, tokens)
+        group = dist.group.WORLD if dist.is_initialized() else None
+        positives = same_concept(concept, group) if self.task.positives else None  # (B, M)
+        if self.task.contrast is Contrast.SIGLIP:
+            assert bias is not None  # checked when the task was made
+            loss = sigmoid_loss(image, text, scale, bias, positives=positives, group=group)
+        elif self.task.contrast is Contrast.SUPERVISED:
+            both, labels = torch.cat([image, text]), torch.cat([concept, concept])  # (2B, E), (2B,)
+            loss = supervised_contrastive_loss(both, labels, scale, group=group)
+        else:
+            loss = clip_loss(image, text, scale, positives=positives, group=group)
+        return loss, {"scale": scale.detach()}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Recall at 1 of the right picture among the held-out ones, by name and language."""
+        assert isinstance(model, CLIP)
+        device = next(model.parameters()).device
+        images = F.normalize(model.encode_image(self.held_out.images.to(device)), dim=1)  # (N, E)
+        figures = {}
+        for language, tokens in self.held_out.tokens.items():
+            texts = F.normalize(
+                model.encode_text(tokens.ids.to(device), tokens.mask.to(device)).embedding, dim=1
+            )
+            best = (texts @ images.T).argmax(dim=1).cpu()
+            same = self.held_out.concepts[best] == self.held_out.concepts
+            figures[f"recall_at_1_{language}"] = float(same.mean())
+        return figures
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        return None

@@ -1,0 +1,148 @@
+"""The decoder's task: the picture from its CLIP embedding and its caption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.data.corpus import Corpus
+from unclip.diffusion.loss import Weighting
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.images import contact_sheet, from_uint8, resize, to_pil
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
+from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.pictures import Pictures, PicturesConfig
+from unclip.train.tasks.diffusion import DiffusionTask, Encoded, draw, kept, random_steps
+
+PREVIEW_PICTURES = 12
+EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
+
+
+@dataclass(frozen=True)
+class DecoderTaskConfig:
+    """How the decoder is trained.
+
+    Attributes:
+        image_drop, text_drop: for classifier-free guidance (section 2.1 of 2204.06125: 0.1 and 0.5).
+        embedding_noise: the embedding is noised by a level drawn from 0 to this, so that the decoder
+            forgives what the prior gets wrong.
+        weighting: of the loss over noise levels.
+    """
+
+    image_drop: float = 0.1
+    text_drop: float = 0.5
+    embedding_noise: float = 0.0
+    weighting: Weighting = Weighting.UNIFORM
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+
+class DecoderTask(DiffusionTask):
+    """Section 2.1 of 2204.06125: the picture from its CLIP embedding and its caption."""
+
+    name = "decoder"
+    model: Decoder
+    task: DecoderTaskConfig
+
+    def __init__(
+        self,
+        model: DecoderConfig,
+        task: DecoderTaskConfig,
+        diffusion: DiffusionConfig,
+        encoded: Encoded,
+        tokenizer: Tokenizer,
+        train: Corpus,
+    ) -> None:
+        super().__init__(diffusion)
+        self.model = Decoder(model)
+        self.model.whitening.fit(encoded.embeddings)
+        self.task = task
+        self.encoded = encoded
+        context = encoded.clip.config.text.context
+        self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
+        drawn = self.pictures.draw(size, generator)
+        return (
+            from_uint8(drawn.pixels),
+            self.encoded.embeddings[torch.from_numpy(drawn.position)],
+            drawn.tokens,
+        )
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tensor, Tokens], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        images, embedding, tokens = batch
+        size, device = len(images), images.device
+        whitened = self.model.whitening.whiten(embedding)
+        level = None
+        if self.task.embedding_noise:
+            level = self.task.embedding_noise * torch.rand(size, generator=generator, device=device)
+            noise = torch.randn(whitened.shape, generator=generator, device=generator.device)
+            whitened = noise_embedding(whitened, noise, level)
+        condition = DecoderCondition(
+            embedding=whitened,
+            keep_image=kept(size, self.task.image_drop, generator),
+            sequence=self.encoded.text(tokens)[1],
+            ids=tokens.ids,
+            mask=tokens.mask,
+            keep_text=kept(size, self.task.text_drop, generator),
+            noise_level=level,
+        )
+        steps = random_steps(size, self.schedule, generator)
+        noise = torch.randn(images.shape, generator=generator, device=generator.device)
+        losses = self.losses(partial(model, condition=condition), images, steps, noise)
+        return losses.mean(), {}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """What CLIP makes of pictures drawn from held-out embeddings and captions, without guidance.
+
+        `cosine` to the true picture's embedding; `recall_at_1` of its concept among the held-out pictures.
+        """
+        choice = self._chosen(EVALUATED_DRAWINGS)
+        drawn = self._from_held_out(model, choice)  # (M, 3, S, S)
+        encoded = self.encoded
+        side = encoded.clip.config.image.image_size
+        embeddings = F.normalize(encoded.clip.encode_image(resize(drawn, side)).float(), dim=1)  # (M, E)
+        truth = encoded.held_out_embeddings
+        best = (embeddings @ truth.T).argmax(dim=1).cpu().numpy()
+        concepts = encoded.held_out.concepts
+        return {
+            "cosine": float((embeddings * truth[choice]).sum(dim=1).mean()),
+            "recall_at_1": float((concepts[best] == concepts[choice]).mean()),
+        }
+
+    @torch.no_grad()
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        """Held-out pictures above, below what is drawn from their embeddings and captions."""
+        choice = self._chosen(PREVIEW_PICTURES)
+        drawn = self._from_held_out(model, choice)
+        truth = self.encoded.held_out.images[choice]
+        return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=len(choice))
+
+    def _chosen(self, count: int) -> np.ndarray:
+        """Positions of so many held-out pictures, spread evenly; all of them where there are fewer."""
+        total = len(self.encoded.held_out.images)
+        return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+    def _from_held_out(self, model: nn.Module, choice: np.ndarray) -> Tensor:
+        """(M, 3, S, S) drawn from the embeddings and English names of held-out pictures."""
+        assert isinstance(model, Decoder)
+        device = next(model.parameters()).device
+        names = [self.encoded.held_out.names["en"][i] for i in choice]
+        tokens = self.pictures.tokenizer.batch(names, self.pictures.context).to(device)
+        condition = DecoderCondition(
+            embedding=model.whitening.whiten(self.encoded.held_out_embeddings[choice]),
+            keep_image=torch.ones(len(choice), dtype=torch.bool, device=device),
+            sequence=self.encoded.text(tokens)[1],
+            ids=tokens.ids,
+            mask=tokens.mask,
+        )
+        side = model.config.image_size
+        return draw(partial(model, condition=condition), self.diffusion, (len(choice), 3, side, side), device)

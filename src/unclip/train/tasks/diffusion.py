@@ -1,0 +1,111 @@
+"""What the generative stages share: CLIP's embeddings, the loss, samples to look at while training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unclip.config import to_dict
+from unclip.diffusion.denoiser import Network, denoiser
+from unclip.diffusion.loss import Weighting, diffusion_loss
+from unclip.diffusion.sample import ddim
+from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
+from unclip.models.clip import CLIP
+from unclip.models.decoder import Decoder
+from unclip.models.prior import DiffusionPrior
+from unclip.models.upsampler import Upsampler
+from unclip.tokenizer import Tokens
+from unclip.train.pictures import HeldOut
+
+PREVIEW_STEPS = 16
+
+
+def kept(size: int, drop: float, generator: torch.Generator) -> Tensor:
+    """(B,) bool, False with probability `drop`."""
+    return torch.rand(size, generator=generator, device=generator.device) >= drop
+
+
+def random_steps(size: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
+    """(B,) steps of the schedule, spread evenly over it with a common random offset (less variance)."""
+    device = generator.device
+    offset = torch.rand((), generator=generator, device=device)
+    position = (torch.randperm(size, generator=generator, device=device) + offset) / size * len(schedule)
+    return position.long().clamp(max=len(schedule) - 1)
+
+
+class Encoded:
+    """A trained CLIP, frozen, with the embeddings of every picture of the corpus (computed once)."""
+
+    def __init__(
+        self, clip: CLIP, embeddings: Tensor, held_out: HeldOut, held_out_embeddings: Tensor
+    ) -> None:
+        self.clip = clip.eval().requires_grad_(False)
+        self.embeddings = embeddings  # (N, E) L2-normalised
+        self.held_out = held_out
+        self.held_out_embeddings = held_out_embeddings  # (M, E)
+
+    @torch.no_grad()
+    def text(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """L2-normalised text embedding (B, E) and caption features (B, L, W)."""
+        features = self.clip.encode_text(tokens.ids, tokens.mask)
+        return F.normalize(features.embedding.float(), dim=1), features.sequence
+
+
+class TaskConfig(Protocol):
+    """What a stage's task config has at least: a dataclass with the weights of the loss over noise levels."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def weighting(self) -> Weighting: ...
+
+
+class DiffusionTask:
+    """A network, its diffusion, and the loss of what it predicts."""
+
+    accumulates = True
+    model: DiffusionPrior | Decoder | Upsampler
+    task: TaskConfig
+
+    def __init__(self, diffusion: DiffusionConfig) -> None:
+        self.diffusion = diffusion
+        self.schedule = diffusion.build()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "model": to_dict(self.model.config),
+            "task": to_dict(self.task),
+            "diffusion": to_dict(self.diffusion),
+        }
+
+    def losses(self, network: Network, x0: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
+        """(B,) of clean data noised to steps (B,) of the schedule."""
+        return diffusion_loss(
+            network,
+            self.schedule,
+            self.diffusion.prediction,
+            x0,
+            steps,
+            noise,
+            self.task.weighting,
+            learned_range=self.diffusion.learned_range,
+        )
+
+
+def draw(network: Network, diffusion: DiffusionConfig, shape: Sequence[int], device: torch.device) -> Tensor:
+    """A batch from noise, without guidance, the same noise every time: for previews while training."""
+    x = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(device)
+    return sample(network, diffusion, x, PREVIEW_STEPS).float().clamp(-1, 1)
+
+
+def sample(network: Network, diffusion: DiffusionConfig, x: Tensor, steps: int) -> Tensor:
+    schedule = diffusion.build()
+    schedule = schedule[respace(len(schedule), steps)]
+    denoise = denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)
+    still = torch.zeros_like(x)  # DDIM without eta draws no noise
+    return [step.x for step in ddim(denoise, x, lambda: still)][-1]

@@ -1,0 +1,120 @@
+"""The prior's task: from a caption to the embedding of a picture that it could belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.data.corpus import Corpus
+from unclip.diffusion.loss import Weighting
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
+from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
+from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, Encoded, kept, random_steps, sample
+
+
+@dataclass(frozen=True)
+class PriorTaskConfig:
+    """How the prior is trained; `text_drop` is for classifier-free guidance (Table 3 of 2204.06125: 0.1)."""
+
+    text_drop: float = 0.1
+    weighting: Weighting = Weighting.UNIFORM
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+
+class PriorTask(DiffusionTask):
+    """Section 2.2 of 2204.06125: from a caption to the embedding of a picture that it could belong to."""
+
+    name = "prior"
+    model: DiffusionPrior
+    task: PriorTaskConfig
+
+    def __init__(
+        self,
+        model: PriorConfig,
+        task: PriorTaskConfig,
+        diffusion: DiffusionConfig,
+        encoded: Encoded,
+        tokenizer: Tokenizer,
+        train: Corpus,
+    ) -> None:
+        super().__init__(diffusion)
+        self.model = DiffusionPrior(model)
+        self.model.whitening.fit(encoded.embeddings)
+        self.task = task
+        self.encoded = encoded
+        self.pictures = Pictures(
+            train, task.pictures, tokenizer, model.context, encoded.clip.config.image.image_size
+        )
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens]:
+        drawn = self.pictures.draw(size, generator)
+        return self.encoded.embeddings[torch.from_numpy(drawn.position)], drawn.tokens
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tokens], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        embedding, tokens = batch
+        size = len(embedding)
+        x0 = self.model.whitening.whiten(embedding)
+        keep = kept(size, self.task.text_drop, generator)
+        steps = random_steps(size, self.schedule, generator)
+        noise = torch.randn(x0.shape, generator=generator, device=generator.device)
+        losses = []
+        for rows, group in groups_by_length(tokens):
+            text_embedding, sequence = self.encoded.text(group)
+            condition = PriorCondition(text_embedding, sequence, group.mask, keep[rows])
+            network = partial(model, condition=condition)
+            losses.append(self.losses(network, x0[rows], steps[rows], noise[rows]))
+        return torch.cat(losses).mean(), {}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Cosine of predicted to true embedding, and recall at 1 among the held-out pictures, by language.
+
+        The text embedding itself and the mean embedding are the baselines.
+        """
+        assert isinstance(model, DiffusionPrior)
+        truth = self.encoded.held_out_embeddings
+        concepts = self.encoded.held_out.concepts
+        figures = {
+            "cosine_mean_embedding": float(truth @ F.normalize(model.whitening.mean, dim=0) @ _mean(truth))
+        }
+        for language, tokens in self.encoded.held_out.tokens.items():
+            tokens = tokens.to(truth.device)
+            text_embedding, sequence = self.encoded.text(tokens)
+            keep = torch.ones(len(truth), dtype=torch.bool, device=truth.device)
+            condition = PriorCondition(text_embedding, sequence, tokens.mask, keep)
+            predicted = F.normalize(sample_prior(model, self.diffusion, condition, PREVIEW_STEPS), dim=1)
+            for name, guess in (("", predicted), ("_text_embedding", text_embedding)):
+                best = (guess @ truth.T).argmax(dim=1).cpu().numpy()
+                figures[f"cosine{name}_{language}"] = float((guess * truth).sum(dim=1).mean())
+                figures[f"recall_at_1{name}_{language}"] = float((concepts[best] == concepts).mean())
+        return figures
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        return None
+
+
+def _mean(truth: Tensor) -> Tensor:
+    """(N,) weights that average over N rows."""
+    return torch.full((len(truth),), 1 / len(truth), device=truth.device)
+
+
+@torch.no_grad()
+def sample_prior(
+    model: DiffusionPrior, diffusion: DiffusionConfig, condition: PriorCondition, steps: int
+) -> Tensor:
+    """(B, E) embeddings, unwhitened, without guidance, the same noise every time: for figures in training."""
+    device = condition.text_embedding.device
+    size = len(condition.text_embedding)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((size, model.config.embedding), generator=generator).to(device)
+    x = sample(lambda x, label: model(x, label, condition), diffusion, x, steps)
+    return model.whitening.unwhiten(x)

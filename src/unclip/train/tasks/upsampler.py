@@ -1,0 +1,113 @@
+"""The upsamplers' task: the large picture from a degraded small one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.data.corpus import Corpus
+from unclip.diffusion.loss import Weighting
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.images import contact_sheet, from_uint8, to_pil
+from unclip.models.upsampler import Upsampler, UpsamplerConfig, enlarge
+from unclip.train.degradation import Degradation, degrade
+from unclip.train.tasks.diffusion import DiffusionTask, draw, random_steps
+
+PREVIEW_PICTURES = 12
+CROPS_PER_PICTURE = 4  # of one batch: a large picture takes long to read
+CROP_CANDIDATES = 3  # most of a pictogram is white: of so many crops the one with most in it is learned from
+
+
+@dataclass(frozen=True)
+class UpsamplerTaskConfig:
+    """How an upsampler is trained: on crops of `crop` pixels of the large picture, the small one degraded."""
+
+    crop: int = 64
+    degradation: Degradation = Degradation.BLUR
+    weighting: Weighting = Weighting.UNIFORM
+
+
+class SupportsPictures(Protocol):
+    """Pictures by number, each uint8 (S, S, 3): an array of them, or a corpus that reads them one by one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+class LargePictures:
+    """The large renderings of a corpus, read when they are asked for."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.index = corpus.large()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        return np.asarray(self.corpus.large_image(self.index[index]).convert("RGB"))
+
+
+class UpsamplerTask(DiffusionTask):
+    """Section 2.1 of 2204.06125: the large picture from a degraded small one, unconditional otherwise."""
+
+    model: Upsampler
+    task: UpsamplerTaskConfig
+
+    def __init__(
+        self,
+        model: UpsamplerConfig,
+        task: UpsamplerTaskConfig,
+        diffusion: DiffusionConfig,
+        pictures: SupportsPictures,
+    ) -> None:
+        super().__init__(diffusion)
+        self.model = Upsampler(model)
+        self.name = f"upsampler-{model.high_size}"
+        self.task = task
+        self.pictures = pictures
+
+    def _crop(self, picture: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """(crop, crop, 3) of a picture, at a multiple of the scale."""
+        crop, scale = self.task.crop, self.model.config.scale
+        places = (len(picture) - crop) // scale + 1
+        corners = torch.randint(places, (CROP_CANDIDATES, 2), generator=generator) * scale
+        candidates = [picture[y : y + crop, x : x + crop] for y, x in corners.tolist()]
+        return max(candidates, key=lambda candidate: float(candidate[::scale, ::scale].std()))
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        crops: list[np.ndarray] = []
+        while len(crops) < size:
+            picture = self.pictures[int(torch.randint(len(self.pictures), (), generator=generator))]
+            count = min(CROPS_PER_PICTURE, size - len(crops))
+            crops += [self._crop(picture, generator) for _ in range(count)]
+        high = from_uint8(np.stack(crops))  # (B, 3, crop, crop)
+        low = F.avg_pool2d(high, self.model.config.scale)  # (B, 3, crop / scale, crop / scale)
+        return high, degrade(low, self.task.degradation, generator)
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        high, low = batch
+        steps = random_steps(len(high), self.schedule, generator)
+        noise = torch.randn(high.shape, generator=generator, device=generator.device)
+        losses = self.losses(partial(model, low=low), high, steps, noise)
+        return losses.mean(), {}
+
+    @torch.no_grad()
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        """Crops enlarged by bicubic filtering above, drawn in the middle, the true ones below."""
+        device = next(model.parameters()).device
+        high, low = self.batch(PREVIEW_PICTURES, torch.Generator().manual_seed(0))
+        on_device = low.to(device)
+        drawn = draw(lambda x, label: model(x, label, on_device), self.diffusion, high.shape, device)
+        rows = [*enlarge(low, self.model.config.scale), *drawn, *high]
+        return contact_sheet([to_pil(image) for image in rows], columns=PREVIEW_PICTURES)
