@@ -1,0 +1,172 @@
+"""What every foreign format is made of: a source on disk, the bundle parts it becomes, and the format itself.
+
+A format is one file of this folder with a `FORMAT`. It recognises a source by the names of its tensors and by
+the JSON that lies beside them, reads its weights through a strict key table (`checkpoints.table`), and gives
+the parts of a bundle. `checkpoints.formats` lists the formats and guesses which one a source is of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from unclip.bundle import Bundle, Part
+from unclip.checkpoints.native import config_from_dict, unfilled
+from unclip.checkpoints.table import Table
+from unclip.checkpoints.weights import Weights, open_weights
+from unclip.config import to_dict
+from unclip.errors import CheckpointError, InputError
+
+LARGEST_CONFIG = 4 * 2**20  # bytes; vocabularies and indexes of larger models are not configs
+
+Options = Mapping[str, str]
+
+
+class Source:
+    """A file or folder that somebody hands in: its weights, opened when asked for, and the JSON beside them.
+
+    Attributes:
+        path: the file or folder.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise CheckpointError(f"{self.path}: no such file or folder")
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def folder(self) -> Path:
+        """The folder itself, or the one that the file lies in."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Its tensors, read when they are asked for. Raises CheckpointError where it holds none."""
+        return open_weights(self.path)
+
+    @cached_property
+    def has_weights(self) -> bool:
+        """Whether `weights` opens: a folder of components (Diffusers) has none of its own."""
+        try:
+            return bool(self.weights)
+        except CheckpointError:
+            return False
+
+    @cached_property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """JSON objects by file name, from the folder itself (not from the folders in it)."""
+        found = {}
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                if path.stat().st_size > LARGEST_CONFIG:
+                    continue
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue  # not for us: whoever needs this file says that it is missing
+            if isinstance(content, dict):
+                found[path.name] = content
+        return found
+
+    def config(self, name: str = "config.json") -> dict[str, Any]:
+        """The JSON object in the file called `name`. Raises CheckpointError where it is not there."""
+        try:
+            return self.configs[name]
+        except KeyError:
+            raise CheckpointError(f"{self.folder}: no readable {name}, which this format needs") from None
+
+    def part(self, name: str) -> Source:
+        """The folder or file called `name` in this folder. Raises CheckpointError where it is not there."""
+        return Source(self.folder / name)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a source becomes: the arguments of `save_bundle`.
+
+    Attributes:
+        name: what the bundle is to be called unless somebody says otherwise.
+        family: one of `bundle.FAMILIES`.
+        parts: components by name.
+        licence: of the weights, where it is known.
+        data: what they were trained on, where it is known.
+        notes: what was decided that the source does not say, one sentence each, for people to read.
+    """
+
+    name: str
+    family: str
+    parts: dict[str, Part]
+    licence: str = ""
+    data: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Format:
+    """A foreign format.
+
+    Attributes:
+        name: "clip-openai".
+        title: what it is, for people: "OpenAI's CLIP (TorchScript archive or state dict)".
+        family: what its conversion is, one of `bundle.FAMILIES`.
+        looks_like: whether a source is of this format, from names, shapes and configs alone.
+        convert: the conversion; `Format.read` is what others call.
+        options: what may be asked of `convert` beside the source, name to meaning.
+        export: writes a bundle in this format to a path; None where it is only read.
+    """
+
+    name: str
+    title: str
+    family: str
+    looks_like: Callable[[Source], bool]
+    convert: Callable[[Source, Options], Conversion]
+    options: Mapping[str, str] = field(default_factory=dict)
+    export: Callable[[Bundle, Path], None] | None = None
+
+    def read(self, source: Source, options: Options | None = None) -> Conversion:
+        """Convert a source.
+
+        Raises:
+            InputError: an option that this format does not have, or a value that it does not allow.
+            CheckpointError: the source is not of this format: the message names tensors.
+        """
+        options = options or {}
+        for option in options:
+            if option not in self.options:
+                allowed = ", ".join(self.options) or "none"
+                raise InputError(f"the format {self.name} has no option {option!r}: it has {allowed}")
+        return self.convert(source, options)
+
+
+def build(kind: str, config: Any, table: Table, weights: Weights, where: str) -> nn.Module:
+    """A model of our own with the weights of somebody else, in evaluation mode and without gradients.
+
+    Matrices keep the type that they are stored in and stay mapped from their file where they are the same
+    there. Floating-point vectors and scalars become float32: they are few, and norms lose most.
+
+    Args:
+        kind: name in `native.KINDS`.
+        config: of that kind.
+        table: the foreign names of the model's tensors.
+        weights: the foreign tensors.
+        where: what the weights are called in messages.
+
+    Raises:
+        CheckpointError: a tensor is unmapped, missing or mis-shaped, or the config is impossible.
+    """
+    model = unfilled(kind, config_from_dict(kind, to_dict(config), where))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    state = {}
+    for name, tensor in table.read(weights, expected, where):
+        small = tensor.is_floating_point() and tensor.ndim < 2
+        state[name] = tensor.float() if small else tensor
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval().requires_grad_(False)
