@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-IMPORTED_AS = {"pillow": "PIL", "resvg-py": "resvg_py"}
+IMPORTED_AS = {"pillow": "PIL", "resvg-py": "resvg_py", "pyyaml": "yaml"}
 # Imported by torch.utils.tensorboard, not by us.
 THROUGH_TORCH = {"tensorboard"}
 

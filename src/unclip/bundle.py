@@ -28,8 +28,9 @@ from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.sample import find_sampler
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import BundleError, CheckpointError, InputError
+from unclip.models.code_sampling import CodeSampling
 from unclip.runtime import atomic_path, data_folder, sha256
-from unclip.tokenizer import BytePairTokenizer, CLIPTokenizer, Tokenizer
+from unclip.tokenizer import BytePairTokenizer, CLIPTokenizer, DalleMiniTokenizer, Tokenizer
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -37,12 +38,17 @@ CARD = "README.md"
 SHIPPED = Path(__file__).parent / "bundles"
 DEFAULT = "pictograms"
 
-TOKENIZERS: dict[str, type[BytePairTokenizer] | type[CLIPTokenizer]] = {
+TOKENIZERS: dict[str, type[BytePairTokenizer] | type[CLIPTokenizer] | type[DalleMiniTokenizer]] = {
     "byte-pair": BytePairTokenizer,
     "clip-bpe": CLIPTokenizer,
+    "dalle-mini-bpe": DalleMiniTokenizer,
 }
 # Components that a family cannot draw without.
-FAMILIES: dict[str, tuple[str, ...]] = {"unclip": ("tokenizer", "clip", "prior", "decoder")}
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "unclip": ("tokenizer", "clip", "prior", "decoder"),
+    "dalle-mini": ("tokenizer", "transformer", "codec"),
+    "codec": ("codec",),
+}
 
 
 class Spacing(StrEnum):
@@ -117,6 +123,7 @@ class Component:
         config: the model's config; empty for a tokenizer.
         diffusion: schedule and prediction it was trained with, for prior, decoder and upsamplers.
         sampling: defaults for the same three.
+        codes: defaults for a transformer that draws codes.
         preprocessing: of pictures, for CLIP.
         licence: of the weights.
         data: what it was trained on, in words.
@@ -129,6 +136,7 @@ class Component:
     config: dict[str, Any] = field(default_factory=dict)
     diffusion: DiffusionConfig | None = None
     sampling: Sampling | None = None
+    codes: CodeSampling | None = None
     preprocessing: Preprocessing | None = None
     licence: str = ""
     data: str = ""
@@ -154,6 +162,7 @@ class Part:
     source: nn.Module | Tokenizer | Path
     diffusion: DiffusionConfig | None = None
     sampling: Sampling | None = None
+    codes: CodeSampling | None = None
     preprocessing: Preprocessing | None = None
     licence: str = ""
     data: str = ""
@@ -369,6 +378,7 @@ def _write(folder: Path, name: str, part: Part, dtype: torch.dtype | None) -> Co
         config=config,
         diffusion=part.diffusion,
         sampling=part.sampling,
+        codes=part.codes,
         preprocessing=part.preprocessing,
         licence=part.licence,
         data=part.data,

@@ -1,6 +1,6 @@
-"""Text to tokens: our own byte-level BPE, and the BPE of OpenAI's CLIP for published weights.
+"""Text to tokens: our own byte-level BPE, and those of OpenAI's CLIP and DALL-E mini for published weights.
 
-Both cut a batch to its longest text and say what they had to leave out. Special tokens written in a text
+All cut a batch to its longest text and say what they had to leave out. Special tokens written in a text
 ("<end>") are ordinary text: nobody can end a caption early by typing it.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import html
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,11 @@ CLIP_CONTEXT = 77  # tokens with start and end, 2103.00020 section 2.4 (76 there
 CLIP_VOCABULARY = 49_408
 # CLIP's own word splitter (openai/CLIP, simple_tokenizer.py), without the two special tokens.
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+
+# BART's, and with it DALL-E mini's: id of each, and the letter that stands before every word.
+BART_SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2}
+BART_UNKNOWN = "<unk>"
+BART_SPACE = "\u0120"
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Tokenizer(Protocol):
 
 
 class _FileTokenizer:
-    """What the two share: a `tokenizers.Tokenizer`, and batches made from it."""
+    """What they share: a `tokenizers.Tokenizer`, and batches made from it."""
 
     pad: int
     start: int
@@ -210,8 +216,8 @@ class CLIPTokenizer(_FileTokenizer):
         """Read a published vocabulary.
 
         Args:
-            path: `bpe_simple_vocab_16e6.txt.gz` (OpenAI's), a folder with `vocab.json` and `merges.txt`
-                (Hugging Face's), or a `tokenizer.json` that `save` wrote.
+            path: `bpe_simple_vocab_16e6.txt.gz` (OpenAI's), a folder with `vocab.json` and `merges.txt`, or
+                with `tokenizer.json` alone (Hugging Face's), or a `tokenizer.json` that `save` wrote.
 
         Raises:
             InputError: nothing there, or not this vocabulary.
@@ -227,6 +233,62 @@ class CLIPTokenizer(_FileTokenizer):
             found = tokenizer.token_to_id(token)
             if found != expected:
                 raise InputError(f"{path}: token {token} has id {found} and must have {expected}")
+        return cls(tokenizer)
+
+
+class DalleMiniTokenizer(_FileTokenizer):
+    """The BPE of DALL-E mini and mega as min-dalle applies it: BART's merges within words between spaces.
+
+    Emoji are spelled out ("red_apple"), letters become lower case, and what is not ASCII then is left out.
+    """
+
+    pad, start, end = BART_SPECIAL["<pad>"], BART_SPECIAL["<s>"], BART_SPECIAL["</s>"]
+
+    def _clean(self, text: str) -> str:
+        if not text.isascii():
+            import emoji  # its table is large, and few prompts need it
+
+            text = emoji.demojize(text, delimiters=("", ""))
+        ascii_only = text.lower().encode("ascii", errors="ignore").decode()
+        return " ".join(word for word in ascii_only.split(" ") if word)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a published vocabulary.
+
+        Args:
+            path: a folder with `vocab.json` and `merges.txt`, or a `tokenizer.json` that `save` wrote.
+
+        Raises:
+            InputError: nothing there, or not a vocabulary of this kind.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return cls.of_files(path / "vocab.json", path / "merges.txt")
+        return cls._checked(_read(path), path)
+
+    @classmethod
+    def of_files(cls, vocabulary: Path, merges: Path) -> Self:
+        """Read a published vocabulary and its merges. Raises InputError as `load`."""
+        try:
+            words, pairs = models.BPE.read_file(str(vocabulary), str(merges))
+            model = models.BPE(vocab=words, merges=pairs, unk_token=BART_UNKNOWN)
+        except Exception as error:  # the library raises plain Exception for a missing or broken file
+            raise InputError(
+                f"{vocabulary} and {merges}: not a vocabulary and its merges ({error})"
+            ) from error
+        tokenizer = tokenizers.Tokenizer(model)
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(BART_SPACE, prepend_scheme="always", split=True)
+        return cls._checked(tokenizer, vocabulary)
+
+    @classmethod
+    def _checked(cls, tokenizer: tokenizers.Tokenizer, path: Path) -> Self:
+        for token, expected in BART_SPECIAL.items():
+            found = tokenizer.token_to_id(token)
+            if found != expected:
+                raise InputError(f"{path}: token {token} has id {found} and must have {expected}")
+        if tokenizer.token_to_id(BART_UNKNOWN) is None:
+            raise InputError(f"{path}: has no token {BART_UNKNOWN} for letters that it does not know")
         return cls(tokenizer)
 
 
@@ -261,10 +323,17 @@ def _clip(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenize
 
 
 def _clip_from_folder(folder: Path) -> tokenizers.Tokenizer:
+    whole = folder / "tokenizer.json"
     try:
+        if whole.is_file() and not (folder / "vocab.json").is_file():
+            model = json.loads(whole.read_text(encoding="utf-8"))["model"]
+            pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+            return _clip(model["vocab"], [(first, second) for first, second in pairs])
         vocabulary, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
     except Exception as error:  # the library raises plain Exception for a missing file
-        raise InputError(f"{folder}: needs vocab.json and merges.txt of CLIP ({error})") from error
+        raise InputError(
+            f"{folder}: needs vocab.json and merges.txt of CLIP, or tokenizer.json ({error})"
+        ) from error
     return _clip(vocabulary, merges)
 
 
