@@ -173,7 +173,11 @@ def test_clip_reads_all_three_layouts(clip: CLIPTokenizer, merges_file: Path, tm
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
     lines = gzip.decompress(merges_file.read_bytes()).decode().split("\n")[: 1 + CLIP_VOCABULARY - 514]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
-    for path in (saved, folder):
+    alone = tmp_path / "newer"
+    alone.mkdir()
+    padded = json.loads(saved.read_text()) | {"padding": None, "truncation": None}
+    (alone / "tokenizer.json").write_text(json.dumps(padded))
+    for path in (saved, folder, alone):
         again = CLIPTokenizer.load(path)
         for text in ("a red apple!", "It's 2024 &amp; 빨간 <|endoftext|>"):
             assert again.encode(text) == clip.encode(text)
