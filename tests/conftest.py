@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from unclip.models.decoder import Decoder, DecoderConfig
 from unclip.models.prior import DiffusionPrior, PriorConfig
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
 from unclip.tokenizer import BytePairTokenizer
+
+sys.path.insert(0, str(Path(__file__).parent))  # file_server
 
 TINY_CAPTIONS = ["a red apple", "a green apple", "빨간 사과", "ein roter Apfel"] * 2
 

@@ -1,0 +1,234 @@
+"""Models that others have published: what they are, how large, and where their files lie.
+
+Sizes are counted on the architectures (the tests count again); a SHA-256 stands here only where the address
+states it. The Hub states one for every large file, which `checkpoints.download` then checks.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from unclip.errors import InputError
+from unclip.runtime import data_folder
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of one parameter
+MOST_SUGGESTED = 3
+
+
+class Ability(StrEnum):
+    """What can be done with a model."""
+
+    DRAW = "draws from text"
+    VARY = "varies pictures"
+    INPAINT = "redraws parts of pictures"
+    CLASSES = "draws the classes of ImageNet"
+    UNCONDITIONAL = "draws without being told what"
+    ENLARGE = "enlarges pictures"
+    COMPARE = "compares pictures and texts"
+    TOKENS = "codes pictures as tokens"
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file with an address of its own.
+
+    Attributes:
+        url: the address.
+        path: what it is called here.
+        sha256: where the address states it; None is unknown.
+    """
+
+    url: str
+    path: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """Files of a repository on the Hugging Face Hub.
+
+    Attributes:
+        repository: "owner/name".
+        patterns: of paths in it, each of which finds a file or more, by `fnmatch`'s rules. Where a folder has
+            weights as safetensors and as a pickle, the pickle is left.
+        folder: where they go here, below the model's own folder.
+        revision: branch, tag or commit.
+    """
+
+    repository: str
+    patterns: tuple[str, ...]
+    folder: str = ""
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published model.
+
+    Attributes:
+        name: what it is pulled and loaded by.
+        family: of the bundle that it becomes, one of `bundle.FAMILIES`.
+        format: that its files have, a name in `checkpoints.formats`.
+        abilities: what it can do.
+        parameters: how many, by component.
+        licence: of the weights.
+        sources: its files.
+        page: where its makers describe it.
+        opens: the one file to convert; empty where all files together are.
+    """
+
+    name: str
+    family: str
+    format: str
+    abilities: tuple[Ability, ...]
+    parameters: Mapping[str, int]
+    licence: str
+    sources: tuple[WebFile | HubFiles, ...]
+    page: str
+    opens: str = ""
+
+    @property
+    def size(self) -> int:
+        """Parameters of all components together."""
+        return sum(self.parameters.values())
+
+    @property
+    def origin(self) -> str:
+        """Where the files come from, in a few words: a repository, or the host of the addresses."""
+        first = self.sources[0]
+        return first.repository if isinstance(first, HubFiles) else first.url.split("/")[2]
+
+    @property
+    def bundle_folder(self) -> Path:
+        """Where `unclip pull` puts the bundle."""
+        return data_folder() / "bundles" / self.name
+
+    @property
+    def download_folder(self) -> Path:
+        """Where the published files lie until they are converted, and where one fetched by hand is found."""
+        return data_folder() / "downloads" / self.name
+
+    def memory(self) -> dict[str, dict[str, int]]:
+        """Bytes that the weights need at each precision: all at once, and the largest component alone.
+
+        The second is what drawing with `--offload` holds; activations come on top of either.
+        """
+        return {
+            precision: {"all": self.size * width, "offload": max(self.parameters.values()) * width}
+            for precision, width in BYTES.items()
+        }
+
+
+def find_published(name: str) -> Published:
+    """A published model by name. Raises InputError that suggests names like it."""
+    if name in PUBLISHED:
+        return PUBLISHED[name]
+    near = difflib.get_close_matches(name.lower(), PUBLISHED, n=MOST_SUGGESTED, cutoff=0.4)
+    near = near or [known for known in PUBLISHED if name.lower() in known][:MOST_SUGGESTED]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise InputError(
+        f"no published model is called {name!r}: {hint}`unclip models` lists all {len(PUBLISHED)}"
+    )
+
+
+# --- CLIP ---
+
+_OPENAI_CLIP = "https://openaipublic.azureedge.net/clip/models"
+_CLIP_PARAMETERS = {
+    "vit-b-32": 151_277_313,
+    "vit-b-16": 149_620_737,
+    "vit-l-14": 427_616_513,
+    "vit-l-14-336": 427_944_193,
+    "rn50": 102_007_137,
+    "rn101": 119_688_033,
+    "rn50x4": 178_300_601,
+    "rn50x16": 290_979_217,
+    "rn50x64": 623_258_305,
+}
+# The name of the file and its SHA-256, which is a part of its address: clip.py of openai/CLIP.
+_CLIP_FILES = {
+    "vit-b-32": ("ViT-B-32.pt", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    "vit-b-16": ("ViT-B-16.pt", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
+    "vit-l-14": ("ViT-L-14.pt", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+    "vit-l-14-336": ("ViT-L-14-336px.pt", "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"),
+    "rn50": ("RN50.pt", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+    "rn101": ("RN101.pt", "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
+    "rn50x4": ("RN50x4.pt", "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),
+    "rn50x16": ("RN50x16.pt", "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
+    "rn50x64": ("RN50x64.pt", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
+}
+_OPEN_CLIP_FILES = ("open_clip_config.json", "open_clip*model.*")
+
+
+def _openai_clip(name: str) -> Published:
+    file, digest = _CLIP_FILES[name]
+    return Published(
+        name=f"clip-{name}",
+        family="clip",
+        format="clip-openai",
+        abilities=(Ability.COMPARE,),
+        parameters={"clip": _CLIP_PARAMETERS[name]},
+        licence="MIT",
+        sources=(WebFile(f"{_OPENAI_CLIP}/{digest}/{file}", file, digest),),
+        page="https://github.com/openai/CLIP",
+        opens=file,
+    )
+
+
+def _open_clip(name: str, repository: str, like: str) -> Published:
+    return Published(
+        name=name,
+        family="clip",
+        format="clip-open",
+        abilities=(Ability.COMPARE,),
+        parameters={"clip": _CLIP_PARAMETERS[like]},
+        licence="MIT",
+        sources=(HubFiles(repository, _OPEN_CLIP_FILES),),
+        page=f"https://huggingface.co/{repository}",
+    )
+
+
+# --- unCLIP ---
+
+# diffusers' layout; the counts are those of kakaobrain/karlo-v1-alpha
+_KARLO_PARAMETERS = {
+    "clip": 123_650_304,
+    "prior": 1_022_030_080,
+    "text-projection": 7_878_400,
+    "decoder": 885_439_686,
+    "upsampler-first": 691_579_523,
+    "upsampler-last": 691_579_523,
+}
+_KARLO_ALPHA = "https://arena.kakaocdn.net/brainrepo/models/karlo-public/v1.0.0.alpha"
+_DIFFUSERS_FILES = ("model_index.json", "*/*.json", "tokenizer/merges.txt", "*/*model.*")
+
+
+def _karlo(
+    name: str, repository: str, abilities: tuple[Ability, ...], parameters: dict[str, int]
+) -> Published:
+    return Published(
+        name=name,
+        family="karlo",
+        format="karlo-diffusers",
+        abilities=abilities,
+        parameters=parameters,
+        licence="CreativeML OpenRAIL-M",
+        sources=(HubFiles(repository, _DIFFUSERS_FILES),),
+        page=f"https://huggingface.co/{repository}",
+    )
+
+
+_ALL = (
+    *(_openai_clip(name) for name in _CLIP_FILES),
+    _open_clip("openclip-vit-b-32-laion2b", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "vit-b-32"),
+    _open_clip("openclip-vit-b-16-laion2b", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "vit-b-16"),
+    _open_clip("openclip-vit-l-14-laion2b", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", "vit-l-14"),
+    _open_clip("openclip-vit-b-32-datacomp", "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", "vit-b-32"),
+    _open_clip("openclip-vit-b-16-datacomp", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", "vit-b-16"),
+    _open_clip("openclip-vit-l-14-datacomp", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", "vit-l-14"),
+)
+PUBLISHED: dict[str, Published] = {model.name: model for model in _ALL}
