@@ -240,7 +240,6 @@ PRESETS: dict[str, ADMConfig] = {
     "adm-512": _drawing(512, 256, 2, IMAGENET_CLASSES, None),
     "adm-64-256": _enlarging(64, 256, (32, 16, 8), 4),
     "adm-128-512": _enlarging(128, 512, (32, 16), None),
-    "adm-lsun": _drawing(256, 256, 2, None, None),
 }
 CLASSIFIERS: dict[int, ClassifierConfig] = {
     size: _classifying(size, 4 if size == 64 else 2) for size in MULTIPLES
