@@ -336,9 +336,7 @@ def save_bundle(
     missing = [part for part in FAMILIES[family] if part not in parts]
     if missing:
         raise BundleError(f"a bundle of the family {family} needs {', '.join(missing)} as well")
-    replaces = (folder / MANIFEST).is_file()
-    if folder.exists() and not replaces and any(folder.iterdir()):
-        raise BundleError(f"{folder} holds other things than a bundle: choose an empty folder")
+    replaces = check_folder(folder)
     old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         with atomic_path(folder) as temporary:
@@ -356,6 +354,21 @@ def save_bundle(
         raise
     shutil.rmtree(old, ignore_errors=True)
     return Bundle.load(folder)
+
+
+def check_folder(folder: Path) -> bool:
+    """Whether a bundle stands in the folder, which one that is written there would replace.
+
+    Raises:
+        BundleError: it is a file, or holds other things than a bundle.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f"{folder} is a file: choose a folder for the bundle")
+    if (folder / MANIFEST).is_file():
+        return True
+    if folder.exists() and any(folder.iterdir()):
+        raise BundleError(f"{folder} holds other things than a bundle: choose an empty folder")
+    return False
 
 
 def _write(folder: Path, name: str, part: Part, dtype: torch.dtype | None) -> Component:
