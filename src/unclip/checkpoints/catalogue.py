@@ -15,7 +15,6 @@ from pathlib import Path
 from unclip.errors import InputError
 from unclip.runtime import data_folder
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of one parameter
 MOST_SUGGESTED = 3
 
 
@@ -92,11 +91,6 @@ class Published:
     opens: str = ""
 
     @property
-    def size(self) -> int:
-        """Parameters of all components together."""
-        return sum(self.parameters.values())
-
-    @property
     def origin(self) -> str:
         """Where the files come from, in a few words: a repository, or the host of the addresses."""
         first = self.sources[0]
@@ -111,16 +105,6 @@ class Published:
     def download_folder(self) -> Path:
         """Where the published files lie until they are converted, and where one fetched by hand is found."""
         return data_folder() / "downloads" / self.name
-
-    def memory(self) -> dict[str, dict[str, int]]:
-        """Bytes that the weights need at each precision: all at once, and the largest component alone.
-
-        The second is what drawing with `--offload` holds; activations come on top of either.
-        """
-        return {
-            precision: {"all": self.size * width, "offload": max(self.parameters.values()) * width}
-            for precision, width in BYTES.items()
-        }
 
 
 def find_published(name: str) -> Published:

@@ -13,7 +13,7 @@ import errno
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -61,7 +61,7 @@ class Item:
     from_hub: bool = False
 
 
-def fetch(model: Published) -> Iterator[Transfer]:
+def fetch(model: Published) -> Generator[Transfer, None, None]:
     """Fetch the files of a published model into its download folder, those that are not there yet.
 
     Raises:
@@ -81,6 +81,11 @@ def fetch(model: Published) -> Iterator[Transfer]:
 def opened(model: Published) -> Path:
     """The file or folder of a fetched model that is to be converted."""
     return model.download_folder / model.opens if model.opens else model.download_folder
+
+
+def discard(model: Published) -> None:
+    """Remove the published files of a model, once its bundle stands."""
+    shutil.rmtree(model.download_folder, ignore_errors=True)
 
 
 def by_hand(model: Published) -> str:

@@ -20,11 +20,13 @@ class StageProgress:
                 progress.update(event.stage, event.step, event.total)
 
     In a terminal every stage has a bar with the time left. Elsewhere (a pipe, a log file) a stage that is
-    done writes one line with the time it took. With `quiet` nothing is written at all.
+    done writes one line with the time it took. With `quiet` nothing is written at all. With `sizes` steps are
+    bytes, and bars show megabytes and their speed.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, sizes: bool = False) -> None:
         self._quiet = quiet
+        self._sizes = sizes
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._seconds: dict[str, float] = defaultdict(float)  # of the stages whose line is not written yet
@@ -34,12 +36,20 @@ class StageProgress:
         self._latest = time.monotonic()
         if not self._quiet and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
 
             self._bars = Progress(
                 TextColumn("{task.description:>16}"),
                 BarColumn(),
-                MofNCompleteColumn(),
+                *((DownloadColumn(), TransferSpeedColumn()) if self._sizes else (MofNCompleteColumn(),)),
                 TimeRemainingColumn(elapsed_when_finished=True),
                 console=Console(stderr=True),
             )
@@ -68,7 +78,7 @@ class StageProgress:
                 self._finish(stage)
             return
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total or None)
+            self._tasks[stage] = self._bars.add_task(stage, total=total or None, completed=step)
         self._bars.update(self._tasks[stage], completed=step, total=total or None)
 
     def print(self, text: str) -> None:
