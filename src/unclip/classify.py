@@ -8,17 +8,20 @@ is true.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from unclip.errors import InputError
+from unclip.images import SUFFIXES, open_image
 
 PLACE = "{}"  # where a template takes its label
 DEFAULT_TEMPLATES = "plain"
@@ -71,6 +74,12 @@ class Encoder(Protocol):
 
     def embed_images(self, images: Sequence[Image.Image | Path | str]) -> Tensor:
         """(N, E), L2-normalised."""
+
+    def embed_pixels(self, pixels: np.ndarray) -> Tensor:
+        """(N, E), L2-normalised, of uint8 (N, S, S, 3)."""
+
+    def prepare(self, image: Image.Image | Path | str) -> np.ndarray:
+        """A picture as the model sees it, uint8 (S, S, 3)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,16 +137,74 @@ class Classifier:
         return {self.labels[index]: float(row[index]) for index in order}
 
 
+@dataclass(frozen=True)
+class Classified:
+    """A file's probabilities by label, the likeliest first; or the reason why it has none."""
+
+    path: Path
+    probabilities: dict[str, float]
+    reason: str | None = None
+
+
+def picture_files(sources: Sequence[Path]) -> list[Path]:
+    """The files named, and in folders those with a picture's suffix, hidden ones left out, in order.
+
+    Raises:
+        InputError: a source that is not there, or no picture in any of them.
+    """
+    found: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            inside = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES)
+            found += [path for path in inside if path.is_file() and not _hidden(path, source)]
+        elif source.exists():
+            found.append(source)
+        else:
+            raise InputError(f"no such file: {source}")
+    if not found:
+        raise InputError(f"no picture in {', '.join(map(str, sources))}: looked for {', '.join(SUFFIXES)}")
+    return found
+
+
+def classify_files(
+    classifier: Classifier, paths: Sequence[Path], explicit: Collection[Path] = (), batch: int = 64
+) -> Iterator[Classified]:
+    """Classify any number of files, `batch` at a time, each of them once and in order.
+
+    Raises:
+        InputError: a file of `explicit` is no picture; others are passed over, with the reason.
+    """
+    for start in range(0, len(paths), batch):
+        pixels: dict[Path, np.ndarray] = {}  # (S, S, 3)
+        reasons: dict[Path, str] = {}
+        for path in paths[start : start + batch]:
+            try:
+                pixels[path] = classifier.encoder.prepare(open_image(path, first_frame=True))
+            except InputError as error:
+                if path in explicit:
+                    raise
+                reasons[path] = str(error)
+        rows = {}
+        if pixels:
+            embeddings = classifier.encoder.embed_pixels(np.stack(list(pixels.values())))  # (B, E)
+            rows = dict(zip(pixels, classifier.probabilities(embeddings), strict=True))
+        for path in paths[start : start + batch]:
+            ranked = classifier.ranked(rows[path]) if path in rows else {}
+            yield Classified(path, ranked, reasons.get(path))
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """Labels without spaces around them. Raises InputError where there are none, empty or equal ones."""
     found = tuple(label.strip() for label in labels)
     if not found or not all(found):
         raise InputError("an empty label: give labels such as cat,dog,house")
-    twice = (
-        sorted({label for label in found if found.count(label) > 1}) if len(set(found)) < len(found) else []
-    )
-    if twice:
-        raise InputError(f"the label {twice[0]!r} is given twice: give each once")
+    label, times = Counter(found).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"the label {label!r} is given {times} times: give each once")
     return found
 
 

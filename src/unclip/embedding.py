@@ -17,7 +17,7 @@ from torch import Tensor
 from unclip.bundle import Bundle, Preprocessing
 from unclip.classify import DEFAULT_TEMPLATES, Classifier
 from unclip.errors import BundleError, InputError
-from unclip.images import crop_square, fit_square, from_uint8, open_image, to_pil, to_tensor
+from unclip.images import fit, from_uint8, open_image, to_pil
 from unclip.models.clip import CLIP
 from unclip.runtime import autocast, pick_device, pick_precision
 from unclip.tokenizer import Tokenizer
@@ -188,13 +188,20 @@ class ClipEmbedder:
             raise InputError("no pictures given")
         rows = []
         for start in range(0, len(images), BATCH):
-            pixels = [to_tensor(self._prepare(image)) for image in images[start : start + BATCH]]
-            rows.append(self._embed(torch.stack(pixels)))
+            prepared = [self.prepare(image) for image in images[start : start + BATCH]]
+            rows.append(self.embed_pixels(np.stack(prepared)))
         return torch.cat(rows)
 
+    def prepare(self, image: Image.Image | Path | str) -> np.ndarray:
+        """A picture as the model sees it, uint8 (S, S, 3). Raises InputError for a file that is none."""
+        picture = image if isinstance(image, Image.Image) else open_image(image)
+        return np.asarray(fit(picture, self.preprocessing.size, self.preprocessing.fit))
+
     def embed_pixels(self, pixels: np.ndarray) -> Tensor:
-        """Embeddings of pictures that are fitted already, uint8 (N, S, S, 3), in one batch, (N, E)."""
-        return self._embed(from_uint8(pixels))
+        """Embeddings of what `prepare` made of pictures, uint8 (N, S, S, 3), in one batch, (N, E)."""
+        with torch.inference_mode(), autocast(self._device, self._precision):
+            embedding = self._model.encode_image(from_uint8(pixels).to(self._device))
+            return F.normalize(embedding.float(), dim=-1).cpu()
 
     def classifier(
         self, labels: Sequence[str], templates: str | Sequence[str] = DEFAULT_TEMPLATES
@@ -225,16 +232,6 @@ class ClipEmbedder:
         """Cosine between pictures (B, 3, S, S) in [-1, 1] and the text embedding of each, (B,)."""
         embedding = self.embed_images([to_pil(image) for image in images])  # (B, E)
         return (embedding * text_embedding.cpu()).sum(-1)
-
-    def _embed(self, pixels: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(self._device, self._precision):
-            embedding = self._model.encode_image(pixels.to(self._device))
-            return F.normalize(embedding.float(), dim=-1).cpu()
-
-    def _prepare(self, image: Image.Image | Path | str) -> Image.Image:
-        picture = image if isinstance(image, Image.Image) else open_image(image)
-        fitted = fit_square if self.preprocessing.fit == "pad" else crop_square
-        return fitted(picture, self.preprocessing.size)
 
 
 def _identity(bundle: Bundle, preprocessing: Preprocessing) -> str:

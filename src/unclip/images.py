@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
@@ -29,6 +29,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MAX_PIXELS = 50_000_000
 MAX_METADATA_BYTES = 30_000  # doubled by UTF-16 this still fits the 64 KiB that JPEG gives to EXIF
 READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")  # of files of these formats
 WHITE = (255, 255, 255)
 
 JPEG_QUALITY = 92
@@ -268,6 +269,11 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
     square = Image.new("RGB", (size, size), WHITE)
     square.paste(image, ((size - width) // 2, (size - height) // 2))
     return square
+
+
+def fit(image: Image.Image, size: int, how: Literal["pad", "crop"]) -> Image.Image:
+    """A square of `size` pixels: all of `image` with white beside it, or its middle."""
+    return fit_square(image, size) if how == "pad" else crop_square(image, size)
 
 
 def crop_square(image: Image.Image, size: int) -> Image.Image:

@@ -18,7 +18,7 @@ from typing import Annotated, TextIO
 import typer
 
 from unclip import __version__
-from unclip.cli import bench, data, generate, train
+from unclip.cli import bench, classify, data, evaluate, generate, models, train
 from unclip.errors import UnclipError, UnclipWarning
 
 FAILED = 1
@@ -65,7 +65,10 @@ def unclip(
 app.add_typer(generate.app)
 app.add_typer(train.app)
 app.add_typer(data.app, name="data")
+app.add_typer(models.app)
 app.add_typer(bench.app)
+app.add_typer(classify.app)
+app.add_typer(evaluate.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

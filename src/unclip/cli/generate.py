@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 PREVIEW_COLUMNS = 48
-STDIN = "-"
 
 
 @app.command()
@@ -131,21 +130,10 @@ def generate(
 
 def _texts(prompts: list[str], from_file: str | None) -> list[str]:
     """The prompts of the command line, then those of the file."""
-    import sys
-    from pathlib import Path
-
+    from unclip.cli.lines import read_lines
     from unclip.errors import InputError
 
-    lines: list[str] = []
-    if from_file is not None:
-        try:
-            data = sys.stdin.buffer.read() if from_file == STDIN else Path(from_file).read_bytes()
-            lines = data.decode("utf-8-sig").splitlines()
-        except OSError as error:
-            raise InputError(f"cannot read prompts from {from_file}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"cannot read prompts from {from_file}: it is not UTF-8 text") from error
-        lines = [line.strip() for line in lines if line.strip()]
+    lines = read_lines(from_file, "prompts") if from_file is not None else []
     if not prompts and not lines:
         raise InputError('no prompt given: say what to draw, for example `unclip generate "a red apple"`')
     for prompt in prompts:

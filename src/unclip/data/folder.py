@@ -15,8 +15,8 @@ from unclip.data.build import Input, Progress, build
 from unclip.data.records import Drawing, Fit
 from unclip.data.wording import slug
 from unclip.errors import DataError, InputError
+from unclip.images import SUFFIXES
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 DRAWN = ".svg"
 TABLES = ("metadata.jsonl", "metadata.csv")
 CAPTION_FIELDS = ("text", "caption", "captions")
@@ -126,7 +126,7 @@ def _read_shards(shards: list[Path], defaults: Defaults) -> Iterator[Drawing]:
 
 
 def _sample(shard: Path, key: str, sample: dict[str, bytes], defaults: Defaults) -> Iterator[Drawing]:
-    picture = next((ending for ending in (*PICTURES, DRAWN) if ending in sample), None)
+    picture = next((ending for ending in (*SUFFIXES, DRAWN) if ending in sample), None)
     if picture is None:
         return
     try:
@@ -141,7 +141,7 @@ def _sample(shard: Path, key: str, sample: dict[str, bytes], defaults: Defaults)
 def _read_pairs(source: Path, defaults: Defaults) -> Iterator[Drawing]:
     found = False
     for path in sorted(source.rglob("*")):
-        if path.suffix.lower() in (*PICTURES, DRAWN) and path.is_file():
+        if path.suffix.lower() in (*SUFFIXES, DRAWN) and path.is_file():
             found = True
             text = path.with_suffix(".txt")
             lines = (
@@ -150,7 +150,7 @@ def _read_pairs(source: Path, defaults: Defaults) -> Iterator[Drawing]:
             yield _drawing(path.relative_to(source).as_posix(), path.read_bytes(), {"text": lines}, defaults)
     if not found:
         raise DataError(
-            f"{source} holds no pictures ({', '.join(PICTURES)}), no {' or '.join(TABLES)} "
+            f"{source} holds no pictures ({', '.join(SUFFIXES)}), no {' or '.join(TABLES)} "
             "and no webdataset shards (*.tar)"
         )
 

@@ -1,0 +1,122 @@
+"""`unclip classify`: which of some labels fits pictures best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from unclip.classify import Classified
+
+app = typer.Typer()
+
+SHOWN = 3  # labels in a line of several pictures
+BAR = 30  # letters of a probability of 1
+
+
+@app.command()
+def classify(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them.")],
+    labels: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="What to tell apart, separated by commas.")
+    ] = None,
+    labels_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Labels one a line; - is stdin.")
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help='A text around the label, such as "a photo of a {}."; several are averaged.'),
+    ] = None,
+    templates: Annotated[
+        str | None,
+        typer.Option(
+            help="A set of them: plain (the label), photo, imagenet (the paper's 80), best7 or pictograms."
+        ),
+    ] = None,
+    top: Annotated[int | None, typer.Option(help="Labels to show of each picture.", min=1)] = None,
+    model: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+) -> None:
+    """Say which of some labels fits pictures best.
+
+    The probabilities of a picture sum to 1 over the labels given: they are relative. Among cat and dog, a
+    house is one of the two, perhaps with much confidence. To leave room for anything else, give labels for it
+    too (for example "something else"). Labels that may hold together are asked for one at a time, each
+    against its contrary.
+    """
+    from unclip.cli.lines import read_lines
+    from unclip.errors import InputError
+    from unclip.runtime import limit_spinning
+
+    if (labels is None) == (labels_file is None):
+        raise InputError("give labels either by --labels or by --labels-file, for example --labels cat,dog")
+    if template and templates:
+        raise InputError("give either --template or --templates, not both")
+    given = labels.split(",") if labels is not None else read_lines(labels_file or "", "labels")
+    limit_spinning()
+    from unclip.classify import (
+        DEFAULT_TEMPLATES,
+        check_labels,
+        classify_files,
+        find_templates,
+        picture_files,
+    )
+    from unclip.embedding import ClipEmbedder
+
+    found = check_labels(given)
+    chosen = find_templates(template or templates or DEFAULT_TEMPLATES)
+    paths = picture_files(images)
+
+    clip = ClipEmbedder.load(model, device=device)
+    explicit = frozenset(images)
+    done: list[Classified] = []
+    for result in classify_files(clip.classifier(found, chosen), paths, explicit):
+        if json:
+            done.append(result)
+        elif result.reason is not None:
+            typer.echo(f"unclip: skipped {result.reason}", err=True)
+        else:
+            typer.echo(_table(result, top) if len(paths) == 1 else _line(result, top or SHOWN))
+    if json:
+        typer.echo(_document(clip.name, clip.identity, chosen, done, top))
+
+
+def _table(result: Classified, top: int | None) -> str:
+    shown = list(result.probabilities.items())[:top]
+    width = max(len(label) for label, _ in shown)
+    return "\n".join(f"{label:<{width}}  {p:7.2%}  {'▇' * round(p * BAR)}".rstrip() for label, p in shown)
+
+
+def _line(result: Classified, top: int) -> str:
+    shown = [f"{label} {p:.1%}" for label, p in list(result.probabilities.items())[:top]]
+    return f"{result.path}  {', '.join(shown)}"
+
+
+def _document(
+    name: str, identity: str, templates: tuple[str, ...], results: list[Classified], top: int | None
+) -> str:
+    from json import dumps
+
+    from unclip import __version__
+
+    pictures = [
+        {
+            "path": str(result.path),
+            "probabilities": {label: round(p, 6) for label, p in list(result.probabilities.items())[:top]},
+        }
+        for result in results
+        if result.reason is None
+    ]
+    skipped = [
+        {"path": str(result.path), "reason": result.reason} for result in results if result.reason is not None
+    ]
+    document = {
+        "model": {"name": name, "clip": identity, "version": __version__},
+        "templates": templates,
+        "pictures": pictures,
+        "skipped": skipped,
+    }
+    return dumps(document, indent=1, ensure_ascii=False)

@@ -1,0 +1,26 @@
+"""Lines of a text file or of stdin, as several verbs read them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from unclip.errors import InputError
+
+STDIN = "-"
+
+
+def read_lines(source: str, what: str) -> list[str]:
+    """The lines of a UTF-8 file, or of stdin for `-`, without those that are empty.
+
+    Raises:
+        InputError: it cannot be read, or is not text; the message says `what` was to be read.
+    """
+    try:
+        data = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
+        lines = data.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read {what} from {source}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {what} from {source}: it is not UTF-8 text") from error
+    return [line.strip() for line in lines if line.strip()]
