@@ -35,6 +35,9 @@ class Settings(TypedDict, total=False):
     sampler: str | None
     candidates: int | None
     rerank: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,9 @@ class Options:
             kept.
         rerank: draw so many small pictures of each prompt, n to 1000, and enlarge only the n that CLIP finds
             nearest to it.
+        temperature: of codes that are drawn one by one, 0.01 to 100; below 1 they are surer.
+        top_k: so many codes, the most likely ones, are drawn from.
+        top_p: the most likely codes that together reach this probability are drawn from, 0.01 to 1.
 
     Raises:
         InputError: a value outside its range.
@@ -62,6 +68,7 @@ class Options:
     MOST_RERANKED: ClassVar[int] = 1000
     MOST_CANDIDATES: ClassVar[int] = 64
     MOST_GUIDANCE: ClassVar[float] = 50.0
+    MOST_CODES: ClassVar[int] = 2**20
     LONGEST_PROMPT: ClassVar[int] = 100_000  # characters; a model reads far fewer and says so
 
     n: int = 1
@@ -73,6 +80,9 @@ class Options:
     sampler: str | None = None
     candidates: int | None = None
     rerank: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
 
     def __post_init__(self) -> None:
         _check("n", self.n, 1, self.MOST)
@@ -81,6 +91,9 @@ class Options:
         _check("guidance", self.guidance, 0.0, self.MOST_GUIDANCE)
         _check("prior_guidance", self.prior_guidance, 0.0, self.MOST_GUIDANCE)
         _check("rerank", self.rerank, self.n, self.MOST_RERANKED)
+        _check("temperature", self.temperature, 0.01, 100.0)
+        _check("top_k", self.top_k, 1, self.MOST_CODES)
+        _check("top_p", self.top_p, 0.01, 1.0)
         if isinstance(self.steps, str) and self.steps.isascii() and self.steps.isdigit():
             object.__setattr__(self, "steps", int(self.steps))
 

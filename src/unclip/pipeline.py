@@ -27,6 +27,7 @@ from unclip.bundle import Bundle, Sampling
 from unclip.drawing import Event, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.images import resize, to_pil
+from unclip.models.code_sampling import CodeSampling
 from unclip.runtime import noise_generator, pick_device, pick_precision
 
 __all__ = ["Event", "Job", "Options", "Picture", "Pipeline", "Settings", "load"]
@@ -36,7 +37,10 @@ PIXELS = 8 * 256 * 256  # pixels in one call of a network that draws, what keeps
 ACCELERATOR = 16  # times as much on an accelerator
 
 # The class that draws each family of bundles; imported when a bundle of the family is loaded.
-FAMILIES = {"unclip": ("unclip.families.unclip", "UnCLIP")}
+FAMILIES = {
+    "unclip": ("unclip.families.unclip", "UnCLIP"),
+    "dalle-mini": ("unclip.families.dalle_mini", "DalleMini"),
+}
 
 PICTURES = "pictures"  # the stage in which finished pictures appear
 
@@ -58,12 +62,14 @@ class Plan:
         sampling: of the components that draw, by name.
         upsamplers: the components that enlarge, in their order.
         settings: what the pictures' metadata say of it.
+        codes: how codes are drawn, in a family that draws them one by one.
     """
 
     options: Options
     sampling: Mapping[str, Sampling] = field(default_factory=dict)
     upsamplers: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    codes: CodeSampling | None = None
 
 
 def load(
