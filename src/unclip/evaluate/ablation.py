@@ -1,0 +1,127 @@
+"""The ablation of 2204.06125, section 5.1: what the decoder is fed. And how strongly it is guided."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from unclip.bundle import Bundle, Part, save_bundle
+from unclip.checkpoints.native import load_model
+from unclip.errors import BundleError
+from unclip.evaluate.encoder import Encoder, Step
+from unclip.evaluate.figures import Figure, Findings
+from unclip.evaluate.pictures import RECALL, VARIETY_NAME, distances, score
+from unclip.evaluate.sample import Sample
+from unclip.evaluate.stages import Stages
+from unclip.evaluate.statistics import mean, share
+from unclip.families.unclip import DECODER
+from unclip.models.decoder import Decoder
+
+SECTION = "ablation"
+TRUE, PRIOR = "true image embedding", "(c) the prior's embedding"
+TEXT = "(b) text embedding in place of an image embedding"
+TRAINED = "(a) text embedding, of a decoder trained on them"
+SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+MOST_SWEPT = 200  # captions at each scale
+
+
+def arms(
+    model: Stages,
+    text_model: Stages | None,
+    encoder: Encoder,
+    judge: Encoder,
+    sample: Sample,
+    language: str,
+    findings: Findings,
+    seed: int,
+) -> Generator[Step, None, None]:
+    """The same captions drawn from four kinds of embedding, with the same noise."""
+    rows = sample.named(language)
+    prompts = sample.prompts[language][rows].tolist()
+    concepts = sample.concepts[rows]
+    texts = encoder.texts(prompts)
+    real = judge.images(sample.pixels(model.sizes[0])[rows])
+    fed: dict[str, tuple[Stages, np.ndarray]] = {
+        TRUE: (model, encoder.images(sample.pixels(encoder.size)[rows])),
+        TEXT: (model, texts),
+        PRIOR: (model, (yield from model.imagine(prompts, seed, "ablation prior"))),
+    }
+    if text_model is not None:
+        fed[TRAINED] = (text_model, texts)
+    for variant, (drawer, embeddings) in fed.items():
+        drawn = yield from drawer.paint(prompts, embeddings, seed, f"ablation {variant.partition(' ')[0]}")
+        features = judge.images(drawn)
+        scored = score(judge, sample, language, features, seed)
+        recall = share(scored.right, concepts)
+        findings.figures.append(
+            Figure(SECTION, RECALL, recall, sample.split, language, variant, scored.offered)
+        )
+        distances(findings, SECTION, sample.split, language, features, real, seed, variant)
+
+
+def guidance(
+    model: Stages, judge: Encoder, sample: Sample, language: str, findings: Findings, seed: int
+) -> Generator[Step, None, None]:
+    """Judge R@1 and diversity by the decoder's guidance scale; two pictures of each caption.
+
+    Both pictures of a caption come from one embedding of the prior each: diversity is the whole model's.
+    """
+    rows = sample.named(language)[:MOST_SWEPT]
+    prompts = sample.prompts[language][rows].tolist()
+    concepts = sample.concepts[rows]
+    seeds = (seed, seed + 1)
+    embeddings = []
+    for number, one in enumerate(seeds, 1):
+        embeddings.append((yield from model.imagine(prompts, one, f"guidance prior {number}")))
+    for scale in SCALES:
+        sampling = replace(model.default(DECODER), guidance=scale)
+        features = []
+        for number, one in enumerate(seeds):
+            label = f"guidance {scale:g}, {number + 1}"
+            drawn = yield from model.paint(prompts, embeddings[number], one, label, sampling)
+            features.append(judge.images(drawn))
+        scored = score(judge, sample, language, features[0], seed)
+        apart = 1 - (features[0] * features[1]).sum(axis=1)
+        variant = f"guidance {scale:g}"
+        recall, variety = share(scored.right, concepts), mean(apart, concepts, seed)
+        findings.figures += [
+            Figure(SECTION, RECALL, recall, sample.split, language, variant, scored.offered),
+            Figure(SECTION, VARIETY_NAME, variety, sample.split, language, variant),
+        ]
+
+
+@contextmanager
+def with_decoder(bundle: Bundle, weights: Path) -> Iterator[Bundle]:
+    """The bundle with another decoder in place of its own, in a folder that goes away in the end.
+
+    Raises:
+        BundleError: the weights are no decoder, or one of another CLIP.
+    """
+    decoder = cast(Decoder, load_model(weights, kind="decoder"))
+    own = bundle.component(DECODER)
+    if decoder.config.embedding != own.config["embedding"]:
+        raise BundleError(
+            f"{weights}: it takes embeddings of width {decoder.config.embedding}, the bundle "
+            f"{bundle.name} has {own.config['embedding']}: train it with the same CLIP"
+        )
+    parts = {
+        "tokenizer": Part(bundle.tokenizer()),
+        DECODER: Part(decoder, diffusion=own.diffusion, sampling=own.sampling),
+    }
+    for name in ("clip", "prior"):
+        component = bundle.component(name)
+        parts[name] = Part(
+            bundle.model(name),
+            diffusion=component.diffusion,
+            sampling=component.sampling,
+            preprocessing=component.preprocessing,
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        card = "The same bundle with a decoder that was trained on text embeddings.\n"
+        yield save_bundle(Path(folder) / "bundle", name=f"{bundle.name}-text", parts=parts, card=card)

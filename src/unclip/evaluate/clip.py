@@ -1,0 +1,103 @@
+"""CLIP alone: captions find pictures, pictures find captions and the names of their concepts, or do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from unclip.evaluate.encoder import Encoder, Step
+from unclip.evaluate.figures import Figure, Findings
+from unclip.evaluate.sample import Sample
+from unclip.evaluate.statistics import share
+
+SECTION = "clip"
+RANKS = (1, 5, 10)
+TOP = (1, 5)
+
+
+def retrieval(
+    encoder: Encoder, samples: Sequence[Sample], findings: Findings, languages: Sequence[str]
+) -> Iterator[Step]:
+    """Recall at 1, 5 and 10 both ways on each sample, among all of its pictures; any picture (or caption) of
+    the right concept is right.
+    """
+    total = len(samples) * len(languages)
+    for number, sample in enumerate(samples):
+        pictures = encoder.images(sample.pixels(encoder.size))  # (N, E)
+        for done, language in enumerate(languages, number * len(languages) + 1):
+            rows = sample.named(language)
+            if len(rows) > max(RANKS):
+                texts = encoder.texts(sample.names[language][rows].tolist())  # (M, E)
+                similarity = texts @ pictures[rows].T  # (M, M)
+                concepts = sample.concepts[rows]
+                for variant, table in (
+                    ("caption to picture", similarity),
+                    ("picture to caption", similarity.T),
+                ):
+                    for rank in RANKS:
+                        right = found(table, concepts, concepts, rank)
+                        findings.figures.append(
+                            Figure(
+                                SECTION,
+                                f"R@{rank}",
+                                share(right, concepts),
+                                sample.split,
+                                language,
+                                variant,
+                                len(rows),
+                            )
+                        )
+            yield "clip retrieval", done, total
+
+
+def found(similarity: np.ndarray, wanted: np.ndarray, offered: np.ndarray, rank: int) -> np.ndarray:
+    """Whether the `rank` most similar of the columns hold the row's concept, bool (N,).
+
+    Args:
+        similarity: (N, M).
+        wanted: (N,) concept of each row.
+        offered: (M,) concept of each column.
+        rank: how many columns are looked at, at most M.
+    """
+    if rank >= similarity.shape[1]:
+        best = np.broadcast_to(np.arange(similarity.shape[1]), similarity.shape)
+    else:
+        best = np.argpartition(-similarity, rank - 1, axis=1)[:, :rank]  # (N, rank)
+    return np.asarray((offered[best] == wanted[:, None]).any(axis=1))
+
+
+def classification(
+    encoder: Encoder, sample: Sample, findings: Findings, languages: Sequence[str]
+) -> Iterator[Step]:
+    """Zero-shot classification: the concept of each picture of the sample among all concepts of its split.
+
+    A concept is described by the first name of its least special picture (no skin tone before a light one).
+    """
+    pictures = encoder.images(sample.pixels(encoder.size))  # (N, E)
+    for done, language in enumerate(languages, 1):
+        described = _described(sample, language)
+        if len(described) > max(TOP):
+            offered = np.array(list(described))
+            similarity = pictures @ encoder.texts(list(described.values())).T  # (N, C)
+            rows = np.flatnonzero(np.isin(sample.concepts, offered))
+            wanted = sample.concepts[rows]
+            for rank in TOP:
+                right = found(similarity[rows], wanted, offered, rank)
+                name = f"zero-shot concept, top {rank}"
+                estimate = share(right, wanted)
+                figure = Figure(SECTION, name, estimate, sample.split, language, among=len(offered))
+                findings.figures.append(figure)
+        yield "clip zero-shot", done, len(languages)
+
+
+def _described(sample: Sample, language: str) -> dict[str, str]:
+    """concept -> its name, of every concept of the split that has one in the language."""
+    corpus = sample.corpus
+    concepts = corpus.records["concept"].to_pylist()
+    order = np.argsort(corpus.records["tone"].to_numpy(), kind="stable").tolist()
+    described: dict[str, str] = {}
+    for position in order:
+        if concepts[position] not in described and (names := corpus.names(position, language)):
+            described[concepts[position]] = names[0]
+    return described
