@@ -30,7 +30,13 @@ from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import BundleError, CheckpointError, InputError
 from unclip.models.code_sampling import CodeSampling
 from unclip.runtime import atomic_path, data_folder, sha256
-from unclip.tokenizer import BytePairTokenizer, CLIPTokenizer, DalleMiniTokenizer, Tokenizer
+from unclip.tokenizer import (
+    BytePairTokenizer,
+    CLIPTokenizer,
+    DalleMiniTokenizer,
+    GlideTokenizer,
+    Tokenizer,
+)
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -38,16 +44,22 @@ CARD = "README.md"
 SHIPPED = Path(__file__).parent / "bundles"
 DEFAULT = "pictograms"
 
-TOKENIZERS: dict[str, type[BytePairTokenizer] | type[CLIPTokenizer] | type[DalleMiniTokenizer]] = {
+TOKENIZERS: dict[
+    str, type[BytePairTokenizer] | type[CLIPTokenizer] | type[DalleMiniTokenizer] | type[GlideTokenizer]
+] = {
     "byte-pair": BytePairTokenizer,
     "clip-bpe": CLIPTokenizer,
     "dalle-mini-bpe": DalleMiniTokenizer,
+    "glide-bpe": GlideTokenizer,
 }
 # Components that a family cannot draw without.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "unclip": ("tokenizer", "clip", "prior", "decoder"),
     "dalle-mini": ("tokenizer", "transformer", "codec"),
     "codec": ("codec",),
+    "clip": ("tokenizer", "clip"),
+    "adm": ("adm",),
+    "glide": ("tokenizer", "glide"),
 }
 
 
@@ -75,6 +87,7 @@ class Sampling:
         percentile: of dynamic thresholding.
         candidates: how many embeddings a prior draws to choose from.
         noise_level: in [0, 1], how much noise a decoder adds to the image embedding.
+        temperature: factor of the noise that drawing starts from, above 0 (GLIDE's upsampler has 0.997).
     """
 
     steps: int | str
@@ -88,6 +101,7 @@ class Sampling:
     percentile: float = 0.995
     candidates: int = 1
     noise_level: float = 0.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         find_sampler(self.sampler)
@@ -97,6 +111,8 @@ class Sampling:
             raise InputError(f"noise_level {self.noise_level} is outside [0, 1]")
         if self.candidates < 1:
             raise InputError(f"candidates {self.candidates}: must be 1 or more")
+        if self.temperature <= 0:
+            raise InputError(f"temperature {self.temperature}: must be above 0")
 
 
 @dataclass(frozen=True)
@@ -234,9 +250,9 @@ class Bundle:
         except CheckpointError as error:
             raise BundleError(f"bundle {self.name}: {error}") from error
 
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer. Raises BundleError where its file was altered or is no tokenizer."""
-        component = self.component("tokenizer")
+    def tokenizer(self, name: str = "tokenizer") -> Tokenizer:
+        """A tokenizer. Raises BundleError where its file was altered or is no tokenizer."""
+        component = self.component(name)
         if component.kind not in TOKENIZERS:
             raise BundleError(
                 f"bundle {self.name}: unknown tokenizer {component.kind!r}, known are {', '.join(TOKENIZERS)}"

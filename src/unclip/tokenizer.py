@@ -1,4 +1,4 @@
-"""Text to tokens: our own byte-level BPE, and those of OpenAI's CLIP and DALL-E mini for published weights.
+"""Text to tokens: our own byte-level BPE, and those of CLIP, DALL-E mini and GLIDE for published weights.
 
 All cut a batch to its longest text and say what they had to leave out. Special tokens written in a text
 ("<end>") are ordinary text: nobody can end a caption early by typing it.
@@ -25,6 +25,7 @@ PAD, START, END = "<pad>", "<start>", "<end>"
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_CONTEXT = 77  # tokens with start and end, 2103.00020 section 2.4 (76 there: without one of the two)
 CLIP_VOCABULARY = 49_408
+SHIPPED_VOCABULARY = Path(__file__).parent / "vocabularies" / "clip-bpe.txt.gz"  # the merges that CLIP uses
 # CLIP's own word splitter (openai/CLIP, simple_tokenizer.py), without the two special tokens.
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
@@ -235,6 +236,10 @@ class CLIPTokenizer(_FileTokenizer):
                 raise InputError(f"{path}: token {token} has id {found} and must have {expected}")
         return cls(tokenizer)
 
+    def save_vocabulary(self, folder: Path) -> None:
+        """Write `vocab.json` and `merges.txt`, as Hugging Face's libraries read them."""
+        self._tokenizer.model.save(str(folder))
+
 
 class DalleMiniTokenizer(_FileTokenizer):
     """The BPE of DALL-E mini and mega as min-dalle applies it: BART's merges within words between spaces.
@@ -290,6 +295,89 @@ class DalleMiniTokenizer(_FileTokenizer):
         if tokenizer.token_to_id(BART_UNKNOWN) is None:
             raise InputError(f"{path}: has no token {BART_UNKNOWN} for letters that it does not know")
         return cls(tokenizer)
+
+
+class GlideTokenizer(_FileTokenizer):
+    """GPT-2's byte-level BPE as GLIDE applies it: lower case, no start, and only padding behind the text.
+
+    The last id of the vocabulary ends a text in GPT-2 and is what pads here. An empty text has no tokens.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self.pad = self.start = self.end = self.vocabulary - 1
+
+    def batch(self, texts: Sequence[str], context: int, full: bool = False) -> Tokens:
+        if not texts:
+            raise InputError("a batch of no texts: give at least one")
+        encodings = [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        longest = max(1, *(len(encoding.ids) for encoding in encodings))
+        length = context if full else min(context, longest)
+        ids = torch.full((len(texts), length), self.pad, dtype=torch.int64)
+        mask = torch.zeros((len(texts), length), dtype=torch.bool)
+        truncated: list[str | None] = []
+        for i, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
+            count = min(context, len(encoding.ids))
+            ids[i, :count] = torch.tensor(encoding.ids[:count], dtype=torch.int64)
+            mask[i, :count] = True
+            left_out = len(encoding.ids) > context
+            truncated.append(text[encoding.offsets[context][0] :].strip() if left_out else None)
+        return Tokens(ids, mask, tuple(truncated))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a published vocabulary.
+
+        Args:
+            path: a folder with `encoder.json` and `vocab.bpe` (glide-text2im's, compressed with gzip or not),
+                or with `vocab.json` and `merges.txt` (GPT-2's on the Hub), or a file that `save` wrote.
+
+        Raises:
+            InputError: nothing there, or not GPT-2's kind of vocabulary.
+        """
+        path = Path(path)
+        tokenizer = _gpt2_from_folder(path) if path.is_dir() else _read(path)
+        last = tokenizer.id_to_token(tokenizer.get_vocab_size(with_added_tokens=True) - 1)
+        if last != CLIP_END:
+            raise InputError(f"{path}: its last token is {last!r} and must be {CLIP_END!r}")
+        return cls(tokenizer)
+
+
+GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
+
+
+def _gpt2_from_folder(folder: Path) -> tokenizers.Tokenizer:
+    """A vocabulary and its merges, each as it is or compressed with gzip."""
+    found = [
+        (folder / f"{words}{suffix}", folder / f"{merges}{suffix}")
+        for words, merges in GPT2_FILES
+        for suffix in ("", ".gz")
+        if (folder / f"{words}{suffix}").is_file()
+    ]
+    if not found:
+        wanted = " or ".join(" and ".join(names) for names in GPT2_FILES)
+        raise InputError(f"{folder}: needs {wanted} of GPT-2")
+    vocabulary, merges = found[0]
+    lines = [line.split() for line in _text(merges).split("\n") if line and not line.startswith("#version")]
+    try:
+        words = json.loads(_text(vocabulary))
+        pairs = [(first, second) for first, second in lines]
+        tokenizer = tokenizers.Tokenizer(models.BPE(vocab=words, merges=pairs))
+    except InputError:
+        raise
+    except Exception as error:  # the library raises plain Exception where the two do not fit
+        raise InputError(f"{vocabulary} and {merges}: no vocabulary and its merges ({error})") from error
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
 
 
 def _read(path: Path) -> tokenizers.Tokenizer:

@@ -120,7 +120,7 @@ def sampled(
     sampler: Any = find_sampler(sampling.sampler)
     if sampler is ddim:
         sampler = partial(ddim, eta=sampling.eta)
-    x = start = noise() * inner.schedule.initial_std
+    x = start = noise() * (inner.schedule.initial_std * sampling.temperature)
     for step in sampler(inner, start, noise):
         yield Done(stage, step.x0 if show else None)
         x = step.x
