@@ -206,6 +206,86 @@ def _karlo(
     )
 
 
+# --- ADM: openai/guided-diffusion, README.md ---
+
+_ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021"
+_ADM_PARAMETERS = {
+    "64x64_diffusion.pt": 295_904_454,
+    "128x128_diffusion.pt": 421_529_606,
+    "256x256_diffusion.pt": 553_838_086,
+    "256x256_diffusion_uncond.pt": 552_814_086,
+    "512x512_diffusion.pt": 558_997_638,
+    "64_256_upsampler.pt": 311_795_910,
+    "128_512_upsampler.pt": 308_835_270,
+    "64x64_classifier.pt": 65_438_568,
+    "128x128_classifier.pt": 42_568_040,
+    "256x256_classifier.pt": 54_096_360,
+    "512x512_classifier.pt": 54_448_360,
+    "lsun_bedroom.pt": 552_814_086,
+    "lsun_cat.pt": 552_814_086,
+    "lsun_horse.pt": 552_814_086,
+}
+_GUIDED = (Ability.CLASSES,)
+
+
+def _adm(name: str, abilities: tuple[Ability, ...], **files: str) -> Published:
+    return Published(
+        name=name,
+        family="adm",
+        format="adm",
+        abilities=abilities,
+        parameters={component: _ADM_PARAMETERS[file] for component, file in files.items()},
+        licence="MIT",
+        sources=tuple(WebFile(f"{_ADM}/{file}", file) for file in files.values()),
+        page="https://github.com/openai/guided-diffusion",
+    )
+
+
+# --- DALL-E 1's codec, VQGAN, DALL-E mini ---
+
+_DVAE = "https://cdn.openai.com/dall-e"
+_HEIBOX = "https://heibox.uni-heidelberg.de/f"
+_VQGAN_PARAMETERS = {1024: 72_141_699, 16_384: 76_073_859}
+_DETOKENIZER_PARAMETERS = 46_709_891  # the decoder's half of the second
+
+
+def _vqgan(codes: int, weights: str, config: str) -> Published:
+    name = f"vqgan-f16-{codes}"
+    return Published(
+        name=name,
+        family="codec",
+        format="vqgan-taming",
+        abilities=(Ability.TOKENS,),
+        parameters={"codec": _VQGAN_PARAMETERS[codes]},
+        licence="MIT",
+        sources=(
+            WebFile(f"{_HEIBOX}/{weights}/?dl=1", f"{name}.ckpt"),
+            WebFile(f"{_HEIBOX}/{config}/?dl=1", f"{name}.yaml"),
+        ),
+        page="https://github.com/CompVis/taming-transformers",
+        opens=f"{name}.ckpt",
+    )
+
+
+def _dalle_mini(name: str, suffix: str, parameters: int) -> Published:
+    """min-dalle's files, which are those of dalle-mini's last training runs."""
+    halves = (f"encoder{suffix}.pt", f"decoder{suffix}.pt")
+    return Published(
+        name=name,
+        family="dalle-mini",
+        format="dalle-mini",
+        abilities=(Ability.DRAW,),
+        parameters={"transformer": parameters, "codec": _DETOKENIZER_PARAMETERS},
+        licence="Apache-2.0",
+        sources=(
+            HubFiles(
+                "kuprel/min-dalle", (*halves, f"vocab{suffix}.json", f"merges{suffix}.txt", "detoker.pt")
+            ),
+        ),
+        page="https://github.com/kuprel/min-dalle",
+    )
+
+
 _ALL = (
     *(_openai_clip(name) for name in _CLIP_FILES),
     _open_clip("openclip-vit-b-32-laion2b", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "vit-b-32"),
@@ -214,5 +294,45 @@ _ALL = (
     _open_clip("openclip-vit-b-32-datacomp", "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", "vit-b-32"),
     _open_clip("openclip-vit-b-16-datacomp", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", "vit-b-16"),
     _open_clip("openclip-vit-l-14-datacomp", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", "vit-l-14"),
+    _adm("adm-64", _GUIDED, adm="64x64_diffusion.pt", classifier="64x64_classifier.pt"),
+    _adm("adm-128", _GUIDED, adm="128x128_diffusion.pt", classifier="128x128_classifier.pt"),
+    _adm("adm-256", _GUIDED, adm="256x256_diffusion.pt", classifier="256x256_classifier.pt"),
+    _adm("adm-512", _GUIDED, adm="512x512_diffusion.pt", classifier="512x512_classifier.pt"),
+    _adm(
+        "adm-64-256",
+        _GUIDED,
+        **{
+            "adm": "64x64_diffusion.pt",
+            "classifier": "64x64_classifier.pt",
+            "upsampler-256": "64_256_upsampler.pt",
+        },
+    ),
+    _adm(
+        "adm-128-512",
+        _GUIDED,
+        **{
+            "adm": "128x128_diffusion.pt",
+            "classifier": "128x128_classifier.pt",
+            "upsampler-512": "128_512_upsampler.pt",
+        },
+    ),
+    _adm("adm-256-unconditional", (Ability.UNCONDITIONAL,), adm="256x256_diffusion_uncond.pt"),
+    _adm("adm-lsun-bedroom", (Ability.UNCONDITIONAL,), adm="lsun_bedroom.pt"),
+    _adm("adm-lsun-cat", (Ability.UNCONDITIONAL,), adm="lsun_cat.pt"),
+    _adm("adm-lsun-horse", (Ability.UNCONDITIONAL,), adm="lsun_horse.pt"),
+    Published(
+        name="dvae",
+        family="codec",
+        format="dvae-openai",
+        abilities=(Ability.TOKENS,),
+        parameters={"codec": 97_616_006},
+        licence="MIT (modified)",
+        sources=tuple(WebFile(f"{_DVAE}/{file}", file) for file in ("encoder.pkl", "decoder.pkl")),
+        page="https://github.com/openai/DALL-E",
+    ),
+    _vqgan(1024, "140747ba53464f49b476", "6ecf2af6c658432c8298"),
+    _vqgan(16_384, "867b05fc8c4841768640", "274fb24ed38341bfa753"),
+    _dalle_mini("dalle-mini", "_mini", 437_962_720),
+    _dalle_mini("dalle-mega", "", 2_587_967_488),
 )
 PUBLISHED: dict[str, Published] = {model.name: model for model in _ALL}

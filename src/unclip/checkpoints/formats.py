@@ -20,7 +20,8 @@ from unclip.checkpoints.foreign import Conversion, Format, Source
 from unclip.errors import BundleError, CheckpointError, InputError
 from unclip.runtime import PRECISIONS
 
-# One file each; imported when a format is asked for.
+# One file each, imported when a format is asked for. The particular before the general: of several that a
+# source may have, the first is taken.
 MODULES = (
     "clip_openai",
     "clip_open",
@@ -29,10 +30,9 @@ MODULES = (
     "karlo_original",
     "dvae_openai",
     "vqgan_taming",
-    "dalle_mini_torch",
-    "dalle_mini_flax",
-    "adm_openai",
-    "glide_openai",
+    "dalle_mini",
+    "adm",
+    "glide",
 )
 NAMED_IN_AN_ERROR = 6
 
@@ -67,21 +67,18 @@ def find_format(name: str) -> Format:
     raise InputError(f"unknown format {name!r}: {hint}known are {', '.join(known)}")
 
 
-def guess(source: Source) -> Format:
-    """The format that a source has.
+def guess(source: Source) -> tuple[Format, ...]:
+    """The formats that a source may have, the most likely first.
 
     Raises:
-        CheckpointError: it has none that is known, or cannot be told apart: the message says what it holds.
+        CheckpointError: none that is known: the message says what it holds.
     """
-    found = [format for format in formats().values() if format.looks_like(source)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = " or ".join(format.name for format in found)
-        raise CheckpointError(f"{source}: may be {names}, its content does not tell: say which (--format)")
-    raise CheckpointError(
-        f"{source}: of no format that is known here: {describe(source)}; known are {', '.join(formats())}"
-    )
+    found = tuple(format for format in formats().values() if format.looks_like(source))
+    if not found:
+        raise CheckpointError(
+            f"{source}: of no format that is known here: {describe(source)}; known are {', '.join(formats())}"
+        )
+    return found
 
 
 def describe(source: Source) -> str:
@@ -136,8 +133,9 @@ def convert(
     check_folder(folder)
     source = Source(path)
     yield Step("recognise", 0)
-    chosen = chosen or guess(source)
-    yield Step("recognise", 1, f"{source} is {chosen.name}: {chosen.title}")
+    chosen, *others = (chosen,) if chosen else guess(source)
+    doubt = f"; it may also be {', '.join(other.name for other in others)} (--format)" if others else ""
+    yield Step("recognise", 1, f"{source} is {chosen.name}: {chosen.title}{doubt}")
     yield Step("read", 0)
     conversion = chosen.read(source, options)
     yield Step("read", 1, "\n".join(conversion.notes))

@@ -14,19 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-GIGA = 1e9
-HEADINGS = (
-    "NAME",
-    "FAMILY",
-    "PARAMETERS",
-    "FLOAT32",
-    "16 BIT",
-    "OFFLOAD",
-    "ON DISK",
-    "LICENCE",
-    "FROM",
-    "CAN",
-)
+HEADINGS = "NAME FAMILY PARAMETERS FLOAT32 16-BIT OFFLOAD ON-DISK CAN LICENCE FROM".split()
 LEGEND = (
     "Memory is that of the weights: in float32, in bfloat16 or float16, and in 16 bit with --offload (one "
     "component at a time). `unclip pull NAME` fetches a model."
@@ -53,12 +41,16 @@ def list_models(
 
         typer.echo(dumps([_document(model) for model in models()], indent=1))
         return
-    rows = [HEADINGS, *(_row(model) for model in models())]
+    found = models()
+    rows = [HEADINGS, *(_row(model) for model in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo("  ".join(cells).rstrip())
     typer.echo(LEGEND, err=True)
+    for model in found:
+        if model.problem:
+            typer.echo(model.problem, err=True)
 
 
 @app.command()
@@ -177,25 +169,28 @@ def _show(steps: Iterable[Step]) -> None:
                 progress.print(step.text)
 
 
-def _row(model: Model) -> tuple[str, ...]:
-    memory = model.memory
-    disk = f"{model.stored / GIGA:.2f} GB" if model.folder else "no"
+def _row(model: Model) -> list[str]:
+    disk = _bytes(model.stored) if model.folder else "-"
     if model.unfinished:
-        disk = f"{model.unfinished / GIGA:.2f} GB so far"
+        disk = f"{_bytes(model.unfinished)} so far"
     if model.problem:
         disk = "broken"
-    return (
+    return [
         model.name,
         model.family,
         f"{model.size / 1e6:,.1f} M",
-        f"{memory['float32']['all'] / GIGA:.1f} GB",
-        f"{memory['bfloat16']['all'] / GIGA:.1f} GB",
-        f"{memory['bfloat16']['offload'] / GIGA:.1f} GB",
+        _bytes(model.memory["float32"]["all"]),
+        _bytes(model.memory["bfloat16"]["all"]),
+        _bytes(model.memory["bfloat16"]["offload"]),
         disk,
-        model.licence or "unknown",
-        model.sources[0].removeprefix("https://").partition("/")[0] if model.sources else "here",
         ", ".join(model.abilities) or "-",
-    )
+        model.licence or "unknown",
+        model.page.removeprefix("https://") or str(model.folder),
+    ]
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _document(model: Model) -> dict[str, Any]:
