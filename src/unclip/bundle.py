@@ -233,6 +233,14 @@ class Bundle:
                 f"bundle {self.name} has no {name}: it has {', '.join(self.components)}"
             ) from None
 
+    def config(self, name: str) -> Any:
+        """The config of a component's model, its weights unread. Raises BundleError where it is none."""
+        component = self.component(name)
+        try:
+            return config_from_dict(component.kind, component.config, f"{MANIFEST}: {name}")
+        except CheckpointError as error:
+            raise BundleError(f"bundle {self.name}: {error}") from error
+
     def model(
         self, name: str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
     ) -> nn.Module:
@@ -245,8 +253,7 @@ class Bundle:
         path = self._checked(component)
         try:
             # not as dictionaries: a field that has come since, with a default, is no difference
-            config = config_from_dict(component.kind, component.config, f"{MANIFEST}: {name}")
-            return load_model(path, kind=component.kind, config=config, dtype=dtype, device=device)
+            return load_model(path, kind=component.kind, config=self.config(name), dtype=dtype, device=device)
         except CheckpointError as error:
             raise BundleError(f"bundle {self.name}: {error}") from error
 

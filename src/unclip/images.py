@@ -31,6 +31,7 @@ MAX_METADATA_BYTES = 30_000  # doubled by UTF-16 this still fits the 64 KiB that
 READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")  # of files of these formats
 WHITE = (255, 255, 255)
+LONGEST_RESIZED = 32  # squares: wider pictures are cropped before they are resized
 
 JPEG_QUALITY = 92
 WEBP_QUALITY = 90
@@ -277,13 +278,22 @@ def fit(image: Image.Image, size: int, how: Literal["pad", "crop"]) -> Image.Ima
 
 
 def crop_square(image: Image.Image, size: int) -> Image.Image:
-    """The middle of `image`, as large as its shorter side allows, as a square of `size` pixels on white."""
+    """The middle of `image`, as large as its shorter side allows, as a square of `size` pixels on white.
+
+    As CLIP was trained: the shorter side becomes `size` by bicubic filtering, the longer one is rounded down,
+    and the middle is cut out.
+    """
     image = on_white(image)
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    shorter = min(image.size)
+    width, height = (size * side // shorter for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    if max(width, height) <= LONGEST_RESIZED * size:
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        return image.crop((left, top, left + size, top + size))
+    # the same pixels, without those that would be cut off: a line of 50 megapixels becomes 10,000 times as large
+    x, y = image.width / width, image.height / height
+    box = (left * x, top * y, (left + size) * x, (top + size) * y)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box)
 
 
 # --- files ---

@@ -95,6 +95,14 @@ class Table:
         self.rules = tuple(rules)
         self.ignored = tuple(Pattern(text) for text in ignored)
 
+    def shapes(self, weights: Weights | Mapping[str, Tensor], where: str) -> dict[str, Shape]:
+        """Our names and shapes of what the rules know in `weights`, to tell an architecture from.
+
+        Nothing is read, and what no rule knows is passed over: `read` is strict.
+        """
+        moves, _, _ = _moves(self._sides(), list(weights))
+        return _shapes(moves, weights, where)
+
     def read(
         self, weights: Weights | Mapping[str, Tensor], expected: Mapping[str, Shape], where: str
     ) -> Iterator[tuple[str, Tensor]]:
@@ -110,8 +118,7 @@ class Table:
                 model does not have, or one has another shape. Nothing has been read by then.
         """
         names = [name for name in weights if not any(pattern.match(name) for pattern in self.ignored)]
-        sides = [(_tuple(rule.theirs), _tuple(rule.ours), rule.read) for rule in self.rules]
-        moves, unknown, incomplete = _moves(sides, names)
+        moves, unknown, incomplete = _moves(self._sides(), names)
         produced = _shapes(moves, weights, where)
         _refuse(
             where,
@@ -139,6 +146,9 @@ class Table:
         moves, unknown, incomplete = _moves(sides, list(state))
         _refuse(where, {"unknown": unknown, "missing": incomplete})
         return {name: tensor for move in moves for name, tensor in _apply(move, state)}
+
+    def _sides(self) -> list[tuple[tuple[str, ...], tuple[str, ...], Transformation | None]]:
+        return [(_tuple(rule.theirs), _tuple(rule.ours), rule.read) for rule in self.rules]
 
 
 def _inverse(rule: Rule) -> Transformation | None:
