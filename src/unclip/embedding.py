@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,13 +12,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from unclip.bundle import Bundle, Preprocessing
 from unclip.classify import DEFAULT_TEMPLATES, Classifier
 from unclip.errors import BundleError, InputError
 from unclip.images import fit, from_uint8, open_image, to_pil
-from unclip.models.clip import CLIP
+from unclip.models.clip import CLIP, CLIPConfig, ClipText, ClipTextConfig
 from unclip.runtime import autocast, pick_device, pick_precision
 from unclip.tokenizer import Tokenizer
 
@@ -34,6 +34,7 @@ class TextRows:
 
     Attributes:
         embedding: (B, E) L2-normalised float32.
+        raw: (B, E) float32, the same as CLIP's projection gives it.
         sequence: (B, L, W) float32 features of the tokens, zero behind them.
         ids: (B, L) int64 tokens, padded with the tokenizer's padding.
         mask: (B, L) bool, True for tokens.
@@ -41,6 +42,7 @@ class TextRows:
     """
 
     embedding: Tensor
+    raw: Tensor
     sequence: Tensor
     ids: Tensor
     mask: Tensor
@@ -56,59 +58,91 @@ class TextRows:
         longest = max(lengths)
         return TextRows(
             self.embedding[index],
+            self.raw[index],
             self.sequence[index, :longest],
             self.ids[index, :longest],
             self.mask[index, :longest],
             lengths,
         )
 
+    def repeated(self, count: int, length: int) -> TextRows:
+        """The first text `count` times, padded to `length` where it is shorter."""
+        first = self.rows([0] * count)
+        rest = max(0, length - first.ids.shape[1])
+        return replace(
+            first,
+            sequence=F.pad(first.sequence, (0, 0, 0, rest)),
+            ids=F.pad(first.ids, (0, rest)),
+            mask=F.pad(first.mask, (0, rest)),
+            lengths=(first.ids.shape[1] + rest,) * count,
+        )
+
 
 class ClipEmbedder:
     """A CLIP with its tokenizer and its preprocessing.
 
-    All embeddings are L2-normalised float32 on the CPU's side of the interface: (N, E) tensors.
+    All embeddings are L2-normalised float32 on the CPU's side of the interface: (N, E) tensors. Where the
+    CLIP is a text encoder alone, whatever needs pictures raises InputError.
 
     Attributes:
-        preprocessing: how pictures are made what the model sees.
+        config: of the CLIP.
         name: of the bundle.
         identity: stands for everything that an embedding depends on: weights, tokenizer, preprocessing.
     """
 
     def __init__(
         self,
-        model: CLIP,
+        network: Callable[[], nn.Module],
+        config: CLIPConfig | ClipTextConfig,
         tokenizer: Tokenizer,
-        preprocessing: Preprocessing,
+        preprocessing: Preprocessing | None,
         device: torch.device,
         precision: torch.dtype,
         name: str,
         identity: str,
     ) -> None:
-        self.preprocessing = preprocessing
+        self.config = config
         self.name = name
         self.identity = identity
-        self._model = model
+        self._network = network
+        self._preprocessing = preprocessing
         self._tokenizer = tokenizer
         self._device = device
         self._precision = precision
 
     @classmethod
-    def of(cls, bundle: Bundle, device: torch.device, precision: torch.dtype) -> ClipEmbedder:
-        """The CLIP of a bundle. Raises BundleError where its parts do not fit each other."""
+    def of(
+        cls,
+        bundle: Bundle,
+        device: torch.device,
+        precision: torch.dtype,
+        network: Callable[[], nn.Module] | None = None,
+    ) -> ClipEmbedder:
+        """The CLIP of a bundle. Raises BundleError where its parts do not fit each other.
+
+        `network` gives the model whenever one is needed; None reads it now and keeps it.
+        """
         tokenizer = bundle.tokenizer()
-        model = cast(CLIP, bundle.model("clip", dtype=precision, device=device))
-        preprocessing = bundle.component("clip").preprocessing
-        size = model.config.image.image_size
-        if preprocessing is None:
-            preprocessing = Preprocessing(size)
-        if preprocessing.size != size:
-            raise BundleError(
-                f"bundle {bundle.name}: CLIP takes {size} px, its preprocessing makes {preprocessing.size} px"
-            )
-        if tokenizer.vocabulary > model.config.text.vocabulary or tokenizer.end != model.config.end_token:
+        config: CLIPConfig | ClipTextConfig = bundle.config("clip")
+        preprocessing = None
+        if isinstance(config, CLIPConfig):
+            size = config.image.image_size
+            preprocessing = bundle.component("clip").preprocessing or Preprocessing(size)
+            if preprocessing.size != size:
+                raise BundleError(
+                    f"bundle {bundle.name}: CLIP takes {size} px, its preprocessing makes "
+                    f"{preprocessing.size} px"
+                )
+        if tokenizer.vocabulary > config.text.vocabulary or tokenizer.end != config.end_token:
             raise BundleError(f"bundle {bundle.name}: tokenizer and CLIP do not fit each other")
+        if network is None:
+            model = bundle.model("clip", dtype=precision, device=device)
+
+            def network() -> nn.Module:
+                return model
+
         identity = _identity(bundle, preprocessing)
-        return cls(model, tokenizer, preprocessing, device, precision, bundle.name, identity)
+        return cls(network, config, tokenizer, preprocessing, device, precision, bundle.name, identity)
 
     @classmethod
     def load(
@@ -119,14 +153,39 @@ class ClipEmbedder:
         return cls.of(Bundle.load(source), chosen, pick_precision(chosen, precision))
 
     @property
+    def sees(self) -> bool:
+        """Whether there is an encoder of pictures."""
+        return self._preprocessing is not None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures are made what the model sees."""
+        if self._preprocessing is None:
+            raise InputError(
+                f"the CLIP of {self.name} reads texts alone: choose a bundle whose CLIP sees pictures"
+            )
+        return self._preprocessing
+
+    @property
     def scale(self) -> float:
         """Factor that makes cosines the logits of a softmax over texts."""
-        return float(self._model.scale)
+        return float(self._whole.scale)
+
+    @property
+    def _whole(self) -> CLIP:
+        """The model with its encoder of pictures."""
+        _ = self.preprocessing
+        return cast(CLIP, self._network())
+
+    @property
+    def _reader(self) -> CLIP | ClipText:
+        """The model, for texts."""
+        return cast("CLIP | ClipText", self._network())
 
     @property
     def context(self) -> int:
         """Most tokens of a text that are read, start and end included."""
-        return self._model.config.text.context
+        return self.config.text.context
 
     def truncated(self, texts: Sequence[str], context: int | None = None) -> tuple[str | None, ...]:
         """What of each text would not be read; None where all of it is."""
@@ -147,18 +206,18 @@ class ClipEmbedder:
         distinct = list(dict.fromkeys(texts))
         lengths = self.lengths(distinct, context)
         read = [self._read_one(text, context, max(lengths)) for text in distinct]
-        embedding, sequence, ids, mask = (torch.cat(parts) for parts in zip(*read, strict=True))
-        together = TextRows(embedding, sequence, ids, mask, lengths)
+        raw, sequence, ids, mask = (torch.cat(parts) for parts in zip(*read, strict=True))
+        together = TextRows(F.normalize(raw, dim=-1), raw, sequence, ids, mask, lengths)
         return together.rows([distinct.index(text) for text in texts])
 
     def _read_one(self, text: str, context: int, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Embedding, sequence, ids and mask of one text, padded to `length`."""
+        """Raw embedding, sequence, ids and mask of one text, padded to `length`."""
         tokens = self._tokenizer.batch([text], context).to(self._device)
         rest = length - tokens.ids.shape[1]
         with torch.inference_mode(), autocast(self._device, self._precision):
-            embedding, sequence = self._model.encode_text(tokens.ids, tokens.mask)
+            embedding, sequence = self._reader.encode_text(tokens.ids, tokens.mask)
             return (
-                F.normalize(embedding.float(), dim=-1),  # (1, E)
+                embedding.float(),  # (1, E)
                 F.pad(sequence.float(), (0, 0, 0, rest)),  # (1, L, W)
                 F.pad(tokens.ids, (0, rest), value=self._tokenizer.pad),  # (1, L)
                 F.pad(tokens.mask, (0, rest)),  # (1, L)
@@ -173,12 +232,16 @@ class ClipEmbedder:
         for start in range(0, len(texts), BATCH):
             tokens = self._tokenizer.batch(texts[start : start + BATCH], self.context).to(self._device)
             with torch.inference_mode(), autocast(self._device, self._precision):
-                embedding, _ = self._model.encode_text(tokens.ids, tokens.mask)
+                embedding, _ = self._reader.encode_text(tokens.ids, tokens.mask)
                 rows.append(F.normalize(embedding.float(), dim=-1))
         return torch.cat(rows).cpu()
 
-    def embed_images(self, images: Sequence[Image.Image | Path | str] | Image.Image) -> Tensor:
+    def embed_images(
+        self, images: Sequence[Image.Image | Path | str] | Image.Image, *, raw: bool = False
+    ) -> Tensor:
         """Embeddings of pictures or picture files, (N, E).
+
+        With `raw` they are as CLIP's projection gives them, and not of length one.
 
         Raises:
             InputError: no pictures, or a file that is not one.
@@ -189,7 +252,7 @@ class ClipEmbedder:
         rows = []
         for start in range(0, len(images), BATCH):
             prepared = [self.prepare(image) for image in images[start : start + BATCH]]
-            rows.append(self.embed_pixels(np.stack(prepared)))
+            rows.append(self.embed_pixels(np.stack(prepared), raw=raw))
         return torch.cat(rows)
 
     def prepare(self, image: Image.Image | Path | str) -> np.ndarray:
@@ -197,11 +260,11 @@ class ClipEmbedder:
         picture = image if isinstance(image, Image.Image) else open_image(image)
         return np.asarray(fit(picture, self.preprocessing.size, self.preprocessing.fit))
 
-    def embed_pixels(self, pixels: np.ndarray) -> Tensor:
+    def embed_pixels(self, pixels: np.ndarray, *, raw: bool = False) -> Tensor:
         """Embeddings of what `prepare` made of pictures, uint8 (N, S, S, 3), in one batch, (N, E)."""
         with torch.inference_mode(), autocast(self._device, self._precision):
-            embedding = self._model.encode_image(from_uint8(pixels).to(self._device))
-            return F.normalize(embedding.float(), dim=-1).cpu()
+            embedding = self._whole.encode_image(from_uint8(pixels).to(self._device)).float()
+            return (embedding if raw else F.normalize(embedding, dim=-1)).cpu()
 
     def classifier(
         self, labels: Sequence[str], templates: str | Sequence[str] = DEFAULT_TEMPLATES
@@ -234,10 +297,11 @@ class ClipEmbedder:
         return (embedding * text_embedding.cpu()).sum(-1)
 
 
-def _identity(bundle: Bundle, preprocessing: Preprocessing) -> str:
+def _identity(bundle: Bundle, preprocessing: Preprocessing | None) -> str:
     """Twelve digits that change with the CLIP, its tokenizer or its preprocessing, and with nothing else."""
     files = (bundle.component("clip").sha256, bundle.component("tokenizer").sha256)
-    text = " ".join((*files, str(preprocessing.size), preprocessing.fit))
+    fitting = () if preprocessing is None else (str(preprocessing.size), preprocessing.fit)
+    text = " ".join((*files, *fitting))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
