@@ -1,0 +1,201 @@
+"""Promises of DALL-E 1: the paper's size and loss, and that drawing code by code is the same model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unclip.errors import InputError
+from unclip.models.dalle1 import Attention, Dalle1, Dalle1Config
+
+TINY = Dalle1Config(
+    text_vocabulary=30, text_context=6, vocabulary=20, grid=4, width=16, layers=5, heads=2, kernel=3
+)
+
+
+def build(config: Dalle1Config = TINY) -> Dalle1:
+    torch.manual_seed(0)
+    model = Dalle1(config).eval()
+    for parameter in model.parameters():  # large enough that every token and code matters
+        if parameter.ndim >= 2:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def example(batch: int = 2, codes: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, 30, (batch, 6), generator=generator)
+    length = torch.tensor([4, 6, 3, 5])[:batch]
+    mask = torch.arange(6) < length[:, None]
+    return ids * mask, mask, torch.randint(20, (batch, codes), generator=generator)
+
+
+CONFIGS = {
+    "sparse": TINY,
+    "dense": replace(TINY, attention=Attention.DENSE),
+    "tied": replace(TINY, tied=True),
+    "row and square": replace(TINY, layers=2),
+}
+
+
+def test_the_papers_model_has_twelve_billion_parameters() -> None:
+    with torch.device("meta"):
+        model = Dalle1(Dalle1Config())
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e9) == 12
+    assert model.config.transformer.head_width == 64
+    assert len(model.config.patterns) == 64
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_cached_equals_uncached(name: str) -> None:
+    model = build(CONFIGS[name])
+    ids, mask, codes = example()
+    with torch.no_grad():
+        whole = model(ids, mask, codes).codes
+        writing = model.begin(ids, mask)
+        steps = [model.step(writing)]
+        steps += [model.step(writing, codes[:, i]) for i in range(15)]
+    torch.testing.assert_close(torch.stack(steps, 1), whole)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("given", [1, 4, 15])
+def test_given_codes_are_read_at_once(name: str, given: int) -> None:
+    model = build(CONFIGS[name])
+    ids, mask, codes = example()
+    with torch.no_grad():
+        whole = model(ids, mask, codes).codes
+        writing = model.begin(ids, mask, codes=codes[:, :given])
+        steps = [model.step(writing)]
+        steps += [model.step(writing, codes[:, i]) for i in range(given, 15)]
+    torch.testing.assert_close(torch.stack(steps, 1), whole[:, given:])
+
+
+def test_one_prompt_is_read_once_for_all_its_pictures() -> None:
+    model = build()
+    ids, mask, codes = example()
+    rows = torch.tensor([0, 0, 1, 0])
+    with torch.no_grad():
+        shared = model.begin(ids, mask, rows)
+        alone = model.begin(ids[rows], mask[rows])
+        drawn = codes[rows]
+        torch.testing.assert_close(model.step(shared), model.step(alone))
+        for i in range(15):
+            torch.testing.assert_close(model.step(shared, drawn[:, i]), model.step(alone, drawn[:, i]))
+
+
+def test_the_same_prompts_can_be_drawn_again_without_reading_them() -> None:
+    model = build()
+    ids, mask, codes = example()
+    with torch.no_grad():
+        writing = model.begin(ids, mask)
+        first = [model.step(writing), *(model.step(writing, codes[:, i]) for i in range(15))]
+        writing.again()
+        second = [model.step(writing), *(model.step(writing, codes[:, i]) for i in range(15))]
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_caption_changes_the_logits_of_every_code() -> None:
+    """Guidance compares with and without it: an empty caption must not agree anywhere."""
+    model = build()
+    ids, mask, codes = example()
+    empty = torch.zeros_like(ids)
+    empty[:, :2] = torch.tensor([1, 2])
+    with torch.no_grad():
+        told = model(ids, mask, codes).codes
+        untold = model(empty, torch.arange(6) < torch.tensor([[2], [2]]), codes).codes
+    assert ((told - untold).abs().amax(-1) > 1e-3).all()
+
+
+def test_padding_is_learned_for_each_position_and_its_ids_mean_nothing() -> None:
+    model = build()
+    ids, mask, codes = example()
+    with torch.no_grad():
+        before = model(ids, mask, codes)
+        assert torch.equal(model(ids.masked_fill(~mask, 7), mask, codes).codes, before.codes)
+        model.padding.weight[5] += 1.0
+        after = model(ids, mask, codes)
+    assert not torch.allclose(after.codes[0], before.codes[0])  # four tokens: position 5 is padding
+    assert torch.equal(after.codes[1], before.codes[1])  # six tokens
+
+
+def test_nothing_is_seen_before_it_is_there() -> None:
+    model = build()
+    ids, mask, codes = example()
+    changed = codes.clone()
+    changed[:, 9] = (changed[:, 9] + 1) % 20
+    with torch.no_grad():
+        before, after = model(ids, mask, codes), model(ids, mask, changed)
+    assert torch.equal(before.text, after.text)
+    assert torch.equal(before.codes[:, :10], after.codes[:, :10])
+    assert not torch.equal(before.codes[:, 10], after.codes[:, 10])
+
+
+def test_the_loss_is_an_eighth_of_the_texts_and_seven_of_the_pictures() -> None:
+    model = build()
+    ids, mask, codes = example()
+    losses = model.losses(ids, mask, codes)
+    logits = model(ids, mask, codes)
+    tokens = [(b, t) for b in range(2) for t in range(1, 6) if mask[b, t]]
+    text = torch.stack([-F.log_softmax(logits.text[b, t - 1], 0)[ids[b, t]] for b, t in tokens]).mean()
+    image = F.cross_entropy(logits.codes.flatten(0, 1), codes.flatten())
+    torch.testing.assert_close(losses.text, text.detach())
+    torch.testing.assert_close(losses.total, text / 8 + image * 7 / 8)
+
+
+def test_dropped_captions_are_not_learned() -> None:
+    model = build()
+    ids, mask, codes = example()
+    one = model.losses(ids, mask, codes, told=torch.tensor([True, False]))
+    alone = model.losses(ids[:1], mask[:1], codes[:1])
+    torch.testing.assert_close(one.text, alone.text)
+    none = model.losses(ids, mask, codes, told=torch.tensor([False, False]))
+    assert none.text == 0
+    assert none.codes == model.losses(ids, mask, codes).codes
+
+
+def test_checkpointing_changes_no_gradient() -> None:
+    ids, mask, codes = example()
+    gradients = []
+    for checkpointing in (False, True):
+        model = build(replace(TINY, dropout=0.2)).train()
+        model.checkpointing = checkpointing
+        torch.manual_seed(3)
+        model.losses(ids, mask, codes).total.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_caption_can_be_written_on() -> None:
+    model = build()
+    ids, mask, codes = example()
+    with torch.no_grad():
+        whole = model(ids[1:], mask[1:], codes[1:]).text  # (1, 5, V), of a caption without padding
+        cache, first = model.begin_text(ids[1:, :2], batch=3)
+        steps = [first] + [model.step_text(cache, ids[1, i].expand(3)) for i in range(2, 5)]
+    for k in range(3):
+        torch.testing.assert_close(torch.stack(steps, 1)[k], whole[0, 1:])
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    model = build()
+    ids, mask, codes = example()
+    with pytest.raises(InputError, match=r"both must be \(B, 6\)"):
+        model(ids[:, :4], mask[:, :4], codes)
+    with pytest.raises(InputError, match="17 codes: choose 1 to 16"):
+        model.begin(ids, mask, codes=codes)
+    with pytest.raises(InputError, match="fewer than 6"):
+        model.begin_text(ids[:1], batch=1)
+    with pytest.raises(InputError, match="kernel 4"):
+        replace(TINY, kernel=4)
+    with torch.no_grad():
+        writing = model.begin(ids, mask, codes=codes[:, :15])
+        with pytest.raises(InputError, match="all its 16 codes"):
+            model.step(writing, codes[:, 15])
+        with pytest.raises(InputError, match="cannot begin again"):
+            writing.again()
