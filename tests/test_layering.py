@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "unclip"
 LEVELS = [
-    {"config", "runtime", "errors"},
+    {"config", "runtime", "processes", "errors"},
     {"nn", "diffusion", "tokenizer", "images"},
     {"models"},
     {"bundle", "checkpoints", "data", "recipes"},

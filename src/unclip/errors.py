@@ -37,6 +37,10 @@ class DataError(UnclipError):
     """A corpus, an archive or a manifest cannot be used."""
 
 
+class SearchError(UnclipError):
+    """An index of pictures is missing, damaged, busy or made with another model."""
+
+
 class TrainingError(UnclipError):
     """A training run cannot start, go on or be resumed."""
 

@@ -18,7 +18,7 @@ from typing import Annotated, TextIO
 import typer
 
 from unclip import __version__
-from unclip.cli import bench, classify, data, evaluate, generate, models, train
+from unclip.cli import bench, classify, data, evaluate, generate, models, search, train
 from unclip.errors import UnclipError, UnclipWarning
 
 FAILED = 1
@@ -68,6 +68,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app)
 app.add_typer(bench.app)
 app.add_typer(classify.app)
+app.add_typer(search.app)
 app.add_typer(evaluate.app)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+REPORT_SECONDS = 10.0
 
 
 class StageProgress:
@@ -76,6 +79,9 @@ class StageProgress:
             self._latest = now
             if total and step >= total:
                 self._finish(stage)
+            elif self._rates and step and total and now - self._reported >= REPORT_SECONDS:
+                self._reported = now
+                self._report(stage, step, total)
             return
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total or None, completed=step)
@@ -92,7 +98,25 @@ class StageProgress:
 
             self._bars.console.print(Text.from_ansi(text))
 
+    def _report(self, stage: str, step: int, total: int) -> None:
+        rate = step / max(self._seconds[stage], 1e-9)
+        if not self._quiet:
+            left = timedelta(seconds=round((total - step) / rate))
+            print(f"{stage}: {step} of {total}, {rate:.3g}/s, {left} left", file=sys.stderr)
+
     def _finish(self, stage: str) -> None:
         seconds = self._seconds.pop(stage)
         if not self._quiet:
             print(f"{stage}: {seconds:.1f} s", file=sys.stderr)
+
+
+def _rate_column() -> ProgressColumn:
+    """Pieces a second, once that is known."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.3g}/s" if task.speed else "")
+
+    return Rate()

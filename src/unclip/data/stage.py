@@ -5,12 +5,8 @@ goes on.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -23,6 +19,7 @@ from unclip.data.filters import THUMB
 from unclip.data.raster import Unusable, draw_bitmap, draw_svg, png
 from unclip.data.records import Drawing, dump_captions
 from unclip.errors import DataError
+from unclip.processes import pool
 from unclip.runtime import atomic_path
 
 STAGED = pa.schema(
@@ -84,47 +81,14 @@ def _keys(path: Path) -> list[str]:
     return open_staged([path])["key"].to_pylist()
 
 
-class _Inline(Executor):
-    """Works in this process: one worker needs no second one."""
-
-    def submit(self, function, /, *arguments, **keywords):  # type: ignore[no-untyped-def]  # as in the base class
-        future: Future = Future()
-        future.set_result(function(*arguments, **keywords))
-        return future
-
-
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor]:
-    """Processes that draw; on an error or Ctrl-C in this one they are stopped at once."""
-    if workers == 1:
-        yield _Inline()
-        return
-    others = set(multiprocessing.active_children())
-    # "spawn": to fork a process that has threads, as pyarrow starts them, is not safe
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_work)
+    """Processes that draw; files appear only when they are whole, so nothing half-written stays."""
     try:
-        yield pool
-    except BrokenProcessPool as error:  # killed from outside, for want of memory perhaps
+        with pool(workers) as executor:
+            yield executor
+    except BrokenProcessPool as error:
         raise DataError("a drawing process was killed: run the same command again to go on") from error
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()  # files appear only when they are whole, so nothing half-written stays
-        raise
-    finally:
-        pool.shutdown()
-
-
-def _begin_work() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one deals with it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)  # the parent was killed: without this a worker would wait for its next piece for ever
 
 
 def draw_chunk(drawings: list[Drawing], path: Path, size: int) -> None:

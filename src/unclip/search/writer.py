@@ -1,0 +1,293 @@
+"""Makes an index and brings it up to date: only what is new or changed is read, only new pictures embedded.
+
+Files are read, hashed and decoded in worker processes while the model runs in this one. Every batch is
+committed as a whole: a run that is stopped, or killed, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from unclip.bundle import Preprocessing
+from unclip.errors import InputError, SearchError
+from unclip.processes import pool
+from unclip.search.background import BACKGROUND
+from unclip.search.files import walk, within
+from unclip.search.reading import UNREADABLE, Job, Reading, read_all
+from unclip.search.store import FOLDER, File, Found, Store, writer_lock
+from unclip.search.vectors import update_graph
+
+BATCH = 64  # pictures in one call of the model, and at most in one commit
+CHUNK = 16  # files that a worker reads at once
+MOST_READ = 1000  # files that were read and are not entered yet; of most there is nothing to embed
+AHEAD = 2  # chunks for each worker that are read or wait for the model
+
+
+class Encoder(Protocol):
+    """What an index needs of a CLIP; `unclip.embedding.ClipEmbedder` is one."""
+
+    name: str
+    identity: str
+    preprocessing: Preprocessing
+
+    def embed_texts(self, texts: list[str]) -> Tensor:
+        """(N, E), L2-normalised."""
+
+    def embed_pixels(self, pixels: np.ndarray) -> Tensor:
+        """(N, E), L2-normalised, of uint8 (N, S, S, 3)."""
+
+
+class Progress(NamedTuple):
+    """How far a stage is; a total of 0 is not known yet."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass
+class Summary:
+    """What a run has done.
+
+    Attributes:
+        index: its folder.
+        unchanged: files that were not read.
+        read: files that were, because they are new or changed.
+        embedded: pictures that were new to the index; a renamed or copied file is not.
+        removed: files that are gone.
+        skipped: files that are no picture or cannot be read, of this run, with the reason.
+        pictures, files, all_skipped: what the index holds now.
+        seconds: of the whole run.
+    """
+
+    index: Path
+    unchanged: int = 0
+    read: int = 0
+    embedded: int = 0
+    removed: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    pictures: int = 0
+    files: int = 0
+    all_skipped: int = 0
+    seconds: float = 0.0
+
+
+class Writer:
+    """One run over a folder; `run` tells of its progress, `summary` of what it did.
+
+    Args:
+        folder: of pictures.
+        clip: embeds them.
+        model: how the bundle was asked for, so that a search finds it again; None is the shipped one.
+        out: where the index stands; None is within the folder.
+        workers: processes that read; None is one a core, 1 is this process.
+        batch: pictures in one call of the model.
+
+    Raises:
+        InputError: there is no such folder, or no worker or picture in a batch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clip: Encoder,
+        *,
+        model: str | None = None,
+        out: Path | None = None,
+        workers: int | None = None,
+        batch: int = BATCH,
+    ) -> None:
+        if not folder.is_dir():
+            raise InputError(f"no such folder: {folder}")
+        if batch < 1 or (workers is not None and workers < 1):
+            raise InputError(f"workers {workers}, batch {batch}: choose 1 or more")
+        self._folder = folder.resolve()
+        self._index = (out or folder / FOLDER).resolve()
+        self._clip = clip
+        self._model = model
+        self._workers = workers or _cores()
+        self._batch = batch
+        self._hashes: set[bytes] = set()
+        self.summary = Summary(self._index)
+
+    def run(self) -> Iterator[Progress]:
+        """Do it.
+
+        Raises:
+            SearchError: another process writes this index, it was made with another model or for another
+                folder, it cannot be written, or a reading process was killed.
+        """
+        started = time.monotonic()
+        with writer_lock(self._index):
+            store = Store.create(self._index, self._settings())
+            try:
+                self._check(store)
+                yield from self._update(store)
+                self.summary.pictures, self.summary.files, self.summary.all_skipped = store.counts()
+            finally:
+                store.close()
+        self.summary.seconds = time.monotonic() - started
+
+    # --- which index ---
+
+    def _settings(self) -> dict[str, str]:
+        """Of a new index. An index within the folder of pictures does not name it: so it can be moved."""
+        own = self._index == self._folder / FOLDER
+        model = self._model or ""
+        named = str(Path(model).resolve()) if model and Path(model).is_dir() else model
+        return {
+            "folder": "" if own else str(self._folder),
+            "model": named,
+            "name": self._clip.name,
+            "clip": self._clip.identity,
+        }
+
+    def _check(self, store: Store) -> None:
+        found = store.settings()
+        if found["clip"] != self._clip.identity:
+            raise SearchError(
+                f"{self._index} was made with the model {found['name']} ({found['clip']}), this is "
+                f"{self._clip.name} ({self._clip.identity}): choose another place for its index by --out"
+            )
+        if found["folder"] != self._settings()["folder"]:
+            other = found["folder"] or self._index.parent
+            raise SearchError(f"{self._index} is the index of {other}: choose another place by --out")
+        if store.background()[0] != sorted(BACKGROUND):
+            vectors = self._clip.embed_texts(list(BACKGROUND)).numpy()  # (N, E)
+            with store.transaction():
+                store.set_background(BACKGROUND, vectors)
+                store.set("width", str(vectors.shape[1]))
+
+    # --- the run ---
+
+    def _update(self, store: Store) -> Iterator[Progress]:
+        known = {file.path: (file.bytes, file.changed, reason) for file, reason in store.files()}
+        waiting: list[File] = []
+        unreadable: list[str] = []
+        for count, file in enumerate(walk(self._folder, self._index), 1):
+            if isinstance(file, str):
+                unreadable.append(file)
+                continue
+            length, changed, reason = known.pop(file.path, (None, None, None))
+            if (length, changed) == (file.bytes, file.changed) and not (reason or "").startswith(UNREADABLE):
+                self.summary.unchanged += 1
+            else:
+                waiting.append(file)
+            if count % 1000 == 0:
+                yield Progress("scan", count, 0)
+        if "" in unreadable:
+            raise SearchError(f"cannot read the folder {self._folder}: check its permissions")
+        self.summary.skipped += [(folder, "folder cannot be read") for folder in unreadable]
+        yield Progress("scan", self.summary.unchanged + len(waiting), self.summary.unchanged + len(waiting))
+        yield from self._read(store, waiting)
+        # after the reading: the picture of a file that was renamed must still be there to be found
+        gone = [path for path in known if not any(within(path, folder) for folder in unreadable)]
+        with store.transaction():
+            store.forget(gone)
+            store.drop_orphans()
+        self.summary.removed = len(gone)
+        for done, total in update_graph(store):
+            yield Progress("graph", done, total)
+
+    def _read(self, store: Store, files: list[File]) -> Iterator[Progress]:
+        if not files:
+            return
+        yield Progress("pictures", 0, len(files))
+        read: list[tuple[File, Reading]] = []
+        try:
+            with pool(min(self._workers, -(-len(files) // CHUNK))) as executor:
+                for part in self._readings(executor, store, files):
+                    read += part
+                    while _pictures(read) >= self._batch or len(read) >= MOST_READ:
+                        yield self._keep(store, read, len(files))
+                while read:
+                    yield self._keep(store, read, len(files))
+        except BrokenProcessPool as error:
+            raise SearchError("a reading process was killed: the same command again goes on") from error
+
+    def _readings(
+        self, executor: Executor, store: Store, files: list[File]
+    ) -> Generator[list[tuple[File, Reading]], None, None]:
+        """Files with what was read of them, a chunk at a time, as the workers are done."""
+        lengths = store.hashes_by_length()
+        self._hashes = {digest for hashes in lengths.values() for digest in hashes}
+        shape = self._clip.preprocessing
+        running: dict[Future[list[Reading]], list[File]] = {}
+        chunks = iter(files)
+        while chunk := list(islice(chunks, CHUNK)):
+            jobs = [
+                Job(self._folder / file.path, lengths.get(file.bytes, ()), shape.size, shape.fit)
+                for file in chunk
+            ]
+            running[executor.submit(read_all, jobs)] = chunk
+            if len(running) >= AHEAD * self._workers:
+                yield from _finished(running)
+        while running:
+            yield from _finished(running)
+
+    def _keep(self, store: Store, read: list[tuple[File, Reading]], total: int) -> Progress:
+        """Embed and commit the first files of `read`, at most a batch of pictures; they are taken out."""
+        part: list[tuple[File, Reading]] = []
+        new: dict[bytes, Reading] = {}
+        while read and len(new) < self._batch:
+            file, reading = read.pop(0)
+            if reading.pixels is not None and reading.hash not in self._hashes:
+                new.setdefault(reading.hash, reading)
+            part.append((file, reading))
+        found = self._embed(list(new.values()))
+        with store.transaction():
+            for picture in found:
+                store.add(picture)
+            for file, reading in part:
+                store.put(file, reading.hash or None, reading.reason)
+        self._hashes |= new.keys()
+        self.summary.embedded += len(new)
+        self.summary.read += len(part)
+        self.summary.skipped += [(file.path, one.reason) for file, one in part if one.reason is not None]
+        return Progress("pictures", self.summary.read, total)
+
+    def _embed(self, readings: list[Reading]) -> list[Found]:
+        if not readings:
+            return []
+        pixels = [reading.pixels for reading in readings if reading.pixels is not None]
+        vectors = self._clip.embed_pixels(np.stack([one.square for one in pixels])).numpy()  # (B, E)
+        return [
+            Found(
+                hash=reading.hash,
+                width=one.width,
+                height=one.height,
+                taken=one.date,
+                signature=one.signature,
+                vector=vector,
+                thumbnail=one.thumbnail,
+            )
+            for reading, one, vector in zip(readings, pixels, vectors, strict=True)
+        ]
+
+
+def _finished(
+    running: dict[Future[list[Reading]], list[File]],
+) -> Iterator[list[tuple[File, Reading]]]:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        files = running.pop(future)
+        yield list(zip(files, future.result(), strict=True))
+
+
+def _pictures(read: list[tuple[File, Reading]]) -> int:
+    return sum(reading.pixels is not None for _, reading in read)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
