@@ -38,6 +38,7 @@ class Settings(TypedDict, total=False):
     temperature: float | None
     top_k: int | None
     top_p: float | None
+    clip_guidance: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class Options:
         temperature: of codes that are drawn one by one, 0.01 to 100; below 1 they are surer.
         top_k: so many codes, the most likely ones, are drawn from.
         top_p: the most likely codes that together reach this probability are drawn from, 0.01 to 1.
+        clip_guidance: scale of guidance by a CLIP that sees noised pictures, 0 to 50; 0 is none. With it the
+            other guidance is off unless it is given, too.
 
     Raises:
         InputError: a value outside its range.
@@ -83,6 +86,7 @@ class Options:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    clip_guidance: float | None = None
 
     def __post_init__(self) -> None:
         _check("n", self.n, 1, self.MOST)
@@ -90,6 +94,7 @@ class Options:
         _check("seed", self.seed, 0, 2**64 - 1)
         _check("guidance", self.guidance, 0.0, self.MOST_GUIDANCE)
         _check("prior_guidance", self.prior_guidance, 0.0, self.MOST_GUIDANCE)
+        _check("clip_guidance", self.clip_guidance, 0.0, self.MOST_GUIDANCE)
         _check("rerank", self.rerank, self.n, self.MOST_RERANKED)
         _check("temperature", self.temperature, 0.01, 100.0)
         _check("top_k", self.top_k, 1, self.MOST_CODES)

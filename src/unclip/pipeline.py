@@ -40,6 +40,8 @@ ACCELERATOR = 16  # times as much on an accelerator
 FAMILIES = {
     "unclip": ("unclip.families.unclip", "UnCLIP"),
     "dalle-mini": ("unclip.families.dalle_mini", "DalleMini"),
+    "adm": ("unclip.families.adm", "ADM"),
+    "glide": ("unclip.families.glide", "Glide"),
 }
 
 PICTURES = "pictures"  # the stage in which finished pictures appear
@@ -73,7 +75,11 @@ class Plan:
 
 
 def load(
-    source: str | Path | None = None, *, device: str | None = None, precision: str | None = None
+    source: str | Path | None = None,
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    offload: bool = False,
 ) -> Pipeline:
     """Load a bundle to draw with.
 
@@ -81,10 +87,12 @@ def load(
         source: a bundle's name or folder; None is the shipped one.
         device: "cpu", "cuda", "cuda:N" or "mps"; None is CUDA where there is one.
         precision: "float32", "bfloat16" or "float16"; None is bfloat16 where the device computes in it.
+        offload: let each network go when its stage is done: memory for the largest and not for all, and they
+            are read again for the next pictures.
 
     Raises:
         BundleError: there is no such bundle, a file of it is missing or altered, or its family does not draw.
-        InputError: an unknown device or precision.
+        InputError: an unknown device or precision, or `offload` where the family needs all at once.
     """
     bundle = Bundle.load(source)
     if bundle.family not in FAMILIES:
@@ -94,7 +102,13 @@ def load(
         )
     module, name = FAMILIES[bundle.family]
     drawer: type[Pipeline] = getattr(importlib.import_module(module), name)
-    return drawer(bundle, device=device, precision=precision)
+    if offload and not drawer.offloads:
+        raise InputError(
+            f"bundle {bundle.name}, of the family {bundle.family}, is not offloaded: leave it out"
+        )
+    model = drawer(bundle, device=device, precision=precision)
+    model.offload = offload
+    return model
 
 
 class Pipeline(ABC):
@@ -106,11 +120,14 @@ class Pipeline(ABC):
     Attributes:
         bundle: where the weights came from.
         device, precision: where and in what type the networks compute.
+        offload: whether a network is let go when its stage is done.
         _context: tokens of a prompt that are read, its start and end included.
     """
 
     family: ClassVar[str]
     honours: ClassVar[frozenset[str]]  # fields of `Options`, beside n, size and seed, that mean something
+    offloads: ClassVar[bool] = False  # whether it can do with one network at a time
+    offload: bool = False
     _context: int
 
     def __init__(self, bundle: Bundle, *, device: str | None = None, precision: str | None = None) -> None:
@@ -247,6 +264,11 @@ class Pipeline(ABC):
         if name not in self._models:
             self._models[name] = self.bundle.model(name, dtype=self.precision, device=self.device)
         return self._models[name]
+
+    def _let_go(self, name: str) -> None:
+        """A component's stage is done: with `offload` its network goes, and is read again when needed."""
+        if self.offload:
+            self._models.pop(name, None)
 
     def _chunk(self, size: int) -> int:
         """How many pictures of a side go through a network in one call."""
