@@ -17,6 +17,7 @@ from unclip.data.folder import build_folder
 from unclip.data.records import Split
 from unclip.errors import InputError
 from unclip.train.sequence import Sequence
+from unclip.train.tasks.decoder import DecoderTask
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black")
 SHAPES = ("circle", "square", "stripe", "frame")
@@ -262,6 +263,25 @@ def test_no_other_stage_learns_from_held_out_pictures(corpus: Path, recipe: Path
     settings["prior"]["task"] = {"splits": "all"}
     with pytest.raises(InputError, match=r"unknown key 'prior\.task\.splits'"):
         Sequence(settings, corpus, tmp_path, torch.device("cpu")).run()
+
+
+def test_a_decoder_can_be_fed_text_embeddings(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    """Part (a) of the paper's ablation: it never sees the embedding of a picture."""
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("decoder")))
+    fed = tmp_path / "fed.toml"
+    fed.write_text(recipe.read_text().replace("[decoder.task]", '[decoder.task]\nfed = "text"'))
+    sequence = Sequence(recipes.load(fed), corpus, again, torch.device("cpu"))
+    assert sequence.weights("decoder").is_file()
+    task = sequence.task("decoder")
+    assert isinstance(task, DecoderTask)
+    images, embedding, tokens = task.batch(4, torch.Generator().manual_seed(1))
+    losses = [
+        float(task.loss(task.model, (images, seen, tokens), torch.Generator().manual_seed(2))[0])
+        for seen in (embedding, torch.randn(embedding.shape))
+    ]
+    assert losses[0] == losses[1]
+    spread = task.model.whitening.whiten(task.encoded.text(tokens)[0]).std()
+    assert 0.3 < float(spread) < 3  # of the scale of texts, not of pictures
 
 
 def test_the_sigmoid_loss_wants_its_bias(corpus: Path, recipe: Path, tmp_path: Path) -> None:

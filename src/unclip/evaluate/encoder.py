@@ -83,7 +83,7 @@ class Encoder:
         )
         if tokenizer is None:
             raise InputError(
-                f"{file}: no {TOKENIZER} lies there or above it; name a run of `unclip train judge`, or a bundle"
+                f"{file}: no {TOKENIZER} lies beside or above it; name a run of `unclip train` or a bundle"
             )
         model = cast(CLIP, load_model(file, kind="clip", dtype=precision, device=device))
         loaded = BytePairTokenizer.load(tokenizer)

@@ -104,7 +104,7 @@ def evaluate(
     """All figures of this section on each of the held-out samples."""
     training = yield from judge.corpus(train)  # (T, E)
     size = model.sizes[0]
-    small_training = _small(train.pixels(judge.size))  # (T, P)
+    small_training = shrunk(train.pixels(judge.size))  # (T, P)
     for sample in samples:
         pixels = sample.pixels(size)
         real = judge.images(pixels)  # (N, E)
@@ -124,25 +124,26 @@ def evaluate(
                 own = scored[language][0].features
                 distances(findings, SECTION, sample.split, language, own, real[rows], seed)
                 yield f"neighbours {sample.split}", 0, 1
-                _memorised(
+                memorised(
                     findings, sample, language, {DRAWN: own, REAL: real[rows]}, training, "judge's features"
                 )
-                small = {DRAWN: _small(drawn), REAL: _small(pixels[rows])}
-                near = _memorised(findings, sample, language, small, small_training, "pixels")
+                small = {DRAWN: shrunk(drawn), REAL: shrunk(pixels[rows])}
+                near = memorised(findings, sample, language, small, small_training, "pixels")
                 findings.sheets[f"nearest-{sample.split}"] = _beside(drawn, train.pixels(judge.size), near)
                 yield f"neighbours {sample.split}", 1, 1
-        _retrieval(findings, sample, scored, languages, seed)
+        retrieval(findings, sample, scored, languages, seed)
     yield from _diversity(model, judge, samples[0], languages[0], training, train, findings, seed)
     findings.sheets["contact-sheet"] = yield from _fixed(model, seed)
 
 
-def _retrieval(
+def retrieval(
     findings: Findings,
     sample: Sample,
     scored: dict[str, tuple[Scored, Scored]],
     languages: Sequence[str],
     seed: int,
 ) -> None:
+    """R@1 of drawn and real pictures, (drawn, real) by language, their ratio, and it against the first's."""
     for language, (drawn, real) in scored.items():
         concepts = sample.concepts[drawn.rows]
         for variant, one in ((DRAWN, drawn), (REAL, real)):
@@ -190,7 +191,7 @@ def distances(
     ]
 
 
-def _memorised(
+def memorised(
     findings: Findings,
     sample: Sample,
     language: str,
@@ -207,9 +208,9 @@ def _memorised(
         position, distance = nearest(pictures, training)
         neighbours[variant] = position
         several, which = np.unique(position, return_inverse=True)
-        _, apart = nearest(training[several], training, itself=several)
+        _, between = nearest(training[several], training, itself=several)
         concepts = sample.concepts[sample.named(language)]
-        estimate = share(distance < apart[which], concepts)
+        estimate = share(distance < between[which], concepts)
         name = f"memorised, by {space}"
         findings.figures.append(Figure(SECTION, name, estimate, sample.split, language, variant))
     return neighbours[DRAWN]
@@ -233,7 +234,7 @@ def _diversity(
     options = Options(size=model.sizes[0])
     drawn = yield from draw(model, prompts, seed, f"diversity {language}", options, first=len(sample))
     features = judge.images(drawn).reshape(len(chosen), VARIETY[1], -1)  # (C, 8, E)
-    values = np.array([_apart(several) for several in features])
+    values = np.array([apart(several) for several in features])
     concepts = sample.concepts[chosen]
     estimate = mean(values, concepts, seed)
     findings.figures.append(Figure(SECTION, VARIETY_NAME, estimate, sample.split, language, DRAWN))
@@ -241,19 +242,19 @@ def _diversity(
     real = {c: training[np.flatnonzero(known == c)] for c in dict.fromkeys(concepts.tolist())}
     several = {concept: features for concept, features in real.items() if len(features) > 1}
     if several:
-        values = np.array([_apart(features) for features in several.values()])
+        values = np.array([apart(features) for features in several.values()])
         estimate = mean(values, np.array(list(several)), seed)
         name = "mean distance between pictures of one concept"
         findings.figures.append(Figure(SECTION, name, estimate, train.split, "", REAL))
 
 
-def _apart(features: np.ndarray) -> float:
+def apart(features: np.ndarray) -> float:
     """Mean of 1 - cosine over all pairs of rows (N, E) of length one."""
     count = len(features)
     return float(1 - ((features @ features.T).sum() - count) / (count * (count - 1)))
 
 
-def _small(pixels: np.ndarray) -> np.ndarray:
+def shrunk(pixels: np.ndarray) -> np.ndarray:
     """uint8 (N, S, S, 3) reduced to (N, 32 * 32 * 3), for distances between pixels."""
     parts = [
         to_uint8(resize(from_uint8(pixels[start : start + 1024]), PIXELS)).reshape(-1, PIXELS * PIXELS * 3)

@@ -36,7 +36,8 @@ def document(evaluation: Evaluation, command: str) -> dict[str, Any]:
         "judge": {
             "name": evaluation.judge.name,
             "weights": evaluation.judge.weights,
-            "independent": evaluation.judge is not evaluation.encoder,
+            "independent": evaluation.encoder is None
+            or evaluation.judge.weights != evaluation.encoder.weights,
         },
         "device": evaluation.device.type,
         "precision": str(evaluation.precision).removeprefix("torch."),

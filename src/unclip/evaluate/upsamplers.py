@@ -9,7 +9,7 @@ from PIL import Image
 
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Figure, Findings
-from unclip.evaluate.pictures import RECALL, REAL, score
+from unclip.evaluate.pictures import REAL, RECALL, score
 from unclip.evaluate.sample import Sample
 from unclip.evaluate.stages import Stages
 from unclip.evaluate.statistics import Estimate, mean, share
@@ -33,15 +33,15 @@ def evaluate(
     for size, name in model.chain.items():
         if size > STORED:
             shown = sample.stored(rows[:SHOWN_LARGEST], STORED)
-            low = _resized(shown, size // 4)
+            low = resized(shown, size // 4)
             large = yield from model.enlarge(name, low, seed, name)
-            findings.sheets[name] = _sheet([_resized(low, size), large], SHOWN_LARGEST)
+            findings.sheets[name] = _sheet([resized(low, size), large], SHOWN_LARGEST)
             continue
-        truth = _resized(sample.stored(rows, STORED), size)  # (M, size, size, 3)
-        low = _resized(truth, size // 4)
+        truth = resized(sample.stored(rows, STORED), size)  # (M, size, size, 3)
+        low = resized(truth, size // 4)
         series = {
             DRAWN: (yield from model.enlarge(name, low, seed, name)),
-            BICUBIC: _resized(low, size),
+            BICUBIC: resized(low, size),
             REAL: truth,
         }
         yield from _compare(judge, sample, rows, language, series, name, findings, seed)
@@ -78,9 +78,9 @@ def _compare(
                     judge.distances(pictures, truth),
                     np.ones(len(rows), bool),
                 ),
-                "error of flat colours (levels of 255)": _within(error, flat),
-                "error of a white border (levels of 255)": _within(error, border),
-                "sharpness of edges, against the truth": _within(steepness(pictures), edge, steepness(truth)),
+                "error of flat colours (levels of 255)": within(error, flat),
+                "error of a white border (levels of 255)": within(error, border),
+                "sharpness of edges, against the truth": within(steepness(pictures), edge, steepness(truth)),
             }
             for what, (values, known) in measured.items():
                 if known.any():
@@ -127,7 +127,7 @@ def edges(pictures: np.ndarray) -> np.ndarray:
     return steepness(pictures) > LEVELS / 8
 
 
-def _within(
+def within(
     values: np.ndarray, where: np.ndarray, against: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means of (N, S, S[, 3]) values over each picture's places, (N,), and which pictures have any.
@@ -141,7 +141,7 @@ def _within(
     return np.where(where, values, 0).sum(axis=(1, 2)) / np.maximum(below, 1e-9), count > 0
 
 
-def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
+def resized(pixels: np.ndarray, size: int) -> np.ndarray:
     """uint8 (N, S, S, 3) -> (N, size, size, 3) by antialiased bicubic filtering."""
     parts = [to_uint8(resize(from_uint8(pixels[k : k + 16]), size)) for k in range(0, len(pixels), 16)]
     return np.concatenate(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 
 import numpy as np
@@ -24,17 +25,29 @@ PREVIEW_PICTURES = 12
 EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
 
 
+EMBEDDED, WHITENED_BY = 256, 16  # captions in a batch, and batches, that text embeddings are whitened by
+
+
+class Fed(StrEnum):
+    """What a decoder learns to draw from."""
+
+    IMAGE = "image"  # the embedding of the picture: unCLIP
+    TEXT = "text"  # the embedding of its caption: part (a) of the ablation of 2204.06125, section 5.1
+
+
 @dataclass(frozen=True)
 class DecoderTaskConfig:
     """How the decoder is trained.
 
     Attributes:
+        fed: which of CLIP's embeddings it gets.
         image_drop, text_drop: for classifier-free guidance (section 2.1 of 2204.06125: 0.1 and 0.5).
         embedding_noise: the embedding is noised by a level drawn from 0 to this, so that the decoder
             forgives what the prior gets wrong.
         weighting: of the loss over noise levels.
     """
 
+    fed: Fed = Fed.IMAGE
     image_drop: float = 0.1
     text_drop: float = 0.5
     embedding_noise: float = 0.0
@@ -60,11 +73,20 @@ class DecoderTask(DiffusionTask):
     ) -> None:
         super().__init__(diffusion)
         self.model = Decoder(model)
-        self.model.whitening.fit(encoded.embeddings)
         self.task = task
         self.encoded = encoded
         context = encoded.clip.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
+        self.model.whitening.fit(self._whitened_by())
+
+    def _whitened_by(self) -> Tensor:
+        """(N, E) embeddings of the kind that the decoder is fed."""
+        if self.task.fed is Fed.IMAGE:
+            return self.encoded.embeddings
+        device = next(self.encoded.clip.parameters()).device
+        generator = torch.Generator().manual_seed(0)
+        batches = [self.pictures.draw(EMBEDDED, generator).tokens.to(device) for _ in range(WHITENED_BY)]
+        return torch.cat([self.encoded.text(tokens)[0].cpu() for tokens in batches])
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
         drawn = self.pictures.draw(size, generator)
@@ -79,6 +101,9 @@ class DecoderTask(DiffusionTask):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images, embedding, tokens = batch
         size, device = len(images), images.device
+        text_embedding, sequence = self.encoded.text(tokens)
+        if self.task.fed is Fed.TEXT:
+            embedding = text_embedding
         whitened = self.model.whitening.whiten(embedding)
         level = None
         if self.task.embedding_noise:
@@ -88,7 +113,7 @@ class DecoderTask(DiffusionTask):
         condition = DecoderCondition(
             embedding=whitened,
             keep_image=kept(size, self.task.image_drop, generator),
-            sequence=self.encoded.text(tokens)[1],
+            sequence=sequence,
             ids=tokens.ids,
             mask=tokens.mask,
             keep_text=kept(size, self.task.text_drop, generator),
@@ -137,10 +162,12 @@ class DecoderTask(DiffusionTask):
         device = next(model.parameters()).device
         names = [self.encoded.held_out.names["en"][i] for i in choice]
         tokens = self.pictures.tokenizer.batch(names, self.pictures.context).to(device)
+        text_embedding, sequence = self.encoded.text(tokens)
+        fed = self.encoded.held_out_embeddings[choice] if self.task.fed is Fed.IMAGE else text_embedding
         condition = DecoderCondition(
-            embedding=model.whitening.whiten(self.encoded.held_out_embeddings[choice]),
+            embedding=model.whitening.whiten(fed),
             keep_image=torch.ones(len(choice), dtype=torch.bool, device=device),
-            sequence=self.encoded.text(tokens)[1],
+            sequence=sequence,
             ids=tokens.ids,
             mask=tokens.mask,
         )
