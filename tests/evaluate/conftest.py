@@ -1,4 +1,4 @@
-"""A corpus of shapes in three languages with all four splits, for evaluating on."""
+"""A corpus of shapes in three languages with pictures held out, for evaluating on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from unclip.data import splits
 from unclip.data.folder import build_folder
 
 COLOURS = {
@@ -52,6 +53,9 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 lines.append(json.dumps(row))
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     corpus = tmp_path_factory.mktemp("corpus") / "shapes"
-    for _ in build_folder(folder, corpus):
-        pass
+    with pytest.MonkeyPatch.context() as patch:  # so few pictures would hold out next to none
+        patch.setattr(splits, "UNSEEN_PAIRS", 0.4)
+        patch.setattr(splits, "UNSEEN_CONCEPTS", 0.25)
+        for _ in build_folder(folder, corpus):
+            pass
     return corpus

@@ -32,7 +32,7 @@ def _few_pictures() -> object:
 
 
 def settings(bundle: Path, data: Path, **changes: object) -> Settings:
-    usual = {"captions": 12, "only": tuple(Section), "precision": "float32", "device": "cpu"}
+    usual = {"captions": 20, "only": tuple(Section), "precision": "float32", "device": "cpu"}
     return Settings(bundle=str(bundle), data=data, **{**usual, **changes})  # type: ignore[arg-type]
 
 

@@ -33,6 +33,7 @@ class Section(StrEnum):
     ABLATION = "ablation"
 
 
+LEAST = 10  # pictures of a held-out split that is to be judged by
 USUAL = (
     Section.CLIP,
     Section.PRIOR,
@@ -186,11 +187,12 @@ class Evaluation:
 
     def _held_out(self, *splits: Split) -> list[Sample]:
         """The samples of these splits; a corpus that held out nothing is judged by what was trained on."""
-        found = [self.samples[split] for split in splits if split in self.samples]
+        found = [self.samples[split] for split in splits if len(self.samples.get(split, ())) >= LEAST]
         if found:
             return found
         self._note(
-            f"The corpus has no {' and no '.join(splits)}: figures are of pictures that were trained on."
+            f"The corpus has fewer than {LEAST} pictures of {' and of '.join(splits)}: prior and pictures "
+            "are judged by what was trained on."
         )
         return [self.samples[Split.TRAIN]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from unclip.bundle import Sampling
 from unclip.drawing import Job, Options
+from unclip.errors import UnclipWarning
 from unclip.evaluate.encoder import Step
 from unclip.families.unclip import DECODER, PRIOR, UnCLIP
 from unclip.images import from_uint8, to_uint8
@@ -33,7 +35,11 @@ def draw(
     order = sorted(range(len(jobs)), key=lambda k: lengths[k])
     pictures = np.zeros((len(jobs), options.size, options.size, 3), np.uint8)
     done = 0
-    for event in model.draw([jobs[k] for k in order], options):
+    with warnings.catch_warnings():
+        # a caption that is longer than the bundle reads is judged by what the bundle makes of its beginning
+        warnings.simplefilter("ignore", UnclipWarning)
+        events = model.draw([jobs[k] for k in order], options)
+    for event in events:
         for picture in event.pictures:
             pictures[picture.index - first] = np.asarray(picture.image)
             done += 1

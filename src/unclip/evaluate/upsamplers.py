@@ -108,11 +108,16 @@ def white_border(pictures: np.ndarray) -> np.ndarray:
 
 def flat_places(pictures: np.ndarray) -> np.ndarray:
     """Where all pixels of a 5 x 5 neighbourhood are equal, bool (N, S, S), but for white ones."""
-    margin = FLAT // 2
-    windows = np.lib.stride_tricks.sliding_window_view(pictures, (FLAT, FLAT), axis=(1, 2))
-    equal = (windows == windows[..., :1, :1]).all(axis=(3, 4, 5))
-    inside = np.pad(equal, ((0, 0), (margin, margin), (margin, margin)))
-    return inside & (pictures < 255).any(axis=3)
+    margin, side = FLAT // 2, pictures.shape[1]
+    flat = np.zeros(pictures.shape[:3], bool)
+    middle = pictures[:, margin:-margin, margin:-margin]
+    inside = (middle < 255).any(axis=3)
+    for down in range(FLAT):
+        for right in range(FLAT):
+            moved = pictures[:, down : side - FLAT + 1 + down, right : side - FLAT + 1 + right]
+            inside &= (moved == middle).all(axis=3)
+    flat[:, margin:-margin, margin:-margin] = inside
+    return flat
 
 
 def steepness(pictures: np.ndarray) -> np.ndarray:
