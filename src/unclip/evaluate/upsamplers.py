@@ -20,7 +20,8 @@ DRAWN, BICUBIC = "drawn", "bicubic"
 STORED = 256  # side of a corpus's pictures: what is larger has no truth there
 MOST = 200  # pictures: each is drawn at 256 px
 SHOWN = 6  # pictures on a sheet
-SHOWN_LARGEST = 2  # of them at 1024 px
+SHOWN_LARGEST = 2  # pictures at 1024 px: lines and flags show most, so those with the most edges
+OFFERED = 60  # pictures that they are chosen from
 LEVELS = 255.0
 FLAT = 5  # side of the neighbourhood in which nothing changes where a colour is flat
 
@@ -32,8 +33,9 @@ def evaluate(
     rows = sample.named(language)[:MOST]
     for size, name in model.chain.items():
         if size > STORED:
-            shown = sample.stored(rows[:SHOWN_LARGEST], STORED)
-            low = resized(shown, size // 4)
+            offered = sample.stored(rows[:OFFERED], STORED)
+            busiest = edges(offered).mean(axis=(1, 2)).argsort()[::-1][:SHOWN_LARGEST]
+            low = resized(offered[busiest], size // 4)
             large = yield from model.enlarge(name, low, seed, name)
             findings.sheets[name] = _sheet([resized(low, size), large], SHOWN_LARGEST)
             continue
