@@ -25,7 +25,7 @@ from unclip.checkpoints.clip_layout import (
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source
 from unclip.checkpoints.table import Rule, Table, joined_rows, transposed
 from unclip.errors import CheckpointError
-from unclip.models.clip import CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from unclip.models.clip import CLIPConfig, ClipTextConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.nn.transformer import Activation
 from unclip.tokenizer import CLIP_END, CLIP_START, CLIPTokenizer
 
@@ -150,7 +150,7 @@ def export(bundle: Bundle, path: Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in TABLE.write(model.state_dict()).items()}
     documents = {
         CONFIG: _their_config(config, str(tensors["logit_scale"].dtype).removeprefix("torch.")),
-        PREPROCESSING: _their_processing(config),
+        PREPROCESSING: their_processing(config),
         "tokenizer_config.json": {
             "tokenizer_class": "CLIPTokenizer",
             "model_max_length": config.text.context,
@@ -166,43 +166,58 @@ def export(bundle: Bundle, path: Path) -> None:
 
 
 def _their_config(config: CLIPConfig, dtype: str) -> dict[str, Any]:
-    text, image = config.text, config.image
-    assert isinstance(text, TextTransformerConfig)  # clip_of
-    assert isinstance(image, VisionTransformerConfig)  # export
-    activation = next(name for name, ours in ACTIVATIONS.items() if ours == config.activation)
-    both = {"hidden_act": activation, "layer_norm_eps": NORM_EPSILON, "projection_dim": config.embedding}
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
         "dtype": dtype,
         "projection_dim": config.embedding,
-        "text_config": {
-            **both,
-            "model_type": "clip_text_model",
-            "vocab_size": text.vocabulary,
-            "max_position_embeddings": text.context,
-            "hidden_size": text.width,
-            "intermediate_size": 4 * text.width,
-            "num_hidden_layers": text.layers,
-            "num_attention_heads": text.heads,
-            "bos_token_id": config.end_token - 1,
-            "eos_token_id": config.end_token,
-            "pad_token_id": config.end_token,
-        },
-        "vision_config": {
-            **both,
-            "model_type": "clip_vision_model",
-            "hidden_size": image.width,
-            "intermediate_size": round(image.width * image.mlp_ratio),
-            "num_hidden_layers": image.layers,
-            "num_attention_heads": image.heads,
-            "image_size": image.image_size,
-            "patch_size": image.patch,
-        },
+        "text_config": their_text(config),
+        "vision_config": their_vision(config),
     }
 
 
-def _their_processing(config: CLIPConfig) -> dict[str, Any]:
+def their_text(config: CLIPConfig | ClipTextConfig) -> dict[str, Any]:
+    """The config of a CLIPTextModel; the text side must be a transformer."""
+    text = config.text
+    assert isinstance(text, TextTransformerConfig)
+    return {
+        **_their_tower(config),
+        "model_type": "clip_text_model",
+        "vocab_size": text.vocabulary,
+        "max_position_embeddings": text.context,
+        "hidden_size": text.width,
+        "intermediate_size": 4 * text.width,
+        "num_hidden_layers": text.layers,
+        "num_attention_heads": text.heads,
+        "bos_token_id": config.end_token - 1,
+        "eos_token_id": config.end_token,
+        "pad_token_id": config.end_token,
+    }
+
+
+def their_vision(config: CLIPConfig) -> dict[str, Any]:
+    """The config of a CLIPVisionModel; the image side must be a transformer."""
+    image = config.image
+    assert isinstance(image, VisionTransformerConfig)
+    return {
+        **_their_tower(config),
+        "model_type": "clip_vision_model",
+        "hidden_size": image.width,
+        "intermediate_size": round(image.width * image.mlp_ratio),
+        "num_hidden_layers": image.layers,
+        "num_attention_heads": image.heads,
+        "image_size": image.image_size,
+        "patch_size": image.patch,
+    }
+
+
+def _their_tower(config: CLIPConfig | ClipTextConfig) -> dict[str, Any]:
+    activation = next(name for name, ours in ACTIVATIONS.items() if ours == config.activation)
+    return {"hidden_act": activation, "layer_norm_eps": NORM_EPSILON, "projection_dim": config.embedding}
+
+
+def their_processing(config: CLIPConfig) -> dict[str, Any]:
+    """The config of a CLIPImageProcessor."""
     size = config.image.image_size
     return {
         "image_processor_type": "CLIPImageProcessor",
