@@ -21,7 +21,14 @@ from torch import Tensor, nn
 
 import unclip
 from unclip.errors import InputError
-from unclip.models.clip_loss import clip_loss, same_concept, sigmoid_loss, supervised_contrastive_loss
+from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from unclip.models.clip_loss import (
+    clip_loss,
+    in_parts,
+    same_concept,
+    sigmoid_loss,
+    supervised_contrastive_loss,
+)
 
 PAIRS, WIDTH, PROCESSES = 6, 8, 2
 CONCEPTS = torch.tensor([0, 1, 0, 2, 0, 3])
@@ -146,6 +153,55 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         sigmoid_loss(image, text, SCALE, BIAS, positives=torch.eye(6))
     with pytest.raises(InputError, match=r"must be \(N, E\) and \(N,\)"):
         supervised_contrastive_loss(image, CONCEPTS[:3], SCALE)
+
+
+# --- large batches in little memory
+
+
+@pytest.mark.parametrize(("rows", "part"), [(12, 4), (13, 4), (3, 8)])
+def test_a_batch_in_parts_has_the_loss_and_gradients_of_the_whole(rows: int, part: int) -> None:
+    torch.manual_seed(0)
+    image = VisionTransformerConfig(image_size=8, patch=4, width=8, layers=1, heads=2)
+    text = TextTransformerConfig(20, context=5, width=8, layers=1, heads=2)
+    model = CLIP(CLIPConfig(embedding=6, image=image, text=text, end_token=2))
+    images, ids = torch.randn(rows, 3, 8, 8), torch.randint(3, 20, (rows, 5))
+    ids[:, -1] = 2
+    calls: list[int] = []
+
+    def encode(ids: Tensor) -> Tensor:
+        calls.append(len(ids))
+        return model.encode_text(ids).embedding
+
+    whole = clip_loss(model.encode_image(images), encode(ids), model.scale)
+    whole.backward()
+    expected = {name: value.grad.clone() for name, value in model.named_parameters()}
+    model.zero_grad()
+    calls.clear()
+    loss = clip_loss(in_parts(model.encode_image, part, images), in_parts(encode, part, ids), model.scale)
+    assert max(calls) <= part
+    once = len(calls)
+    assert once == -(-rows // part)
+    loss.backward()
+    assert max(calls) <= part
+    assert len(calls) == 2 * once  # nothing was kept of the first time
+    torch.testing.assert_close(loss, whole, rtol=0, atol=1e-5)
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value.grad, expected[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_parts_drop_the_same_patches_when_their_gradients_are_taken() -> None:
+    torch.manual_seed(0)
+    weight = torch.ones(4, requires_grad=True)
+    kept: list[Tensor] = []
+
+    def encode(x: Tensor) -> Tensor:
+        kept.append(torch.rand(4) < 0.5)
+        return x * weight * kept[-1]
+
+    in_parts(encode, 2, torch.ones(4, 4)).sum().backward()
+    first, second = kept[:2], kept[2:]
+    assert sorted(map(str, first)) == sorted(map(str, second))
+    torch.testing.assert_close(weight.grad, 2.0 * (first[0].float() + first[1].float()))
 
 
 # --- two processes

@@ -11,12 +11,14 @@ does, a step is the step that one process would have made with the whole batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from unclip.errors import InputError
 
@@ -118,6 +120,25 @@ def supervised_contrastive_loss(
             dist.all_reduce(anchors, group=group)
             processes = dist.get_world_size(group)
         return per_row.sum() * processes / anchors.clamp(min=1)
+
+
+def in_parts(encode: Callable[..., Tensor], size: int, *inputs: Tensor) -> Tensor:
+    """Encode a batch `size` rows at a time and keep nothing but the results: gradient caching (2101.06983).
+
+    The losses need all pairs of a batch, the encoders do not. Each part is encoded a second time, with the
+    same random numbers, when its gradients are taken; so a batch of 4096 needs the memory of one of `size`,
+    and its loss and gradients are those of the whole batch but for rounding.
+
+    Args:
+        encode: takes as many tensors as there are inputs, (size, ...) each, and returns (size, E).
+        size: rows of a part, at least 1.
+        inputs: (B, ...) each.
+
+    Returns:
+        (B, E).
+    """
+    parts = zip(*(rows.split(size) for rows in inputs), strict=True)
+    return torch.cat([checkpoint(encode, *part, use_reentrant=False) for part in parts])
 
 
 def same_concept(concepts: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from unclip.data.captions import LANGUAGES
 from unclip.data.corpus import Corpus
 from unclip.images import from_uint8
 from unclip.models.clip import CLIP
+from unclip.models.clip_loss import in_parts
 from unclip.tokenizer import Tokenizer, Tokens
 
 EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
@@ -62,10 +63,14 @@ class Pictures:
         self.weights = torch.from_numpy(corpus.weights(dict(config.sources))).double()
         self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
 
-    def draw(self, size: int, generator: torch.Generator) -> Captioned:
+    def choose(self, size: int, generator: torch.Generator) -> tuple[np.ndarray, list[str], random.Random]:
+        """Positions (B,) in the corpus, a caption for each, and what further choices can be made with."""
         index = torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
         choice = random.Random(int(torch.randint(2**62, (), generator=generator)))
-        captions = [self.corpus.caption(int(i), choice, self.config.languages) for i in index]
+        return index, [self.corpus.caption(int(i), choice, self.config.languages) for i in index], choice
+
+    def draw(self, size: int, generator: torch.Generator) -> Captioned:
+        index, captions, _ = self.choose(size, generator)
         pixels = self.pixels[index]  # (B, S, S, 3)
         if self.config.shift:
             shifts = torch.randint(-self.config.shift, self.config.shift + 1, (size, 2), generator=generator)
@@ -83,10 +88,20 @@ def _shifted(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
     return out
 
 
-def text_by_length(clip: CLIP, tokens: Tokens) -> Tensor:
-    """Text embeddings (B, E), not normalised, of captions encoded in groups of like length."""
+def text_by_length(clip: CLIP, tokens: Tokens, part: int | None = None) -> Tensor:
+    """Text embeddings (B, E), not normalised, of captions encoded in groups of like length.
+
+    With `part` so many at once, see `clip_loss.in_parts`.
+    """
+
+    def encode(ids: Tensor, mask: Tensor) -> Tensor:
+        return clip.encode_text(ids, mask).embedding
+
     groups = groups_by_length(tokens)
-    embeddings = [clip.encode_text(group.ids, group.mask).embedding for _, group in groups]
+    embeddings = [
+        in_parts(encode, part, group.ids, group.mask) if part else encode(group.ids, group.mask)
+        for _, group in groups
+    ]
     return torch.cat(embeddings)[torch.cat([rows for rows, _ in groups]).argsort()]
 
 

@@ -17,7 +17,13 @@ from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.clip import CLIP, CLIPConfig
-from unclip.models.clip_loss import clip_loss, same_concept, sigmoid_loss, supervised_contrastive_loss
+from unclip.models.clip_loss import (
+    clip_loss,
+    in_parts,
+    same_concept,
+    sigmoid_loss,
+    supervised_contrastive_loss,
+)
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
 
@@ -40,14 +46,21 @@ class CLIPTaskConfig:
     Attributes:
         contrast: which loss.
         positives: pictures of one concept are no negatives of each other's captions.
+        part: pairs that are encoded at once, for batches that memory does not hold (see
+            `clip_loss.in_parts`); None is all of the batch.
         splits: of the corpus that are learned from.
         pictures: which of their pictures, with which captions.
     """
 
     contrast: Contrast = Contrast.CLIP
     positives: bool = True
+    part: int | None = None
     splits: Splits = Splits.TRAIN
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+    def __post_init__(self) -> None:
+        if self.part is not None and self.part < 1:
+            raise InputError(f"part {self.part}: encode 1 pair or more at once, or null for all")
 
 
 class CLIPTask:
@@ -84,8 +97,9 @@ class CLIPTask:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images, tokens, concept = batch
         assert isinstance(model, CLIP)
-        image, scale, bias = model.encode_image(images), model.scale, model.logit_bias
-        text = text_by_length(model, tokens)
+        part, scale, bias = self.task.part, model.scale, model.logit_bias
+        image = in_parts(model.encode_image, part, images) if part else model.encode_image(images)
+        text = text_by_length(model, tokens, part)
         group = dist.group.WORLD if dist.is_initialized() else None
         positives = same_concept(concept, group) if self.task.positives else None  # (B, M)
         if self.task.contrast is Contrast.SIGLIP:
