@@ -37,6 +37,8 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "upsampler": ("unclip.models.upsampler", "UpsamplerConfig", "Upsampler"),
     "vqvae": ("unclip.models.vqvae", "VQVAEConfig", "VQVAE"),
     "vqgan": ("unclip.models.vqgan", "VQGANConfig", "VQGAN"),
+    "codec-training": ("unclip.models.codec", "CodecTrainingConfig", "CodecTraining"),
+    "dalle1": ("unclip.models.dalle1", "Dalle1Config", "Dalle1"),
     "dalle-mini": ("unclip.models.dalle_mini", "DalleMiniConfig", "DalleMini"),
     "adm": ("unclip.models.adm", "ADMConfig", "ADM"),
     "adm-classifier": ("unclip.models.adm", "ClassifierConfig", "Classifier"),

@@ -6,6 +6,7 @@ codes alone and in a batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,3 +75,38 @@ def draw_codes(logits: Tensor, noise: Tensor, sampling: CodeSampling) -> Tensor:
         kept = before < sampling.top_p * falling.sum(1, keepdim=True)
         weights = weights * torch.zeros_like(kept).scatter(1, order, kept)
     return (weights / noise).argmax(1)
+
+
+def write_codes(
+    step: Callable[[Tensor | None], Tensor], count: int, noise: Callable[[], Tensor], sampling: CodeSampling
+) -> Iterator[Tensor]:
+    """Draw codes one position after the other; yields those of each position, (B,) int64.
+
+    Args:
+        step: logits of the next position from the codes that were drawn last (None at the beginning). They
+            are (B, V); with guidance (2B, V), the first half without the prompt, from the codes (2B,).
+        count: positions.
+        noise: standard exponential noise (B, V), anew for each position.
+        sampling: see `CodeSampling`; scale 1 is without guidance.
+    """
+    last: Tensor | None = None
+    for _ in range(count):
+        logits = step(last).float()
+        if sampling.guidance != 1:
+            unconditional, conditional = logits.chunk(2)
+            logits = guided(conditional, unconditional, sampling.guidance)
+        codes = draw_codes(logits, noise(), sampling)
+        last = codes if sampling.guidance == 1 else codes.repeat(2)
+        yield codes
+
+
+def exponential_noise(
+    generators: Sequence[torch.Generator], width: int, device: torch.device
+) -> Callable[[], Tensor]:
+    """Noise for `write_codes`: (B, width), each row from its picture's own CPU generator."""
+
+    def noise() -> Tensor:
+        rows = [torch.empty(width).exponential_(generator=generator) for generator in generators]
+        return torch.stack(rows).to(device)
+
+    return noise

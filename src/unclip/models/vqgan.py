@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
+from unclip.nn.layers import depth_to_space, space_to_depth
 
 GROUPS = 32  # of every normalisation
 ROWS = 4096  # positions that are compared with the codebook at a time: 256 MB of distances at 16,384 codes
@@ -37,10 +38,13 @@ class VQGANConfig:
         channels: of the finest level; level k has channels * multipliers[k].
         multipliers: one a level; between two levels the side is halved.
         blocks: residual blocks a level of the encoder; the decoder has one more.
-        attention: downsampling factors (1 = the picture's own grid) whose blocks attend.
+        attention: downsampling factors (1 = the grid of the finest level) whose blocks attend.
         encodes: whether there is an encoder; some published files hold a decoder only.
         pixels: see `PixelRange`.
         norm_epsilon: what keeps group normalisation from dividing by zero.
+        patch: so many pixels a side become channels before the finest level, and pixels again behind it.
+        unit: codes and latents have length 1 when they are compared, so the nearest code is the one of the
+            smallest angle (2110.04627, section 3.2); small embeddings need it.
     """
 
     vocabulary: int = 16_384
@@ -53,9 +57,12 @@ class VQGANConfig:
     encodes: bool = True
     pixels: PixelRange = PixelRange.SIGNED
     norm_epsilon: float = 1e-6
+    patch: int = 1
+    unit: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.vocabulary, self.embedding, self.latent, self.blocks) < 1 or not self.multipliers:
+        sizes = (self.vocabulary, self.embedding, self.latent, self.blocks, self.patch)
+        if min(sizes) < 1 or not self.multipliers:
             raise InputError(f"{self}: every size must be at least 1")
         for multiplier in self.multipliers:
             if multiplier < 1 or self.channels < 1 or self.channels * multiplier % GROUPS:
@@ -66,7 +73,7 @@ class VQGANConfig:
     @property
     def factor(self) -> int:
         """Pixels of the picture to one code, along each side."""
-        return 1 << (len(self.multipliers) - 1)
+        return self.patch << (len(self.multipliers) - 1)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -74,7 +81,7 @@ class VQGANConfig:
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
 
     def attends(self, level: int) -> bool:
-        """Whether the blocks of a level attend; level 0 has the picture's own grid."""
+        """Whether the blocks of a level attend; level 0 is the finest."""
         return 1 << level in self.attention
 
 
@@ -181,7 +188,8 @@ class Encoder(nn.Module):
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         widths = config.widths
-        self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.patch = config.patch
+        self.conv_in = nn.Conv2d(3 * config.patch**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             stage = Level(widths[max(0, level - 1)], width, config.blocks, config.attends(level), config)
@@ -193,7 +201,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], config.latent, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_in(x)
+        h = self.conv_in(space_to_depth(x, self.patch))
         for stage in self.down:
             h = stage(h)
         out: Tensor = self.conv_out(F.silu(self.norm_out(self.mid(h))))
@@ -216,14 +224,14 @@ class Decoder(nn.Module):
                 stage.resample = Upsample(width)
             self.up.append(stage)
         self.norm_out = _norm(widths[0], config)
-        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.patch = config.patch
+        self.conv_out = nn.Conv2d(widths[0], 3 * config.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.mid(self.conv_in(z))
         for stage in reversed(self.up):
             h = stage(h)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
-        return out
+        return depth_to_space(self.conv_out(F.silu(self.norm_out(h))), self.patch)
 
 
 class VQGAN(nn.Module):
@@ -263,9 +271,9 @@ class VQGAN(nn.Module):
 
     def quantise(self, latents: Tensor) -> Tensor:
         """The codes (B, h, w), int64, whose vectors are nearest to latents (B, embedding, h, w)."""
-        rows = latents.movedim(1, -1).float()  # (B, h, w, E)
+        rows = self.comparable(latents.movedim(1, -1).float())  # (B, h, w, E)
         flat = rows.reshape(-1, rows.shape[-1])  # (N, E)
-        book = self.codebook.weight.float()  # (V, E)
+        book = self.comparable(self.codebook.weight.float())  # (V, E)
         length = book.square().sum(1)  # (V,)
         # |z - e|^2 without |z|^2, which is the same for every code
         nearest = [torch.addmm(length, part, book.T, alpha=-2).argmin(1) for part in flat.split(ROWS)]
@@ -277,8 +285,15 @@ class VQGAN(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Pictures (B, 3, h * factor, w * factor), about in [-1, 1], from codes (B, h, w)."""
-        z = self.codebook(codes).movedim(-1, 1)  # (B, E, h, w)
-        images: Tensor = self.decoder(self.post_quant_conv(z))
+        return self.from_vectors(self.comparable(self.codebook(codes)).movedim(-1, 1))
+
+    def comparable(self, vectors: Tensor) -> Tensor:
+        """Latents or codes (..., E) as they are compared and decoded: of length 1 with `config.unit`."""
+        return F.normalize(vectors, dim=-1) if self.config.unit else vectors
+
+    def from_vectors(self, vectors: Tensor) -> Tensor:
+        """Pictures as of `decode` from codes' vectors (B, embedding, h, w)."""
+        images: Tensor = self.decoder(self.post_quant_conv(vectors))
         return images * 2 - 1 if self.config.pixels is PixelRange.UNIT else images
 
     def forward(self, images: Tensor) -> Tensor:

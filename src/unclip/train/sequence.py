@@ -1,6 +1,7 @@
 """Runs the stages of a recipe one after the other, each in a folder of its own, and writes the bundle.
 
 A stage whose final weights lie there already is not trained again; a stage that was stopped goes on.
+Tokenizer, CLIP and codec may also be those of a bundle: `bundle = "pictograms"` and nothing else in the table.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unclip.bundle import Part, Preprocessing, Sampling, save_bundle
+from unclip.bundle import Bundle, Part, Preprocessing, Sampling, save_bundle
 from unclip.checkpoints import native
 from unclip.config import Config, from_dict
 from unclip.data.corpus import EVERYTHING, Corpus
@@ -25,21 +26,34 @@ from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.clip import CLIP, CLIPConfig
+from unclip.models.code_sampling import CodeSampling
+from unclip.models.codec import CodecTraining, CodecTrainingConfig
+from unclip.models.dalle1 import Dalle1Config
 from unclip.models.decoder import DecoderConfig
 from unclip.models.prior import PriorConfig
 from unclip.models.upsampler import UpsamplerConfig
+from unclip.models.vqgan import VQGAN
+from unclip.models.vqvae import VQVAE
 from unclip.runtime import atomic_path, autocast, pick_precision, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
 from unclip.train import card, loop, state
 from unclip.train.config import LoopConfig
 from unclip.train.pictures import HeldOut
 from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, Splits
+from unclip.train.tasks.dalle1 import Coded, Dalle1Task, Dalle1TaskConfig
 from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig
 from unclip.train.tasks.diffusion import Encoded
 from unclip.train.tasks.prior import PriorTask, PriorTaskConfig
 from unclip.train.tasks.upsampler import LargePictures, UpsamplerTask, UpsamplerTaskConfig
+from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
 
-STAGES = ("tokenizer", "clip", "prior", "upsampler-256", "upsampler-1024", "decoder", "bundle")
+STAGES = (
+    *("tokenizer", "clip", "vqvae", "dalle1", "prior"),
+    *("upsampler-256", "upsampler-1024", "decoder", "bundle"),
+)
+COMPONENTS = {"vqvae": "codec", "dalle1": "transformer"}  # what the stages' weights are called in a bundle
+NO_WEIGHTS = ("tokenizer", "bundle")
+ENCODE_BATCH = 64
 EMBED_BATCH = 256
 CAPTIONS_PER_PICTURE = 8  # that the tokenizer is made from
 STORED_SIZE = 256  # of a corpus's pictures; beyond it only the large renderings serve
@@ -85,6 +99,8 @@ class Sequence:
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the run, trained if it is not there yet."""
+        if (shared := self.shared("tokenizer")) is not None:
+            return shared.tokenizer()
         path = self.out / "tokenizer.json"
         if not path.exists():
             settings = from_dict(TokenizerStage, self.recipe["tokenizer"], "tokenizer")
@@ -101,6 +117,10 @@ class Sequence:
 
     def weights(self, stage: str) -> Path:
         """The weight file of a stage, trained if it is not there yet for as long as the recipe says."""
+        if (shared := self.shared(stage)) is not None:
+            component = shared.component(COMPONENTS.get(stage, stage))
+            shared.verify()
+            return shared.folder / component.file
         config = self.part(stage, "train", LoopConfig)
         average = str(self.recipe[stage].get("weights", "ema-0" if config.ema else "raw"))
         path = self.out / stage / state.FINAL / f"{average}.safetensors"
@@ -114,14 +134,25 @@ class Sequence:
         licence, data = str(table["licence"]), str(table["data"])
         parts = {"tokenizer": Part(self.tokenizer(), licence=licence, data=data)}
         sizes = {}
-        for stage in (stage for stage in STAGES if stage in self.recipe and "train" in self.recipe[stage]):
-            model = native.load_model(self.weights(stage))
+        for stage in (stage for stage in STAGES if stage in self.recipe and stage not in NO_WEIGHTS):
+            name = COMPONENTS.get(stage, stage)
+            if (shared := self.shared(stage)) is not None:
+                component = shared.component(name)
+                parts[name] = Part(
+                    shared.model(name),
+                    preprocessing=component.preprocessing,
+                    licence=component.licence,
+                    data=component.data,
+                )
+                continue
+            model = trained(self.weights(stage))
             sizes[stage] = sum(parameter.numel() for parameter in model.parameters())
             diffuses = "diffusion" in self.recipe[stage]
-            parts[stage] = Part(
+            parts[name] = Part(
                 model,
                 diffusion=self.part(stage, "diffusion", DiffusionConfig) if diffuses else None,
                 sampling=self.part(stage, "sampling", Sampling) if diffuses else None,
+                codes=self.part(stage, "sampling", CodeSampling) if stage == "dalle1" else None,
                 preprocessing=Preprocessing(model.config.image.image_size)
                 if isinstance(model, CLIP)
                 else None,
@@ -130,8 +161,26 @@ class Sequence:
             )
         text = card.write(self.recipe, self.train, self.out, sizes, self.device)
         folder = self.out / "bundle"
-        save_bundle(folder, name=str(table["name"]), parts=parts, card=text, licence=licence, data=data)
+        save_bundle(
+            folder,
+            name=str(table["name"]),
+            parts=parts,
+            card=text,
+            family=str(self.recipe["family"]),
+            licence=licence,
+            data=data,
+        )
         return folder
+
+    def shared(self, stage: str) -> Bundle | None:
+        """The bundle whose tokenizer or weights serve as this stage's; None where the stage is trained."""
+        source = self.recipe[stage].get("bundle")
+        if source is None:
+            return None
+        if len(self.recipe[stage]) > 1:
+            others = ", ".join(sorted(set(self.recipe[stage]) - {"bundle"}))
+            raise InputError(f"{stage}: bundle = {source!r} says all of it, so leave out {others}")
+        return Bundle.load(source)
 
     def unfinished(self, stage: str, config: LoopConfig) -> bool:
         """Whether the recipe now asks for more steps than the stage was trained for."""
@@ -146,6 +195,10 @@ class Sequence:
         """The task of a stage, with everything that it needs of the stages before it."""
         if stage == "clip":
             return self.clip_task()
+        if stage == "vqvae":
+            return self.vqvae_task()
+        if stage == "dalle1":
+            return self.dalle1_task()
         if stage.startswith("upsampler-"):
             model = self.part(stage, "model", UpsamplerConfig)
             large = model.high_size > STORED_SIZE
@@ -188,6 +241,36 @@ class Sequence:
         corpus = Corpus(self.train.folder, EVERYTHING) if everything else self.train
         return CLIPTask(model, task, tokenizer, corpus, self.held_out)
 
+    def vqvae_task(self) -> VQVAETask:
+        task = self.part("vqvae", "task", VQVAETaskConfig)
+        clip = None
+        if task.perceptual and "clip" in self.recipe:
+            clip = native.load_model(self.weights("clip"), dtype=torch.float32, device=self.device)
+            assert isinstance(clip, CLIP)
+        model = self.part("vqvae", "model", CodecTrainingConfig)
+        return VQVAETask(model, task, self.train, self.held_out, clip)
+
+    def dalle1_task(self) -> Dalle1Task:
+        tokenizer = self.tokenizer()
+        path = self.weights("vqvae")
+        codec = trained(path, dtype=torch.float32, device=self.device)
+        assert isinstance(codec, VQGAN | VQVAE)
+        sizes = {"text_vocabulary": tokenizer.vocabulary, "vocabulary": codec.config.vocabulary}
+        model = self.part("dalle1", "model", Dalle1Config, **sizes)
+        side = model.grid * codec.config.factor
+        file = self.out / f"codes-{side}-{sha256(path)[:12]}.npy"
+        if not file.exists():
+            with atomic_path(file) as temporary:
+                np.save(temporary, encode(codec, self.train.pixels(side), self.device).numpy())
+        held_out = HeldOut(self.held_out, tokenizer, model.text_context, side)
+        coded = Coded(
+            codec,
+            torch.from_numpy(np.load(file)),
+            held_out,
+            encode(codec, held_out.pixels, self.device).long(),
+        )
+        return Dalle1Task(model, self.part("dalle1", "task", Dalle1TaskConfig), coded, tokenizer, self.train)
+
     def encoded(self) -> Encoded:
         """The run's CLIP, with the embedding of every picture (computed once and kept)."""
         path = self.weights("clip")
@@ -216,3 +299,20 @@ class Sequence:
                 embedding = clip.encode_image(images)
             parts.append(F.normalize(embedding.float(), dim=1))
         return torch.cat(parts)  # (N, E)
+
+
+def trained(path: Path, **options: Any) -> torch.nn.Module:
+    """The model of a stage's weight file; of a codec what draws, without what only its training needed."""
+    model = native.load_model(path, **options)
+    return model.codec if isinstance(model, CodecTraining) else model
+
+
+@torch.no_grad()
+def encode(codec: VQGAN | VQVAE, pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+    """(N, S, S, 3) uint8 -> codes (N, codes), in as few bytes as their number needs."""
+    kind = torch.int16 if codec.config.vocabulary <= torch.iinfo(torch.int16).max else torch.int32
+    parts = []
+    for start in range(0, len(pixels), ENCODE_BATCH):
+        images = from_uint8(pixels[start : start + ENCODE_BATCH]).to(device)
+        parts.append(codec.encode(images).flatten(1).to("cpu", kind))
+    return torch.cat(parts)  # (N, codes)

@@ -1,0 +1,159 @@
+"""DALL-E 1's task: the caption's tokens and the picture's codes, each from those before it (2102.12092)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.config import to_dict
+from unclip.data.corpus import Corpus
+from unclip.errors import InputError
+from unclip.images import contact_sheet, to_pil
+from unclip.models.code_sampling import CodeSampling, exponential_noise, write_codes
+from unclip.models.dalle1 import Dalle1, Dalle1Config
+from unclip.models.vqgan import VQGAN
+from unclip.models.vqvae import VQVAE
+from unclip.runtime import noise_generator
+from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.merge_dropout import MergeDropout
+from unclip.train.pictures import HeldOut, Pictures, PicturesConfig
+from unclip.train.tasks.diffusion import kept
+
+EVALUATION_BATCH = 16
+PREVIEW_PICTURES = 8
+PREVIEW_SAMPLING = CodeSampling(guidance=2.0)
+
+
+@dataclass(frozen=True)
+class Dalle1TaskConfig:
+    """How the transformer is trained.
+
+    Attributes:
+        caption_drop: share of captions that are replaced by the empty one, for classifier-free guidance.
+        merge_dropout: share of the tokenizer's merges that are left out; 0.1 in section 2.2 of the paper.
+        checkpointing: compute activations a second time instead of keeping them.
+        pictures: which pictures, with which captions. They are encoded once: none are shifted.
+    """
+
+    caption_drop: float = 0.1
+    merge_dropout: float = 0.1
+    checkpointing: bool = False
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+    def __post_init__(self) -> None:
+        if self.pictures.shift:
+            raise InputError(f"shift {self.pictures.shift}: pictures are encoded once, so give 0")
+
+
+class Coded:
+    """A trained codec, frozen, with the codes of every picture of the corpus (computed once)."""
+
+    def __init__(
+        self, codec: VQGAN | VQVAE, codes: Tensor, held_out: HeldOut, held_out_codes: Tensor
+    ) -> None:
+        self.codec = codec.eval().requires_grad_(False)
+        self.codes = codes  # (N, codes) int16 or int32: one number a code, and no more memory than it needs
+        self.held_out = held_out
+        self.held_out_codes = held_out_codes  # (M, codes) int64
+
+
+class Dalle1Task:
+    """Section 2.2 of 2102.12092; with the caption left out now and then, for classifier-free guidance."""
+
+    name = "dalle1"
+    accumulates = True
+
+    def __init__(
+        self, model: Dalle1Config, task: Dalle1TaskConfig, coded: Coded, tokenizer: Tokenizer, train: Corpus
+    ) -> None:
+        if coded.codes.shape[1] != model.codes:
+            raise InputError(f"grid {model.grid}: the codec makes {coded.codes.shape[1]} codes of a picture")
+        self.model = Dalle1(model)
+        self.model.checkpointing = task.checkpointing
+        self.task = task
+        self.coded = coded
+        self.tokenizer = tokenizer
+        self.merge_dropout = MergeDropout(tokenizer, task.merge_dropout) if task.merge_dropout else None
+        size = coded.held_out.pixels.shape[1]
+        self.pictures = Pictures(train, task.pictures, tokenizer, model.text_context, size)
+        self.empty = self._read([""])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tokens, Tensor]:
+        index, captions, choice = self.pictures.choose(size, generator)
+        context = self.model.config.text_context
+        if self.merge_dropout is None:
+            tokens = self._read(captions)
+        else:
+            tokens = self.merge_dropout.batch(captions, context, choice)
+        return tokens, self.coded.codes[torch.from_numpy(index)].long()
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tokens, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        tokens, codes = batch
+        assert isinstance(model, Dalle1)
+        told = kept(len(codes), self.task.caption_drop, generator)
+        empty = self.empty.to(codes.device)
+        ids = torch.where(told[:, None], tokens.ids, empty.ids)
+        mask = torch.where(told[:, None], tokens.mask, empty.mask)
+        losses = model.losses(ids, mask, codes, told)
+        return losses.total, {"text": losses.text, "codes": losses.codes}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Nats a code of held-out pictures, given their names in each language and given no caption."""
+        assert isinstance(model, Dalle1)
+        names = self.coded.held_out.names
+        figures = {f"nats_a_code_{language}": self._nats(model, texts) for language, texts in names.items()}
+        without = [""] * len(self.coded.held_out_codes)
+        return {**figures, "nats_a_code_without_caption": self._nats(model, without)}
+
+    @torch.no_grad()
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        """Held-out pictures as the codec has them above, below what is drawn from their English names."""
+        assert isinstance(model, Dalle1)
+        held_out = self.coded.held_out
+        count = min(PREVIEW_PICTURES, len(held_out.pixels))
+        chosen = np.linspace(0, len(held_out.pixels) - 1, count).astype(int)
+        truth = self.coded.held_out_codes[chosen]  # (B, codes)
+        drawn = self._draw(model, [held_out.names["en"][i] for i in chosen])
+        device = drawn.device
+        grid = model.config.grid
+        both = torch.cat([truth.to(device), drawn]).view(-1, grid, grid)
+        images = self.coded.codec.decode(both).float().clamp(-1, 1)
+        return contact_sheet([to_pil(image) for image in images], columns=count)
+
+    def _nats(self, model: Dalle1, texts: list[str]) -> float:
+        tokens = self._read(texts)
+        device = model.token.weight.device
+        total = 0.0
+        for rows in torch.arange(len(texts)).split(EVALUATION_BATCH):
+            codes = self.coded.held_out_codes[rows].to(device)
+            losses = model.losses(tokens.ids[rows].to(device), tokens.mask[rows].to(device), codes)
+            total += float(losses.codes) * len(rows)
+        return total / len(texts)
+
+    def _draw(self, model: Dalle1, texts: list[str]) -> Tensor:
+        """(B, codes), the same noise every time."""
+        device = model.token.weight.device
+        tokens = self._read([""] * len(texts) + texts).to(device)  # first without the prompt, for guidance
+        noise = exponential_noise(
+            [noise_generator(0, index, "preview") for index in range(len(texts))],
+            model.config.vocabulary,
+            device,
+        )
+        step = partial(model.step, model.begin(tokens.ids, tokens.mask))
+        return torch.stack(list(write_codes(step, model.config.codes, noise, PREVIEW_SAMPLING)), dim=1)
+
+    def _read(self, texts: list[str]) -> Tokens:
+        return self.tokenizer.batch(texts, self.model.config.text_context, full=True)

@@ -1,0 +1,189 @@
+"""The codec's task: pictures to a grid of codes and back (section 2.1 of 2102.12092, and 1711.00937)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.config import to_dict
+from unclip.data.corpus import Corpus
+from unclip.errors import InputError
+from unclip.images import contact_sheet, from_uint8, resize, to_pil
+from unclip.models.clip import CLIP
+from unclip.models.codec import CodecTraining, CodecTrainingConfig
+from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig, follow, quantise, relax
+from unclip.models.vqgan import VQGAN
+from unclip.models.vqvae import VQVAE, map_pixels, unmap_pixels
+from unclip.models.vqvae_loss import (
+    Reconstruction,
+    clip_distance,
+    code_figures,
+    judge,
+    logit_laplace,
+    pixel_loss,
+    psnr,
+)
+
+EVALUATED = 512  # held-out pictures
+EVALUATION_BATCH = 32
+PREVIEW_PICTURES = 12
+
+
+@dataclass(frozen=True)
+class VQVAETaskConfig:
+    """How a codec is trained.
+
+    Attributes:
+        size: side of the pictures in pixels.
+        reconstruction: the loss of the pixels.
+        nearest: the quantiser of a VQGAN.
+        gumbel: the relaxation of a discrete VAE.
+        adversarial: weight of what the critic says; 0 where the codec has none.
+        adversarial_pictures: seen before the critic's word counts; it learns from the beginning.
+        perceptual: weight of the distance in CLIP's features.
+        sources: factor on a source's share of the pictures.
+    """
+
+    size: int = 256
+    reconstruction: Reconstruction = Reconstruction.MSE
+    nearest: NearestConfig = field(default_factory=NearestConfig)
+    gumbel: GumbelConfig = field(default_factory=GumbelConfig)
+    adversarial: float = 0.0
+    adversarial_pictures: int = 0
+    perceptual: float = 0.0
+    sources: dict[str, float] = field(default_factory=dict)
+
+
+class VQVAETask:
+    """Pictures in, pictures out, through codes."""
+
+    name = "vqvae"
+    accumulates = True
+
+    def __init__(
+        self,
+        model: CodecTrainingConfig,
+        task: VQVAETaskConfig,
+        train: Corpus,
+        held_out: Corpus,
+        clip: CLIP | None = None,
+    ) -> None:
+        if bool(task.adversarial) != (model.critic is not None):
+            raise InputError(
+                f"adversarial {task.adversarial} with critic {model.critic}: a critic needs a weight, "
+                "and a weight a critic"
+            )
+        if task.perceptual and clip is None:
+            raise InputError("the perceptual loss needs a CLIP: give the recipe a clip")
+        if task.reconstruction is Reconstruction.LOGIT_LAPLACE and model.dvae is None:
+            raise InputError("the logit-Laplace loss needs a decoder with a scale: train a dvae, or take mse")
+        if task.size % model.codec.factor:
+            raise InputError(f"size {task.size}: must be a multiple of {model.codec.factor} pixels, a code's")
+        self.model = CodecTraining(model)
+        self.task = task
+        self.clip = clip
+        if isinstance(self.model.codec, VQGAN) and task.nearest.codebook is Codebook.AVERAGE:
+            self.model.codec.codebook.requires_grad_(False)  # it follows without a gradient
+        self.pixels = train.pixels(task.size)
+        self.weights = torch.from_numpy(train.weights(task.sources)).double()
+        chosen = np.linspace(0, len(held_out) - 1, min(EVALUATED, len(held_out))).astype(int)
+        self.held_out = from_uint8(held_out.pixels(task.size)[chosen])  # (M, 3, S, S)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
+
+    def batch(self, size: int, generator: torch.Generator) -> Tensor:
+        index = torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
+        return from_uint8(self.pixels[index])
+
+    def loss(
+        self, model: nn.Module, batch: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Any]]:
+        assert isinstance(model, CodecTraining)
+        if isinstance(model.codec, VQGAN):
+            drawn, loss, parts = self._nearest(model, model.codec, batch, generator)
+        else:
+            drawn, loss, parts = self._relaxed(model, model.codec, batch, generator)
+        if self.task.perceptual:
+            assert self.clip is not None  # checked when the task was made
+            side = self.clip.config.image.image_size
+            distance = clip_distance(self.clip, resize(drawn, side), resize(batch, side))
+            loss = loss + self.task.perceptual * distance
+            parts["perceptual"] = distance.detach()
+        if self.task.adversarial:
+            judged = judge(model.critic, drawn, batch)
+            heard = int(model.pictures) >= self.task.adversarial_pictures
+            loss = loss + judged.learning + self.task.adversarial * heard * judged.drawing
+            parts |= {"critic": judged.learning.detach(), "adversarial": judged.drawing.detach()}
+        model.pictures += len(batch) * (dist.get_world_size() if dist.is_initialized() else 1)
+        return loss, parts
+
+    def _nearest(
+        self, model: CodecTraining, codec: VQGAN, images: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Drawn pictures, the loss, and its parts."""
+        latents = codec.latents(images)
+        quantised = quantise(codec, latents, self.task.nearest)
+        drawn = codec.from_vectors(quantised.vectors)
+        error = pixel_loss(self.task.reconstruction, drawn, images)
+        dead = follow(codec, model.use, latents, quantised.codes, self.task.nearest, generator)
+        parts = {
+            "reconstruction": error.detach(),
+            "quantisation": quantised.loss.detach(),
+            "dead": dead,
+            "perplexity": code_figures(quantised.codes, codec.config.vocabulary).perplexity,
+        }
+        return drawn, error + quantised.loss, parts
+
+    def _relaxed(
+        self, model: CodecTraining, codec: VQVAE, images: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """As `_nearest`. All are sums over a picture divided by its values: appendix A.2 of 2102.12092."""
+        seen = float(model.pictures)
+        gumbel = self.task.gumbel
+        relaxed = relax(codec.logits(images), gumbel.temperature_at(seen), generator)
+        said = codec.decoder(relaxed.weights.to(images.dtype))  # (B, 6, S, S)
+        mean, log_scale = said.chunk(2, dim=1)
+        truth = map_pixels((images + 1) / 2)
+        if self.task.reconstruction is Reconstruction.LOGIT_LAPLACE:
+            error = logit_laplace(mean, log_scale, truth).mean()
+        else:
+            error = pixel_loss(self.task.reconstruction, torch.sigmoid(mean.float()), truth)
+        divergence = relaxed.divergence / images[0].numel()
+        loss = error + gumbel.divergence_at(seen) * divergence
+        parts = {
+            "reconstruction": error.detach(),
+            "divergence": relaxed.divergence.detach(),
+            "temperature": gumbel.temperature_at(seen),
+        }
+        return unmap_pixels(torch.sigmoid(mean.float())) * 2 - 1, loss, parts
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """PSNR of held-out pictures, the share of the codes that they use, and those codes' perplexity."""
+        assert isinstance(model, CodecTraining)
+        device = model.pictures.device
+        codes, ratios = [], []
+        for images in self.held_out.split(EVALUATION_BATCH):
+            images = images.to(device)
+            found = model.codec.encode(images)
+            codes.append(found.cpu())
+            ratios.append(psnr(model.codec.decode(found).float().clamp(-1, 1), images))
+        figures = code_figures(torch.cat(codes), self.model.codec.config.vocabulary)
+        return {"psnr": float(torch.cat(ratios).mean()), **figures._asdict()}
+
+    @torch.no_grad()
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        """Held-out pictures above, below what is left of them."""
+        assert isinstance(model, CodecTraining)
+        chosen = torch.linspace(0, len(self.held_out) - 1, min(PREVIEW_PICTURES, len(self.held_out))).long()
+        images = self.held_out[chosen].to(model.pictures.device)
+        rows = [*images, *model.codec(images).float().clamp(-1, 1)]
+        return contact_sheet([to_pil(image) for image in rows], columns=len(chosen))
