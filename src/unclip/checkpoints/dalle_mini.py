@@ -1,8 +1,8 @@
 """DALL-E mini and mega, with their tokenizer and their VQGAN.
 
 Two layouts: min-dalle's (`encoder.pt`, `decoder.pt`, `vocab.json`, `merges.txt`, with `detoker.pt` there or
-in `vqgan` beside; `_mini` may follow each name) and the Flax original (`flax_model.msgpack` with all layers of
-a network in one tensor each, `config.json`, `vocab.json`, `merges.txt`, the VQGAN in a folder of its own).
+in `vqgan` beside; `_mini` may follow each name) and the Flax original (`flax_model.msgpack` with all layers
+of a network in one tensor each, `config.json`, `vocab.json`, `merges.txt`, the VQGAN in its own folder).
 
 Both are of the same training runs, whose norms in front of a projection have no gain: theirs are ones here.
 """
@@ -55,7 +55,7 @@ NORMS = {
 }
 # Those in front of a projection: what a gain would do, the projection can.
 WITHOUT_GAIN = re.compile(
-    r".*\.(pre_self_attn_layer_norm|pre_encoder_attn_layer_norm|glu\.ln[01]|final_ln)\.(weight|bias)"
+    r"(?:.*\.)?(pre_self_attn_layer_norm|pre_encoder_attn_layer_norm|glu\.ln[01]|final_ln)\.(weight|bias)"
 )
 
 

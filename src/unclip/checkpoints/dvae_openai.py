@@ -19,7 +19,7 @@ from unclip.models.vqvae import VQVAEConfig
 HALVES = {"encoder": "encoder.pkl", "decoder": "decoder.pkl"}
 INPUT = "blocks.input.w"
 OUTPUT = "blocks.output.conv.w"
-LICENCE = "MIT"
+LICENCE = "MIT (modified)"
 DATA = "public pictures with texts from the web (2102.12092, section 3.1; not published)"
 
 TABLE = Table(

@@ -41,6 +41,13 @@ def generate(
     rerank: Annotated[
         int | None, typer.Option(metavar="N", help="Draw N small pictures, enlarge the best by CLIP.")
     ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of models that draw codes one by one; below 1 they are surer.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="The same: draw from the K likeliest codes.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="The same: draw from the likeliest codes that reach P together.")
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -57,8 +64,20 @@ def generate(
     from_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Read prompts from FILE, one a line; - is stdin.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name or folder of a bundle: see `unclip models`.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute in float32, bfloat16 or float16. By default bfloat16 where that is fast."
+        ),
+    ] = None,
+    offload: Annotated[
+        bool,
+        typer.Option("--offload", help="Hold one network at a time: less memory, slower with many pictures."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
     no_metadata: Annotated[
@@ -90,6 +109,9 @@ def generate(
         "sampler": sampler,
         "candidates": candidates,
         "rerank": rerank,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
     }
     Options(**options)  # what is wrong with them is said before anything is loaded
     names = Names(out, ImageFormat.named(format) if format else None)
@@ -104,7 +126,7 @@ def generate(
         from unclip.pipeline import load
 
         seconds["import"] = time.perf_counter() - started
-        drawer = load(model, device=device)
+        drawer = load(model, device=device, precision=dtype, offload=offload)
         events = drawer.stream(texts, **options)
         progress.update("load", 1, 1)
         seconds["load"] = time.perf_counter() - started - seconds["import"]

@@ -22,8 +22,9 @@ from unclip.bundle import Bundle
 from unclip.checkpoints.native import config_from_dict
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
-from unclip.models.code_sampling import CodeSampling, draw_codes, guided
+from unclip.models.code_sampling import CodeSampling, exponential_noise, write_codes
 from unclip.models.dalle_mini import DalleMini as Transformer
+from unclip.models.dalle_mini import DalleMiniConfig
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
 from unclip.pipeline import ACCELERATOR, PICTURES, Done, Pipeline, Plan, chunks
@@ -39,13 +40,14 @@ class DalleMini(Pipeline):
 
     family = "dalle-mini"
     honours = frozenset({"guidance", "temperature", "top_k", "top_p"})
+    offloads = True
 
     def __init__(self, bundle: Bundle, *, device: str | None = None, precision: str | None = None) -> None:
         super().__init__(bundle, device=device, precision=precision)
         self._tokenizer = bundle.tokenizer()
-        self._config = cast(Transformer, self._model(TRANSFORMER)).config
-        component = bundle.component(CODEC)
-        codec: Any = config_from_dict(component.kind, component.config, CODEC)
+        self._config: DalleMiniConfig = _config(bundle, TRANSFORMER)
+        self._context = self._config.text_context
+        codec = _config(bundle, CODEC)
         if self._config.vocabulary > codec.vocabulary:
             raise BundleError(
                 f"bundle {bundle.name}: its transformer draws {self._config.vocabulary} codes, its codec has "
@@ -77,7 +79,12 @@ class DalleMini(Pipeline):
         return Plan(options, settings=settings, codes=codes)
 
     def _truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
-        return self._tokenizer.batch(prompts, self._config.text_context).truncated
+        rests = self._tokenizer.batch(prompts, self._context).truncated
+        # of a prompt without a letter that the tokenizer knows, nothing is read at all
+        return [
+            rest if self._tokenizer.encode(prompt) else prompt
+            for prompt, rest in zip(prompts, rests, strict=True)
+        ]
 
     # --- work ---
 
@@ -98,10 +105,13 @@ class DalleMini(Pipeline):
                 both = [0] * len(rows) + rows if plan.codes.guidance != 1 else rows
                 jobs = [group[row - 1] for row in rows]
                 codes = yield from self._write(jobs, text[both], mask[both], plan.codes)
+                if rows[-1] == len(group):
+                    self._let_go(TRANSFORMER)
                 for some in chunks(range(len(jobs)), self._chunk(self._size)):
                     images = self._show(codes[some])
                     finished = self._finish([jobs[i] for i in some], images, [None] * len(some), plan)
                     yield Done(PICTURES, images, finished)
+            self._let_go(CODEC)
 
     def _rows(self) -> int:
         """Pictures whose keys and values are held at a time."""
@@ -113,7 +123,7 @@ class DalleMini(Pipeline):
     def _read(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Features (B, L, D) of prompts, and their masks (B, L). The same prompt is read once."""
         distinct = list(dict.fromkeys(prompts))
-        tokens = self._tokenizer.batch(distinct, self._config.text_context, full=True).to(self.device)
+        tokens = self._tokenizer.batch(distinct, self._context, full=True).to(self.device)
         with torch.inference_mode(), autocast(self.device, self.precision):
             text = cast(Transformer, self._model(TRANSFORMER)).read(tokens.ids, tokens.mask)
         rows = [distinct.index(prompt) for prompt in prompts]
@@ -125,22 +135,17 @@ class DalleMini(Pipeline):
         """Draw codes (B, grid, grid). `text` and `mask` are B rows, or B without the prompt before them."""
         model, config = cast(Transformer, self._model(TRANSFORMER)), self._config
         generators = [noise_generator(job.seed, job.index, CODES) for job in jobs]
+        noise = exponential_noise(generators, config.vocabulary, self.device)
         drawn = torch.empty(len(jobs), config.codes, dtype=torch.int64, device=self.device)
-        repeats = len(text) // len(jobs)
         with torch.inference_mode(), autocast(self.device, self.precision):
             writing = model.begin(text, mask)
-        last: Tensor | None = None
-        for i in range(config.codes):
-            waits = [torch.empty(config.vocabulary).exponential_(generator=g) for g in generators]
-            noise = torch.stack(waits).to(self.device)  # (B, V)
-            # inference mode must not span a `yield`: it would hold for whoever reads the events
+
+        # inference mode must not span a `yield`: it would hold for whoever reads the events
+        def step(last: Tensor | None) -> Tensor:
             with torch.inference_mode(), autocast(self.device, self.precision):
-                logits = model.step(writing, last).float()  # (B or 2B, V)
-                if repeats == 2:
-                    unconditional, conditional = logits.chunk(2)
-                    logits = guided(conditional, unconditional, sampling.guidance)
-                codes = draw_codes(logits, noise, sampling)  # (B,)
-                last = codes.repeat(repeats)
+                return model.step(writing, last)
+
+        for i, codes in enumerate(write_codes(step, config.codes, noise, sampling)):
             drawn[:, i] = codes
             yield Done(CODES)
         return drawn.view(-1, config.grid, config.grid)
@@ -150,3 +155,9 @@ class DalleMini(Pipeline):
         codec = cast(VQGAN | VQVAE, self._model(CODEC))
         with torch.inference_mode(), autocast(self.device, self.precision):
             return codec.decode(codes).float().clamp(-1, 1)
+
+
+def _config(bundle: Bundle, name: str) -> Any:
+    """A component's config, without its weights."""
+    component = bundle.component(name)
+    return config_from_dict(component.kind, component.config, name)

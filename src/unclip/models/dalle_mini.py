@@ -219,16 +219,19 @@ class CodeDecoder(nn.Module):
         return list(self.layers)  # type: ignore[arg-type]  # a ModuleList does not say of what
 
 
+@dataclass(frozen=True)
 class Writing:
-    """Codes that are being written for a batch of B prompts: what `DalleMini.step` needs to go on."""
+    """Codes that are being written for B prompts: what `DalleMini.step` needs to go on.
 
-    def __init__(
-        self, memories: list[tuple[Tensor, Tensor]], allowed: Tensor, cache: KVCache, start: int
-    ) -> None:
-        self.memories = memories
-        self.allowed = allowed  # (B, 1, 1, L)
-        self.cache = cache
-        self.start = start
+    Attributes:
+        memories: keys and values of the prompts, by layer.
+        allowed: (B, 1, 1, L) bool, True where a prompt may be read.
+        cache: keys and values of the codes so far; each step extends it.
+    """
+
+    memories: list[tuple[Tensor, Tensor]]
+    allowed: Tensor
+    cache: KVCache
 
 
 class DalleMini(nn.Module):
@@ -267,7 +270,7 @@ class DalleMini(nn.Module):
             device=text.device,
             dtype=self.decoder.out.weight.dtype,
         )
-        return Writing(self.decoder.memories(text), mask[:, None, None], cache, self.config.start)
+        return Writing(self.decoder.memories(text), mask[:, None, None], cache)
 
     def step(self, writing: Writing, codes: Tensor | None = None) -> Tensor:
         """Logits (B, vocabulary) of the next code.
@@ -280,7 +283,8 @@ class DalleMini(nn.Module):
             InputError: the picture has all its codes.
         """
         if codes is None:
-            codes = torch.full((writing.allowed.shape[0],), writing.start, device=writing.allowed.device)
+            batch, device = writing.allowed.shape[0], writing.allowed.device
+            codes = torch.full((batch,), self.config.start, device=device)
         logits: Tensor = self.decoder(codes[:, None], writing.memories, writing.allowed, writing.cache)
         return logits[:, -1]
 
