@@ -26,7 +26,6 @@ class Ability(StrEnum):
     INPAINT = "redraws parts of pictures"
     CLASSES = "draws the classes of ImageNet"
     UNCONDITIONAL = "draws without being told what"
-    ENLARGE = "enlarges pictures"
     COMPARE = "compares pictures and texts"
     TOKENS = "codes pictures as tokens"
 
@@ -176,33 +175,74 @@ def _open_clip(name: str, repository: str, like: str) -> Published:
     )
 
 
-# --- unCLIP ---
+# --- Karlo ---
 
-# diffusers' layout; the counts are those of kakaobrain/karlo-v1-alpha
-_KARLO_PARAMETERS = {
-    "clip": 123_650_304,
-    "prior": 1_022_030_080,
-    "text-projection": 7_878_400,
-    "decoder": 885_439_686,
-    "upsampler-first": 691_579_523,
-    "upsampler-last": 691_579_523,
-}
-_KARLO_ALPHA = "https://arena.kakaocdn.net/brainrepo/models/karlo-public/v1.0.0.alpha"
 _DIFFUSERS_FILES = ("model_index.json", "*/*.json", "tokenizer/merges.txt", "*/*model.*")
+_KARLO_NETWORKS = {
+    "decoder": 885_439_686 + 7_878_400,  # with the projections in front of it
+    "upsampler-256": 691_579_523,
+    "upsampler-256-last": 691_579_523,
+}
 
 
-def _karlo(
-    name: str, repository: str, abilities: tuple[Ability, ...], parameters: dict[str, int]
-) -> Published:
+def _karlo(name: str, repository: str, ability: Ability, parameters: Mapping[str, int]) -> Published:
     return Published(
         name=name,
-        family="karlo",
+        family="unclip",
         format="karlo-diffusers",
-        abilities=abilities,
-        parameters=parameters,
+        abilities=(ability,),
+        parameters={**parameters, **_KARLO_NETWORKS},
         licence="CreativeML OpenRAIL-M",
         sources=(HubFiles(repository, _DIFFUSERS_FILES),),
         page=f"https://huggingface.co/{repository}",
+    )
+
+
+# --- GLIDE: openai/glide-text2im, glide_text2im/download.py ---
+
+_GLIDE = "https://openaipublic.blob.core.windows.net/diffusion/dec-2021"
+_GPT2 = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"
+_GLIDE_PARAMETERS = {
+    "base.pt": 385_030_726,
+    "base_inpaint.pt": 385_037_638,
+    "upsample.pt": 398_361_286,
+    "upsample_inpaint.pt": 398_368_198,
+}
+_NOISED_CLIP_PARAMETERS = 158_138_624
+_NOISED_CLIP_FILES = ("clip_image_enc.pt", "clip_text_enc.pt")
+# GPT-2's vocabulary, which captions are read with; the hashes are those that openai/tiktoken states.
+_GPT2_FILES = (
+    WebFile(
+        f"{_GPT2}/encoder.json",
+        "encoder.json",
+        "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    ),
+    WebFile(
+        f"{_GPT2}/vocab.bpe",
+        "vocab.bpe",
+        "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    ),
+)
+
+
+def _glide(
+    name: str, abilities: tuple[Ability, ...], files: Mapping[str, str], noised_clip: bool = False
+) -> Published:
+    """`files` are those that draw, by the component that each becomes."""
+    parameters = {component: _GLIDE_PARAMETERS[file] for component, file in files.items()}
+    names = [*files.values()]
+    if noised_clip:
+        parameters["noised-clip"] = _NOISED_CLIP_PARAMETERS
+        names += _NOISED_CLIP_FILES
+    return Published(
+        name=name,
+        family="glide",
+        format="glide",
+        abilities=abilities,
+        parameters=parameters,
+        licence="MIT",
+        sources=(*(WebFile(f"{_GLIDE}/{file}", file) for file in names), *_GPT2_FILES),
+        page="https://github.com/openai/glide-text2im",
     )
 
 
@@ -294,6 +334,24 @@ _ALL = (
     _open_clip("openclip-vit-b-32-datacomp", "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", "vit-b-32"),
     _open_clip("openclip-vit-b-16-datacomp", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", "vit-b-16"),
     _open_clip("openclip-vit-l-14-datacomp", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", "vit-l-14"),
+    _karlo(
+        "karlo",
+        "kakaobrain/karlo-v1-alpha",
+        Ability.DRAW,
+        {"clip": 123_650_304, "prior": 1_022_030_080},
+    ),
+    _karlo(
+        "karlo-variations",
+        "kakaobrain/karlo-v1-alpha-image-variations",
+        Ability.VARY,
+        {"clip": _CLIP_PARAMETERS["vit-l-14"]},
+    ),
+    _glide("glide", (Ability.DRAW,), {"glide": "base.pt", "upsampler-256": "upsample.pt"}, noised_clip=True),
+    _glide(
+        "glide-inpaint",
+        (Ability.DRAW, Ability.INPAINT),
+        {"glide": "base_inpaint.pt", "upsampler-256": "upsample_inpaint.pt"},
+    ),
     _adm("adm-64", _GUIDED, adm="64x64_diffusion.pt", classifier="64x64_classifier.pt"),
     _adm("adm-128", _GUIDED, adm="128x128_diffusion.pt", classifier="128x128_classifier.pt"),
     _adm("adm-256", _GUIDED, adm="256x256_diffusion.pt", classifier="256x256_classifier.pt"),

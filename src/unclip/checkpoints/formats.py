@@ -71,8 +71,11 @@ def guess(source: Source) -> tuple[Format, ...]:
     """The formats that a source may have, the most likely first.
 
     Raises:
-        CheckpointError: none that is known: the message says what it holds.
+        CheckpointError: none that is known (the message says what it holds), or a file that is broken,
+            hostile, or holds no weights.
     """
+    if source.path.is_file():
+        _ = source.weights  # a file that cannot be read says why
     found = tuple(format for format in formats().values() if format.looks_like(source))
     if not found:
         raise CheckpointError(

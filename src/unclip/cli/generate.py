@@ -70,9 +70,7 @@ def generate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(
-            help="Compute in float32, bfloat16 or float16. By default bfloat16 where that is fast."
-        ),
+        typer.Option(help="Compute in float32, bfloat16 or float16. By default bfloat16 where that is fast."),
     ] = None,
     offload: Annotated[
         bool,

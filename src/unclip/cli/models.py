@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-HEADINGS = "NAME FAMILY PARAMETERS FLOAT32 16-BIT OFFLOAD ON-DISK CAN LICENCE FROM".split()
+HEADINGS = (
+    "NAME",
+    "FAMILY",
+    "PARAMETERS",
+    "FLOAT32",
+    "16-BIT",
+    "OFFLOAD",
+    "ON-DISK",
+    "CAN",
+    "LICENCE",
+    "FROM",
+)
 LEGEND = (
     "Memory is that of the weights: in float32, in bfloat16 or float16, and in 16 bit with --offload (one "
     "component at a time). `unclip pull NAME` fetches a model."
