@@ -17,13 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unclip.search.encoder import Encoder
     from unclip.search.index import Index
     from unclip.search.writer import Summary
 
 __all__ = ["open", "update"]
 
 
-def open(folder: str | Path, *, model: str | None = None, device: str | None = None) -> Index:
+def open(
+    folder: str | Path,
+    *,
+    model: str | None = None,
+    device: str | None = None,
+    clip: Encoder | None = None,
+) -> Index:
     """The index of a folder of pictures, to ask things of it while others ask or one writes.
 
     Args:
@@ -31,13 +38,14 @@ def open(folder: str | Path, *, model: str | None = None, device: str | None = N
         model: name or folder of the bundle; None is the one that the index was made with. It is loaded when
             it is first needed.
         device: as in `unclip.load`.
+        clip: a model that is loaded already, such as `unclip.load().clip`, instead of these two.
 
     Raises:
         SearchError: there is no index.
     """
     from unclip.search.index import Index
 
-    return Index(Path(folder), model=model, device=device)
+    return Index(Path(folder), model=model, device=device, clip=clip)
 
 
 def update(

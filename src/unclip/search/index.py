@@ -16,6 +16,7 @@ from PIL import Image
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError, SearchError
 from unclip.search.background import SYNONYM
+from unclip.search.encoder import Encoder
 from unclip.search.near import LEAST_COSINE, alike, groups, signatures
 from unclip.search.query import EVERYTHING, Filters, Term, check, parse
 from unclip.search.store import FOLDER, Picture, Store, find_index
@@ -66,11 +67,27 @@ class _Prepared:
 class Index:
     """An index that is open for questions; it follows what a writer commits meanwhile.
 
+    Args:
+        folder: of the pictures, or of the index itself.
+        model: name or folder of the bundle that embeds queries; None is the one of the index.
+        device: as in `unclip.load`.
+        clip: a model that is loaded already, instead.
+
     Attributes:
         folder: of the pictures; paths of hits begin with it.
+
+    Raises:
+        SearchError: there is no index, or it cannot be read.
     """
 
-    def __init__(self, folder: Path, *, model: str | None = None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: str | None = None,
+        device: str | None = None,
+        clip: Encoder | None = None,
+    ) -> None:
         place = find_index(folder)
         self._store = Store.open(place)
         settings = self._store.settings()
@@ -78,7 +95,7 @@ class Index:
         self._settings = settings
         self._model = model or settings["model"] or None
         self._device = device
-        self._clip: ClipEmbedder | None = None
+        self._clip = self._checked(clip) if clip is not None else None
         self._vectors: Vectors | None = None
         self._version = -1
         self._texts: dict[str, np.ndarray] = {}
@@ -100,7 +117,7 @@ class Index:
         self._store.close()
 
     @property
-    def clip(self) -> ClipEmbedder:
+    def clip(self) -> Encoder:
         """The model that the index was made with.
 
         Raises:
@@ -108,14 +125,7 @@ class Index:
         """
         with self._lock:
             if self._clip is None:
-                clip = ClipEmbedder.load(self._model, device=self._device)
-                if clip.identity != self._settings["clip"]:
-                    raise SearchError(
-                        f"the index was made with the model {self._settings['name']} "
-                        f"({self._settings['clip']}), this is {clip.name} ({clip.identity}): name the right "
-                        "one by --model, or make an index with this one by --out"
-                    )
-                self._clip = clip
+                self._clip = self._checked(ClipEmbedder.load(self._model, device=self._device))
             return self._clip
 
     def query(
@@ -193,6 +203,15 @@ class Index:
         return None if data is None else Image.open(io.BytesIO(data))
 
     # --- how ---
+
+    def _checked(self, clip: Encoder) -> Encoder:
+        if clip.identity != self._settings["clip"]:
+            raise SearchError(
+                f"the index was made with the model {self._settings['name']} ({self._settings['clip']}), "
+                f"this is {clip.name} ({clip.identity}): name the right one by --model, or make an index "
+                "with this one by --out"
+            )
+        return clip
 
     def _current(self) -> Vectors:
         version = self._store.version

@@ -14,15 +14,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from unclip.bundle import Preprocessing
 from unclip.errors import InputError, SearchError
 from unclip.processes import pool
 from unclip.search.background import BACKGROUND
+from unclip.search.encoder import Encoder
 from unclip.search.files import walk, within
 from unclip.search.reading import UNREADABLE, Job, Reading, read_all
 from unclip.search.store import FOLDER, File, Found, Store, writer_lock
@@ -32,20 +31,6 @@ BATCH = 64  # pictures in one call of the model, and at most in one commit
 CHUNK = 16  # files that a worker reads at once
 MOST_READ = 1000  # files that were read and are not entered yet; of most there is nothing to embed
 AHEAD = 2  # chunks for each worker that are read or wait for the model
-
-
-class Encoder(Protocol):
-    """What an index needs of a CLIP; `unclip.embedding.ClipEmbedder` is one."""
-
-    name: str
-    identity: str
-    preprocessing: Preprocessing
-
-    def embed_texts(self, texts: list[str]) -> Tensor:
-        """(N, E), L2-normalised."""
-
-    def embed_pixels(self, pixels: np.ndarray) -> Tensor:
-        """(N, E), L2-normalised, of uint8 (N, S, S, 3)."""
 
 
 class Progress(NamedTuple):

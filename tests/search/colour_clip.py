@@ -1,0 +1,75 @@
+"""The CLIP of the tests; run as a script it is a writer that can be killed.
+
+    python colour_clip.py FOLDER SECONDS
+
+indexes a folder, four pictures in a commit, with a pause after each, and says on stdout what is committed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unclip.bundle import Preprocessing
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+KOREAN = {"빨간": "red", "파란": "blue"}
+
+
+class Colours:
+    """Embeds pictures by their mean colour (and a little by their halves), texts by the colours they name."""
+
+    name = "colours"
+    scale = 30.0
+
+    def __init__(self, identity: str = "colours-1") -> None:
+        self.identity = identity
+        self.preprocessing = Preprocessing(size=8)
+        self.embedded = 0  # pictures
+        self.texts: list[str] = []
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        self.texts += texts
+        rows = []
+        for text in texts:
+            named = [COLOURS[name] for name in COLOURS if name in text]
+            named += [COLOURS[name] for word, name in KOREAN.items() if word in text]
+            mean = np.mean(named, axis=0) / 255 if named else np.full(3, 0.5)
+            rows.append(self._row(mean, np.zeros(5), 0.0 if named else 1.0))
+        return torch.from_numpy(np.array(rows, np.float32))
+
+    def embed_images(self, images: Sequence[Image.Image | Path | str]) -> Tensor:
+        opened = [image if isinstance(image, Image.Image) else Image.open(image) for image in images]
+        return self.embed_pixels(np.stack([np.asarray(one.convert("RGB").resize((8, 8))) for one in opened]))
+
+    def embed_pixels(self, pixels: np.ndarray) -> Tensor:
+        self.embedded += len(pixels)
+        values = pixels.astype(np.float32) / 255  # (N, 8, 8, 3)
+        rows = [self._row(one.mean((0, 1)), one.mean(2)[2:7, 3] - one.mean(2)[2:7, 4], 0.0) for one in values]
+        return torch.from_numpy(np.array(rows, np.float32))
+
+    def _row(self, colour: np.ndarray, grain: np.ndarray, nothing: float) -> np.ndarray:
+        row = np.concatenate([colour, 0.2 * grain, [nothing]])
+        return row / np.linalg.norm(row)
+
+
+def main() -> None:
+    """Index slowly."""
+    from unclip.search.writer import Writer
+
+    folder, pause = Path(sys.argv[1]), float(sys.argv[2])
+    for stage, done, total in Writer(folder, Colours(), workers=1, batch=4).run():
+        print(stage, done, total, flush=True)
+        if stage == "pictures" and done:
+            time.sleep(pause)
+
+
+if __name__ == "__main__":
+    main()
