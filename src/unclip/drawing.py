@@ -39,6 +39,8 @@ class Settings(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     clip_guidance: float | None
+    start: Image.Image | None
+    keep_rows: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,8 @@ class Options:
         top_p: the most likely codes that together reach this probability are drawn from, 0.01 to 1.
         clip_guidance: scale of guidance by a CLIP that sees noised pictures, 0 to 50; 0 is none. With it the
             other guidance is off unless it is given, too.
+        start: a picture whose upper part is kept, of a model that draws codes one by one; with `keep_rows`.
+        keep_rows: rows of codes of `start` that are kept, 1 and more.
 
     Raises:
         InputError: a value outside its range.
@@ -87,6 +91,8 @@ class Options:
     top_k: int | None = None
     top_p: float | None = None
     clip_guidance: float | None = None
+    start: Image.Image | None = None
+    keep_rows: int | None = None
 
     def __post_init__(self) -> None:
         _check("n", self.n, 1, self.MOST)
@@ -99,6 +105,9 @@ class Options:
         _check("temperature", self.temperature, 0.01, 100.0)
         _check("top_k", self.top_k, 1, self.MOST_CODES)
         _check("top_p", self.top_p, 0.01, 1.0)
+        _check("keep_rows", self.keep_rows, 1, self.MOST_CODES)
+        if (self.start is None) != (self.keep_rows is None):
+            raise InputError("a picture to start from and keep_rows belong together: give both or neither")
         if isinstance(self.steps, str) and self.steps.isascii() and self.steps.isdigit():
             object.__setattr__(self, "steps", int(self.steps))
 

@@ -39,6 +39,7 @@ ACCELERATOR = 16  # times as much on an accelerator
 # The class that draws each family of bundles; imported when a bundle of the family is loaded.
 FAMILIES = {
     "unclip": ("unclip.families.unclip", "UnCLIP"),
+    "dalle1": ("unclip.families.dalle1", "Dalle1"),
     "dalle-mini": ("unclip.families.dalle_mini", "DalleMini"),
     "adm": ("unclip.families.adm", "ADM"),
     "glide": ("unclip.families.glide", "Glide"),

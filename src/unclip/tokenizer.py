@@ -16,7 +16,7 @@ from typing import Protocol, Self, runtime_checkable
 
 import tokenizers
 import torch
-from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from unclip.errors import InputError
 from unclip.runtime import atomic_path
@@ -196,6 +196,11 @@ class BytePairTokenizer(_FileTokenizer):
             if found != expected:
                 raise InputError(f"{path}: token {token} has id {found} and must have {expected}")
         return cls(tokenizer)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, as it was normalised; special tokens are left out, half letters become marks."""
+        pieces = [self._tokenizer.id_to_token(i) for i in ids if i not in (self.pad, self.start, self.end)]
+        return str(decoders.ByteLevel().decode(pieces)).strip()
 
 
 class CLIPTokenizer(_FileTokenizer):

@@ -48,6 +48,13 @@ def generate(
     top_p: Annotated[
         float | None, typer.Option(help="The same: draw from the likeliest codes that reach P together.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="The same: keep the upper part of a picture and go on below."),
+    ] = None,
+    keep_rows: Annotated[
+        int | None, typer.Option(help="Rows of codes that are kept of the picture to start from.")
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -92,7 +99,7 @@ def generate(
 
     from unclip.cli.progress import StageProgress
     from unclip.drawing import Options
-    from unclip.images import ImageFormat
+    from unclip.images import ImageFormat, open_image
     from unclip.naming import Names
     from unclip.runtime import limit_spinning
 
@@ -110,6 +117,8 @@ def generate(
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "start": None if start is None else open_image(start),
+        "keep_rows": keep_rows,
     }
     Options(**options)  # what is wrong with them is said before anything is loaded
     names = Names(out, ImageFormat.named(format) if format else None)

@@ -1,7 +1,7 @@
 """Runs the stages of a recipe one after the other, each in a folder of its own, and writes the bundle.
 
 A stage whose final weights lie there already is not trained again; a stage that was stopped goes on.
-Tokenizer, CLIP and codec may also be those of a bundle: `bundle = "pictograms"` and nothing else in the table.
+Tokenizer, CLIP, codec and upsamplers may be those of a bundle: `bundle = "pictograms"` and no other setting.
 """
 
 from __future__ import annotations
@@ -140,6 +140,9 @@ class Sequence:
                 component = shared.component(name)
                 parts[name] = Part(
                     shared.model(name),
+                    diffusion=component.diffusion,
+                    sampling=component.sampling,
+                    codes=component.codes,
                     preprocessing=component.preprocessing,
                     licence=component.licence,
                     data=component.data,
