@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from unclip.bundle import Bundle
-from unclip.checkpoints.native import config_from_dict
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
 from unclip.models.code_sampling import CodeSampling, exponential_noise, write_codes
-from unclip.models.vqgan import VQGAN
-from unclip.models.vqvae import VQVAE
+from unclip.models.vqgan import VQGAN, VQGANConfig
+from unclip.models.vqvae import VQVAE, VQVAEConfig
 from unclip.pipeline import ACCELERATOR, Done, Pipeline
 from unclip.runtime import autocast, noise_generator
 
@@ -33,15 +32,13 @@ class CodesPipeline(Pipeline):
 
     def _codec_size(self, bundle: Bundle) -> int:
         """Side in pixels of what the codec makes of the grid. Raises BundleError where they do not fit."""
-        component = bundle.component(CODEC)
-        codec: Any = config_from_dict(component.kind, component.config, CODEC)
+        codec: VQGANConfig | VQVAEConfig = bundle.config(CODEC)
         if self._vocabulary > codec.vocabulary:
             raise BundleError(
                 f"bundle {bundle.name}: its transformer draws {self._vocabulary} codes, its codec has "
                 f"{codec.vocabulary}"
             )
-        size: int = self._grid * codec.factor
-        return size
+        return self._grid * codec.factor
 
     def _code_sampling(self, options: Options) -> CodeSampling:
         """How codes are drawn: what was asked for, and else the bundle's own way."""

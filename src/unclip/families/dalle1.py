@@ -20,7 +20,6 @@ from PIL import Image
 from torch import Tensor
 
 from unclip.bundle import Bundle
-from unclip.checkpoints.native import config_from_dict
 from unclip.drawing import Job, Options
 from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, InputError
@@ -71,9 +70,7 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
         scored = "clip" in bundle.components
         self.clip = ClipEmbedder.of(bundle, self.device, self.precision) if scored else None
         self._tokenizer = bundle.tokenizer()
-        component = bundle.component(TRANSFORMER)
-        config = config_from_dict(component.kind, component.config, TRANSFORMER)
-        assert isinstance(config, Dalle1Config)
+        config: Dalle1Config = bundle.config(TRANSFORMER)
         if self._tokenizer.vocabulary > config.text_vocabulary:
             raise BundleError(f"bundle {bundle.name}: tokenizer and transformer do not fit each other")
         self._config = config
