@@ -43,6 +43,7 @@ from unclip.nn.transformer import Activation
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
+PUBLISHED = (WEIGHTS, "open_clip_pytorch_model.bin")
 TEXT_HEADS = 8  # open_clip's default
 
 
@@ -80,8 +81,12 @@ REQUIRED = {
 
 
 def _weights(source: Source) -> Weights:
-    """The weights by open_clip's own names, out of a training checkpoint if need be."""
-    weights = source.weights
+    """The weights by open_clip's own names, out of a training checkpoint if need be.
+
+    A published folder often holds the same model for transformers as well: open_clip's own file is taken.
+    """
+    own = [name for name in PUBLISHED if source.path.is_dir() and (source.path / name).is_file()]
+    weights = source.part(own[0]).weights if own else source.weights
     for prefix in ("state_dict", "module"):
         if any(name.startswith(f"{prefix}.") for name in weights):
             weights = weights.inside(prefix)
@@ -93,13 +98,14 @@ def _table(weights: Weights) -> Table:
 
 
 def looks_like(source: Source) -> bool:
-    """open_clip's config, or the names of a CLIP."""
-    if not source.has_weights:
+    """The names of a CLIP, without the numbers that OpenAI's archives have beside them."""
+    try:
+        names = _weights(source)
+    except CheckpointError:
         return False
-    names = _weights(source)
     text = "token_embedding.weight" in names or "text.token_embedding.weight" in names
     image = any(name.startswith("visual.") for name in names)
-    return CONFIG in source.configs or (image and text)
+    return image and text and "input_resolution" not in names
 
 
 def convert(source: Source, options: Options) -> Conversion:

@@ -69,7 +69,7 @@ class FlaxFile:
         reader = _Reader(self._map, 0)
         try:
             self.content = reader.value()
-        except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
             raise CheckpointError(
                 f"{path}: not a whole MessagePack file of Flax ({error}); download it again"
             ) from error
@@ -154,8 +154,8 @@ class _Reader:
         _, form = LENGTH_OF[inner.memory[inner.skip(1)]]
         size = inner.number(form)
         start = inner.skip(size)
-        if name not in TYPES:
-            raise ValueError(f"an array of the type {name!r}")
+        if not all(type(side) is int and side >= 0 for side in shape) or name not in TYPES:
+            raise ValueError(f"an array {shape} of the type {name!r}")
         dtype, count = TYPES[name], math.prod(shape)
         if count * dtype.itemsize != size or start + size != end:
             raise ValueError(f"an array {shape} of {name} in {size} bytes")

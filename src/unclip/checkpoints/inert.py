@@ -192,6 +192,10 @@ def as_set(items: Iterable[Any]) -> set[Any]:
     return set(items)
 
 
+def _path(*parts: str) -> str:
+    return "/".join(map(str, parts))
+
+
 def _first(value: Any, *rest: Any) -> Any:
     return value
 
@@ -214,6 +218,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "collections.Counter": _dictionary,
     "collections.OrderedDict": _dictionary,
     "collections.defaultdict": lambda *factory: {},
+    "builtins.bytes": lambda: b"",  # how old protocols write it
     "builtins.frozenset": as_set,
     "builtins.set": as_set,
     "copyreg._reconstructor": _reconstruct,
@@ -224,8 +229,10 @@ CALLS: dict[str, Callable[..., Any]] = {
     "numpy.core.multiarray._reconstruct": lambda *arguments: Record("numpy.ndarray", arguments),
     "numpy._core.multiarray._reconstruct": lambda *arguments: Record("numpy.ndarray", arguments),
     "functools.partial": lambda *arguments: Record("functools.partial", arguments),
-    "pathlib.PosixPath": lambda *parts: "/".join(map(str, parts)),
-    "pathlib.WindowsPath": lambda *parts: "/".join(map(str, parts)),
+    "pathlib.PosixPath": _path,
+    "pathlib.WindowsPath": _path,
+    "pathlib._local.PosixPath": _path,  # Python 3.13
+    "pathlib._local.WindowsPath": _path,
 }
 KEYS = (str, bytes, int, float, type(None), Global, Record, StoredTensor)
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}

@@ -212,8 +212,9 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
     """What is inside a value, by name: of a module its parameters, buffers and modules alone."""
     if isinstance(value, Record):
         parts = [value.state[part] for part in MODULE_PARTS if isinstance(value.state.get(part), dict)]
+        left_out = value.state.get("_non_persistent_buffers_set") or ()
         for part in parts or [value.state]:
-            yield from ((str(key), child) for key, child in part.items())
+            yield from ((str(key), child) for key, child in part.items() if key not in left_out)
         yield from ((str(i), child) for i, child in enumerate(value.items))
     elif isinstance(value, dict):
         yield from ((str(key), child) for key, child in value.items())
