@@ -63,6 +63,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 
 
+# What follows an upsampler's name in that of a network which takes its last step.
+LAST_STEP = "-last"
+
+
 class Spacing(StrEnum):
     """Which steps of its schedule a sampler visits, given their number."""
 
@@ -269,10 +273,10 @@ class Bundle:
         except InputError as error:
             raise BundleError(f"bundle {self.name}: {error}") from error
 
-    def verify(self) -> None:
-        """Hash every file. Raises BundleError that names the first that was altered."""
-        for component in self.components.values():
-            self._checked(component)
+    def verify(self, *names: str) -> None:
+        """Hash the files of these components, or all. Raises BundleError that names the first altered one."""
+        for name in names or self.components:
+            self._checked(self.component(name))
 
     def _check_files(self) -> None:
         for component in self.components.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -143,7 +143,8 @@ def unet_rules(unet: HalfUNet, *, by_head: bool, prefix: str = "unet.") -> Itera
         yield from _stage(module, f"{prefix}down.{n - 1}", f"input_blocks.{n}", by_head)
     first = unet.middle[0]
     yield from _stage(first, f"{prefix}middle.0", "middle_block", by_head)
-    yield from _residual(f"{prefix}middle.1.residual", "middle_block.2")
+    second = 1 if cast(Stage, first).attention is None else 2  # its number follows the attention's
+    yield from _residual(f"{prefix}middle.1.residual", f"middle_block.{second}")
     if isinstance(unet, UNet):
         stage, children = -1, 0
         for n, module in enumerate(unet.up):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import fields, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from unclip.bundle import Bundle, Sampling, Spacing
-from unclip.diffusion.denoiser import Denoiser, denoiser, threshold
+from unclip.bundle import LAST_STEP, Bundle, Sampling, Spacing
+from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser, denoiser, threshold
 from unclip.diffusion.guidance import classifier_free
 from unclip.diffusion.sample import ddim, find_sampler
 from unclip.diffusion.schedule import Schedule, respace, respace_by_log_snr, respace_karras
 from unclip.drawing import Job
 from unclip.errors import BundleError, InputError
-from unclip.models.upsampler import Upsampler
+from unclip.models.upsampler import UpsamplerConfig
 from unclip.pipeline import Done, Pipeline, Plan, listed
 from unclip.runtime import autocast
 
@@ -71,13 +71,33 @@ class DiffusionPipeline(Pipeline):
 
     def _enlarge(self, name: str, jobs: Sequence[Job], low: Tensor) -> Generator[Done, None, Tensor]:
         """Draw the pictures (B, 3, H, W) larger with an upsampler."""
-        model, sampling = cast(Upsampler, self._model(name)), self._sampling(name)
-        size = low.shape[-1] * model.config.scale
-        inner = self._denoiser(name, self._schedule(name, sampling), partial(model, low=low))
+        config, sampling = cast(UpsamplerConfig, self.bundle.config(name)), self._sampling(name)
+        size = low.shape[-1] * config.scale
+        schedule, last = self._schedule(name, sampling), f"{name}{LAST_STEP}"
+
+        def given(component: str) -> Denoiser:
+            return self._denoiser(component, schedule, lambda x, label: self._model(component)(x, label, low))
+
+        inner = given(name)
+        if last in self.bundle.components:
+            inner = self._with_last_step(inner, given(last), name)
         limited = threshold(inner, sampling.threshold, sampling.limit, sampling.percentile)
         noise = self._noise([(job, name) for job in jobs], (3, size, size))
         x = yield from sampled(name, limited, sampling, noise)
+        self._let_go(name)
+        self._let_go(last)
         return x.clamp(-1, 1)
+
+    def _with_last_step(self, first: Denoiser, last: Denoiser, name: str) -> Denoiser:
+        """`first`, the component `name`, takes all steps but the last."""
+
+        def function(x: Tensor, i: int) -> Denoised:
+            if i > 0:
+                return first(x, i)
+            self._let_go(name)
+            return last(x, i)
+
+        return FunctionDenoiser(first.schedule, function)
 
     def _last_chunk(self, plan: Plan) -> int:
         """Pictures that go through all upsamplers together: at 1024 px each holds 13 MB between them."""
@@ -85,19 +105,42 @@ class DiffusionPipeline(Pipeline):
             max((size for size, name in self._chain.items() if name in plan.upsamplers), default=1)
         )
 
-    def _guided(self, name: str, model: nn.Module, condition: AnyCondition, sampling: Sampling) -> Denoiser:
+    def _guided(
+        self,
+        name: str,
+        model: nn.Module,
+        condition: AnyCondition,
+        sampling: Sampling,
+        *,
+        unconditional: AnyCondition | None = None,
+        read: Callable[[AnyCondition], Any] | None = None,
+    ) -> Denoiser:
+        """The network with classifier-free guidance and threshold.
+
+        Args:
+            name: of the component.
+            model: its network, called with x, label and `condition`.
+            condition: what to draw.
+            sampling: scale and interval of guidance, threshold.
+            unconditional: the other half of guidance; None is the condition dropped.
+            read: makes of a condition what the network takes in its place at every step; None takes it as is.
+        """
         schedule = self._schedule(name, sampling)
 
         def given(condition: AnyCondition) -> Denoiser:
-            return self._denoiser(name, schedule, partial(model, condition=condition))
+            @cache
+            def known() -> Any:
+                return condition if read is None else read(condition)
 
-        dropped = condition.dropped()
+            return self._denoiser(name, schedule, lambda x, label: model(x, label, condition=known()))
+
+        other = condition.dropped() if unconditional is None else unconditional
         guided = classifier_free(
             given(condition),
-            given(dropped),
+            given(other),
             sampling.guidance,
             interval=sampling.interval,
-            both=given(joined(condition, dropped)),
+            both=given(joined(condition, other)),
         )
         return threshold(guided, sampling.threshold, sampling.limit, sampling.percentile)
 
@@ -143,10 +186,12 @@ def changed(sampling: Sampling, **changes: Any) -> Sampling:
 
 def upsampler_chain(bundle: Bundle, size: int) -> dict[int, str]:
     """The upsamplers that lead from the decoder's size upwards, by the size that each one draws."""
+    known = bundle.components
+    last_steps = {f"{name}{LAST_STEP}" for name in known}
     found = {
         component.config["low_size"]: (component.config["high_size"], name)
-        for name, component in bundle.components.items()
-        if component.kind == "upsampler"
+        for name, component in known.items()
+        if component.kind == "upsampler" and name not in last_steps
     }
     chain = {}
     while size in found:

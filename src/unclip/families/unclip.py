@@ -6,77 +6,138 @@ Section 2 of 2204.06125. Only glue.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.bundle import Bundle, Sampling
-from unclip.drawing import Job, Options
+from unclip.bundle import LAST_STEP, Bundle, Sampling
+from unclip.drawing import Event, Job, Options
 from unclip.embedding import ClipEmbedder, TextRows
+from unclip.errors import InputError
 from unclip.families.diffusion import DiffusionPipeline, changed, sampled, upsampler_chain
-from unclip.models.decoder import Decoder, DecoderCondition, noise_embedding
-from unclip.models.prior import DiffusionPrior, PriorCondition
+from unclip.models.caption import Unconditional
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
+from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.pipeline import PICTURES, Done, Plan, chunks
 
 PRIOR_ROWS = 128  # embeddings in one call of the prior
 
-PROMPT, PRIOR, DECODER = "prompt", "prior", "decoder"
+PROMPT, PRIOR, DECODER, CLIP = "prompt", "prior", "decoder", "clip"
+
+
+@dataclass(frozen=True)
+class UnCLIPPlan(Plan):
+    """A plan that may come with what the prior would draw.
+
+    Attributes:
+        embeddings: of each job's picture, (E,), in place of the prior's; None where the prior is to draw.
+    """
+
+    embeddings: Mapping[Job, Tensor] | None = field(default=None)
 
 
 class UnCLIP(DiffusionPipeline):
     """A loaded bundle of the family "unclip".
 
+    A bundle without a prior draws from image embeddings alone (`draw_embeddings`).
+
     Attributes:
-        clip: CLIP's two encoders, for embeddings and similarities.
+        clip: CLIP's encoders, for embeddings and similarities.
     """
 
     family = "unclip"
     honours = frozenset({"steps", "guidance", "prior_guidance", "sampler", "candidates", "rerank"})
+    offloads = True
 
     def __init__(self, bundle: Bundle, *, device: str | None = None, precision: str | None = None) -> None:
         super().__init__(bundle, device=device, precision=precision)
-        self.clip = ClipEmbedder.of(bundle, self.device, self.precision)
-        self._prior = cast(DiffusionPrior, self._model(PRIOR))
-        self._decoder = cast(Decoder, self._model(DECODER))
-        self._chain = upsampler_chain(bundle, self._decoder.config.image_size)
-        caption = self._decoder.config.caption
-        contexts = [self.clip.context, self._prior.config.context, *([caption.context] if caption else [])]
+        self.clip = ClipEmbedder.of(bundle, self.device, self.precision, partial(self._model, CLIP))
+        self._prior: PriorConfig | None = bundle.config(PRIOR) if PRIOR in bundle.components else None
+        self._decoder: DecoderConfig = bundle.config(DECODER)
+        self._chain = upsampler_chain(bundle, self._decoder.image_size)
+        contexts = [
+            self.clip.context,
+            *(part.context for part in (self._prior, self._decoder.caption) if part),
+        ]
         self._context = min(contexts)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        drawn = [self._decoder.config.image_size, *self._chain]
+        drawn = [self._decoder.image_size, *self._chain]
         halves = [size // 2 for size in drawn if size // 4 in drawn]
         return tuple(sorted({*drawn, *(half for half in halves if half > 256)}))
 
     # --- plan ---
 
+    def draw_embeddings(self, embeddings: Mapping[Job, Tensor], options: Options) -> Iterator[Event]:
+        """Draw from CLIP image embeddings: the decoder's half of unCLIP (section 3.1 of 2204.06125).
+
+        Args:
+            embeddings: (E,) for each picture: of length one, or for Karlo as CLIP's projection gives it
+                (`ClipEmbedder.embed_images` with `raw`). A job's prompt may be empty.
+            options: as of `draw`.
+
+        Raises:
+            InputError: no embeddings, one of another shape, or options that mean nothing without the prior.
+        """
+        width = self._decoder.embedding
+        wrong = [tuple(row.shape) for row in embeddings.values() if row.shape != (width,)]
+        if wrong or not embeddings:
+            raise InputError(f"embeddings {wrong or 'none'}: give one of shape ({width},) for each picture")
+        if any(value is not None for value in (options.prior_guidance, options.candidates, options.rerank)):
+            raise InputError("prior_guidance, candidates and rerank mean nothing where no prior draws")
+        if options.size not in self.sizes:
+            raise InputError(f"size {options.size} is not drawn: choose {', '.join(map(str, self.sizes))}")
+        plan = replace(self._plan_from(options, {}), embeddings=embeddings)
+        return self._timed(list(embeddings), plan)
+
     def _plan(self, options: Options) -> Plan:
+        if self._prior is None:
+            raise InputError(
+                f"{self.bundle.name} has no prior, so it draws no text: it makes variations of pictures"
+            )
+        if options.rerank is not None and not self.clip.sees:
+            raise InputError(
+                f"rerank: the CLIP of {self.bundle.name} reads texts alone and cannot judge pictures"
+            )
         prior = changed(self._sampling(PRIOR), guidance=options.prior_guidance, candidates=options.candidates)
+        return self._plan_from(options, {PRIOR: prior})
+
+    def _plan_from(self, options: Options, prior: Mapping[str, Sampling]) -> UnCLIPPlan:
+        """The plan, with the prior's sampling where it draws."""
         decoder = changed(self._sampling(DECODER), guidance=options.guidance, steps=options.steps)
         if options.sampler is not None and options.sampler != decoder.sampler:
             decoder = replace(decoder, sampler=options.sampler, spacing=None, eta=0.0)
-        below = [self._decoder.config.image_size, *self._chain]
+        below = [self._decoder.image_size, *self._chain]
         upsamplers = tuple(
             name for low, name in zip(below, self._chain.values(), strict=False) if low < options.size
         )
-        for name, sampling in ((PRIOR, prior), (DECODER, decoder)):
+        stages = {**prior, DECODER: decoder}
+        for name, sampling in stages.items():
             self._schedule(name, sampling)  # refuses steps that cannot be taken
-        for name in upsamplers:
-            self._model(name)  # is its file there and whole? Now, and not after the drawing
+        lasts = (f"{name}{LAST_STEP}" for name in upsamplers)
+        names = (*stages, *upsamplers, *(name for name in lasts if name in self.bundle.components))
+        # are their files there and whole? Now, and not after the drawing
+        if self.offload:
+            self.bundle.verify(*names)
+        else:
+            for name in names:
+                self._model(name)
         settings = {
             "size": str(options.size),
             "steps": str(decoder.steps),
             "sampler": decoder.sampler,
             "guidance": f"{decoder.guidance:g}",
-            "prior_guidance": f"{prior.guidance:g}",
-            "candidates": str(prior.candidates),
         }
-        return Plan(options, {PRIOR: prior, DECODER: decoder}, upsamplers, settings)
+        if PRIOR in prior:
+            settings["prior_guidance"] = f"{prior[PRIOR].guidance:g}"
+            settings["candidates"] = str(prior[PRIOR].candidates)
+        return UnCLIPPlan(options, stages, upsamplers, settings)
 
     def _truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
         return self.clip.truncated(prompts, self._context)
@@ -85,14 +146,16 @@ class UnCLIP(DiffusionPipeline):
 
     def _totals(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Counter[str]:
         totals: Counter[str] = Counter()
-        prior_steps = len(self._schedule(PRIOR, plan.sampling[PRIOR]))
+        prior = plan.sampling.get(PRIOR)
         decoder_steps = len(self._schedule(DECODER, plan.sampling[DECODER]))
-        small = self._chunk(self._decoder.config.image_size)
+        small = self._chunk(self._decoder.image_size)
         for group in groups:
             kept = plan.options.n if plan.options.rerank else len(group)
             lengths = self.clip.lengths([job.prompt for job in group], self._context)
             totals[PROMPT] += 1
-            totals[PRIOR] += prior_steps * len(_alike(lengths, PRIOR_ROWS // plan.sampling[PRIOR].candidates))
+            if prior is not None:
+                prior_steps = len(self._schedule(PRIOR, prior))
+                totals[PRIOR] += prior_steps * len(_alike(lengths, PRIOR_ROWS // prior.candidates))
             totals[DECODER] += decoder_steps * len(_alike(lengths, small))
             for name in plan.upsamplers:
                 steps = len(self._schedule(name, self._sampling(name)))
@@ -103,48 +166,78 @@ class UnCLIP(DiffusionPipeline):
     def _work(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Iterator[Done]:
         for group in groups:
             text = self.clip.read([job.prompt for job in group], self._context)
+            _ = self._no_caption  # read while CLIP is there
+            self._let_go(CLIP)
             yield Done(PROMPT)
-            embeddings = yield from self._imagine(group, text, plan.sampling[PRIOR])  # (B, E)
+            given = cast(UnCLIPPlan, plan).embeddings
+            if given is None:
+                embeddings = yield from self._imagine(group, text, plan.sampling[PRIOR])  # (B, E)
+            else:
+                embeddings = torch.stack([given[job] for job in group]).to(self.device, torch.float32)
             small = yield from self._paint(group, text, embeddings, plan.sampling[DECODER])  # (B, 3, S, S)
-            scores = self.clip.scores(small, text.embedding)  # (B,)
+            scores = self._scores(group, small, text)
             order = list(range(len(group)))
             if plan.options.rerank is not None:
-                order = scores.argsort(descending=True, stable=True)[: plan.options.n].tolist()
+                order = sorted(order, key=lambda i: scores[i] or 0.0, reverse=True)[: plan.options.n]
             for chunk in chunks(order, self._last_chunk(plan)):
                 jobs = [group[i] for i in chunk]
                 images = small[chunk]
                 for name in plan.upsamplers:
                     images = yield from self._enlarge(name, jobs, images)
-                pictures = self._finish(jobs, images, scores[chunk].tolist(), plan)
+                pictures = self._finish(jobs, images, [scores[i] for i in chunk], plan)
                 yield Done(PICTURES, images, pictures)
+
+    @cached_property
+    def _no_caption(self) -> TextRows:
+        """The empty caption, which stands for none where a network wants it so."""
+        return self.clip.read([""], self._context)
+
+    def _scores(self, jobs: Sequence[Job], images: Tensor, text: TextRows) -> list[float | None]:
+        """How well each picture fits its prompt; None where there is no prompt, or CLIP sees no pictures."""
+        if not self.clip.sees:
+            return [None] * len(jobs)
+        scores: list[float] = self.clip.scores(images, text.embedding).tolist()
+        self._let_go(CLIP)
+        return [score if job.prompt else None for job, score in zip(jobs, scores, strict=True)]
 
     def _imagine(
         self, jobs: Sequence[Job], text: TextRows, sampling: Sampling
     ) -> Generator[Done, None, Tensor]:
         """Draw CLIP image embeddings with the prior and keep each picture's best candidate, (B, E)."""
-        candidates = sampling.candidates
+        prior, candidates = cast(DiffusionPrior, self._model(PRIOR)), sampling.candidates
+        config = prior.config
         chosen = torch.empty_like(text.embedding)
         for rows in _alike(text.lengths, PRIOR_ROWS // candidates):
             several = text.rows([row for row in rows for _ in range(candidates)])
-            keep = torch.ones(len(several), dtype=torch.bool, device=self.device)
-            condition = PriorCondition(several.embedding, several.sequence, several.mask, keep)
-            guided = self._guided(PRIOR, self._prior, condition, sampling)
+            condition = self._prior_condition(several, config)
+            nothing = None
+            if config.unconditional is Unconditional.EMPTY_CAPTION:
+                empty = self._no_caption.repeated(len(several), several.ids.shape[1])
+                nothing = self._prior_condition(empty, config)
+            guided = self._guided(PRIOR, prior, condition, sampling, unconditional=nothing, read=prior.read)
             streams = [(jobs[row], f"{PRIOR}-{k}") for row in rows for k in range(candidates)]
-            noise = self._noise(streams, (self._prior.config.embedding,))
+            noise = self._noise(streams, (config.embedding,))
             x = yield from sampled(PRIOR, guided, sampling, noise, show=False)
-            drawn = F.normalize(self._prior.whitening.unwhiten(x), dim=-1)
-            drawn = drawn.view(len(rows), candidates, -1)  # (B, C, E)
-            wanted = several.embedding.view(len(rows), candidates, -1)
-            best = (drawn * wanted).sum(-1).argmax(1)  # (B,)
-            chosen[rows] = drawn[torch.arange(len(rows)), best]
+            raw = prior.whitening.unwhiten(x)  # (B C, E)
+            unit = F.normalize(raw, dim=-1)
+            fit = (unit * several.embedding).sum(-1).view(len(rows), candidates)
+            drawn = (unit if config.unit_embeddings else raw).view(len(rows), candidates, -1)  # (B, C, E)
+            chosen[rows] = drawn[torch.arange(len(rows)), fit.argmax(1)]
+        self._let_go(PRIOR)
         return chosen
+
+    def _prior_condition(self, text: TextRows, config: PriorConfig) -> PriorCondition:
+        keep = torch.ones(len(text), dtype=torch.bool, device=self.device)
+        embedding = text.embedding if config.unit_embeddings else text.raw
+        return PriorCondition(embedding, text.sequence, text.mask, keep)
 
     def _paint(
         self, jobs: Sequence[Job], text: TextRows, embeddings: Tensor, sampling: Sampling
     ) -> Generator[Done, None, Tensor]:
         """Draw small pictures from CLIP image embeddings (B, E), (B, 3, S, S)."""
-        config = self._decoder.config
-        whitened = self._decoder.whitening.whiten(embeddings)  # (B, E)
+        decoder = cast(Decoder, self._model(DECODER))
+        config = decoder.config
+        whitened = decoder.whitening.whiten(embeddings)  # (B, E)
         shape = (3, config.image_size, config.image_size)
         drawn = torch.empty(len(jobs), *shape, device=self.device)
         for rows in _alike(text.lengths, self._chunk(config.image_size)):
@@ -153,18 +246,36 @@ class UnCLIP(DiffusionPipeline):
                 level = torch.full((len(rows),), sampling.noise_level, device=self.device)
                 noise = self._noise([(jobs[row], "embedding") for row in rows], (config.embedding,))
                 embedding = noise_embedding(embedding, noise(), level)
-            keep = torch.ones(len(rows), dtype=torch.bool, device=self.device)
-            condition = DecoderCondition(embedding, keep, noise_level=level)
             read = text.rows(rows)
-            if config.caption is not None:
-                condition = replace(condition, ids=read.ids, mask=read.mask, keep_text=keep)
-            elif config.text_width is not None:
-                condition = replace(condition, sequence=read.sequence, mask=read.mask, keep_text=keep)
-            guided = self._guided(DECODER, self._decoder, condition, sampling)
+            condition = self._decoder_condition(embedding, level, read, config)
+            nothing = None
+            if config.unconditional is Unconditional.EMPTY_CAPTION:
+                empty = self._no_caption.repeated(len(rows), read.ids.shape[1])
+                nothing = self._decoder_condition(embedding, level, empty, config)
+                nothing = replace(nothing, keep_image=~nothing.keep_image)
+            guided = self._guided(
+                DECODER, decoder, condition, sampling, unconditional=nothing, read=decoder.read
+            )
             noise = self._noise([(jobs[row], DECODER) for row in rows], shape)
             x = yield from sampled(DECODER, guided, sampling, noise)
             drawn[rows] = x.clamp(-1, 1)
+        self._let_go(DECODER)
         return drawn
+
+    def _decoder_condition(
+        self, embedding: Tensor, level: Tensor | None, text: TextRows, config: DecoderConfig
+    ) -> DecoderCondition:
+        """Whitened embeddings (B, E), their noise levels (B,), and of the captions what is read of them."""
+        keep = torch.ones(len(text), dtype=torch.bool, device=self.device)
+        condition = DecoderCondition(embedding, keep, noise_level=level)
+        if config.caption is not None:
+            condition = replace(condition, ids=text.ids, mask=text.mask, keep_text=keep)
+        elif config.text_width is not None:
+            condition = replace(condition, sequence=text.sequence, mask=text.mask, keep_text=keep)
+        if config.text_to_time:
+            summary = text.embedding if config.unit_embeddings else text.raw
+            condition = replace(condition, text_embedding=summary)
+        return condition
 
 
 def _alike(lengths: Sequence[int], size: int) -> list[list[int]]:

@@ -76,6 +76,27 @@ class DecoderConfig:
             )
 
 
+# Karlo v1-alpha's (kakaobrain/karlo-v1-alpha, decoder/config.json and text_proj/config.json)
+KARLO = DecoderConfig(
+    image_size=64,
+    channels=320,
+    multipliers=(1, 2, 3, 4),
+    blocks=3,
+    attention=(2, 4, 8),
+    head_channels=64,
+    embedding=768,
+    tokens=4,
+    context=1536,
+    text_width=768,
+    dropout=0.0,
+    learned_range=True,
+    unit_embeddings=False,
+    text_to_time=True,
+    text_norm=TextNorm.AFTER,
+    unconditional=Unconditional.EMPTY_CAPTION,
+)
+
+
 @dataclass(frozen=True)
 class DecoderCondition:
     """What a decoder is conditioned on, for a batch of B.

@@ -39,6 +39,20 @@ class PriorConfig:
     unconditional: Unconditional = Unconditional.DROPPED
 
 
+# Karlo v1-alpha's (kakaobrain/karlo-v1-alpha, prior/config.json)
+KARLO = PriorConfig(
+    embedding=768,
+    text_width=768,
+    context=77,
+    width=2048,
+    layers=20,
+    heads=32,
+    unit_embeddings=False,
+    normalised_text=False,
+    unconditional=Unconditional.EMPTY_CAPTION,
+)
+
+
 @dataclass(frozen=True)
 class PriorCondition:
     """What a prior is conditioned on, for a batch of B.

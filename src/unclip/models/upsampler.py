@@ -55,6 +55,19 @@ class UpsamplerConfig:
         return self.high_size // self.low_size
 
 
+# Karlo v1-alpha's, both networks (kakaobrain/karlo-v1-alpha, super_res_first/config.json)
+KARLO = UpsamplerConfig(
+    low_size=64,
+    high_size=256,
+    channels=320,
+    multipliers=(1, 2, 3, 4),
+    blocks=3,
+    dropout=0.0,
+    modulation=Modulation.SHIFT,
+    enlargement=Enlargement.ANTIALIAS,
+)
+
+
 def enlarge(low: Tensor, scale: int, enlargement: Enlargement = Enlargement.CLIPPED) -> Tensor:
     """Bicubic enlargement (B, 3, h, w) -> (B, 3, h * scale, w * scale)."""
     antialias = enlargement is Enlargement.ANTIALIAS

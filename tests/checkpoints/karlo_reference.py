@@ -1,0 +1,186 @@
+"""A tiny UnCLIPPipeline of Diffusers with random weights, which draws its noise from our streams."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import diffusers
+import torch
+import transformers
+from diffusers.pipelines.deprecated.unclip import (
+    UnCLIPImageVariationPipeline,
+    UnCLIPPipeline,
+    pipeline_unclip,
+    pipeline_unclip_image_variation,
+)
+from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from diffusers.schedulers import scheduling_unclip
+from torch import Tensor, nn
+
+from unclip.runtime import noise_generator
+from unclip.tokenizer import CLIP_VOCABULARY
+
+EMBEDDING, CONTEXT, SMALL, LARGE = 32, 48, 16, 64
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def randomise(model: nn.Module, seed: int) -> Any:
+    """Weights of order one over the square root of what they sum; norms and biases that show."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = torch.randn(parameter.shape, generator=generator)
+            if name.endswith("clip_std"):
+                values = values.abs() + 0.5
+            elif parameter.ndim >= 2 and "embedding" not in name:
+                values = values * parameter[0].numel() ** -0.5
+            elif name.endswith("weight") and parameter.ndim == 1:
+                values = 1 + 0.2 * values
+            else:
+                values = 0.2 * values
+            parameter.copy_(values)
+    return model.eval()
+
+
+def vocabulary(folder: Path) -> transformers.CLIPTokenizer:
+    """CLIP's tokenizer with its ids but other merges: pairs of letters."""
+    bytes_ = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    alphabet = [chr(byte) for byte in bytes_] + [chr(256 + i) for i in range(256 - len(bytes_))]
+    merges = [(a, b + end) for a, b in itertools.product(LETTERS, LETTERS) for end in ("", "</w>")]
+    words = [*alphabet, *(f"{letter}</w>" for letter in alphabet), *(a + b for a, b in merges)]
+    words += [f"<unused{i}>" for i in range(CLIP_VOCABULARY - 2 - len(words))]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(f"{a} {b}" for a, b in merges) + "\n")
+    return transformers.CLIPTokenizer.from_pretrained(str(folder), pad_token="!", model_max_length=77)
+
+
+def _text_encoder() -> Any:
+    config = transformers.CLIPTextConfig(
+        vocab_size=CLIP_VOCABULARY,
+        hidden_size=EMBEDDING,
+        intermediate_size=4 * EMBEDDING,
+        projection_dim=EMBEDDING,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        eos_token_id=2,
+    )
+    return randomise(transformers.CLIPTextModelWithProjection(config), 1)
+
+
+def _shared(folder: Path) -> dict[str, Any]:
+    sizes = {"layers_per_block": 1, "block_out_channels": (32, 64)}
+    decoder = diffusers.UNet2DConditionModel(
+        sample_size=SMALL,
+        in_channels=3,
+        out_channels=6,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        cross_attention_dim=CONTEXT,
+        class_embed_type="identity",
+        attention_head_dim=16,
+        resnet_time_scale_shift="scale_shift",
+        **sizes,
+    )
+    projection = UnCLIPTextProjModel(
+        clip_embeddings_dim=EMBEDDING, time_embed_dim=128, cross_attention_dim=CONTEXT
+    )
+    first, last = (
+        diffusers.UNet2DModel(
+            sample_size=size,
+            in_channels=6,
+            out_channels=3,
+            down_block_types=("ResnetDownsampleBlock2D",) * 2,
+            up_block_types=("ResnetUpsampleBlock2D",) * 2,
+            add_attention=False,
+            **sizes,
+        )
+        for size in (LARGE, None)  # as published
+    )
+    return {
+        "tokenizer": vocabulary(folder / "vocabulary"),
+        "text_encoder": _text_encoder(),
+        "decoder": randomise(decoder, 3),
+        "text_proj": randomise(projection, 4),
+        "super_res_first": randomise(first, 5),
+        "super_res_last": randomise(last, 6),
+        "decoder_scheduler": diffusers.UnCLIPScheduler(variance_type="learned_range"),
+        "super_res_scheduler": diffusers.UnCLIPScheduler(),
+    }
+
+
+def pipeline(folder: Path) -> UnCLIPPipeline:
+    """Text to picture; `folder` holds what is needed on the way."""
+    prior = diffusers.PriorTransformer(
+        num_attention_heads=2, attention_head_dim=16, num_layers=2, embedding_dim=EMBEDDING
+    )
+    scheduler = diffusers.UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0)
+    made = UnCLIPPipeline(prior=randomise(prior, 2), prior_scheduler=scheduler, **_shared(folder))
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def variations(folder: Path) -> UnCLIPImageVariationPipeline:
+    """Picture to picture."""
+    config = transformers.CLIPVisionConfig(
+        hidden_size=64,
+        intermediate_size=256,
+        projection_dim=EMBEDDING,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+    )
+    extractor = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    encoder = randomise(transformers.CLIPVisionModelWithProjection(config), 7)
+    made = UnCLIPImageVariationPipeline(feature_extractor=extractor, image_encoder=encoder, **_shared(folder))
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@contextmanager
+def our_noise(jobs: Sequence[tuple[int, int]]) -> Iterator[None]:
+    """Diffusers draws its noise from the streams of these (seed, index), one for each row of a batch."""
+    stages = {(EMBEDDING,): "prior-0", (3, SMALL, SMALL): "decoder", (3, LARGE, LARGE): f"upsampler-{LARGE}"}
+    streams = {
+        shape: [noise_generator(seed, index, stage) for seed, index in jobs]
+        for shape, stage in stages.items()
+    }
+
+    def randn_tensor(shape: Sequence[int], **_: Any) -> Tensor:
+        rows = streams[tuple(shape[1:])]
+        return torch.stack([torch.randn(tuple(shape[1:]), generator=generator) for generator in rows])
+
+    places = (pipeline_unclip, pipeline_unclip_image_variation, scheduling_unclip)
+    patches = [
+        mock.patch.object(place, "randn_tensor", randn_tensor)
+        for place in places
+        if hasattr(place, "randn_tensor")
+    ]
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.stop()
+
+
+def error(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference, relative to the largest value."""
+    assert ours.shape == theirs.shape
+    return float((ours.double() - theirs.double()).abs().max() / theirs.double().abs().max())
+
+
+Network = Callable[..., Tensor]
