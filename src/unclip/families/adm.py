@@ -62,10 +62,10 @@ class ADM(DiffusionPipeline):
         return (self._config.image_size, *self._chain)
 
     def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
-        events = super().draw(jobs, options)  # what is wrong with a prompt as such is said first
         for job in jobs:
-            self._class_of(job.prompt)
-        return events
+            if job.prompt.strip():  # what is wrong with an empty one is said for all families
+                self._class_of(job.prompt)
+        return super().draw(jobs, options)
 
     # --- plan ---
 

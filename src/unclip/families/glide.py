@@ -172,15 +172,17 @@ class Glide(DiffusionPipeline):
         return self._chunk(max(size for size in self.sizes if size <= plan.options.size))
 
     def _work(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Iterator[Done]:
-        plan = cast(GlidePlan, plan)
         (base,) = plan.sampling
+        clip_scale = cast(GlidePlan, plan).clip_guidance
         for group in groups:
             text, empty = self._read(base, group)
             yield Done(PROMPT)
             drawn = []
             for rows in chunks(range(len(group)), self._chunk(self._config.image_size)):
                 condition = GlideCondition(text[rows], empty[rows])
-                drawn.append((yield from self._paint(base, [group[row] for row in rows], condition, plan)))
+                inner = self._given(base, condition, plan.sampling[base], self._config.image_size)
+                jobs = [group[row] for row in rows]
+                drawn.append((yield from self._paint(base, jobs, inner, plan.sampling[base], clip_scale)))
             self._let_go(base)
             self._let_go(CLIP)
             small = torch.cat(drawn)  # (B, 3, S, S)
@@ -207,13 +209,12 @@ class Glide(DiffusionPipeline):
         return captions, known[""].expand_as(captions)
 
     def _paint(
-        self, name: str, jobs: Sequence[Job], condition: GlideCondition, plan: GlidePlan
+        self, name: str, jobs: Sequence[Job], inner: Denoiser, sampling: Sampling, clip_scale: float
     ) -> Generator[Done, None, Tensor]:
         """Draw small pictures, (B, 3, S, S)."""
-        sampling, size = plan.sampling[name], self._config.image_size
-        inner = self._given(name, condition, sampling, size)
-        if plan.clip_guidance:
-            inner = self._guided_by_clip(inner, jobs, plan.clip_guidance, sampling.sampler)
+        if clip_scale:
+            inner = self._guided_by_clip(inner, jobs, clip_scale, sampling.sampler)
+        size = self._config.image_size
         noise = self._noise([(job, BASE) for job in jobs], (3, size, size))
         x = yield from sampled(name, inner, sampling, noise)
         return x.clamp(-1, 1)
