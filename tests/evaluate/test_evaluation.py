@@ -24,7 +24,7 @@ COMMAND = "unclip evaluate tiny --data shapes"
 def _few_pictures() -> object:
     """As many parts as ever, but few pictures in each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "VARIETY", (2, 3))
+        patch.setattr(pictures, "VARIETY", (6, 3))
         patch.setattr(pictures, "FIXED_PROMPTS", ("a red apple", "빨간 사과"))
         patch.setattr(pictures, "SHEET_SIZE", 64)
         patch.setattr(ablation, "SCALES", (1.0, 3.0))

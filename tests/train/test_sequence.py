@@ -276,7 +276,7 @@ def test_a_decoder_can_be_fed_text_embeddings(run: Path, corpus: Path, recipe: P
     assert isinstance(task, DecoderTask)
     images, embedding, tokens = task.batch(4, torch.Generator().manual_seed(1))
     losses = [
-        float(task.loss(task.model, (images, seen, tokens), torch.Generator().manual_seed(2))[0])
+        task.loss(task.model, (images, seen, tokens), torch.Generator().manual_seed(2))[0].item()
         for seen in (embedding, torch.randn(embedding.shape))
     ]
     assert losses[0] == losses[1]

@@ -45,10 +45,10 @@ def arms(
     rows = sample.named(language)
     prompts = sample.prompts[language][rows].tolist()
     concepts = sample.concepts[rows]
-    texts = encoder.texts(prompts)
+    texts = encoder.texts(prompts, model.unit)
     real = judge.images(sample.pixels(model.sizes[0])[rows])
     fed: dict[str, tuple[Stages, np.ndarray]] = {
-        TRUE: (model, encoder.images(sample.pixels(encoder.size)[rows])),
+        TRUE: (model, encoder.images(sample.pixels(encoder.size)[rows], model.unit)),
         TEXT: (model, texts),
         PRIOR: (model, (yield from model.imagine(prompts, seed, "ablation prior"))),
     }

@@ -34,7 +34,7 @@ WEIGHTS = (
 
 
 class Encoder:
-    """A CLIP with its tokenizer; everything it returns is float32 on the CPU's side, rows of length one.
+    """A CLIP with its tokenizer; it returns float32 arrays, rows of length one unless told otherwise.
 
     Attributes:
         name: what it is called in reports.
@@ -94,13 +94,13 @@ class Encoder:
         """Side in pixels of the pictures that it sees."""
         return self.model.config.image.image_size
 
-    def images(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, S, S, 3) of any size S -> float32 (N, E)."""
-        parts = [self._embed(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+    def images(self, pixels: np.ndarray, unit: bool = True) -> np.ndarray:
+        """uint8 (N, S, S, 3) of any size S -> float32 (N, E); without `unit` as the projection gives them."""
+        parts = [self._embed(pixels[start : start + BATCH], unit) for start in range(0, len(pixels), BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, self.model.config.embedding), np.float32)
 
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """N texts -> float32 (N, E); what is longer than the context is cut."""
+    def texts(self, texts: Sequence[str], unit: bool = True) -> np.ndarray:
+        """N texts -> float32 (N, E), `unit` as above; what is longer than the context is cut."""
         order = sorted(range(len(texts)), key=lambda row: len(texts[row].encode()))  # batches of like length
         features = np.zeros((len(texts), self.model.config.embedding), np.float32)
         for start in range(0, len(order), BATCH):
@@ -109,7 +109,7 @@ class Encoder:
             tokens = tokens.to(self.device)
             with torch.inference_mode(), autocast(self.device, self.precision):
                 embedding = self.model.encode_text(tokens.ids, tokens.mask).embedding
-            features[rows] = F.normalize(embedding.float(), dim=1).cpu().numpy()
+            features[rows] = _array(embedding, unit)
         return features
 
     def corpus(self, corpus: Corpus) -> Generator[Step, None, np.ndarray]:
@@ -177,11 +177,17 @@ class Encoder:
         places = [output if output.ndim == 3 else output.flatten(2).transpose(1, 2) for output in outputs]
         return [F.normalize(place.float(), dim=2) for place in places]
 
-    def _embed(self, pixels: np.ndarray) -> np.ndarray:
+    def _embed(self, pixels: np.ndarray, unit: bool) -> np.ndarray:
         images = resize(from_uint8(pixels), self.size).to(self.device)  # (B, 3, S, S)
         with torch.inference_mode(), autocast(self.device, self.precision):
             embedding = self.model.encode_image(images)
-        return F.normalize(embedding.float(), dim=1).cpu().numpy()
+        return _array(embedding, unit)
+
+
+def _array(embedding: Tensor, unit: bool) -> np.ndarray:
+    """(B, E) of any type and device as float32, of length one if asked for."""
+    rows = embedding.float()
+    return (F.normalize(rows, dim=1) if unit else rows).cpu().numpy()
 
 
 def _pieces(images: Tensor, side: int) -> Tensor:

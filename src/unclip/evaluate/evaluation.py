@@ -19,7 +19,8 @@ from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Findings
 from unclip.evaluate.sample import HELD_OUT, Sample, languages_of, take
 from unclip.evaluate.stages import Stages
-from unclip.pipeline import Pipeline, load
+from unclip.families.unclip import PRIOR
+from unclip.pipeline import FAMILIES, Pipeline, load
 from unclip.runtime import pick_device, pick_precision
 
 
@@ -128,7 +129,7 @@ class Evaluation:
     @property
     def _staged(self) -> bool:
         """Whether the bundle is a whole unCLIP."""
-        return self.bundle.family == Stages.family
+        return self.bundle.family == Stages.family and PRIOR in self.bundle.components
 
     def _own_clip(self) -> Encoder:
         if not self._sees:
@@ -155,8 +156,12 @@ class Evaluation:
         family = self.bundle.family
         if section is Section.CLIP and not self._sees:
             return f"a bundle of the family {family} has no CLIP that sees pictures"
-        if section in (Section.PRIOR, Section.ABLATION) and not self._staged:
-            return f"a bundle of the family {family} has no prior from text to image embeddings"
+        if section in (Section.PRIOR, Section.ABLATION) and not (self._staged and self._sees):
+            return f"this bundle of the family {family} has no prior whose embeddings its CLIP could check"
+        if section is Section.PICTURES and (
+            family not in FAMILIES or (family == Stages.family and not self._staged)
+        ):
+            return f"this bundle of the family {family} draws no pictures from text"
         if section is Section.UPSAMPLERS and not (self._staged and self.staged.chain):
             return f"this bundle of the family {family} has no upsamplers that can be run alone"
         return ""

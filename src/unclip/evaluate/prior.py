@@ -50,8 +50,8 @@ def evaluate(
             own = truth[rows]
             concepts = sample.concepts[rows]
             guesses = {
-                PLAIN: (yield from model.imagine(prompts, seed, f"{label} plain", plain)),
-                AS_DRAWN: (yield from model.imagine(prompts, seed, label, sampling)),
+                PLAIN: _unit((yield from model.imagine(prompts, seed, f"{label} plain", plain))),
+                AS_DRAWN: _unit((yield from model.imagine(prompts, seed, label, sampling))),
                 TEXT: encoder.texts(prompts),
                 MEAN: np.broadcast_to(average, own.shape),
                 ANOTHER: own[_other(concepts, seed)],
@@ -91,6 +91,11 @@ def _report(
         Figure(SECTION, what, estimate, split, language, name, None if what is COSINE else len(truth))
         for what, estimate in figures.items()
     ]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """(N, E) of length one."""
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def _other(concepts: np.ndarray, seed: int) -> np.ndarray:

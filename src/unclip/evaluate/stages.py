@@ -54,7 +54,7 @@ class Stages(UnCLIP):
     def imagine(
         self, prompts: Sequence[str], seed: int, label: str, sampling: Sampling | None = None
     ) -> Generator[Step, None, np.ndarray]:
-        """The prior's image embeddings, float32 (N, E) of length one; picture k has index k of the seed."""
+        """The prior's image embeddings, float32 (N, E), as `paint` takes them; picture k has index k."""
         rows = []
         for batch in self._batches(prompts):
             text = self.clip.read([prompts[k] for k in batch], self._context)
@@ -71,7 +71,10 @@ class Stages(UnCLIP):
         label: str,
         sampling: Sampling | None = None,
     ) -> Generator[Step, None, np.ndarray]:
-        """Pictures of the decoder from embeddings (N, E) and captions, uint8 (N, S, S, 3)."""
+        """Pictures of the decoder from embeddings (N, E) and captions, uint8 (N, S, S, 3).
+
+        Embeddings are of length one where `unit` says so.
+        """
         given = torch.from_numpy(embeddings).to(self.device)
         rows = []
         for batch in self._batches(prompts):
@@ -94,6 +97,11 @@ class Stages(UnCLIP):
             rows.append(to_uint8(_result(self._enlarge(name, jobs, images))))
             yield label, sum(map(len, rows)), len(low)
         return np.concatenate(rows) if rows else np.zeros((0, side, side, 3), np.uint8)
+
+    @property
+    def unit(self) -> bool:
+        """Whether prior and decoder know embeddings by their direction alone (Karlo's do not)."""
+        return self._decoder.unit_embeddings
 
     @property
     def chain(self) -> dict[int, str]:
