@@ -199,3 +199,35 @@ def test_what_does_not_fit_is_refused() -> None:
             model.step(writing, codes[:, 15])
         with pytest.raises(InputError, match="cannot begin again"):
             writing.again()
+
+
+def test_the_papers_sixteen_bits_survive_an_overflow() -> None:
+    """The scale of one branch is set so high that its gradients overflow: training goes on and learns."""
+    torch.manual_seed(0)
+    model = Dalle1(replace(TINY, sixteen_bit=True)).train()
+    assert model.scales is not None
+    assert len(model.scales.scale) == 2 * TINY.layers
+    ids, mask, codes = example(batch=4)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for step in range(30):
+        if step == 10:
+            model.scales.scale[3] = 2.0**60
+        loss = model.losses(ids, mask, codes).total
+        loss.backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        if step == 10:
+            assert model.scales.bad.nonzero().flatten().tolist() == [3]
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    assert model.scales.scale[3] <= 2.0**24
+
+
+def test_the_papers_scales_are_one_hundred_and_twenty_eight() -> None:
+    with torch.device("meta"):
+        model = Dalle1(replace(Dalle1Config(), sixteen_bit=True))
+    assert model.scales is not None
+    assert len(model.scales.scale) == 128

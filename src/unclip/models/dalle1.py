@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unclip.errors import InputError
+from unclip.nn.gradient_scale import GradientScales, ScaledBlock
 from unclip.nn.raster import KERNEL, Pattern, RasterCache, allowed, paper_patterns
 from unclip.nn.transformer import Block, LayerCache, TransformerConfig
 
@@ -44,6 +45,8 @@ class Dalle1Config:
         kernel: side of the square that the last layer sees.
         dropout: on what every residual branch adds.
         tied: the embeddings of tokens and codes are also what the logits are computed with.
+        sixteen_bit: branches train in float16 with a gradient scale each, logits in float32: the paper's
+            recipe (appendix D) for machines without bfloat16.
     """
 
     text_vocabulary: int = 16_384
@@ -57,6 +60,7 @@ class Dalle1Config:
     kernel: int = KERNEL
     dropout: float = 0.0
     tied: bool = False
+    sixteen_bit: bool = False
 
     def __post_init__(self) -> None:
         if min(self.text_vocabulary, self.vocabulary, self.grid) < 1 or self.text_context < 3:
@@ -133,7 +137,8 @@ class Dalle1(nn.Module):
         self.code = nn.Embedding(config.vocabulary, width)
         self.row = nn.Embedding(config.grid, width)
         self.column = nn.Embedding(config.grid, width)
-        self.resblocks = nn.ModuleList(Block(config.transformer) for _ in range(config.layers))
+        self.scales = GradientScales(2 * config.layers) if config.sixteen_bit else None
+        self.resblocks = nn.ModuleList(self._new_block(layer) for layer in range(config.layers))
         self.norm_out = nn.LayerNorm(width)
         self.text_out = None if config.tied else nn.Linear(width, config.text_vocabulary, bias=False)
         self.code_out = None if config.tied else nn.Linear(width, config.vocabulary, bias=False)
@@ -161,6 +166,8 @@ class Dalle1(nn.Module):
             InputError: captions of another length, or more codes than the grid holds.
         """
         self._check(ids, mask, codes.shape[1])
+        if self.scales is not None and self.training and torch.is_grad_enabled():
+            self.scales.update()
         x = self._embed_text(ids, mask)
         if codes.shape[1] > 1:
             x = torch.cat([x, self._embed_codes(codes[:, :-1], 0)], dim=1)  # (B, T + N - 1, D)
@@ -329,8 +336,19 @@ class Dalle1(nn.Module):
         out: Tensor = block(x, mask, causal=whole and mask is None, cache=layer, start=start)
         return out
 
+    def _new_block(self, layer: int) -> Block:
+        if self.scales is None:
+            return Block(self.config.transformer)
+        return ScaledBlock(self.config.transformer, self.scales, 2 * layer)
+
     def _text_logits(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.token.weight) if self.text_out is None else self.text_out(x)
+        return self._logits(x, self.token if self.text_out is None else self.text_out)
 
     def _code_logits(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.code.weight) if self.code_out is None else self.code_out(x)
+        return self._logits(x, self.code if self.code_out is None else self.code_out)
+
+    def _logits(self, x: Tensor, rows: nn.Embedding | nn.Linear) -> Tensor:
+        if self.scales is None or not self.training:
+            return F.linear(x, rows.weight)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), rows.weight)
