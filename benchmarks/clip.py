@@ -7,10 +7,10 @@ Prints tables and writes `benchmarks/results/clip-PROCESSOR-CORES.json`. Leave t
 - embed: ViT-B/32 with random weights, pictures a second in float32, under bfloat16 autocast and in bfloat16;
   beside it open_clip's, where that is installed. Aimed at: 1.15 times open_clip's best.
 - index: all pictures of a folder (or `--count` that are drawn here) with the shipped bundle, and some of them
-  with ViT-B/32: files to an index with worker processes, against the model alone. Aimed at with ViT-B/32: 90 %
-  of the model alone.
-- query: latency on 20,000 pictures, all compared and by a graph, with the recall at 10 of the graph. A graph of
-  a million takes an hour or more to build on two cores: `--million`.
+  with ViT-B/32: files to an index with worker processes, against the model alone. Aimed at with ViT-B/32:
+  90 % of the model alone.
+- query: latency on 20,000 pictures, all compared and by a graph, with the recall at 10 of the graph. A graph
+  of a million takes an hour or more to build on two cores: `--million`.
 
 Without `--million` all of it takes less than five minutes on two cores.
 """

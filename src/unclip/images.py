@@ -31,6 +31,7 @@ MAX_METADATA_BYTES = 30_000  # doubled by UTF-16 this still fits the 64 KiB that
 READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")  # of files of these formats
 WHITE = (255, 255, 255)
+BICUBIC_SUPPORT = 2  # pixels to each side of a result's pixel that the filter looks at
 LONGEST_RESIZED = 32  # squares: wider pictures are cropped before they are resized
 
 JPEG_QUALITY = 92
@@ -123,7 +124,11 @@ def header(source: Source) -> tuple[int, int, Image.Exif]:
         _check_size(image, name)
         width, height = image.size
         try:
-            exif = image.getexif()
+            exif = Image.Exif()
+            if image.format != "PNG":
+                exif = image.getexif()
+            elif "exif" in image.info:  # a PNG's getexif would decode its pixels to look behind them
+                exif.load(image.info["exif"])
             turned = exif.get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
         except Exception:  # what cannot be read of it is not there: the pixels may still be whole
             exif, turned = Image.Exif(), False
@@ -286,14 +291,28 @@ def crop_square(image: Image.Image, size: int) -> Image.Image:
     image = on_white(image)
     shorter = min(image.size)
     width, height = (size * side // shorter for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
     if max(width, height) <= LONGEST_RESIZED * size:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = (width - size) // 2, (height - size) // 2
         return image.crop((left, top, left + size, top + size))
-    # the same pixels, without those that would be cut off: a line of 50 megapixels becomes 10,000 times as large
-    x, y = image.width / width, image.height / height
-    box = (left * x, top * y, (left + size) * x, (top + size) * y)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box)
+    # without making what would be cut off: a line of 50 megapixels would become 224^2 times as large
+    x0, x1, left_edge, right_edge = _needed(image.width, width, size)
+    y0, y1, upper_edge, lower_edge = _needed(image.height, height, size)
+    box = (left_edge, upper_edge, right_edge, lower_edge)
+    return image.crop((x0, y0, x1, y1)).resize((size, size), Image.Resampling.BICUBIC, box)
+
+
+def _needed(length: int, resized: int, size: int) -> tuple[int, int, float, float]:
+    """What the middle `size` pixels need of a side of `length` that is to be `resized`.
+
+    Returns the first pixel and the one behind the last, and within these the edges of the middle.
+    """
+    scale = length / resized
+    first = (resized - size) // 2
+    start, end = first * scale, (first + size) * scale
+    reach = math.ceil(BICUBIC_SUPPORT * max(scale, 1))
+    low, high = max(0, math.floor(start) - reach), min(length, math.ceil(end) + reach)
+    return low, high, start - low, min(end, high) - low
 
 
 # --- files ---

@@ -15,7 +15,12 @@ Unclip = Callable[..., int]
 
 
 @pytest.fixture
-def unclip(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unclip:
+def unclip(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],  # catches what indexing says here too
+) -> Unclip:
     """The command line in a folder with an indexed folder `photos` of three pictures and a text."""
     monkeypatch.chdir(tmp_path)
     for name, colour in (("a.png", "red"), ("b.jpg", "green"), ("trip/c.png", "blue")):

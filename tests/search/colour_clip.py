@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from unclip.bundle import Preprocessing
+from unclip.images import fit, open_image
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 KOREAN = {"빨간": "red", "파란": "blue"}
@@ -31,7 +32,7 @@ class Colours:
 
     def __init__(self, identity: str = "colours-1") -> None:
         self.identity = identity
-        self.preprocessing = Preprocessing(size=8)
+        self.preprocessing = Preprocessing(size=8, fit="crop")
         self.embedded = 0  # pictures
         self.texts: list[str] = []
 
@@ -46,8 +47,8 @@ class Colours:
         return torch.from_numpy(np.array(rows, np.float32))
 
     def embed_images(self, images: Sequence[Image.Image | Path | str]) -> Tensor:
-        opened = [image if isinstance(image, Image.Image) else Image.open(image) for image in images]
-        return self.embed_pixels(np.stack([np.asarray(one.convert("RGB").resize((8, 8))) for one in opened]))
+        opened = [image if isinstance(image, Image.Image) else open_image(image) for image in images]
+        return self.embed_pixels(np.stack([np.asarray(fit(one, 8, "crop")) for one in opened]))
 
     def embed_pixels(self, pixels: np.ndarray) -> Tensor:
         self.embedded += len(pixels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -28,9 +28,10 @@ def update(folder: Path, clip: Colours) -> None:
 
 
 @pytest.fixture
-def index(photos: Path, clip: Colours) -> Index:
+def index(photos: Path, clip: Colours) -> Iterator[Index]:
     update(photos, clip)
-    return unclip.search.open(photos, clip=clip)
+    with unclip.search.open(photos, clip=clip) as opened:
+        yield opened
 
 
 def names(index: Index, question: str | Path | Image.Image | list[Term], **options: object) -> list[str]:
@@ -101,7 +102,7 @@ def test_filters(photos: Path, clip: Colours, draw: Callable[..., Path]) -> None
 
 def test_nearly_equal_pictures_count_as_one(photos: Path, clip: Colours) -> None:
     picture = Image.open(photos / "a.png").convert("RGB")
-    picture.save(photos / "a again.jpg", quality=60)
+    picture.save(photos / "a again.jpg", quality=90, subsampling=0)
     picture.resize((80, 60)).save(photos / "trip" / "a large.png")
     (photos / "a copy.png").write_bytes((photos / "a.png").read_bytes())
     update(photos, clip)
@@ -115,7 +116,7 @@ def test_nearly_equal_pictures_count_as_one(photos: Path, clip: Colours) -> None
         assert duplicates[0].name == "a large.png"
         assert {path.name for path in duplicates} == group
         within = index.query("red", top=3, filters=Filters(folder="trip"))
-        assert all(path.parts[-2] == "trip" for hit in within for path in (hit.path, *hit.copies))
+        assert all("trip" in path.parts for hit in within for path in (hit.path, *hit.copies))
 
 
 def test_thumbnails_are_kept(index: Index, photos: Path) -> None:
@@ -208,7 +209,8 @@ def test_a_graph_finds_what_comparing_all_finds(
         found = names(index, "red", top=30, fold=False)
         assert "new.png" in found
         assert "a.png" not in found
-        graphs[0].write_bytes(b"damaged" * 100)
+    graphs[0].unlink()  # it may still be mapped
+    graphs[0].write_bytes(b"damaged" * 100)
     with Index(photos, clip=clip) as index:
         assert "new.png" in names(index, "red", top=30, fold=False)
 

@@ -16,7 +16,6 @@ from unclip.search.query import Filters, Term, check, day, parse
 def _beside_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (4, 4)).save("photo.jpg")
-    Image.new("RGB", (4, 4)).save("my photo - 2.jpg")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from unclip.errors import InputError, SearchError
 from unclip.search.index import Index
 from unclip.search.reading import Job, read
 from unclip.search.store import FOLDER, Store
-from unclip.search.writer import Summary, Writer
+from unclip.search.writer import CHUNK, Summary, Writer
 
 SCRIPT = Path(__file__).with_name("colour_clip.py")
 
@@ -85,7 +85,11 @@ def test_new_changed_renamed_copied_touched_and_removed_files(
 
 
 @pytest.mark.parametrize("options", [{"workers": 2}, {"batch": 1}, {"batch": 3}])
-def test_workers_and_batches_change_nothing(photos: Path, clip: Colours, options: dict[str, int]) -> None:
+def test_workers_and_batches_change_nothing(
+    photos: Path, clip: Colours, draw: Callable[..., Path], options: dict[str, int]
+) -> None:
+    for number in range(2 * CHUNK):  # enough for two workers
+        draw(f"many/{number:02}.png", "blue")
     expected = run(photos, clip, out=photos.parent / "one")
     found = run(photos, clip, out=photos.parent / "other", **options)
     assert (found.pictures, found.files, sorted(found.skipped)) == (
@@ -97,7 +101,8 @@ def test_workers_and_batches_change_nothing(photos: Path, clip: Colours, options
     for place in ("one", "other"):
         with Index(photos.parent / place, clip=clip) as index:
             assert index.folder == photos.resolve()
-            rows.append([(hit.path, round(hit.cosine, 5)) for hit in index.query("red", fold=False)])
+            hits = index.query("red", top=100, fold=False)
+            rows.append([(hit.path, round(hit.cosine, 5)) for hit in hits])
     assert sorted(rows[0]) == sorted(rows[1])
 
 

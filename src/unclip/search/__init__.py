@@ -66,7 +66,7 @@ def update(
     from unclip.search.writer import Writer
 
     clip = ClipEmbedder.load(model, device=device)
-    run = Writer(Path(folder), clip, model=model, out=out and Path(out), workers=workers)
+    run = Writer(Path(folder), clip, model=model, out=Path(out) if out else None, workers=workers)
     for _ in run.run():
         pass
     return run.summary

@@ -127,10 +127,17 @@ class Store:
     def open(cls, folder: Path) -> Self:
         """Open an index for reading. Raises SearchError where it is damaged or of another version."""
         try:
-            store = cls(folder, _connect_to_read(folder / DATABASE))
-            store._check_format()
+            connection = _connect_to_read(folder / DATABASE)
         except sqlite3.Error as error:
             raise SearchError(f"cannot read the index {folder}: {error}") from error
+        store = cls(folder, connection)
+        try:
+            store._check_format()
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise SearchError(f"cannot read the index {folder}: {error}") from error
+            raise
         return store
 
     def close(self) -> None:
@@ -193,12 +200,12 @@ class Store:
                 found.setdefault(picture, []).append((File(os.fsdecode(path), length, changed, date), counts))
         return found
 
-    def hashes_by_length(self) -> dict[int, tuple[bytes, ...]]:
+    def hashes_by_length(self) -> dict[int, list[bytes]]:
         """The hashes of pictures by the length of their files in bytes."""
-        found: dict[int, tuple[bytes, ...]] = {}
+        found: dict[int, list[bytes]] = {}
         query = "SELECT DISTINCT bytes, hash FROM file JOIN picture ON picture.id = file.picture"
         for length, digest in self._connection.execute(query):
-            found[length] = (*found.get(length, ()), digest)
+            found.setdefault(length, []).append(digest)
         return found
 
     def put(self, file: File, digest: bytes | None, reason: str | None = None) -> None:
@@ -252,8 +259,7 @@ class Store:
     def background(self) -> tuple[list[str], np.ndarray]:
         """The texts and their vectors, float16 (N, E)."""
         rows = self._rows("SELECT text, half FROM background ORDER BY text")
-        matrix = np.frombuffer(b"".join(row[1] for row in rows), np.float16)
-        return [row[0] for row in rows], matrix.reshape(len(rows), -1 if rows else 0)
+        return [row[0] for row in rows], _halves([row[1] for row in rows])
 
     def set_background(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         """Replace them; vectors are (N, E)."""
@@ -328,7 +334,11 @@ def writer_lock(folder: Path) -> Iterator[None]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.Error:  # for example because the file is something else
+        connection.close()
+        raise
     connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last commits, not the index
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
@@ -347,8 +357,14 @@ def _matrix(rows: Iterable[tuple[int, bytes]]) -> tuple[np.ndarray, np.ndarray]:
     for number, half in rows:
         ids.append(number)
         halves.append(half)
-    matrix = np.frombuffer(b"".join(halves), np.float16).reshape(len(ids), -1 if ids else 0)
-    return np.array(ids, np.int64), matrix
+    return np.array(ids, np.int64), _halves(halves)
+
+
+def _halves(stored: Sequence[bytes]) -> np.ndarray:
+    """float16 (N, E); (0, 0) of none."""
+    if not stored:
+        return np.empty((0, 0), np.float16)
+    return np.frombuffer(b"".join(stored), np.float16).reshape(len(stored), -1)
 
 
 def _parts(ids: Sequence[int], size: int = 500) -> Iterator[list[int]]:

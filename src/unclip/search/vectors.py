@@ -20,7 +20,8 @@ from unclip.search.store import Store
 
 EXACT = 100_000  # pictures up to which all are compared
 STALE = 0.02  # share of the graph's pictures that may come or go before it is brought up to date
-ADDED_AT_ONCE = 1000
+ADDED_AT_ONCE = 1000  # to a graph
+COMPARED_AT_ONCE = 256  # with all others: 100 MB at most
 CONNECTIONS = 16  # of a node, M in the paper
 EXPANSION_ADD = 128  # efConstruction
 EXPANSION_SEARCH = 128  # ef; the more, the fewer are missed
@@ -84,8 +85,8 @@ class Vectors:
         """
         if self._graph is None:
             matrix = self._matrix.astype(np.float32)
-            for start in range(0, len(matrix), ADDED_AT_ONCE):
-                cosines = matrix[start : start + ADDED_AT_ONCE] @ matrix[start:].T  # (B, M - start)
+            for start in range(0, len(matrix), COMPARED_AT_ONCE):
+                cosines = matrix[start : start + COMPARED_AT_ONCE] @ matrix[start:].T  # (B, M - start)
                 rows, columns = np.nonzero(cosines >= least)
                 kept = columns > rows
                 yield self._ids[start + rows[kept]], self._ids[start + columns[kept]]
@@ -117,7 +118,7 @@ def update_graph(store: Store) -> Iterator[tuple[int, int]]:
     """
     settings, ids = store.settings(), store.numbers()
     if len(ids) <= EXACT:
-        if GRAPH_FILE in settings:
+        if settings.get(GRAPH_FILE):
             _enter(store, "", 0)
         _remove_others(store.folder, "")
         return
@@ -193,7 +194,7 @@ def _loaded(folder: Path, settings: dict[str, str]) -> Graph | None:
     graph = _graph(int(settings["width"]))
     try:
         graph.load(folder / name)
-    except RuntimeError:  # damaged: it is made again
+    except (RuntimeError, ValueError, OSError):  # damaged: it is made again
         return None
     return graph
 
@@ -206,6 +207,10 @@ def _view(folder: Path, settings: dict[str, str]) -> Graph | None:
     graph = _graph(int(settings["width"]))
     try:
         graph.view(folder / name)
-    except RuntimeError:  # damaged, or removed just now: all are compared until it is made again
+    except (
+        RuntimeError,
+        ValueError,
+        OSError,
+    ):  # damaged, or removed just now: all are compared until it is made again
         return None
     return graph

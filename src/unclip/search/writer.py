@@ -6,7 +6,6 @@ committed as a whole: a run that is stopped, or killed, goes on where it was.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -19,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unclip.errors import InputError, SearchError
-from unclip.processes import pool
+from unclip.processes import cores, pool
 from unclip.search.background import BACKGROUND
 from unclip.search.encoder import Encoder
 from unclip.search.files import walk, within
@@ -29,6 +28,7 @@ from unclip.search.vectors import update_graph
 
 BATCH = 64  # pictures in one call of the model, and at most in one commit
 CHUNK = 16  # files that a worker reads at once
+MOST_KNOWN = 1000  # hashes that a worker is told for a file
 MOST_READ = 1000  # files that were read and are not entered yet; of most there is nothing to embed
 AHEAD = 2  # chunks for each worker that are read or wait for the model
 
@@ -101,7 +101,7 @@ class Writer:
         self._index = (out or folder / FOLDER).resolve()
         self._clip = clip
         self._model = model
-        self._workers = workers or _cores()
+        self._workers = workers or cores()
         self._batch = batch
         self._hashes: set[bytes] = set()
         self.summary = Summary(self._index)
@@ -207,12 +207,14 @@ class Writer:
         """Files with what was read of them, a chunk at a time, as the workers are done."""
         lengths = store.hashes_by_length()
         self._hashes = {digest for hashes in lengths.values() for digest in hashes}
+        # where very many files are of one length, their pixels are read all the same and embedded only if new
+        known = {length: tuple(some) for length, some in lengths.items() if len(some) <= MOST_KNOWN}
         shape = self._clip.preprocessing
         running: dict[Future[list[Reading]], list[File]] = {}
         chunks = iter(files)
         while chunk := list(islice(chunks, CHUNK)):
             jobs = [
-                Job(self._folder / file.path, lengths.get(file.bytes, ()), shape.size, shape.fit)
+                Job(self._folder / file.path, known.get(file.bytes, ()), shape.size, shape.fit)
                 for file in chunk
             ]
             running[executor.submit(read_all, jobs)] = chunk
@@ -272,7 +274,3 @@ def _finished(
 
 def _pictures(read: list[tuple[File, Reading]]) -> int:
     return sum(reading.pixels is not None for _, reading in read)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
