@@ -1,0 +1,46 @@
+"""Promises of the verbs that measure CLIP on labelled pictures: figures with intervals, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from unclip.cli.zero_shot import app
+from unclip.errors import InputError
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for number in range(5):
+        for colour in ("red", "blue"):
+            path = tmp_path / "data" / f"{colour} apple" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8 + number, 8), colour).save(path)
+    return tmp_path / "data"
+
+
+def test_zero_shot_says_accuracy_with_its_interval(tiny_bundle: Path, data: Path) -> None:
+    command = ["zero-shot", "--data", str(data), "--model", str(tiny_bundle), "--templates", "plain"]
+    said = CliRunner().invoke(app, command)
+    assert said.exit_code == 0, said.output
+    assert "top 1" in said.output
+    assert "10 pictures" in said.output
+    document = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert document["model"]["name"] == "tiny"
+    assert document["top1"]["count"] == 10
+    assert set(document["classes"]) == {"red apple", "blue apple"}
+    with pytest.raises(InputError, match="imagenet-r has 200 classes"):
+        CliRunner().invoke(app, [*command, "--layout", "imagenet-r"], catch_exceptions=False)
+
+
+def test_a_linear_probe_says_accuracy_and_penalty(tiny_bundle: Path, data: Path) -> None:
+    command = ["linear-probe", "--data", str(data), "--test", str(data), "--model", str(tiny_bundle)]
+    said = CliRunner().invoke(app, [*command, "--json"])
+    assert said.exit_code == 0, said.output
+    document = json.loads(said.stdout)
+    assert (document["trained"], document["tested"]) == (10, 10)
+    assert str(document["penalty"]) in document["validation"]
