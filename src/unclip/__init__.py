@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unclip import search
     from unclip.bundle import Bundle
     from unclip.errors import (
         BundleError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         DataError,
         InputError,
         PolicyError,
+        SearchError,
         TrainingError,
         UnclipError,
         UnclipWarning,
@@ -42,10 +44,13 @@ _HOME = {
     "DataError": "unclip.errors",
     "InputError": "unclip.errors",
     "PolicyError": "unclip.errors",
+    "SearchError": "unclip.errors",
     "TrainingError": "unclip.errors",
     "UnclipError": "unclip.errors",
     "UnclipWarning": "unclip.errors",
 }
+
+_PARTS = ("search",)  # of the package, with names of their own
 
 __all__ = [
     "Bundle",
@@ -56,16 +61,20 @@ __all__ = [
     "Picture",
     "Pipeline",
     "PolicyError",
+    "SearchError",
     "TrainingError",
     "UnCLIP",
     "UnclipError",
     "UnclipWarning",
     "__version__",
     "load",
+    "search",
 ]
 
 
 def __getattr__(name: str) -> Any:  # PEP 562
+    if name in _PARTS:
+        return importlib.import_module(f"unclip.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'unclip' has no attribute {name!r}: it has {', '.join(__all__)}")
     value = getattr(importlib.import_module(_HOME[name]), name)

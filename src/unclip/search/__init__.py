@@ -1,6 +1,6 @@
 """A search engine over one's own pictures: an index of folders, and what can be asked of it.
 
-    import unclip.search
+    import unclip
 
     unclip.search.update("photos")
     index = unclip.search.open("photos")
