@@ -2,7 +2,7 @@
 
 Gradients of deep layers become too small for float16 one layer after the other. So each branch gets its
 incoming gradient multiplied by a scale of its own and hands its outgoing one back divided by it; what runs
-past the branches stays in float32. A scale grows slowly while all is finite and shrinks when something is not.
+past the branches stays in float32. A scale grows slowly while all is finite, and shrinks when it is not.
 
 Where the paper skips the update of a branch whose gradient is not finite, that gradient counts as zero here.
 For one process or DDP: FSDP has parameters of its own, which these hooks would not see.

@@ -1,0 +1,333 @@
+"""Promises of DALL-E 1's stages: captioned pictures become a bundle that draws, and the losses fall."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from unclip import cli, load, recipes
+from unclip.bundle import Bundle
+from unclip.checkpoints import native
+from unclip.data.corpus import Corpus
+from unclip.data.folder import build_folder
+from unclip.errors import InputError
+from unclip.models.codec import CodecTrainingConfig
+from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig
+from unclip.models.vqgan import VQGANConfig
+from unclip.models.vqvae import VQVAEConfig
+from unclip.models.vqvae_loss import CriticConfig, Reconstruction
+from unclip.train.sequence import Sequence
+from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
+
+TINY = """
+description = "tiny"
+family = "dalle1"
+[bundle]
+name = "tiny-dalle1"
+licence = "CC0-1.0"
+data = "shapes"
+command = "unclip train tiny.toml"
+limits = "It knows shapes."
+[tokenizer]
+vocabulary = 300
+[clip.model]
+embedding = 16
+[clip.model.image]
+kind = "vit"
+image_size = 32
+patch = 16
+width = 16
+layers = 1
+heads = 2
+[clip.model.text]
+kind = "transformer"
+context = 24
+width = 16
+layers = 1
+heads = 2
+[clip.train]
+steps = 2
+batch = 8
+[vqvae.model.vqgan]
+vocabulary = 32
+embedding = 4
+latent = 32
+channels = 32
+multipliers = [1]
+blocks = 1
+attention = []
+patch = 8
+unit = true
+[vqvae.task]
+size = 32
+perceptual = 0.1
+[vqvae.train]
+steps = 4
+batch = 8
+evaluate_steps = 4
+preview_steps = 4
+[dalle1.model]
+text_context = 24
+grid = 4
+width = 32
+layers = 3
+heads = 2
+kernel = 3
+tied = true
+[dalle1.sampling]
+guidance = 2.0
+[dalle1.train]
+steps = 4
+batch = 8
+learning_rate = 1e-2
+warmup = 0
+evaluate_steps = 4
+preview_steps = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four shapes with captions."""
+    folder = tmp_path_factory.mktemp("corpus")
+    source = folder / "shapes"
+    source.mkdir()
+    for colour in ("red", "green", "blue", "orange", "purple", "black"):
+        for k, shape in enumerate(("ellipse", "square", "stripe", "frame")):
+            image = Image.new("RGB", (64, 64), "white")
+            box = ((8, 8, 56, 56), (16, 16, 48, 48), (4, 24, 60, 40), (8, 4, 40, 60))[k]
+            draw = ImageDraw.Draw(image)
+            (draw.ellipse if k == 0 else draw.rectangle)(box, fill=None if k == 3 else colour, outline=colour)
+            image.save(source / f"{colour}-{shape}.png")
+            (source / f"{colour}-{shape}.txt").write_text(f"a {colour} {shape}")
+    for _ in build_folder(source, folder / "corpus"):
+        pass
+    return folder / "corpus"
+
+
+def recipe(folder: Path, text: str = TINY, settings: list[str] | None = None) -> dict[str, Any]:
+    path = folder / "tiny.toml"
+    path.write_text(text)
+    return recipes.load(path, settings or [])
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run. Do not change it."""
+    folder = tmp_path_factory.mktemp("run")
+    return Sequence(recipe(folder), corpus, folder / "out", torch.device("cpu")).run()
+
+
+def test_a_run_ends_in_a_bundle_that_draws(run: Path) -> None:
+    model = load(run / "bundle")
+    assert model.bundle.family == "dalle1"
+    assert set(model.bundle.components) == {"tokenizer", "clip", "codec", "transformer"}
+    (picture,) = model.generate("a red square", seed=1, size=32)
+    assert picture.image.size == (32, 32)
+    assert picture.score is not None
+
+
+def test_the_command_line_draws_from_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = tmp_path / "start.png"
+    Image.new("RGB", (20, 20), "red").save(start)
+    arguments = ["generate", "a red square", "--model", str(run / "bundle"), "--size", "32", "--seed", "1"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "plain")]) == 0
+    chosen = ["--rerank", "4", "--top-k", "5", "--top-p", "0.9", "--temperature", "0.8"]
+    assert cli.main([*arguments, *chosen, "--out", str(tmp_path / "chosen")]) == 0
+    given = ["--start", str(start), "--keep-rows", "2"]
+    assert cli.main([*arguments, *given, "--out", str(tmp_path / "completed")]) == 0
+    paths = capsys.readouterr().out.split()
+    assert len(paths) == 3
+    assert all(Path(path).is_file() for path in paths)
+
+
+def test_the_codec_in_the_bundle_holds_nothing_of_its_training(run: Path) -> None:
+    codec = Bundle.load(run / "bundle").model("codec")
+    trained = native.load_model(run / "vqvae" / "final" / "ema-0.safetensors")
+    assert set(codec.state_dict()) == {
+        name.removeprefix("codec.") for name in trained.state_dict() if name.startswith("codec.")
+    }
+    assert int(trained.get_buffer("pictures")) == 4 * 8
+
+
+def test_figures_and_pictures_are_left_behind(run: Path) -> None:
+    for stage, figures in {
+        "vqvae": {"psnr", "usage", "perplexity"},
+        "dalle1": {"nats_a_code_en", "nats_a_code_ko", "nats_a_code_without_caption"},
+    }.items():
+        lines = [json.loads(line) for line in (run / stage / "metrics.jsonl").read_text().splitlines()]
+        evaluated = [line for line in lines if line["kind"] == "evaluate"]
+        assert figures <= set(evaluated[-1])
+        assert (run / stage / "previews" / "step-000004.png").is_file()
+    card = (run / "bundle" / "README.md").read_text()
+    assert "| vqvae | 4 | perplexity |" in card
+
+
+def test_parts_may_be_those_of_another_bundle(run: Path, corpus: Path, tmp_path: Path) -> None:
+    settings = recipe(tmp_path)
+    for stage in ("tokenizer", "clip", "vqvae"):
+        settings[stage] = {"bundle": str(run / "bundle")}
+    out = Sequence(settings, corpus, tmp_path / "out", torch.device("cpu")).run()
+    ours, theirs = Bundle.load(out / "bundle"), Bundle.load(run / "bundle")
+    for name in ("tokenizer", "clip", "codec"):
+        assert ours.component(name).sha256 == theirs.component(name).sha256
+    assert not (out / "vqvae").exists()
+    settings["clip"]["train"] = {"steps": 3}
+    with pytest.raises(InputError, match="clip: bundle = .* says all of it, so leave out train"):
+        Sequence(settings, corpus, tmp_path / "other", torch.device("cpu")).weights("clip")
+
+
+def test_a_run_goes_on_with_the_same_bits(corpus: Path, tmp_path: Path) -> None:
+    """Counts, codebook and dead codes are part of the state."""
+    changed = ["vqvae.task.perceptual=0.0", "vqvae.train.steps=6", "vqvae.train.checkpoint_minutes=1e-6"]
+    straight = Sequence(recipe(tmp_path, settings=changed), corpus, tmp_path / "a", torch.device("cpu"))
+    straight.run("vqvae")
+    first = recipe(tmp_path, settings=[*changed, "vqvae.train.schedule=constant"])
+    for steps in (3, 6):
+        first["vqvae"]["train"]["steps"] = steps
+        Sequence(first, corpus, tmp_path / "b", torch.device("cpu")).run("vqvae")
+    once = recipe(tmp_path, settings=[*changed, "vqvae.train.schedule=constant"])
+    Sequence(once, corpus, tmp_path / "c", torch.device("cpu")).run("vqvae")
+    stopped, whole = (
+        native.load_model(tmp_path / name / "vqvae" / "final" / "raw.safetensors").state_dict()
+        for name in "bc"
+    )
+    assert all(torch.equal(stopped[name], whole[name]) for name in whole)
+
+
+def train(task: VQVAETask, steps: int, rate: float = 3e-3) -> list[float]:
+    """Plain steps; the losses."""
+    parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=rate)
+    losses = []
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(step)
+        loss, parts = task.loss(task.model.train(), task.batch(8, generator), generator)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(parts["reconstruction"]))
+    return losses
+
+
+CODEC = VQGANConfig(
+    vocabulary=32,
+    embedding=4,
+    latent=32,
+    channels=32,
+    multipliers=(1,),
+    blocks=1,
+    attention=(),
+    patch=8,
+    unit=True,
+)
+
+
+@pytest.mark.parametrize("codebook", Codebook)
+def test_a_codec_learns(codebook: Codebook, corpus: Path) -> None:
+    torch.manual_seed(0)
+    config = VQVAETaskConfig(size=32, nearest=NearestConfig(codebook=codebook))
+    task = VQVAETask(CodecTrainingConfig(vqgan=CODEC), config, Corpus(corpus), Corpus(corpus))
+    before = task.evaluate(task.model.eval())
+    losses = train(task, 40)
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+    assert task.evaluate(task.model.eval())["psnr"] > before["psnr"] + 3
+
+
+def test_a_discrete_vae_learns_with_the_papers_loss(corpus: Path) -> None:
+    torch.manual_seed(0)
+    dvae = VQVAEConfig(vocabulary=32, channels=16, multipliers=(1, 1), blocks=1, decoder_channels=16)
+    gumbel = GumbelConfig(temperature_pictures=200, divergence=0.1, divergence_pictures=100)
+    config = VQVAETaskConfig(size=32, reconstruction=Reconstruction.LOGIT_LAPLACE, gumbel=gumbel)
+    task = VQVAETask(CodecTrainingConfig(dvae=dvae), config, Corpus(corpus), Corpus(corpus))
+    losses = train(task, 40)
+    assert np.mean(losses[-5:]) < losses[0] - 0.5
+    assert int(task.model.pictures) == 320
+    assert task.preview(task.model.eval()) is not None
+
+
+def test_a_critic_joins_when_its_time_has_come(corpus: Path) -> None:
+    torch.manual_seed(0)
+    config = VQVAETaskConfig(size=32, adversarial=0.1, adversarial_pictures=16)
+    critic = CriticConfig(channels=8, layers=2)
+    model = CodecTrainingConfig(vqgan=CODEC, critic=critic)
+    task = VQVAETask(model, config, Corpus(corpus), Corpus(corpus))
+    totals, parts = [], []
+    for step in range(4):
+        generator = torch.Generator().manual_seed(step)
+        loss, found = task.loss(task.model.train(), task.batch(8, generator), generator)
+        totals.append(float(loss))
+        parts.append({name: float(value) for name, value in found.items()})
+    for total, part in zip(totals, parts, strict=True):
+        base = part["reconstruction"] + part["quantisation"] + part["critic"]
+        heard = 0.1 * part["adversarial"] if total in totals[2:] else 0.0
+        assert total == pytest.approx(base + heard, abs=1e-5)
+
+
+def test_settings_that_do_not_fit_are_refused(corpus: Path) -> None:
+    pictures = Corpus(corpus)
+    vqgan = CodecTrainingConfig(vqgan=CODEC)
+    for config, match in (
+        (VQVAETaskConfig(size=32, adversarial=0.1), "a critic needs a weight"),
+        (VQVAETaskConfig(size=32, perceptual=0.1), "needs a CLIP"),
+        (VQVAETaskConfig(size=32, reconstruction=Reconstruction.LOGIT_LAPLACE), "train a dvae"),
+        (VQVAETaskConfig(size=36), "multiple of 8"),
+    ):
+        with pytest.raises(InputError, match=match):
+            VQVAETask(vqgan, config, pictures, pictures)
+    with pytest.raises(InputError, match="give one codec"):
+        CodecTrainingConfig()
+
+
+def test_the_transformer_learns(run: Path, corpus: Path, tmp_path: Path) -> None:
+    settings = recipe(tmp_path)
+    for stage in ("tokenizer", "clip", "vqvae"):
+        settings[stage] = {"bundle": str(run / "bundle")}
+    task = Sequence(settings, corpus, tmp_path / "out", torch.device("cpu")).dalle1_task()
+    optimiser = torch.optim.AdamW(task.model.parameters(), lr=1e-2)
+    losses = []
+    for step in range(40):
+        generator = torch.Generator().manual_seed(step)
+        loss, parts = task.loss(task.model.train(), task.batch(8, generator), generator)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(parts["codes"]))
+    assert np.mean(losses[-5:]) < 0.7 * losses[0]
+
+
+def test_the_papers_recipe_is_whole() -> None:
+    """Its model counts 12 billion, and its tables are read as they would be."""
+    from unclip.config import from_dict
+    from unclip.models.dalle1 import Dalle1, Dalle1Config
+
+    paper = recipes.load("dalle1")
+    config = from_dict(Dalle1Config, paper["dalle1"]["model"])
+    assert config == Dalle1Config()
+    with torch.device("meta"):
+        assert round(sum(parameter.numel() for parameter in Dalle1(config).parameters()) / 1e9) == 12
+    assert from_dict(CodecTrainingConfig, paper["vqvae"]["model"]).codec == VQVAEConfig()
+    assert from_dict(VQVAETaskConfig, paper["vqvae"]["task"]).gumbel == GumbelConfig()
+
+
+def test_the_shipped_recipe_is_small_enough() -> None:
+    """At most 32 MiB beside what it shares, in bfloat16."""
+    from unclip.config import from_dict
+    from unclip.models.codec import CodecTraining
+    from unclip.models.dalle1 import Dalle1, Dalle1Config
+
+    shipped = recipes.load("pictograms-dalle1")
+    codec = from_dict(CodecTrainingConfig, shipped["vqvae"]["model"])
+    sizes = {"text_vocabulary": 5120, "vocabulary": codec.codec.vocabulary}
+    with torch.device("meta"):
+        models = [CodecTraining(codec).codec, Dalle1(Dalle1Config(**shipped["dalle1"]["model"], **sizes))]
+    parameters = sum(parameter.numel() for model in models for parameter in model.parameters())
+    assert 2 * parameters < 32 * 2**20
