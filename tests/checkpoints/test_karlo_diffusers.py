@@ -5,19 +5,29 @@ The reference is Diffusers' own pipeline with small random weights, in float32 a
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from unclip.bundle import save_bundle
-from unclip.checkpoints import karlo_diffusers
+from unclip.bundle import Bundle, save_bundle
+from unclip.checkpoints import karlo_diffusers, karlo_keys
 from unclip.checkpoints.foreign import Conversion, Source
+from unclip.checkpoints.karlo import process
+from unclip.diffusion.denoiser import Threshold, denoiser, threshold
+from unclip.diffusion.sample import ancestral
+from unclip.diffusion.schedule import respace
+from unclip.drawing import Job, Options
+from unclip.errors import CheckpointError, InputError
 from unclip.families.unclip import UnCLIP
 from unclip.models.clip import ClipText
 from unclip.models.decoder import Decoder, DecoderCondition
@@ -213,3 +223,198 @@ def test_the_pipeline_draws_their_picture(
             output_type="np",
         ).images
     assert reference.error(found, _theirs(theirs)) < LARGEST_ERROR
+
+
+@pytest.mark.parametrize(
+    ("learned", "prediction", "limit", "steps"),
+    [
+        (False, "sample", 5.0, 25),
+        (True, "epsilon", 1.0, 25),
+        (False, "epsilon", 1.0, 7),
+        (True, "epsilon", 1.0, 3),
+    ],
+)
+def test_a_scheduler_s_whole_trajectory_is_theirs(
+    learned: bool, prediction: str, limit: float, steps: int
+) -> None:
+    """Ancestral steps from outputs that do not depend on x."""
+    outputs = torch.randn(steps, 1, 6 if learned else 3, 8, 8) * 0.5
+    noises = torch.randn(steps, 1, 3, 8, 8)
+    scheduler = reference.diffusers.UnCLIPScheduler(
+        variance_type="learned_range" if learned else "fixed_small_log",
+        prediction_type=prediction,
+        clip_sample_range=limit,
+    )
+    scheduler.set_timesteps(steps)
+    times, x, theirs = scheduler.timesteps, noises[0], []
+    with mock.patch.object(reference.scheduling_unclip, "randn_tensor", side_effect=list(noises[1:])):
+        for i, time in enumerate(times):
+            before = times[i + 1] if i + 1 < steps else None
+            x = scheduler.step(outputs[i], time, x, prev_timestep=before).prev_sample
+            theirs.append(x)
+    made = process(
+        prediction=karlo_keys.PREDICTIONS[prediction], limit=limit, learned_range=learned, steps=steps
+    )
+    schedule = made.diffusion.build()[respace(1000, steps)]
+    assert schedule.label.tolist() == times.flip(0).tolist()
+    answers, queue = iter(outputs), iter(noises[1:])
+    inner = denoiser(lambda x, label: next(answers), schedule, made.diffusion.prediction, learned)
+    found = ancestral(threshold(inner, Threshold.STATIC, limit), noises[0], lambda: next(queue))
+    for step, expected in zip(found, theirs, strict=True):
+        assert reference.error(step.x, expected) < LARGEST_ERROR
+
+
+def test_offloading_changes_nothing(converted: Conversion, bundled: Saver) -> None:
+    few = {name: {"steps": 2} for name in ("prior", "decoder", f"upsampler-{reference.LARGE}")}
+    folder = bundled(converted, **few)
+    kept = cast(UnCLIP, load(folder, device="cpu", precision="float32"))
+    let_go = cast(UnCLIP, load(folder, device="cpu", precision="float32", offload=True))
+    assert torch.equal(_ours(kept, PROMPTS), _ours(let_go, PROMPTS))
+    assert {"clip", "prior", "decoder"} <= set(kept._models)
+    assert not let_go._models
+
+
+def test_a_bundle_that_cannot_see_gives_no_scores(converted: Conversion, bundled: Saver) -> None:
+    few = {name: {"steps": 2} for name in ("prior", "decoder")}
+    model = cast(UnCLIP, load(bundled(converted, **few), device="cpu", precision="float32"))
+    (picture,) = model.generate("a red apple", size=reference.SMALL, seed=1)
+    assert picture.score is None
+    with pytest.raises(InputError, match="rerank"):
+        model.generate("a red apple", size=reference.SMALL, rerank=2)
+    with pytest.raises(InputError, match="texts alone"):
+        model.clip.embed_images([picture.image])
+
+
+def test_bin_files_are_read_alike(pipe: Any, converted: Conversion, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path / "bin", safe_serialization=False)
+    assert list((tmp_path / "bin" / "prior").glob("*.bin"))
+    again = karlo_diffusers.FORMAT.read(Source(tmp_path / "bin"))
+    for name, part in converted.parts.items():
+        if name != "tokenizer":
+            theirs, ours = _network(again, name).state_dict(), cast(Any, part.source).state_dict()
+            assert all(torch.equal(theirs[key], ours[key]) for key in ours)
+
+
+def test_what_is_written_is_what_was_read(
+    pipe: Any, converted: Conversion, bundled: Saver, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    karlo_diffusers.export(Bundle.load(bundled(converted)), out)
+    classes = {
+        name: type(part) for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)
+    }
+    assert set(json.loads((out / karlo_keys.INDEX).read_text())) >= set(pipe.components)
+    for name, kind in classes.items():
+        ours, theirs = kind.from_pretrained(out / name).state_dict(), getattr(pipe, name).state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+    for name in ("prior_scheduler", "decoder_scheduler", "super_res_scheduler"):
+        written = reference.diffusers.UnCLIPScheduler.from_pretrained(out / name).config
+        own = getattr(pipe, name).config
+        assert {key: written[key] for key in own if key[0] != "_"} == {
+            key: own[key] for key in own if key[0] != "_"
+        }
+    again = karlo_diffusers.FORMAT.read(Source(out))
+    assert again.parts["decoder"].diffusion == converted.parts["decoder"].diffusion
+    assert again.parts["prior"].sampling == converted.parts["prior"].sampling
+
+
+def test_only_karlos_own_networks_are_written(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="tokenizer is not CLIP's"):
+        karlo_diffusers.export(Bundle.load(tiny_bundle), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("prior_scheduler/scheduler_config.json", {"beta_schedule": "linear"}, "beta_schedule"),
+        ("decoder_scheduler/scheduler_config.json", {"variance_type": "fixed_large"}, "fixed_large"),
+        ("decoder_scheduler/scheduler_config.json", {"variance_type": "fixed_small_log"}, "disagree"),
+        ("decoder/config.json", {"act_fn": "gelu"}, "act_fn 'gelu'"),
+        ("decoder/config.json", {"mid_block_type": "UNetMidBlock2D"}, "mid_block_type"),
+        ("decoder/config.json", {"new_idea": 3}, "new_idea 3"),
+        ("super_res_last/config.json", {"add_attention": True}, "add_attention"),
+        ("prior/config.json", {"norm_in_type": "layer"}, "norm_in_type"),
+        ("prior/config.json", {"num_layers": 3}, "missing transformer.resblocks.2"),
+        ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act 'relu'"),
+    ],
+)
+def test_what_is_not_done_here_is_refused(
+    saved: Path, tmp_path: Path, file: str, change: dict[str, Any], message: str
+) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(saved, folder)
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match=message):
+        karlo_diffusers.FORMAT.read(Source(folder))
+
+
+class TestVariations:
+    """The image variation pipeline: no prior, a whole CLIP."""
+
+    @pytest.fixture(scope="class")
+    def pipe(self, tmp_path_factory: pytest.TempPathFactory) -> Any:
+        return reference.variations(tmp_path_factory.mktemp("vocabulary"))
+
+    @pytest.fixture(scope="class")
+    def converted(self, pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+        folder = tmp_path_factory.mktemp("variations") / "saved"
+        pipe.save_pretrained(folder)
+        return karlo_diffusers.FORMAT.read(Source(folder))
+
+    @pytest.fixture(scope="class")
+    def images(self) -> list[Image.Image]:
+        generator = np.random.default_rng(0)
+        return [Image.fromarray(generator.integers(0, 256, (40, 48, 3), np.uint8)) for _ in range(2)]
+
+    @pytest.mark.parametrize("guidance", [8.0, 1.0])
+    def test_they_are_theirs(
+        self, pipe: Any, converted: Conversion, bundled: Saver, images: list[Image.Image], guidance: float
+    ) -> None:
+        large = f"upsampler-{reference.LARGE}"
+        folder = bundled(converted, decoder={"steps": 5, "guidance": guidance}, **{large: {"steps": 3}})
+        model = cast(UnCLIP, load(folder, device="cpu", precision="float32"))
+        embeddings = model.clip.embed_images(images, raw=True)
+        with torch.no_grad():
+            pixels = pipe.feature_extractor(images=images, return_tensors="pt").pixel_values
+            theirs = pipe.image_encoder(pixels).image_embeds
+        assert reference.error(embeddings, theirs) < LARGEST_ERROR
+        jobs = {Job("", 7, index): embedding for index, embedding in enumerate(embeddings)}
+        *_, last = model.draw_embeddings(jobs, Options(size=reference.LARGE))
+        with reference.our_noise([(7, 0), (7, 1)]):
+            expected = pipe(
+                images,
+                decoder_num_inference_steps=5,
+                super_res_num_inference_steps=3,
+                decoder_guidance_scale=guidance,
+                output_type="np",
+            ).images
+        assert last.estimate is not None
+        assert reference.error(last.estimate, _theirs(expected)) < LARGEST_ERROR
+        assert [picture.score for picture in last.pictures] == [None, None]
+
+    def test_text_is_refused_without_a_prior(self, converted: Conversion, bundled: Saver) -> None:
+        model = cast(UnCLIP, load(bundled(converted), device="cpu", precision="float32"))
+        with pytest.raises(InputError, match="no prior"):
+            model.generate("a red apple", size=reference.LARGE)
+        embedding = torch.zeros(reference.EMBEDDING)
+        for jobs, options, message in (
+            ({}, {}, "none"),
+            ({Job("", 1, 0): embedding[:3]}, {}, "shape"),
+            ({Job("", 1, 0): embedding}, {"candidates": 2}, "candidates"),
+            ({Job("", 1, 0): embedding}, {"size": 512}, "512 is not drawn"),
+        ):
+            with pytest.raises(InputError, match=message):
+                model.draw_embeddings(jobs, Options(**{"size": reference.LARGE, **options}))
+
+    def test_they_are_written_back(
+        self, pipe: Any, converted: Conversion, bundled: Saver, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        karlo_diffusers.export(Bundle.load(bundled(converted)), out)
+        encoder = type(pipe.image_encoder).from_pretrained(out / "image_encoder").state_dict()
+        for name, tensor in pipe.image_encoder.state_dict().items():
+            assert torch.equal(encoder[name], tensor)
+        again = karlo_diffusers.FORMAT.read(Source(out))
+        assert again.parts["clip"].preprocessing == converted.parts["clip"].preprocessing

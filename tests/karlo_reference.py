@@ -1,11 +1,12 @@
-"""A tiny UnCLIPPipeline of Diffusers with random weights, which draws its noise from our streams."""
+"""Diffusers' two pipelines of Karlo with random weights, of any size, with noise from our streams."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,8 +27,48 @@ from torch import Tensor, nn
 from unclip.runtime import noise_generator
 from unclip.tokenizer import CLIP_VOCABULARY
 
-EMBEDDING, CONTEXT, SMALL, LARGE = 32, 48, 16, 64
+EMBEDDING, SMALL, LARGE = 32, 16, 64  # of `TINY`
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of all networks; `head` is the width of prior's and decoder's attention heads."""
+
+    widths: tuple[int, ...]
+    layers: int
+    context: int
+    head: int
+    prior_heads: int
+    depth: int  # layers of the prior
+    embedding: int = EMBEDDING
+    small: int = SMALL
+    large: int = LARGE
+    text_layers: int = 2
+    text_heads: int = 4
+
+
+TINY = Sizes(widths=(32, 64), layers=1, context=48, head=16, prior_heads=2, depth=2)
+BROAD_HEADS = replace(TINY, head=64)  # as wide as Karlo's, which its own files do not say
+
+
+def of_width(width: int) -> Sizes:
+    """Karlo with `width` channels at the decoder's first level, 320 being the published one."""
+    share = width / 320
+    embedding = max(1, round(12 * share)) * 64
+    return Sizes(
+        widths=(width, 2 * width, 3 * width, 4 * width),
+        layers=3,
+        context=max(1, round(48 * share)) * 32,
+        head=64,
+        prior_heads=max(1, round(32 * share)),
+        depth=20,
+        embedding=embedding,
+        small=64,
+        large=256,
+        text_layers=12,
+        text_heads=embedding // 64,
+    )
 
 
 def randomise(model: nn.Module, seed: int) -> Any:
@@ -62,53 +103,56 @@ def vocabulary(folder: Path) -> transformers.CLIPTokenizer:
     return transformers.CLIPTokenizer.from_pretrained(str(folder), pad_token="!", model_max_length=77)
 
 
-def _text_encoder() -> Any:
+def _text_encoder(sizes: Sizes) -> Any:
     config = transformers.CLIPTextConfig(
         vocab_size=CLIP_VOCABULARY,
-        hidden_size=EMBEDDING,
-        intermediate_size=4 * EMBEDDING,
-        projection_dim=EMBEDDING,
-        num_hidden_layers=2,
-        num_attention_heads=4,
+        hidden_size=sizes.embedding,
+        intermediate_size=4 * sizes.embedding,
+        projection_dim=sizes.embedding,
+        num_hidden_layers=sizes.text_layers,
+        num_attention_heads=sizes.text_heads,
         max_position_embeddings=77,
         eos_token_id=2,
     )
     return randomise(transformers.CLIPTextModelWithProjection(config), 1)
 
 
-def _shared(folder: Path) -> dict[str, Any]:
-    sizes = {"layers_per_block": 1, "block_out_channels": (32, 64)}
+def _shared(folder: Path, sizes: Sizes) -> dict[str, Any]:
+    levels = len(sizes.widths)
+    common = {"layers_per_block": sizes.layers, "block_out_channels": sizes.widths}
     decoder = diffusers.UNet2DConditionModel(
-        sample_size=SMALL,
+        sample_size=sizes.small,
         in_channels=3,
         out_channels=6,
-        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
-        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        down_block_types=("ResnetDownsampleBlock2D", *["SimpleCrossAttnDownBlock2D"] * (levels - 1)),
+        up_block_types=(*["SimpleCrossAttnUpBlock2D"] * (levels - 1), "ResnetUpsampleBlock2D"),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        cross_attention_dim=CONTEXT,
+        cross_attention_dim=sizes.context,
         class_embed_type="identity",
-        attention_head_dim=16,
+        attention_head_dim=sizes.head,
         resnet_time_scale_shift="scale_shift",
-        **sizes,
+        **common,
     )
     projection = UnCLIPTextProjModel(
-        clip_embeddings_dim=EMBEDDING, time_embed_dim=128, cross_attention_dim=CONTEXT
+        clip_embeddings_dim=sizes.embedding,
+        time_embed_dim=4 * sizes.widths[0],
+        cross_attention_dim=sizes.context,
     )
     first, last = (
         diffusers.UNet2DModel(
             sample_size=size,
             in_channels=6,
             out_channels=3,
-            down_block_types=("ResnetDownsampleBlock2D",) * 2,
-            up_block_types=("ResnetUpsampleBlock2D",) * 2,
+            down_block_types=("ResnetDownsampleBlock2D",) * levels,
+            up_block_types=("ResnetUpsampleBlock2D",) * levels,
             add_attention=False,
-            **sizes,
+            **common,
         )
-        for size in (LARGE, None)  # as published
+        for size in (sizes.large, None)  # as published
     )
     return {
         "tokenizer": vocabulary(folder / "vocabulary"),
-        "text_encoder": _text_encoder(),
+        "text_encoder": _text_encoder(sizes),
         "decoder": randomise(decoder, 3),
         "text_proj": randomise(projection, 4),
         "super_res_first": randomise(first, 5),
@@ -118,13 +162,37 @@ def _shared(folder: Path) -> dict[str, Any]:
     }
 
 
-def pipeline(folder: Path) -> UnCLIPPipeline:
+def pipeline(folder: Path, sizes: Sizes = TINY) -> UnCLIPPipeline:
     """Text to picture; `folder` holds what is needed on the way."""
     prior = diffusers.PriorTransformer(
-        num_attention_heads=2, attention_head_dim=16, num_layers=2, embedding_dim=EMBEDDING
+        num_attention_heads=sizes.prior_heads,
+        attention_head_dim=sizes.head,
+        num_layers=sizes.depth,
+        embedding_dim=sizes.embedding,
     )
     scheduler = diffusers.UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0)
-    made = UnCLIPPipeline(prior=randomise(prior, 2), prior_scheduler=scheduler, **_shared(folder))
+    made = UnCLIPPipeline(prior=randomise(prior, 2), prior_scheduler=scheduler, **_shared(folder, sizes))
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def loaded(folder: Path, dtype: torch.dtype) -> UnCLIPPipeline:
+    """A pipeline that was saved, component by component: its own loader misses one of their classes."""
+    kinds: dict[str, Any] = {
+        "prior": diffusers.PriorTransformer,
+        "decoder": diffusers.UNet2DConditionModel,
+        "text_proj": UnCLIPTextProjModel,
+        "super_res_first": diffusers.UNet2DModel,
+        "super_res_last": diffusers.UNet2DModel,
+        "text_encoder": transformers.CLIPTextModelWithProjection,
+    }
+    networks = {name: kind.from_pretrained(folder / name).to(dtype) for name, kind in kinds.items()}
+    schedulers = {
+        name: diffusers.UnCLIPScheduler.from_pretrained(folder / name)
+        for name in ("prior_scheduler", "decoder_scheduler", "super_res_scheduler")
+    }
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
+    made = UnCLIPPipeline(tokenizer=tokenizer, **networks, **schedulers)
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -144,7 +212,9 @@ def variations(folder: Path) -> UnCLIPImageVariationPipeline:
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
     encoder = randomise(transformers.CLIPVisionModelWithProjection(config), 7)
-    made = UnCLIPImageVariationPipeline(feature_extractor=extractor, image_encoder=encoder, **_shared(folder))
+    made = UnCLIPImageVariationPipeline(
+        feature_extractor=extractor, image_encoder=encoder, **_shared(folder, TINY)
+    )
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -181,6 +251,3 @@ def error(ours: Tensor, theirs: Tensor) -> float:
     """Largest difference, relative to the largest value."""
     assert ours.shape == theirs.shape
     return float((ours.double() - theirs.double()).abs().max() / theirs.double().abs().max())
-
-
-Network = Callable[..., Tensor]
