@@ -25,6 +25,7 @@ from unclip.models.dalle1 import Dalle1 as Transformer
 from unclip.models.dalle1 import Dalle1Config
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
 from unclip.models.vqgan import VQGAN, VQGANConfig
+from unclip.runtime import autocast
 from unclip.tokenizer import BytePairTokenizer
 
 CAPTIONS = ["a red apple", "a green apple", "빨간 사과", "ein roter Apfel"] * 2
@@ -258,3 +259,25 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_another_familys_options_are_refused(model: Dalle1) -> None:
     with pytest.raises(InputError, match="steps means nothing to tiny-dalle1"):
         model.generate("a red apple", size=SIZE, steps=4)
+
+
+def test_eight_bits_draw_nearly_the_same(folder: Path, model: Dalle1) -> None:
+    """Weights are read in half the bytes; what differs is what rounding them changes."""
+    light = load(folder, device="cpu", precision="int8")
+    assert isinstance(light, Dalle1)
+    transformer = light._model("transformer")
+    assert isinstance(transformer, Transformer)
+    reference = Transformer(transformer.config).eval()
+    reference.load_state_dict({k: v.float() for k, v in model._model("transformer").state_dict().items()})
+    tokens = light._tokenizer.batch(["a red apple"], 12, full=True)
+    codes = torch.arange(16)[None] % 24
+    with torch.inference_mode():
+        with autocast(light.device, light.precision):
+            rounded = transformer(tokens.ids, tokens.mask, codes).codes.float()
+        exact = reference(tokens.ids, tokens.mask, codes).codes
+    error = (rounded - exact).norm() / exact.norm()
+    assert 0 < error < 0.1
+    (picture,) = light.generate("a red apple", size=SIZE, seed=1)
+    assert picture.image.size == (SIZE, SIZE)
+    with pytest.raises(InputError, match="unknown precision 'int4'"):
+        load(folder, precision="int4")

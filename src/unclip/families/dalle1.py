@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from unclip.bundle import Bundle
 from unclip.drawing import Job, Options
@@ -39,12 +40,14 @@ from unclip.models.dalle1 import Dalle1 as Transformer
 from unclip.models.dalle1 import Dalle1Config, Writing
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
+from unclip.nn.int8 import with_int8_weights
 from unclip.nn.raster import RasterCache
 from unclip.pipeline import ACCELERATOR, PICTURES, Done, Plan, chunks
 from unclip.runtime import autocast, noise_generator
 from unclip.tokenizer import BytePairTokenizer
 
 ROWS = 64  # pictures that a CPU draws together: more of them are no faster
+INT8 = "int8"
 CAPTION = "caption"  # the stream of noise of written captions
 
 
@@ -58,6 +61,9 @@ class Dalle1Plan(Plan):
 class Dalle1(CodesPipeline, DiffusionPipeline):
     """A loaded bundle of the family "dalle1".
 
+    Beside the precisions of all families there is "int8": the transformer's weights in eight bits, for fewer
+    bytes a code; products are in the device's own precision.
+
     Attributes:
         clip: scores pictures; None where the bundle has none.
     """
@@ -66,7 +72,8 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
     honours = CODE_OPTIONS | {"rerank", "start", "keep_rows"}
 
     def __init__(self, bundle: Bundle, *, device: str | None = None, precision: str | None = None) -> None:
-        super().__init__(bundle, device=device, precision=precision)
+        super().__init__(bundle, device=device, precision=None if precision == INT8 else precision)
+        self._int8 = precision == INT8
         scored = "clip" in bundle.components
         self.clip = ClipEmbedder.of(bundle, self.device, self.precision) if scored else None
         self._tokenizer = bundle.tokenizer()
@@ -82,6 +89,13 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
     @property
     def sizes(self) -> tuple[int, ...]:
         return (self._size, *self._chain)
+
+    def _model(self, name: str) -> nn.Module:
+        known = name in self._models
+        model = super()._model(name)
+        if name == TRANSFORMER and self._int8 and not known:
+            with_int8_weights(model)
+        return model
 
     # --- plan ---
 
@@ -174,7 +188,7 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
         count = self._config.codes - (0 if given is None else len(given))
         prompts: list[str] = []
         writing: Writing | None = None
-        images = []
+        images: list[Tensor] = []
         for jobs in chunks(group, self._rows()):
             if writing is not None and given is None and prompts == [job.prompt for job in jobs]:
                 writing.again()
@@ -183,10 +197,7 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
                 writing = self._begin(model, prompts, plan.codes, given)
             if not images:
                 yield Done(PROMPT)
-            drawing = writing
-            codes = yield from self._written(
-                jobs, lambda last, drawing=drawing: model.step(drawing, last), count, plan.codes
-            )
+            codes = yield from self._written(jobs, partial(model.step, writing), count, plan.codes)
             if given is not None:
                 codes = torch.cat([given.expand(len(jobs), -1), codes], dim=1)
             images += [self._show(some).cpu() for some in codes.split(self._chunk(self._size))]

@@ -246,10 +246,10 @@ class Sequence:
 
     def vqvae_task(self) -> VQVAETask:
         task = self.part("vqvae", "task", VQVAETaskConfig)
-        clip = None
+        clip: torch.nn.Module | None = None
         if task.perceptual and "clip" in self.recipe:
             clip = native.load_model(self.weights("clip"), dtype=torch.float32, device=self.device)
-            assert isinstance(clip, CLIP)
+        assert clip is None or isinstance(clip, CLIP)
         model = self.part("vqvae", "model", CodecTrainingConfig)
         return VQVAETask(model, task, self.train, self.held_out, clip)
 
