@@ -8,12 +8,13 @@ tensors must be exactly those of the model.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 
 from unclip import __version__
+from unclip.checkpoints.catalogue import PUBLISHED
 from unclip.checkpoints.native import KINDS, config_from_dict, kind_of, load_model, save_model
 from unclip.config import from_dict, to_dict
 from unclip.diffusion.denoiser import Threshold
@@ -54,7 +56,8 @@ TOKENIZERS: dict[
 }
 # Components that a family cannot draw without.
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "unclip": ("tokenizer", "clip", "prior", "decoder"),
+    "unclip": ("tokenizer", "clip", "decoder"),  # without a prior it draws from image embeddings alone
+    "dalle1": ("tokenizer", "transformer", "codec"),
     "dalle-mini": ("tokenizer", "transformer", "codec"),
     "codec": ("codec",),
     "clip": ("tokenizer", "clip"),
@@ -147,6 +150,7 @@ class Component:
         preprocessing: of pictures, for CLIP.
         licence: of the weights.
         data: what it was trained on, in words.
+        bundle: name of the bundle whose file it is; empty where it is this one's own.
     """
 
     kind: str
@@ -160,6 +164,7 @@ class Component:
     preprocessing: Preprocessing | None = None
     licence: str = ""
     data: str = ""
+    bundle: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,9 +182,12 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Part:
-    """What `save_bundle` makes a component from: a model, a tokenizer, or a native weight file."""
+    """What `save_bundle` makes a component from: a model, a tokenizer, a native weight file, another's part.
 
-    source: nn.Module | Tokenizer | Path
+    Of a `Shared` part nothing is copied, and the other fields here do not count.
+    """
+
+    source: nn.Module | Tokenizer | Path | Shared
     diffusion: DiffusionConfig | None = None
     sampling: Sampling | None = None
     codes: CodeSampling | None = None
@@ -278,9 +286,16 @@ class Bundle:
         for name in names or self.components:
             self._checked(self.component(name))
 
+    def path(self, name: str) -> Path:
+        """The file of a component, unread. Raises BundleError where there is no such component or bundle."""
+        return self._path(self.component(name))
+
+    def _path(self, component: Component) -> Path:
+        return (find_bundle(component.bundle) if component.bundle else self.folder) / component.file
+
     def _check_files(self) -> None:
         for component in self.components.values():
-            path = self.folder / component.file
+            path = self._path(component)
             if not path.is_file():
                 raise BundleError(f"bundle {self.name}: {path} is missing; install or pull the bundle again")
             if path.stat().st_size != component.bytes:
@@ -290,7 +305,7 @@ class Bundle:
                 )
 
     def _checked(self, component: Component) -> Path:
-        path = self.folder / component.file
+        path = self._path(component)
         try:
             found = sha256(path)
         except OSError as error:
@@ -301,6 +316,14 @@ class Bundle:
                 f"{MANIFEST} says {component.sha256[:12]}...); install or pull the bundle again"
             )
         return path
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A component of a bundle that can be found by its name, to be used by another bundle as well."""
+
+    bundle: Bundle
+    name: str
 
 
 def find_bundle(source: str | Path) -> Path:
@@ -315,9 +338,13 @@ def find_bundle(source: str | Path) -> Path:
     for folder in candidates:
         if (folder / MANIFEST).is_file():
             return folder
-    known = ", ".join(available_bundles()) or "none"
+    if source in PUBLISHED:
+        raise BundleError(f"{source} is not on disk yet: `unclip pull {source}` fetches it")
     looked = ", ".join(str(folder) for folder in candidates)
-    raise BundleError(f"no bundle {str(source)!r} (no {MANIFEST} in {looked}); known by name: {known}")
+    names = {**available_bundles(), **PUBLISHED}
+    near = difflib.get_close_matches(str(source), names, n=1)
+    hint = f"did you mean {near[0]}? `unclip models` lists all" if near else "`unclip models` lists all names"
+    raise BundleError(f"no bundle {str(source)!r} (no {MANIFEST} in {looked}): {hint}")
 
 
 def available_bundles() -> dict[str, Path]:
@@ -399,6 +426,9 @@ def check_folder(folder: Path) -> bool:
 
 
 def _write(folder: Path, name: str, part: Part, dtype: torch.dtype | None) -> Component:
+    if isinstance(part.source, Shared):
+        component = part.source.bundle.component(part.source.name)
+        return replace(component, bundle=component.bundle or part.source.bundle.name)
     source = load_model(part.source) if isinstance(part.source, Path) else part.source
     config: dict[str, Any] = {}
     if isinstance(source, nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from unclip.bundle import Bundle
 from unclip.checkpoints import native
 from unclip.data.corpus import Corpus
 from unclip.data.folder import build_folder
-from unclip.errors import InputError
+from unclip.errors import BundleError, InputError
 from unclip.models.codec import CodecTrainingConfig
 from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig
 from unclip.models.vqgan import VQGANConfig
@@ -171,7 +172,9 @@ def test_figures_and_pictures_are_left_behind(run: Path) -> None:
     assert "| vqvae | 4 | perplexity |" in card
 
 
-def test_parts_may_be_those_of_another_bundle(run: Path, corpus: Path, tmp_path: Path) -> None:
+def test_parts_may_be_those_of_another_bundle(
+    run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = recipe(tmp_path)
     for stage in ("tokenizer", "clip", "vqvae"):
         settings[stage] = {"bundle": str(run / "bundle")}
@@ -180,6 +183,21 @@ def test_parts_may_be_those_of_another_bundle(run: Path, corpus: Path, tmp_path:
     for name in ("tokenizer", "clip", "codec"):
         assert ours.component(name).sha256 == theirs.component(name).sha256
     assert not (out / "vqvae").exists()
+    settings["bundle"]["shares"] = True
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    place = tmp_path / "data" / "unclip" / "bundles" / "tiny-dalle1"
+    shutil.copytree(run / "bundle", place)
+    settings["bundle"]["name"] = "light"
+    light = Sequence(settings, corpus, tmp_path / "out", torch.device("cpu")).bundle()
+    assert {path.name for path in light.iterdir()} == {"bundle.json", "README.md", "transformer.safetensors"}
+    (one,), (other,) = (
+        load(path, precision="float32").generate("a red square", size=32, seed=1)
+        for path in (light, tmp_path / "out" / "bundle")
+    )
+    assert one.image.tobytes() == other.image.tobytes()
+    (place / "codec.safetensors").write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"codec\.safetensors was altered"):
+        load(light)
     settings["clip"]["train"] = {"steps": 3}
     with pytest.raises(InputError, match="clip: bundle = .* says all of it, so leave out train"):
         Sequence(settings, corpus, tmp_path / "other", torch.device("cpu")).weights("clip")

@@ -82,7 +82,7 @@ def _bundled(name: str, folder: Path) -> Model:
     try:
         bundle = Bundle.load(folder)
         parameters = {
-            part: _count(folder / component.file)
+            part: _count(bundle.path(part))
             for part, component in bundle.components.items()
             if component.file.endswith(".safetensors")
         }

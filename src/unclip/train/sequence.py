@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from unclip.bundle import Bundle, Part, Preprocessing, Sampling, save_bundle
+from unclip.bundle import Bundle, Part, Preprocessing, Sampling, Shared, save_bundle
 from unclip.checkpoints import native
 from unclip.config import Config, from_dict
 from unclip.data.corpus import EVERYTHING, Corpus
@@ -118,9 +118,8 @@ class Sequence:
     def weights(self, stage: str) -> Path:
         """The weight file of a stage, trained if it is not there yet for as long as the recipe says."""
         if (shared := self.shared(stage)) is not None:
-            component = shared.component(COMPONENTS.get(stage, stage))
             shared.verify()
-            return shared.folder / component.file
+            return shared.path(COMPONENTS.get(stage, stage))
         config = self.part(stage, "train", LoopConfig)
         average = str(self.recipe[stage].get("weights", "ema-0" if config.ema else "raw"))
         path = self.out / stage / state.FINAL / f"{average}.safetensors"
@@ -132,14 +131,17 @@ class Sequence:
         """The bundle of what was trained, with its model card, in the folder `bundle` of the run."""
         table = self.recipe["bundle"]
         licence, data = str(table["licence"]), str(table["data"])
+        shares = bool(table.get("shares"))  # refer to what other bundles have, and copy nothing of it
         parts = {"tokenizer": Part(self.tokenizer(), licence=licence, data=data)}
+        if shares and (shared := self.shared("tokenizer")) is not None:
+            parts["tokenizer"] = Part(Shared(shared, "tokenizer"))
         sizes = {}
         for stage in (stage for stage in STAGES if stage in self.recipe and stage not in NO_WEIGHTS):
             name = COMPONENTS.get(stage, stage)
             if (shared := self.shared(stage)) is not None:
                 component = shared.component(name)
                 parts[name] = Part(
-                    shared.model(name),
+                    Shared(shared, name) if shares else shared.model(name),
                     diffusion=component.diffusion,
                     sampling=component.sampling,
                     codes=component.codes,
