@@ -208,14 +208,14 @@ def test_tensors_that_do_not_fit_are_named_even_when_the_hash_is_right(tiny_bund
 
 def test_a_wrong_manifest_is_refused_with_the_key(tiny_bundle_copy: Path) -> None:
     components = json.loads((tiny_bundle_copy / MANIFEST).read_text())["components"]
-    without_prior = {name: value for name, value in components.items() if name != "prior"}
+    without_decoder = {name: value for name, value in components.items() if name != "decoder"}
     outside = {**components, "prior": {**components["prior"], "file": "../prior.safetensors"}}
     unknown = {**components, "prior": {**components["prior"], "kind": "oracle"}}
     mistyped = {**components, "prior": {**components["prior"], "bytes": "many"}}
     for changes, message in (
         ({"format": 2}, "format 2"),
         ({"family": "cubism"}, "unknown family 'cubism'"),
-        ({"components": without_prior}, "component prior is missing"),
+        ({"components": without_decoder}, "component decoder is missing"),
         ({"components": outside}, "outside the bundle"),
         ({"components": unknown}, "unknown kind 'oracle'"),
         ({"components": mistyped}, r"components\.prior\.bytes"),

@@ -254,10 +254,9 @@ def _clip(
     )
     embedding = required(config, "projection_dim", int, where)
     activation = _activation(config, where)
-    if config.get("eos_token_id") not in (LEGACY_END, tokenizer.end):
-        raise CheckpointError(
-            f"{where}: eos_token_id is {config.get('eos_token_id')}, the tokenizer ends with {tokenizer.end}"
-        )
+    end = config.get("eos_token_id", tokenizer.end)
+    if end not in (LEGACY_END, tokenizer.end):
+        raise CheckpointError(f"{where}: eos_token_id is {end}, the tokenizer ends with {tokenizer.end}")
     if not pictures:
         tower = ClipTextConfig(embedding, text, tokenizer.end, activation)
         table = Table(TEXT_RULES, IGNORED)
