@@ -197,11 +197,12 @@ class Part:
 
 
 class Bundle:
-    """A bundle on disk. Components are read, and their files hashed, when they are asked for."""
+    """A bundle on disk. Components are read, and their files hashed once, when they are asked for."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._hashed: dict[str, tuple[int, int]] = {}  # size and time of files that were found whole
 
     @classmethod
     def load(cls, source: str | Path | None = None) -> Bundle:
@@ -307,6 +308,10 @@ class Bundle:
     def _checked(self, component: Component) -> Path:
         path = self._path(component)
         try:
+            stat = path.stat()
+            state = (stat.st_size, stat.st_mtime_ns)
+            if self._hashed.get(component.file) == state:
+                return path
             found = sha256(path)
         except OSError as error:
             raise BundleError(f"bundle {self.name}: {path} cannot be read ({error.strerror})") from error
@@ -315,6 +320,7 @@ class Bundle:
                 f"bundle {self.name}: {path} was altered (its SHA-256 is {found[:12]}..., "
                 f"{MANIFEST} says {component.sha256[:12]}...); install or pull the bundle again"
             )
+        self._hashed[component.file] = state
         return path
 
 
