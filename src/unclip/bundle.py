@@ -202,7 +202,7 @@ class Bundle:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._hashed: dict[str, tuple[int, int]] = {}  # size and time of files that were found whole
+        self._hashed: dict[Path, tuple[int, int]] = {}  # size and time of files that were found whole
 
     @classmethod
     def load(cls, source: str | Path | None = None) -> Bundle:
@@ -310,7 +310,7 @@ class Bundle:
         try:
             stat = path.stat()
             state = (stat.st_size, stat.st_mtime_ns)
-            if self._hashed.get(component.file) == state:
+            if self._hashed.get(path) == state:
                 return path
             found = sha256(path)
         except OSError as error:
@@ -320,7 +320,7 @@ class Bundle:
                 f"bundle {self.name}: {path} was altered (its SHA-256 is {found[:12]}..., "
                 f"{MANIFEST} says {component.sha256[:12]}...); install or pull the bundle again"
             )
-        self._hashed[component.file] = state
+        self._hashed[path] = state
         return path
 
 
