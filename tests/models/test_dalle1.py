@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -202,7 +203,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_the_papers_sixteen_bits_survive_an_overflow() -> None:
-    """The scale of one branch is set so high that its gradients overflow: training goes on and learns."""
+    """The gradient of one branch overflows on its way back: training goes on and learns."""
     torch.manual_seed(0)
     model = Dalle1(replace(TINY, sixteen_bit=True)).train()
     assert model.scales is not None
@@ -211,10 +212,12 @@ def test_the_papers_sixteen_bits_survive_an_overflow() -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
     for step in range(30):
-        if step == 10:
-            model.scales.scale[3] = 2.0**60
+        hook = model.resblocks[1].mlp.register_full_backward_hook(
+            lambda module, inputs, outputs, step=step: (inputs[0] * math.inf,) if step == 10 else None
+        )
         loss = model.losses(ids, mask, codes).total
         loss.backward()
+        hook.remove()
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         assert all(gradient.isfinite().all() for gradient in gradients)
         if step == 10:
@@ -222,8 +225,8 @@ def test_the_papers_sixteen_bits_survive_an_overflow() -> None:
         optimiser.step()
         optimiser.zero_grad()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.5 * losses[0]
-    assert model.scales.scale[3] <= 2.0**24
+    assert losses[-1] < 0.8 * losses[0]
+    assert model.scales.scale[3] < model.scales.scale[2]
 
 
 def test_the_papers_scales_are_one_hundred_and_twenty_eight() -> None:

@@ -49,7 +49,7 @@ def test_gradients_far_below_float16_are_those_of_float32() -> None:
             continue
         error = (one.grad - other.grad).norm() / one.grad.norm()
         assert error < 0.02, name
-    torch.testing.assert_close(scaled.read, plain.read, rtol=0.02, atol=1e-10)
+    torch.testing.assert_close(scaled.read, plain.read, rtol=0.02, atol=1e-9)
 
 
 def test_a_scale_grows_slowly_and_shrinks_when_something_is_not_finite() -> None:
@@ -104,7 +104,7 @@ def test_a_copy_has_scales_of_its_own() -> None:
     other = copy.deepcopy(model)
     assert other.block._scales[0] is other.scales
     assert other.scales is not model.scales
-    assert {name for name in model.state_dict() if "scale" in name} == {"scales.scale"}
+    assert {name for name in model.state_dict() if "scale" in name} == {"scales.scale", "scales.rested"}
 
 
 def test_without_training_it_is_a_block() -> None:

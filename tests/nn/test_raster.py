@@ -119,9 +119,10 @@ def test_a_row_layer_keeps_one_row_and_a_dense_one_the_picture() -> None:
     assert sizes[Pattern.COLUMN] == position * (TEXT + GRID + CODES - GRID + 1)
 
 
-def test_a_prompt_is_read_once_for_many_rows() -> None:
-    rows = torch.tensor([1, 0, 1])
-    layer = RasterCache(CONFIG, [Pattern.ROW], 3, TEXT, GRID, rows=rows).layers[0]
+@pytest.mark.parametrize("order", [[1, 0, 1], [1, 0]])
+def test_a_prompt_is_read_once_for_many_rows(order: list[int]) -> None:
+    rows = torch.tensor(order)
+    layer = RasterCache(CONFIG, [Pattern.ROW], len(rows), TEXT, GRID, rows=rows).layers[0]
     key, value = torch.randn(2, 2, 2, TEXT, 8)
     returned, _ = layer.extend(key, value, start=0)
     assert len(returned) == 2

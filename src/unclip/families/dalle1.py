@@ -151,7 +151,8 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
             small = yield from self._paint(group, cast(Dalle1Plan, plan))  # (B, 3, S, S) on the CPU
             scores: list[float | None] = [None] * len(group)
             if self.clip is not None:
-                texts = self.clip.embed_texts([job.prompt for job in group])  # (B, E)
+                distinct = list(dict.fromkeys(job.prompt for job in group))
+                texts = self.clip.embed_texts(distinct)[[distinct.index(job.prompt) for job in group]]
                 scores = self.clip.scores(small, texts).tolist()
             order = list(range(len(group)))
             if plan.options.rerank is not None:

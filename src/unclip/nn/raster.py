@@ -110,7 +110,9 @@ class RasterLayer(LayerCache, ABC):
             end = self.text + self._bring(start - self.text)
             return self.keys[:, :, :end], self.values[:, :, :end]
         read = min(end, self.text)
-        own_key, own_value = self._of_rows(key), self._of_rows(value)
+        own_key, own_value = key, value
+        if start == 0 and self.rows is not None:  # what was computed a prompt, for each row of the batch
+            own_key, own_value = key[self.rows], value[self.rows]
         self.keys[:, :, start:read] = own_key[:, :, : read - start]
         self.values[:, :, start:read] = own_value[:, :, : read - start]
         for i in range(read, end):  # codes that are given and not drawn
@@ -119,10 +121,6 @@ class RasterLayer(LayerCache, ABC):
         if start == 0:
             return key, value
         return self.keys[:, :, :end], self.values[:, :, :end]
-
-    def _of_rows(self, read: Tensor) -> Tensor:
-        """What was computed a prompt, for each row of the batch."""
-        return read if self.rows is None or len(read) == len(self.rows) else read[self.rows]
 
     @abstractmethod
     def _keep(self, key: Tensor, value: Tensor, position: int) -> None:
