@@ -24,12 +24,15 @@ class StageProgress:
 
     In a terminal every stage has a bar with the time left. Elsewhere (a pipe, a log file) a stage that is
     done writes one line with the time it took. With `quiet` nothing is written at all. With `sizes` steps are
-    bytes, and bars show megabytes and their speed.
+    bytes, and bars show megabytes and their speed. With `rates` a bar also says how much is done in a second,
+    and elsewhere a line with rate and time left is written every 10 seconds: for work of hours.
     """
 
-    def __init__(self, quiet: bool = False, sizes: bool = False) -> None:
+    def __init__(self, quiet: bool = False, sizes: bool = False, rates: bool = False) -> None:
         self._quiet = quiet
         self._sizes = sizes
+        self._rates = rates
+        self._reported = time.monotonic()
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._seconds: dict[str, float] = defaultdict(float)  # of the stages whose line is not written yet
@@ -53,6 +56,7 @@ class StageProgress:
                 TextColumn("{task.description:>16}"),
                 BarColumn(),
                 *((DownloadColumn(), TransferSpeedColumn()) if self._sizes else (MofNCompleteColumn(),)),
+                *([_rate_column()] if self._rates else []),
                 TimeRemainingColumn(elapsed_when_finished=True),
                 console=Console(stderr=True),
             )

@@ -138,9 +138,6 @@ class Filters:
         return " AND ".join(parts) or "1", values
 
 
-EVERYTHING = Filters()
-
-
 def day(text: str) -> date:
     """A day such as 2024-05-31; 2024-05 and 2024 are the first day of them. Raises InputError otherwise."""
     try:
@@ -165,3 +162,6 @@ def _aspect(aspect: str | None) -> tuple[float, float] | None:
         if width and height:
             return width / height / ASPECT_TOLERANCE, width / height * ASPECT_TOLERANCE
     raise InputError(f"unknown aspect {aspect!r}: choose square, portrait, landscape or a ratio such as 16:9")
+
+
+EVERYTHING = Filters()
