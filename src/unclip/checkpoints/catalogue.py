@@ -178,6 +178,7 @@ def _open_clip(name: str, repository: str, like: str) -> Published:
 # --- Karlo ---
 
 _DIFFUSERS_FILES = ("model_index.json", "*/*.json", "tokenizer/merges.txt", "*/*model.*")
+_PRIOR_PARAMETERS = 1_022_030_080
 _KARLO_NETWORKS = {
     "decoder": 885_439_686 + 7_878_400,  # with the projections in front of it
     "upsampler-256": 691_579_523,
@@ -195,6 +196,37 @@ def _karlo(name: str, repository: str, ability: Ability, parameters: Mapping[str
         licence="CreativeML OpenRAIL-M",
         sources=(HubFiles(repository, _DIFFUSERS_FILES),),
         page=f"https://huggingface.co/{repository}",
+    )
+
+
+# The same networks as Kakao Brain's own files; kakaobrain/karlo, setup.sh.
+_KARLO_ALPHA = "https://arena.kakaocdn.net/brainrepo/models/karlo-public/v1.0.0.alpha"
+_KARLO_FILES = {
+    "prior-ckpt-step=01000000-of-01000000.ckpt": (
+        "85626483eaca9f581e2a78d31ff905ca/prior-ckpt-step%3D01000000-of-01000000.ckpt"
+    ),
+    "decoder-ckpt-step=01000000-of-01000000.ckpt": (
+        "efdf6206d8ed593961593dc029a8affa/decoder-ckpt-step%3D01000000-of-01000000.ckpt"
+    ),
+    "improved-sr-ckpt-step=1.2M.ckpt": "4226b831ae0279020d134281f3c31590/improved-sr-ckpt-step%3D1.2M.ckpt",
+    "ViT-L-14_stats.th": "0b62380a75e56f073e2844ab5199153d/ViT-L-14_stats.th",
+}
+
+
+def _karlo_original() -> Published:
+    clip = _openai_clip("vit-l-14")
+    return Published(
+        name="karlo-original",
+        family="unclip",
+        format="karlo-original",
+        abilities=(Ability.DRAW, Ability.VARY),
+        parameters={**clip.parameters, "prior": _PRIOR_PARAMETERS, **_KARLO_NETWORKS},
+        licence="CreativeML OpenRAIL-M",
+        sources=(
+            *(WebFile(f"{_KARLO_ALPHA}/{address}", path) for path, address in _KARLO_FILES.items()),
+            *clip.sources,
+        ),
+        page="https://github.com/kakaobrain/karlo",
     )
 
 
@@ -338,7 +370,7 @@ _ALL = (
         "karlo",
         "kakaobrain/karlo-v1-alpha",
         Ability.DRAW,
-        {"clip": 123_650_304, "prior": 1_022_030_080},
+        {"clip": 123_650_304, "prior": _PRIOR_PARAMETERS},
     ),
     _karlo(
         "karlo-variations",
@@ -346,6 +378,7 @@ _ALL = (
         Ability.VARY,
         {"clip": _CLIP_PARAMETERS["vit-l-14"]},
     ),
+    _karlo_original(),
     _glide("glide", (Ability.DRAW,), {"glide": "base.pt", "upsampler-256": "upsample.pt"}, noised_clip=True),
     _glide(
         "glide-inpaint",

@@ -106,12 +106,12 @@ def by_hand(model: Published) -> str:
 
 
 def kept(model: Published) -> str:
-    """What an interrupted download has left, in one sentence."""
-    parts = list(model.download_folder.rglob("*.part"))
-    if not parts:
-        return "nothing half-written is left; the same command starts again"
-    megabytes = sum(part.stat().st_size for part in parts) / 1e6
-    return f"{megabytes:.1f} MB of an unfinished file are kept; the same command goes on from there"
+    """What an interrupted `pull` has left, in one sentence."""
+    files = [path for path in model.download_folder.rglob("*") if path.is_file()]
+    if not files:
+        return "nothing is left; the same command starts again"
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    return f"{megabytes:.1f} MB that have come are kept; the same command goes on from there"
 
 
 # --- what to fetch ---

@@ -130,7 +130,7 @@ def convert(
     dtype: Dtype = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of the format; see docs/models.md."),
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the format: see docs/checkpoints.md."),
     ] = None,
     to: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="Write a bundle in a format of others.")
