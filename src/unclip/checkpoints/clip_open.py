@@ -51,12 +51,11 @@ def _scalar(value: Tensor) -> Tensor:
     return value.reshape(())  # some keep one number in a vector
 
 
-BIAS = (Rule("logit_bias", "logit_bias", _scalar, _scalar),)
-SCALE = Rule("logit_scale", "logit_scale", _scalar, _scalar)
+LOGITS = tuple(Rule(name, name, _scalar, _scalar) for name in ("logit_scale", "logit_bias"))
+TOWERS = tuple(Rule(name, name) for name in ("visual.{name*}", "text.{name*}"))
 IGNORED = ("attn_mask", "text.attn_mask")
-PLAIN = Table((SCALE, *BIAS, *OPENAI_RULES), IGNORED)
-CUSTOM_TEXT_RULES = (Rule("visual.{name*}", "visual.{name*}"), Rule("text.{name*}", "text.{name*}"))
-CUSTOM_TEXT = Table((SCALE, *BIAS, *CUSTOM_TEXT_RULES), IGNORED)
+PLAIN = Table((*LOGITS, *OPENAI_RULES), IGNORED)
+CUSTOM_TEXT = Table((*LOGITS, *TOWERS), IGNORED)
 GUESS = (
     f"The activation is {{activation}}: there is no {CONFIG} that says. Models whose name has quickgelu in "
     "it, and OpenAI's own, need the option activation=quick-gelu."
@@ -126,7 +125,7 @@ def convert(source: Source, options: Options) -> Conversion:
     table = _table(weights)
     config = config_from_shapes(table.shapes(weights, where), activation, where, _heads(model))
     config = _with_statistics(config, preprocess)
-    return conversion(source, options, weights, table, config, name=source.path.stem, notes=notes)
+    return conversion(source, options, weights, table, config, name=source.name, notes=notes)
 
 
 def _check_config(about: Mapping[str, Any], where: str) -> None:

@@ -56,7 +56,7 @@ def convert(source: Source, options: Options) -> Conversion:
     activation = chosen_activation(options) or Activation.QUICK_GELU
     config = config_from_shapes(TABLE.shapes(weights, str(source)), activation, str(source))
     known = next((name for name, preset in PRESETS.items() if preset == config), None)
-    name = "clip-" + known.lower().replace("/", "-") if known else source.path.stem
+    name = "clip-" + known.lower().replace("/", "-") if known else source.name
     note = f"The activation is {activation}: the file does not say, and OpenAI's weights need quick-gelu."
     licence = LICENCE if known else ""
     return conversion(source, options, weights, TABLE, config, name=name, notes=(note,), licence=licence)

@@ -89,7 +89,7 @@ def convert(source: Source, options: Options) -> Conversion:
     config = _config(source, about)
     processing = source.configs.get(PREPROCESSING, {})
     config = dataclasses.replace(config, **statistics(processing, config, where))
-    name = str(about.get("_name_or_path") or source.folder.name).rpartition("/")[2]
+    name = str(about.get("_name_or_path") or source.folder.resolve().name).rpartition("/")[2]
     return conversion(source, options, source.weights, TABLE, config, name=name)
 
 

@@ -44,6 +44,11 @@ class Source:
         return str(self.path)
 
     @property
+    def name(self) -> str:
+        """The folder's name, or the file's without its suffix."""
+        return self.path.resolve().name if self.path.is_dir() else self.path.stem
+
+    @property
     def folder(self) -> Path:
         """The folder itself, or the one that the file lies in."""
         return self.path if self.path.is_dir() else self.path.parent

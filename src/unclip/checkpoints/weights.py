@@ -240,7 +240,7 @@ def _plain(value: Any, depth: int, steps: Iterator[int]) -> Any:
     """A value without its tensors: dictionaries, lists, texts and numbers; None for anything else."""
     if isinstance(value, Global):
         return value.name
-    if isinstance(value, (str, int, float, bool)):
+    if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if depth > DEEPEST or next(steps) > MOST_NAMES or isinstance(value, (StoredTensor, Array, Storage)):
         return None
