@@ -21,12 +21,14 @@ class Encoder(Protocol):
     Attributes:
         name: of the model, for messages.
         identity: stands for everything that an embedding depends on.
-        preprocessing: how pictures are made what the model sees.
     """
 
     name: str
     identity: str
-    preprocessing: Preprocessing
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures are made what the model sees."""
 
     @property
     def scale(self) -> float:
