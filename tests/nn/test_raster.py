@@ -62,6 +62,7 @@ def test_codes_see_all_text_and_text_only_the_text_before_it(pattern: Pattern) -
     assert mask.diagonal().all()
 
 
+@torch.no_grad()
 def run(pattern: Pattern, given: int) -> tuple[torch.Tensor, torch.Tensor]:
     """One layer's outputs for all positions at once, and for those that came with a cache."""
     torch.manual_seed(0)

@@ -93,8 +93,8 @@ class RasterLayer(LayerCache, ABC):
         dtype: torch.dtype | None,
     ) -> None:
         shape = (2, batch, config.heads, text + len(back), config.head_width)
-        keys, values = torch.zeros(shape, device=device, dtype=dtype).unbind(0)
-        super().__init__(keys, values)
+        both = torch.zeros(shape, device=device, dtype=dtype)
+        super().__init__(both[0], both[1])
         self.text = text
         self.room = len(back)
         self.rows = rows
@@ -166,7 +166,8 @@ class GatheredLayer(RasterLayer):
         self.length = back[-1] + 1  # of the ring of codes
         self._back = torch.tensor(self.back, device=device)
         shape = (2, batch, config.heads, self.length, config.head_width)
-        self.kept_keys, self.kept_values = torch.zeros(shape, device=device, dtype=dtype).unbind(0)
+        kept = torch.zeros(shape, device=device, dtype=dtype)
+        self.kept_keys, self.kept_values = kept[0], kept[1]
 
     def _keep(self, key: Tensor, value: Tensor, position: int) -> None:
         slot = position % self.length
