@@ -77,17 +77,15 @@ def classification(
     pictures = encoder.images(sample.pixels(encoder.size))  # (N, E)
     for done, language in enumerate(languages, 1):
         described = _described(sample, language)
-        if len(described) > max(TOP):
-            offered = np.array(list(described))
-            similarity = pictures @ encoder.texts(list(described.values())).T  # (N, C)
-            rows = np.flatnonzero(np.isin(sample.concepts, offered))
-            wanted = sample.concepts[rows]
-            for rank in TOP:
-                right = found(similarity[rows], wanted, offered, rank)
-                name = f"zero-shot concept, top {rank}"
-                estimate = share(right, wanted)
-                figure = Figure(SECTION, name, estimate, sample.split, language, among=len(offered))
-                findings.figures.append(figure)
+        offered = np.array(list(described), dtype=str)
+        rows = np.flatnonzero(np.isin(sample.concepts, offered))
+        wanted = sample.concepts[rows]
+        similarity = pictures[rows] @ encoder.texts(list(described.values())).T  # (M, C)
+        for rank in (rank for rank in TOP if rank < len(offered) and len(rows)):
+            right = found(similarity, wanted, offered, rank)
+            name = f"zero-shot concept, top {rank}"
+            figure = Figure(SECTION, name, share(right, wanted), sample.split, language, among=len(offered))
+            findings.figures.append(figure)
         yield "clip zero-shot", done, len(languages)
 
 
