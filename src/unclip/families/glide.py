@@ -235,11 +235,12 @@ class Glide(DiffusionPipeline):
         """A component, given its captions, with guidance and threshold; it keeps what is to stay."""
         network = cast(Network, self._model(name))
         if self._filling is None:
-            return self._guided(name, network, condition, sampling)
+            return self._guided(name, network, condition, sampling, read=network.prepared)
         known, keep = self._seen(self._filling, size, len(condition.text))
         if network.config.fills_in:
             condition = replace(condition, known=known, keep=keep)
-        return with_known(self._guided(name, network, condition, sampling), known, keep)
+        guided = self._guided(name, network, condition, sampling, read=network.prepared)
+        return with_known(guided, known, keep)
 
     def _seen(self, filling: Filling, size: int, count: int) -> tuple[Tensor, Tensor]:
         """The picture and its mask at a side of `size`, for a batch; kept is what is kept all over."""

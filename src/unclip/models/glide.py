@@ -12,7 +12,7 @@ from unclip.models.adm import RGB, enlarge_bilinear
 from unclip.models.caption import CaptionConfig
 from unclip.nn.layers import TimeEmbedding
 from unclip.nn.transformer import Transformer, TransformerConfig
-from unclip.nn.unet import UNet, UNetConfig
+from unclip.nn.unet import ReadContext, UNet, UNetConfig
 
 # The released caption encoder; glide-text2im, model_creation.py, and GPT-2's vocabulary
 RELEASED_CAPTION = CaptionConfig(vocabulary=50_257, context=128, width=512, layers=16, heads=8)
@@ -61,6 +61,7 @@ class GlideCondition:
         low: (B, 3, h, w) small pictures in [-1, 1], for an upsampler and no other.
         known: (B, 3, S, S) pictures in [-1, 1] to fill in.
         keep: (B, 1, S, S) 1 where `known` is to stay and 0 where it is not seen; goes with `known`.
+        read: the captions as the attention blocks have read them, by `Glide.prepared`; None until then.
     """
 
     text: Tensor
@@ -68,10 +69,11 @@ class GlideCondition:
     low: Tensor | None = None
     known: Tensor | None = None
     keep: Tensor | None = None
+    read: ReadContext | None = None
 
     def dropped(self) -> GlideCondition:
         """The same batch with the empty caption: the unconditional half of classifier-free guidance."""
-        return replace(self, text=self.empty)
+        return replace(self, text=self.empty, read=None)
 
 
 class GlideText(nn.Module):
@@ -132,6 +134,10 @@ class Glide(nn.Module):
         out: Tensor = self.text(ids, mask)
         return out
 
+    def prepared(self, condition: GlideCondition) -> GlideCondition:
+        """The same condition, its captions read by all attention blocks: once for all steps."""
+        return replace(condition, read=self.unet.read(condition.text))
+
     def forward(self, x: Tensor, label: Tensor, condition: GlideCondition) -> Tensor:
         """Predict from a noised picture.
 
@@ -147,7 +153,8 @@ class Glide(nn.Module):
             InputError: a condition that the network does not have, or a small picture that it lacks.
         """
         modulation = self.time(label) + self.text_to_time(condition.text[:, -1])  # (B, 4 C)
-        out: Tensor = self.unet(self._input(x, condition), modulation, condition.text)
+        context = condition.text if condition.read is None else condition.read
+        out: Tensor = self.unet(self._input(x, condition), modulation, context)
         return out
 
     def _input(self, x: Tensor, condition: GlideCondition) -> Tensor:

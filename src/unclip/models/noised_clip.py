@@ -44,6 +44,10 @@ class NoisedCLIPConfig:
     labels: int = 1000
     scale: float = RELEASED_SCALE
 
+    def __post_init__(self) -> None:
+        if self.image.patch_dropout:
+            raise InputError(f"patch_dropout {self.image.patch_dropout}: a noised CLIP sees all patches")
+
 
 class NoisedVisionTransformer(VisionTransformer):
     """ViT whose class token says how much noise there is."""
@@ -53,8 +57,10 @@ class NoisedVisionTransformer(VisionTransformer):
         std = config.image.width**-0.5
         self.class_embedding = nn.Parameter(std * torch.randn(config.labels, config.image.width))
 
-    def encode(self, images: Tensor, label: Tensor) -> Tensor:
-        """Encode normalised noised images (B, 3, S, S) at labels (B,) int64 -> (B, E)."""
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Encode normalised noised images (B, 3, S, S) at labels (B,) int64, which it needs, -> (B, E)."""
+        if label is None:
+            raise InputError("a noised CLIP must be told how much noise it sees: give time labels")
         x = self.conv1(images.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (B, P, W)
         first = self.class_embedding[label].to(x.dtype)[:, None]  # (B, 1, W)
         x = torch.cat([first, x], dim=1) + self.positional_embedding
@@ -88,7 +94,7 @@ class NoisedCLIP(nn.Module):
         if bool(((index < 0) | (index >= self.config.labels)).any()):
             raise InputError(f"time labels {label.tolist()}: this CLIP knows 0 to {self.config.labels - 1}")
         pixels = (images + 1) / 2
-        return F.normalize(self.visual.encode((pixels - self.mean) / self.std, index), dim=-1)
+        return F.normalize(self.visual((pixels - self.mean) / self.std, index), dim=-1)
 
     def encode_text(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Embeddings (B, E) of token ids (B, L); arguments as in `CLIP.encode_text`."""
