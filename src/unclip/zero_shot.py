@@ -96,16 +96,16 @@ def zero_shot(
     )
     logits = features @ classifier.weights.T  # (N, L)
     ranked = logits.topk(min(TOP, len(labels)), dim=1).indices  # (N, 5)
-    right = (ranked == truth[:, None]).numpy()  # (N, 5)
+    right = ranked.eq(truth[:, None])  # (N, 5)
     each = np.arange(len(truth))
     classes = {}
     for index, label in enumerate(labels):
-        own = (truth == index).numpy()
-        if own.any():
-            classes[label] = (float(right[own, 0].mean()), int(own.sum()))
+        own = right[truth == index, 0]
+        if len(own):
+            classes[label] = (float(own.float().mean()), len(own))
     return ZeroShot(
-        top1=share(right[:, 0], each),
-        top5=share(right.any(1), each) if len(labels) > TOP else None,
+        top1=share(right[:, 0].numpy(), each),
+        top5=share(right.any(1).numpy(), each) if len(labels) > TOP else None,
         per_class=float(np.mean([accuracy for accuracy, _ in classes.values()])),
         classes=classes,
         broken=broken,
@@ -139,7 +139,7 @@ def linear_probe(
             weight, bias = logistic_regression(x[fitted], y[fitted], len(train.keys), 10.0**power)
             validation[power] = float(((x[held] @ weight.T + bias).argmax(1) == y[held]).float().mean())
             yield "penalty", len(validation), 0
-        best = max(validation, key=lambda power: (validation[power], power))  # of equals the simplest model
+        best = max(validation, key=lambda power: (validation[power], -abs(power)))  # of equals the mildest
         spacing /= 2
         around = (best - spacing, best + spacing) if spacing >= FINEST else ()
         waiting = [power for power in around if power not in validation]

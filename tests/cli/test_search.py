@@ -74,7 +74,8 @@ def test_documents_sheets_and_previews(unclip: Unclip, capsys: pytest.CaptureFix
         assert 0 <= picture["probability"] <= 1
         assert -1 <= picture["cosine"] <= 1
         assert (picture["width"], picture["height"]) == (60, 40)
-    assert Image.open("sheets/found.png").width > 3 * 256
+    with Image.open("sheets/found.png") as found:
+        assert found.width > 3 * 256
     assert unclip("search", "apple", "--index", "photos", "--preview", "--top", "1") == 0
     assert "▀" in capsys.readouterr().out
 

@@ -6,11 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from unclip.cli.zero_shot import app
+from unclip.cli.default_verb import DefaultVerb
+from unclip.cli.zero_shot import register
 from unclip.errors import InputError
+
+app = typer.Typer(cls=DefaultVerb.of("bundle"))
+register(app)
+
+
+@app.command("bundle")
+def evaluate(name: str, data: str = "") -> None:
+    typer.echo(f"{name} {data}")
 
 
 @pytest.fixture
@@ -44,3 +54,15 @@ def test_a_linear_probe_says_accuracy_and_penalty(tiny_bundle: Path, data: Path)
     document = json.loads(said.stdout)
     assert (document["trained"], document["tested"]) == (10, 10)
     assert str(document["penalty"]) in document["validation"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tiny", "--data", "x"], ["--data", "x", "tiny"], ["bundle", "tiny", "--data", "x"]]
+)
+def test_a_group_may_have_a_verb_that_need_not_be_named(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, arguments).output == "tiny x\n"
+
+
+def test_help_of_such_a_group_lists_all_its_verbs() -> None:
+    said = CliRunner().invoke(app, ["--help"]).output
+    assert all(verb in said for verb in ("bundle", "zero-shot", "linear-probe"))

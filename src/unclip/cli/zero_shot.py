@@ -11,8 +11,6 @@ import typer
 if TYPE_CHECKING:
     from unclip.evaluate.statistics import Estimate
 
-app = typer.Typer()
-
 Report = TypeVar("Report")
 Data = Annotated[
     Path, typer.Option(help="Folder of class/picture.png, of webdataset shards or of Parquet tables.")
@@ -22,7 +20,12 @@ Model = Annotated[str | None, typer.Option(help="Name or folder of a bundle.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")]
 
 
-@app.command("zero-shot")
+def register(app: typer.Typer) -> None:
+    """Make these verbs of a group."""
+    app.command("zero-shot")(zero_shot)
+    app.command("linear-probe")(linear_probe)
+
+
 def zero_shot(
     data: Data,
     names: Annotated[
@@ -73,7 +76,6 @@ def zero_shot(
         typer.echo(f"unclip: {report.broken} files are no pictures and were left out", err=True)
 
 
-@app.command("linear-probe")
 def linear_probe(
     data: Data,
     test: Annotated[Path, typer.Option(help="The same with the pictures to test on.")],
