@@ -20,7 +20,7 @@ TABLE = Table(
         Rule("text.{rest*}", "model.text.{rest*}"),
         Rule("conv{n}.weight", "c.{n}.weight"),
     ),
-    ignored=("{any*}.position_ids",),
+    ignored=("{any*}.position_ids", "mask"),
 )
 THEIRS = {
     **{
@@ -32,6 +32,7 @@ THEIRS = {
     "model.text.a.b.weight": torch.ones(4),
     "c.7.weight": torch.ones(5),
     "model.position_ids": torch.arange(3),
+    "mask": torch.ones(2),
 }
 SHAPES = {"block.0.qkv.weight": (6, 3), "block.1.qkv.weight": (6, 3), "proj": (3, 2)}
 SHAPES |= {"text.a.b.weight": (4,), "conv7.weight": (5,)}
@@ -42,7 +43,7 @@ def test_reading_and_writing_undo_each_other() -> None:
     assert ours["block.1.qkv.weight"][:, 0].tolist() == [10, 10, 11, 11, 12, 12]
     assert torch.equal(ours["proj"], THEIRS["proj.weight"].T)
     back = TABLE.write(ours)
-    assert back.keys() == THEIRS.keys() - {"model.position_ids"}
+    assert back.keys() == THEIRS.keys() - {"model.position_ids", "mask"}
     assert all(torch.equal(tensor, THEIRS[name]) for name, tensor in back.items())
 
 

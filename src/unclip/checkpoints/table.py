@@ -117,7 +117,7 @@ class Table:
             CheckpointError: a tensor of theirs is in no rule, one of ours is missing, there is one that our
                 model does not have, or one has another shape. Nothing has been read by then.
         """
-        names = [name for name in weights if not any(pattern.match(name) for pattern in self.ignored)]
+        names = [name for name in weights if not self._is_ignored(name)]
         moves, unknown, incomplete = _moves(self._sides(), names)
         produced = _shapes(moves, weights, where)
         _refuse(
@@ -146,6 +146,9 @@ class Table:
         moves, unknown, incomplete = _moves(sides, list(state))
         _refuse(where, {"unknown": unknown, "missing": incomplete})
         return {name: tensor for move in moves for name, tensor in _apply(move, state)}
+
+    def _is_ignored(self, name: str) -> bool:
+        return any(pattern.match(name) is not None for pattern in self.ignored)
 
     def _sides(self) -> list[tuple[tuple[str, ...], tuple[str, ...], Transformation | None]]:
         return [(_tuple(rule.theirs), _tuple(rule.ours), rule.read) for rule in self.rules]
