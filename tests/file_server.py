@@ -23,6 +23,7 @@ class FileServer:
 
     Attributes:
         breaks: after how many bytes of a path the next answer breaks off; once each.
+        stalls: after how many bytes of a path the next answer falls silent until the server is closed.
         status: what a path is answered with instead.
         versions: ETag of a path; by default there is none.
         listed_sha256: what the API says of a path, where it is to be wrong.
@@ -30,12 +31,14 @@ class FileServer:
 
     files: dict[str, bytes] = field(default_factory=dict)
     breaks: dict[str, int] = field(default_factory=dict)
+    stalls: dict[str, int] = field(default_factory=dict)
     status: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     listed_sha256: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
+        self.closed = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
@@ -44,6 +47,7 @@ class FileServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.closed.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -126,6 +130,11 @@ class FileServer:
                     self.send_header("ETag", version)
                 self.send_header("Content-Length", str(len(content) - start))
                 self.end_headers()
+                if path in files.stalls:
+                    self.wfile.write(content[start : files.stalls.pop(path)])
+                    self.wfile.flush()
+                    files.closed.wait()
+                    return
                 end = files.breaks.pop(path, len(content))
                 self.wfile.write(content[start:end])
                 if end < len(content):
