@@ -32,6 +32,9 @@ def generate(
         float | None, typer.Option(help="How closely the decoder follows the prompt; 1 is without guidance.")
     ] = None,
     prior_guidance: Annotated[float | None, typer.Option(help="The same for the prior.")] = None,
+    clip_guidance: Annotated[
+        float | None, typer.Option(help="Of GLIDE: how closely it follows a CLIP that sees noised pictures.")
+    ] = None,
     sampler: Annotated[
         str | None, typer.Option(help="Of the decoder: ancestral, ddim, analytic-dpm, dpm++ or heun.")
     ] = None,
@@ -117,6 +120,7 @@ def generate(
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "clip_guidance": clip_guidance,
         "start": None if start is None else open_image(start),
         "keep_rows": keep_rows,
     }
