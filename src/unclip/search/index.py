@@ -22,6 +22,7 @@ from unclip.search.query import EVERYTHING, Filters, Term, check, parse
 from unclip.search.store import FOLDER, Picture, Store, find_index
 from unclip.search.vectors import Vectors
 
+UNWANTED = 0.5  # weight of what is not wanted; with more, its contrary comes first and not what is wanted
 SAMPLE = 512  # pictures that a query by picture is compared with
 MOST_LOOKED_AT = 10_000  # nearest pictures among which those above a threshold are looked for
 REMEMBERED = 1000  # texts whose embeddings are kept
@@ -227,7 +228,7 @@ class Index:
             vector = self._embedded(term)
             spread = (sample @ vector).std() if len(terms) > 1 else 0.0
             # Cosines with pictures spread wider than those with texts: each term is to count alike.
-            ranking += (1 if term.wanted else -1) * vector / (spread or 1.0)
+            ranking += (1.0 if term.wanted else -UNWANTED) * vector / (spread or 1.0)
             others = self._background() if term.is_text else sample
             prepared.append((term.wanted, vector, _without_synonyms(vector, others)))
         return _Prepared(ranking / (np.linalg.norm(ranking) or 1.0), tuple(prepared))
