@@ -14,9 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unclip.bundle import save_bundle
+from unclip.bundle import Bundle, save_bundle
 from unclip.checkpoints import clip_transformers
 from unclip.checkpoints.foreign import Conversion, Source
+from unclip.embedding import ClipEmbedder
 from unclip.errors import CheckpointError
 from unclip.images import crop_square, from_uint8
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD
@@ -28,7 +29,7 @@ LARGEST_ERROR = 1e-4  # relative, of issue 4
 CAPTIONS = (Path(__file__).parent / "data" / "captions.txt").read_text(encoding="utf-8").splitlines()
 # SHA-256 of the ids of CAPTIONS, a line each, as transformers 5.23's CLIPTokenizer gives them for OpenAI's
 # vocabulary, without start and end, after two times `html.unescape` (which OpenAI does and they do not)
-CAPTION_IDS = "PENDING"
+CAPTION_IDS = "882755f40e3f3ab5001474d7933cd9ec477ba393e24d892c4c5c620f22565dcf"
 
 
 def theirs(folder: Path, activation: str = "quick_gelu", end: int = CLIP_VOCABULARY - 1) -> torch.nn.Module:
@@ -165,6 +166,26 @@ def test_pictures_are_resized_cropped_and_normalised_alike(width: int, height: i
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     found = (pixels - mean) / std
     assert (found - expected).abs().max() < LARGEST_ERROR * expected.abs().max()
+
+
+def test_a_bundle_embeds_pictures_and_texts_as_transformers_does(tmp_path: Path) -> None:
+    model = theirs(tmp_path / "tiny")
+    parts = convert(tmp_path / "tiny").parts
+    save_bundle(tmp_path / "bundle", name="tiny", parts=parts, card="", family="clip", dtype=None)
+    embedder = ClipEmbedder.load(tmp_path / "bundle", device="cpu", precision="float32")
+    image, text = drawing(100, 61), "a photo of a RED apple &amp; 빨간 사과 🍎"
+    processor = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    clip_transformers.export(Bundle.load(tmp_path / "bundle"), tmp_path / "back")
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(tmp_path / "back")
+    with torch.no_grad():
+        expected = model(
+            pixel_values=processor(image, return_tensors="pt")["pixel_values"],
+            input_ids=tokenizer(html.unescape(text), return_tensors="pt")["input_ids"],
+        )
+    torch.testing.assert_close(embedder.embed_images([image]), expected.image_embeds, rtol=0, atol=1e-5)
+    torch.testing.assert_close(embedder.embed_texts([text]), expected.text_embeds, rtol=0, atol=1e-5)
 
 
 def test_a_line_of_pixels_is_cropped_before_it_is_enlarged() -> None:
