@@ -19,14 +19,16 @@ from unclip.errors import CheckpointError
 def gathered(where: str, parts: Mapping[str, Weights]) -> Weights:
     """The weights of several files, each file's names behind its prefix and a dot."""
     entries = {
-        f"{prefix}.{name}": _entry(weights, name) for prefix, weights in parts.items() for name in weights
+        f"{prefix}.{name}": entry
+        for prefix, weights in parts.items()
+        for name, entry in _entries(weights).items()
     }
     return Weights(where, entries, {})
 
 
 def renamed(weights: Weights, pattern: str, replacement: str) -> Weights:
     """The same weights, `pattern` replaced in every name as by `re.sub`."""
-    entries = {re.sub(pattern, replacement, name): _entry(weights, name) for name in weights}
+    entries = {re.sub(pattern, replacement, name): entry for name, entry in _entries(weights).items()}
     return Weights(weights.where, entries, weights.extra)
 
 
@@ -37,19 +39,16 @@ def permuted(weights: Weights, end: str, new_end: str, axes: tuple[int, ...]) ->
         CheckpointError: one of them has another number of axes.
     """
     entries = {}
-    for name, shape in weights.shapes.items():
+    for name, entry in _entries(weights).items():
         if not name.endswith(end):
-            entries[name] = _entry(weights, name)
+            entries[name] = entry
             continue
-        if len(shape) != len(axes):
+        if len(entry.shape) != len(axes):
             raise CheckpointError(
-                f"{weights.where}: {name} is {list(shape)} and should have {len(axes)} axes"
+                f"{weights.where}: {name} is {list(entry.shape)} and should have {len(axes)} axes"
             )
-        entries[name.removesuffix(end) + new_end] = Entry(
-            tuple(shape[axis] for axis in axes),
-            weights.dtypes[name],
-            partial(_permuted, weights, name, axes),
-        )
+        shape = tuple(entry.shape[axis] for axis in axes)
+        entries[name.removesuffix(end) + new_end] = Entry(shape, entry.dtype, partial(_permuted, entry, axes))
     return Weights(weights.where, entries, weights.extra)
 
 
@@ -69,14 +68,13 @@ def unstacked(weights: Weights, stack: str, layers: str) -> Weights:
     if len(counts) > 1 or () in counts:
         found = ", ".join(str(list(count)) for count in sorted(counts))
         raise CheckpointError(f"{weights.where}: the tensors of {stack} disagree on its layers: {found}")
-    for name, shape in weights.shapes.items():
+    for name, entry in _entries(weights).items():
         if not name.startswith(start):
-            entries[name] = _entry(weights, name)
+            entries[name] = entry
             continue
-        for i in range(shape[0]):
-            entries[f"{layers}.{i}.{name.removeprefix(start)}"] = Entry(
-                shape[1:], weights.dtypes[name], partial(_layer, weights, name, i)
-            )
+        for i in range(entry.shape[0]):
+            layer = Entry(entry.shape[1:], entry.dtype, partial(_layer, entry, i))
+            entries[f"{layers}.{i}.{name.removeprefix(start)}"] = layer
     return Weights(weights.where, entries, weights.extra)
 
 
@@ -85,16 +83,17 @@ def filled(weights: Weights, missing: Mapping[str, Tensor]) -> Weights:
     entries = {
         name: Entry(tuple(tensor.shape), tensor.dtype, tensor.clone) for name, tensor in missing.items()
     }
-    return Weights(weights.where, entries | {name: _entry(weights, name) for name in weights}, weights.extra)
+    return Weights(weights.where, entries | _entries(weights), weights.extra)
 
 
-def _entry(weights: Weights, name: str) -> Entry:
-    return Entry(weights.shapes[name], weights.dtypes[name], partial(weights.__getitem__, name))
+def _entries(weights: Weights) -> dict[str, Entry]:
+    shapes, dtypes = weights.shapes, weights.dtypes
+    return {name: Entry(shapes[name], dtypes[name], partial(weights.__getitem__, name)) for name in weights}
 
 
-def _permuted(weights: Weights, name: str, axes: tuple[int, ...]) -> Tensor:
-    return weights[name].permute(axes)
+def _permuted(entry: Entry, axes: tuple[int, ...]) -> Tensor:
+    return entry.read().permute(axes)
 
 
-def _layer(weights: Weights, name: str, i: int) -> Tensor:
-    return weights[name][i]
+def _layer(entry: Entry, i: int) -> Tensor:
+    return entry.read()[i]

@@ -10,6 +10,7 @@ drawn, and all that follow it are others.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from unclip.bundle import Bundle
 from unclip.drawing import Job, Options
+from unclip.errors import UnclipWarning
 from unclip.families.codes import (
     CODE_OPTIONS,
     CODEC,
@@ -34,6 +36,8 @@ from unclip.models.dalle_mini import DalleMini as Transformer
 from unclip.models.dalle_mini import DalleMiniConfig
 from unclip.pipeline import PICTURES, Done, Plan, chunks
 from unclip.runtime import autocast
+
+SHOWN = 60  # letters of a prompt in a warning
 
 
 class DalleMini(CodesPipeline):
@@ -62,12 +66,11 @@ class DalleMini(CodesPipeline):
         return Plan(options, settings=code_settings(options.size, codes), codes=codes)
 
     def _truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
-        rests = self._tokenizer.batch(prompts, self._context).truncated
-        # of a prompt without a letter that the tokenizer knows, nothing is read at all
-        return [
-            rest if self._tokenizer.encode(prompt) else prompt
-            for prompt, rest in zip(prompts, rests, strict=True)
-        ]
+        for prompt in prompts:
+            if not self._tokenizer.encode(prompt):
+                message = f"nothing of the prompt {prompt[:SHOWN]!r} is read: {self.bundle.name} knows"
+                warnings.warn(f"{message} ASCII letters and emoji", UnclipWarning, stacklevel=5)
+        return self._tokenizer.batch(prompts, self._context).truncated
 
     # --- work ---
 
