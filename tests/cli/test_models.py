@@ -15,6 +15,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from file_server import REVISION, FileServer
 from unclip import cli
@@ -228,6 +229,37 @@ def test_convert_writes_and_reads_back(archive: Path, tmp_path: Path, state: dic
     assert all(torch.equal(tensor, state[name]) for name, tensor in back.items())
     assert cli.main(["convert", str(archive), str(tmp_path / "quick"), "--set", "activation=quick-gelu"]) == 0
     assert Bundle.load(tmp_path / "quick").components["clip"].config["activation"] == "quick-gelu"
+
+
+def test_what_cannot_be_written_whole_leaves_nothing(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(tensors: object, path: Path, *rest: object) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("No space left on device (os error 28)")
+
+    assert cli.main(["convert", str(archive), str(tmp_path / "out")]) == 0
+    monkeypatch.setattr("unclip.checkpoints.clip_open.save_file", full)
+    monkeypatch.setattr("unclip.checkpoints.native.save_file", full)
+    before = sorted(tmp_path.iterdir())
+    assert cli.main(["convert", str(tmp_path / "out"), str(tmp_path / "back"), "--to", "clip-open"]) == 1
+    assert cli.main(["convert", str(archive), str(tmp_path / "other")]) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if "No space left" in line]
+    assert len(said) == 2
+    assert all("nothing is left of it" in line and "bug" not in line for line in said)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_offload_and_dtype_draw_the_same(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["generate", "a red apple", "--model", str(tiny_bundle), "--size", "64", "--seed", "1"]
+    command += ["--dtype", "float32"]
+    assert cli.main([*command, "--out", str(tmp_path / "all.png")]) == 0
+    assert cli.main([*command, "--out", str(tmp_path / "offload.png"), "--offload"]) == 0
+    assert (tmp_path / "all.png").read_bytes() == (tmp_path / "offload.png").read_bytes()
+    assert cli.main([*command[:-1], "int8"]) == 2
+    assert "unknown precision 'int8'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

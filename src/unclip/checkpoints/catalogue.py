@@ -24,7 +24,7 @@ class Ability(StrEnum):
     DRAW = "draws from text"
     VARY = "varies pictures"
     INPAINT = "redraws parts of pictures"
-    CLASSES = "draws the classes of ImageNet"
+    CLASSES = "draws classes of pictures"
     UNCONDITIONAL = "draws without being told what"
     COMPARE = "compares pictures and texts"
     TOKENS = "codes pictures as tokens"

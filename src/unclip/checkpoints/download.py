@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Generator, Iterator
@@ -371,7 +372,8 @@ def _reason(error: Exception) -> str:
         return f"the server answered {error.response.status_code}"
     if isinstance(error, httpx2.TimeoutException):
         return "no answer in time"
-    return " ".join(str(error).split()) or type(error).__name__
+    said = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
+    return " ".join(said.split()) or type(error).__name__
 
 
 def _size(path: Path) -> int:

@@ -18,7 +18,7 @@ from unclip import __version__
 from unclip.bundle import Bundle, Part, check_folder, save_bundle
 from unclip.checkpoints.foreign import Conversion, Format, Source
 from unclip.errors import BundleError, CheckpointError, InputError
-from unclip.runtime import PRECISIONS
+from unclip.runtime import PRECISIONS, atomic_path
 
 # One file each, imported when a format is asked for. The particular before the general: of several that a
 # source may have, the first is taken.
@@ -162,11 +162,11 @@ def convert(
 
 
 def export(bundle: Bundle, path: Path | str, format: str) -> None:
-    """Write a bundle in a foreign format.
+    """Write a bundle in a foreign format, whole or not at all.
 
     Raises:
         InputError: an unknown format, or one that is only read.
-        CheckpointError: the bundle is not what this format holds.
+        CheckpointError: the bundle is not what this format holds, or there is no room.
         BundleError: the path exists.
     """
     path, chosen = Path(path), find_format(format)
@@ -179,7 +179,11 @@ def export(bundle: Bundle, path: Path | str, format: str) -> None:
         )
     if path.exists() and (path.is_file() or any(path.iterdir())):
         raise BundleError(f"{path} exists: choose another name, nothing is overwritten")
-    chosen.export(bundle, path)
+    try:
+        with atomic_path(path) as temporary:
+            chosen.export(bundle, temporary)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error}); nothing is left of it") from error
 
 
 def card(name: str, conversion: Conversion, format: Format, origin: str, licence: str) -> str:

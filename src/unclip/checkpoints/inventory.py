@@ -13,6 +13,16 @@ from unclip.bundle import SHIPPED, Bundle, available_bundles
 from unclip.checkpoints.catalogue import PUBLISHED, Ability, HubFiles, Published
 from unclip.errors import BundleError
 
+# What bundles of a family can do; of published models the catalogue says more.
+ABILITIES = {
+    "unclip": (Ability.DRAW,),
+    "dalle1": (Ability.DRAW,),
+    "dalle-mini": (Ability.DRAW,),
+    "glide": (Ability.DRAW,),
+    "adm": (Ability.CLASSES,),
+    "clip": (Ability.COMPARE,),
+    "codec": (Ability.TOKENS,),
+}
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a parameter
 
 
@@ -26,7 +36,7 @@ class Model:
         parameters: how many, by component.
         licence: of the weights, "" where it is not known.
         sources: addresses of the published files; none for a bundle of one's own.
-        abilities: what it can do, where it is a published one.
+        abilities: what it can do.
         page: where its makers describe it.
         folder: of its bundle; None where it is not on disk.
         stored: bytes of the bundle on disk.
@@ -89,7 +99,13 @@ def _bundled(name: str, folder: Path) -> Model:
     except (BundleError, safetensors.SafetensorError) as error:
         return Model(name, "?", {}, folder=folder, stored=_bytes(folder), problem=str(error))
     return Model(
-        name, bundle.family, parameters, bundle.manifest.licence, folder=folder, stored=_bytes(folder)
+        name=name,
+        family=bundle.family,
+        parameters=parameters,
+        licence=bundle.manifest.licence,
+        abilities=ABILITIES.get(bundle.family, ()),
+        folder=folder,
+        stored=_bytes(folder),
     )
 
 
