@@ -127,7 +127,8 @@ def vit_b_32() -> ClipEmbedder:
     device = torch.device("cpu")
     dtype = pick_precision(device)
     model = CLIP(config).eval().to(dtype)
-    return ClipEmbedder(model, tokenizer, Preprocessing(224, "crop"), device, dtype, "ViT-B/32", "random")
+    shape = Preprocessing(224, "crop")
+    return ClipEmbedder(model, config, tokenizer, shape, device, dtype, "ViT-B/32", "random")
 
 
 def some_of(folder: Path, count: int, into: Path) -> Path:
