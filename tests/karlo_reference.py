@@ -92,8 +92,8 @@ def randomise(model: nn.Module, seed: int) -> Any:
 def quiet(network: Any) -> Any:
     """A network that draws from noise, with a small output.
 
-    At the noisiest step x0 is 20,000 times what x and epsilon differ by. A trained network's epsilon is nearly
-    x there; another one's is not, and rounding then decides the sign of x0, and with it the picture.
+    At the noisiest step x0 is 20,000 times what x and epsilon differ by. A trained network's epsilon is
+    nearly x there; another one's is not, and rounding then decides the sign of x0, and with it the picture.
     """
     with torch.no_grad():
         for parameter in network.conv_out.parameters():

@@ -193,8 +193,15 @@ def _theirs(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2) * 2 - 1
 
 
-@pytest.mark.parametrize("steps", [(25, 25, 7), (4, 5, 3)])
-@pytest.mark.parametrize("guidance", [(4.0, 8.0), (1.0, 1.0), (1.0, 3.0)])
+@pytest.mark.parametrize(
+    ("steps", "guidance"),
+    [
+        ((25, 25, 7), (4.0, 8.0)),
+        ((4, 5, 3), (4.0, 8.0)),
+        ((4, 5, 3), (1.0, 3.0)),
+        ((4, 5, 3), (1.0, 1.0)),
+    ],
+)
 def test_the_pipeline_draws_their_picture(
     pipe: Any,
     converted: Conversion,
@@ -203,8 +210,6 @@ def test_the_pipeline_draws_their_picture(
     guidance: tuple[float, float],
 ) -> None:
     """Two prompts of different lengths in one batch, from the same noise."""
-    if steps[0] == 25 and guidance != (4.0, 8.0):
-        pytest.skip("the number of steps and guidance do not meet")
     folder = bundled(
         converted,
         prior={"steps": steps[0], "guidance": guidance[0]},
