@@ -128,7 +128,7 @@ def vit_b_32() -> ClipEmbedder:
     dtype = pick_precision(device)
     model = CLIP(config).eval().to(dtype)
     shape = Preprocessing(224, "crop")
-    return ClipEmbedder(model, config, tokenizer, shape, device, dtype, "ViT-B/32", "random")
+    return ClipEmbedder(lambda: model, config, tokenizer, shape, device, dtype, "ViT-B/32", "random")
 
 
 def some_of(folder: Path, count: int, into: Path) -> Path:
