@@ -277,7 +277,7 @@ def test_a_critic_joins_when_its_time_has_come(corpus: Path) -> None:
     for step in range(4):
         generator = torch.Generator().manual_seed(step)
         loss, found = task.loss(task.model.train(), task.batch(8, generator), generator)
-        totals.append(float(loss))
+        totals.append(float(loss.detach()))
         parts.append({name: float(value) for name, value in found.items()})
     for total, part in zip(totals, parts, strict=True):
         base = part["reconstruction"] + part["quantisation"] + part["critic"]
