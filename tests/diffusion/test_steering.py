@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 from published_sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
 from unclip.diffusion.denoiser import Denoiser, Threshold, denoiser, threshold
 from unclip.diffusion.guidance import classifier
-from unclip.diffusion.sample import ancestral, ddim
+from unclip.diffusion.sample import Sampler, ancestral, ddim
 from unclip.diffusion.schedule import Prediction, cosine, linear, respace
 from unclip.diffusion.steering import mean_shifted, with_known
 
@@ -89,8 +90,38 @@ def test_without_a_learned_variance_the_small_one_shifts() -> None:
     torch.testing.assert_close(shifted - plain, variance * gradient(x, 999), rtol=0, atol=1e-9)
 
 
+# Where one number that starts at 0.7 ends after fast27's steps, as `PublishedSampler` computes it in float64:
+# the network gives sin(x + t / 1000) and sin(2 x + t / 1000 + 1), the gradient is -2 sin(x), and the noise of
+# step n is cos(n + 1).
+FROZEN = {
+    ("linear", ancestral): -0.027504351772967554,
+    ("linear", ddim): -0.9998251089547867,
+    ("cosine", ancestral): -0.06593454979688701,
+    ("cosine", ddim): -0.9999204998985558,
+}
+
+
+@pytest.mark.parametrize(("name", "sampler"), FROZEN)
+def test_guided_samplers_give_the_frozen_numbers(name: str, sampler: Sampler) -> None:
+    schedule = (linear() if name == "linear" else cosine())[respace(1000, "fast27")]
+
+    def network(x: Tensor, label: Tensor) -> Tensor:
+        turn = label.reshape(-1, 1) / 1000
+        return torch.cat([torch.sin(x + turn), torch.sin(2 * x + turn + 1)], dim=1)
+
+    def guide(inner: Denoiser) -> Denoiser:
+        return classifier(inner, lambda x, label: 2 * torch.cos(x).sum(1), 1.0)
+
+    clipped = threshold(denoiser(network, schedule, Prediction.EPSILON, True), Threshold.STATIC)
+    guided = guide(clipped) if sampler is ddim else mean_shifted(clipped, guide)
+    left = iter(range(1, 28))
+    x = torch.full((1, 1), 0.7, dtype=torch.float64)
+    steps = sampler(guided, x, lambda: torch.full((1, 1), math.cos(next(left)), dtype=torch.float64))
+    assert float(list(steps)[-1].x) == pytest.approx(FROZEN[name, sampler], abs=1e-9)
+
+
 @pytest.mark.parametrize("sampler", [ancestral, ddim])
-def test_known_pixels_come_out_as_they_went_in(sampler: object) -> None:
+def test_known_pixels_come_out_as_they_went_in(sampler: Sampler) -> None:
     schedule = cosine()[respace(1000, 5)]
     inner = denoiser(network, schedule, Prediction.EPSILON, learned_range=True)
     known = torch.rand(SHAPE, dtype=torch.float64) * 2 - 1
@@ -98,11 +129,11 @@ def test_known_pixels_come_out_as_they_went_in(sampler: object) -> None:
     keep[:, :, :2] = 1
     left = noises(6)
     start = next(left)
-    free = list(sampler(inner, start, lambda: next(left)))[-1].x  # type: ignore[operator]
+    free = list(sampler(inner, start, lambda: next(left)))[-1].x
     left = noises(6)
     start = next(left)
     steered = with_known(inner, known, keep)
-    drawn = list(sampler(steered, start, lambda: next(left)))[-1].x  # type: ignore[operator]
+    drawn = list(sampler(steered, start, lambda: next(left)))[-1].x
     torch.testing.assert_close(drawn[:, :, :2], known[:, :, :2], rtol=0, atol=1e-12)
     assert not torch.allclose(drawn[:, :, 2:], known[:, :, 2:])
     assert not torch.allclose(drawn[:, :, :2], free[:, :, :2])
