@@ -126,7 +126,7 @@ def vit_b_32() -> ClipEmbedder:
     config = replace(PRESETS["ViT-B/32"], end_token=tokenizer.end)
     device = torch.device("cpu")
     dtype = pick_precision(device)
-    model = CLIP(config).eval().to(dtype)
+    model = CLIP(config).eval().requires_grad_(False).to(dtype)
     shape = Preprocessing(224, "crop")
     return ClipEmbedder(lambda: model, config, tokenizer, shape, device, dtype, "ViT-B/32", "random")
 
@@ -222,6 +222,7 @@ def measure_queries(count: int, graph: bool) -> Row:
             for done, total in update_graph(store):
                 print(f"query  graph {done}/{total}", end="\r", file=sys.stderr, flush=True)
             found["build_seconds"] = round(time.perf_counter() - started, 1)
+            print(file=sys.stderr)
             walked = Vectors(store)
             found["graph"] = latency(lambda n: walked.nearest(queries[n], TOP), QUERIES)
             hits = [
