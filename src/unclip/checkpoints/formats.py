@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -51,9 +50,8 @@ def formats() -> Mapping[str, Format]:
     """All formats by name."""
     found = {}
     for name in MODULES:
-        if importlib.util.find_spec(f"unclip.checkpoints.{name}"):
-            format: Format = importlib.import_module(f"unclip.checkpoints.{name}").FORMAT
-            found[format.name] = format
+        format: Format = importlib.import_module(f"unclip.checkpoints.{name}").FORMAT
+        found[format.name] = format
     return found
 
 
