@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from unclip.errors import InputError
+from unclip.models.code_sampling import CodeSampling, exponential_noise, guided, write_codes
 from unclip.models.dalle1 import Attention, Dalle1, Dalle1Config
 
 TINY = Dalle1Config(
@@ -100,16 +102,49 @@ def test_the_same_prompts_can_be_drawn_again_without_reading_them() -> None:
         assert torch.equal(one, other)
 
 
-def test_the_caption_changes_the_logits_of_every_code() -> None:
-    """Guidance compares with and without it: an empty caption must not agree anywhere."""
-    model = build()
+def empty(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Captions of start and end alone."""
+    ids = torch.zeros(batch, 6, dtype=torch.int64)
+    ids[:, :2] = torch.tensor([1, 2])
+    return ids, torch.arange(6).expand(batch, 6) < 2
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_guidance_changes_the_logits_of_every_code(name: str) -> None:
+    """With and without the caption nothing may agree, from the first code drawn with a cache to the last."""
+    model = build(CONFIGS[name])
     ids, mask, codes = example()
-    empty = torch.zeros_like(ids)
-    empty[:, :2] = torch.tensor([1, 2])
+    nothing, unmasked = empty(2)
     with torch.no_grad():
-        told = model(ids, mask, codes).codes
-        untold = model(empty, torch.arange(6) < torch.tensor([[2], [2]]), codes).codes
-    assert ((told - untold).abs().amax(-1) > 1e-3).all()
+        writing = model.begin(torch.cat([nothing, ids]), torch.cat([unmasked, mask]))
+        both = codes.repeat(2, 1)
+        logits = [model.step(writing), *(model.step(writing, both[:, i]) for i in range(15))]
+    for position in logits:
+        untold, told = position.chunk(2)
+        change = (guided(told, untold, 3.0) - told).abs().amax(-1)
+        assert (change > 1e-3).all()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_sample_is_the_same_alone_and_in_a_batch(name: str, guidance: float) -> None:
+    model = build(CONFIGS[name])
+    ids, mask, _ = example(batch=4)
+    nothing, unmasked = empty(1)
+
+    def draw(pictures: list[int]) -> torch.Tensor:
+        rows = torch.tensor([4] * len(pictures) * (guidance != 1) + pictures)
+        writing = model.begin(torch.cat([ids, nothing]), torch.cat([mask, unmasked]), rows)
+        generators = [torch.Generator().manual_seed(picture) for picture in pictures]
+        noise = exponential_noise(generators, 20, torch.device("cpu"))
+        step = partial(model.step, writing)
+        return torch.stack(list(write_codes(step, 16, noise, CodeSampling(guidance=guidance))), 1)
+
+    with torch.no_grad():
+        together = draw([0, 1, 2, 3])
+        assert torch.equal(draw([2])[0], together[2])
+        assert torch.equal(draw([3, 1]), together[[3, 1]])
+    assert len(together.unique(dim=0)) == 4
 
 
 def test_padding_is_learned_for_each_position_and_its_ids_mean_nothing() -> None:
