@@ -262,7 +262,8 @@ def our_noise(jobs: Sequence[tuple[int, int]]) -> Iterator[None]:
 def error(ours: Tensor, theirs: Tensor) -> float:
     """Largest difference, relative to the largest value."""
     assert ours.shape == theirs.shape
-    return float((ours.double() - theirs.double()).abs().max() / theirs.double().abs().max())
+    own, other = ours.detach().double(), theirs.detach().double()
+    return float((own - other).abs().max() / other.abs().max())
 
 
 def exact(scheduler: Any) -> Any:

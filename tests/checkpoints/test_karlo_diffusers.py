@@ -359,71 +359,74 @@ def test_what_is_not_done_here_is_refused(
         karlo_diffusers.FORMAT.read(Source(folder))
 
 
-class TestVariations:
-    """The image variation pipeline: no prior, a whole CLIP."""
+# --- the image variation pipeline: no prior, a whole CLIP ---
 
-    @pytest.fixture(scope="class")
-    def pipe(self, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        return reference.variations(tmp_path_factory.mktemp("vocabulary"))
 
-    @pytest.fixture(scope="class")
-    def converted(self, pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
-        folder = tmp_path_factory.mktemp("variations") / "saved"
-        pipe.save_pretrained(folder)
-        return karlo_diffusers.FORMAT.read(Source(folder))
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return reference.variations(tmp_path_factory.mktemp("vocabulary"))
 
-    @pytest.fixture(scope="class")
-    def images(self) -> list[Image.Image]:
-        generator = np.random.default_rng(0)
-        return [Image.fromarray(generator.integers(0, 256, (40, 48, 3), np.uint8)) for _ in range(2)]
 
-    @pytest.mark.parametrize("guidance", [8.0, 1.0])
-    def test_they_are_theirs(
-        self, pipe: Any, converted: Conversion, bundled: Saver, images: list[Image.Image], guidance: float
-    ) -> None:
-        large = f"upsampler-{reference.LARGE}"
-        folder = bundled(converted, decoder={"steps": 5, "guidance": guidance}, **{large: {"steps": 3}})
-        model = cast(UnCLIP, load(folder, device="cpu", precision="float32"))
-        embeddings = model.clip.embed_images(images, raw=True)
-        with torch.no_grad():
-            pixels = pipe.feature_extractor(images=images, return_tensors="pt").pixel_values
-            theirs = pipe.image_encoder(pixels).image_embeds
-        assert reference.error(embeddings, theirs) < LARGEST_ERROR
-        jobs = {Job("", 7, index): embedding for index, embedding in enumerate(embeddings)}
-        *_, last = model.draw_embeddings(jobs, Options(size=reference.LARGE))
-        with reference.our_noise([(7, 0), (7, 1)]):
-            expected = pipe(
-                images,
-                decoder_num_inference_steps=5,
-                super_res_num_inference_steps=3,
-                decoder_guidance_scale=guidance,
-                output_type="np",
-            ).images
-        assert last.estimate is not None
-        assert reference.error(last.estimate, _theirs(expected)) < LARGEST_ERROR
-        assert [picture.score for picture in last.pictures] == [None, None]
+@pytest.fixture(scope="module")
+def seen(seeing: Any, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    folder = tmp_path_factory.mktemp("variations") / "saved"
+    seeing.save_pretrained(folder)
+    return karlo_diffusers.FORMAT.read(Source(folder))
 
-    def test_text_is_refused_without_a_prior(self, converted: Conversion, bundled: Saver) -> None:
-        model = cast(UnCLIP, load(bundled(converted), device="cpu", precision="float32"))
-        with pytest.raises(InputError, match="no prior"):
-            model.generate("a red apple", size=reference.LARGE)
-        embedding = torch.zeros(reference.EMBEDDING)
-        for jobs, options, message in (
-            ({}, {}, "none"),
-            ({Job("", 1, 0): embedding[:3]}, {}, "shape"),
-            ({Job("", 1, 0): embedding}, {"candidates": 2}, "candidates"),
-            ({Job("", 1, 0): embedding}, {"size": 512}, "512 is not drawn"),
-        ):
-            with pytest.raises(InputError, match=message):
-                model.draw_embeddings(jobs, Options(**{"size": reference.LARGE, **options}))
 
-    def test_they_are_written_back(
-        self, pipe: Any, converted: Conversion, bundled: Saver, tmp_path: Path
-    ) -> None:
-        out = tmp_path / "out"
-        karlo_diffusers.export(Bundle.load(bundled(converted)), out)
-        encoder = type(pipe.image_encoder).from_pretrained(out / "image_encoder").state_dict()
-        for name, tensor in pipe.image_encoder.state_dict().items():
-            assert torch.equal(encoder[name], tensor)
-        again = karlo_diffusers.FORMAT.read(Source(out))
-        assert again.parts["clip"].preprocessing == converted.parts["clip"].preprocessing
+@pytest.fixture(scope="module")
+def images() -> list[Image.Image]:
+    generator = np.random.default_rng(0)
+    return [Image.fromarray(generator.integers(0, 256, (40, 48, 3), np.uint8)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("guidance", [8.0, 1.0])
+def test_variations_are_theirs(
+    seeing: Any, seen: Conversion, bundled: Saver, images: list[Image.Image], guidance: float
+) -> None:
+    large = f"upsampler-{reference.LARGE}"
+    folder = bundled(seen, decoder={"steps": 5, "guidance": guidance}, **{large: {"steps": 3}})
+    model = cast(UnCLIP, load(folder, device="cpu", precision="float32"))
+    embeddings = model.clip.embed_images(images, raw=True)
+    with torch.no_grad():
+        pixels = seeing.feature_extractor(images=images, return_tensors="pt").pixel_values
+        theirs = seeing.image_encoder(pixels).image_embeds
+    assert reference.error(embeddings, theirs) < LARGEST_ERROR
+    jobs = {Job("", 7, index): embedding for index, embedding in enumerate(embeddings)}
+    *_, last = model.draw_embeddings(jobs, Options(size=reference.LARGE))
+    with reference.our_noise([(7, 0), (7, 1)]):
+        expected = seeing(
+            images,
+            decoder_num_inference_steps=5,
+            super_res_num_inference_steps=3,
+            decoder_guidance_scale=guidance,
+            output_type="np",
+        ).images
+    assert last.estimate is not None
+    assert reference.error(last.estimate, _theirs(expected)) < LARGEST_ERROR
+    assert [picture.score for picture in last.pictures] == [None, None]
+
+
+def test_text_is_refused_without_a_prior(seen: Conversion, bundled: Saver) -> None:
+    model = cast(UnCLIP, load(bundled(seen), device="cpu", precision="float32"))
+    with pytest.raises(InputError, match="no prior"):
+        model.generate("a red apple", size=reference.LARGE)
+    embedding = torch.zeros(reference.EMBEDDING)
+    for jobs, options, message in (
+        ({}, {}, "none"),
+        ({Job("", 1, 0): embedding[:3]}, {}, "shape"),
+        ({Job("", 1, 0): embedding}, {"candidates": 2}, "candidates"),
+        ({Job("", 1, 0): embedding}, {"size": 512}, "512 is not drawn"),
+    ):
+        with pytest.raises(InputError, match=message):
+            model.draw_embeddings(jobs, Options(**{"size": reference.LARGE, **options}))
+
+
+def test_variations_are_written_back(seeing: Any, seen: Conversion, bundled: Saver, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    karlo_diffusers.export(Bundle.load(bundled(seen)), out)
+    encoder = type(seeing.image_encoder).from_pretrained(out / "image_encoder").state_dict()
+    for name, tensor in seeing.image_encoder.state_dict().items():
+        assert torch.equal(encoder[name], tensor)
+    again = karlo_diffusers.FORMAT.read(Source(out))
+    assert again.parts["clip"].preprocessing == seen.parts["clip"].preprocessing
