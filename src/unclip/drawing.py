@@ -27,7 +27,7 @@ class Settings(TypedDict, total=False):
     """The keywords of `generate` and `stream`: the fields of `Options`."""
 
     n: int
-    size: int
+    size: int | None
     seed: int | None
     steps: int | str | None
     guidance: float | None

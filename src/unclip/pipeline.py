@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self, TypeVar, Unpack
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from unclip.runtime import noise_generator, pick_device, pick_precision
 
 __all__ = ["Event", "Job", "Options", "Picture", "Pipeline", "Settings", "load"]
 
+DEFAULT_SIZE = 256  # what is large enough to look at and quick to draw
 GROUP = 16  # pictures that go through all stages together: those of a long list appear as they are done
 PIXELS = 8 * 256 * 256  # pixels in one call of a network that draws, what keeps a CPU below 1 GB
 ACCELERATOR = 16  # times as much on an accelerator
@@ -167,6 +168,11 @@ class Pipeline(ABC):
     def _truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
         """What of each prompt will not be read; None where all of it is."""
 
+    @property
+    def default_size(self) -> int:
+        """Side in pixels of the pictures where none is asked for: 256, or what comes nearest to it."""
+        return min(self.sizes, key=lambda size: abs(size - DEFAULT_SIZE))
+
     # --- drawing ---
 
     def generate(self, prompt: str | Sequence[str], **settings: Unpack[Settings]) -> list[Picture]:
@@ -191,7 +197,10 @@ class Pipeline(ABC):
         Input is checked when this is called, the drawing happens while the events are read. Stopping to read
         them stops the drawing.
         """
-        options = Options(**settings)
+        chosen: dict[str, Any] = {**settings}
+        if chosen.get("size") is None:
+            chosen["size"] = self.default_size
+        options = Options(**chosen)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         seed = secrets.randbelow(2**32) if options.seed is None else options.seed
         count = options.rerank or options.n

@@ -69,7 +69,7 @@ app.add_typer(models.app)
 app.add_typer(bench.app)
 app.add_typer(classify.app)
 app.add_typer(search.app)
-app.add_typer(evaluate.app)
+app.add_typer(evaluate.app, name="evaluate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

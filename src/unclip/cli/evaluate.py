@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+from unclip.cli import zero_shot
+from unclip.cli.default_verb import DefaultVerb
+
+app = typer.Typer(
+    cls=DefaultVerb.of("bundle"), help="Measure how well a bundle draws, or how well its CLIP classifies."
+)
+zero_shot.register(app)
 
 
-@app.command()
+@app.command("bundle")
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="Name or folder of a bundle.")],
     data: Annotated[Path, typer.Option(help="Folder of a corpus; make one with `unclip data`.")],

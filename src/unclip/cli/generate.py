@@ -21,7 +21,10 @@ def generate(
         list[str] | None, typer.Argument(metavar="PROMPT", help="What to draw.", show_default=False)
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Pictures of each prompt, 1 to 100.")] = 1,
-    size: Annotated[int, typer.Option(help="Side in pixels: 256, 512 or 1024.")] = 256,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default 256, or what the model draws."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed draws the same pictures. Random by default.")
     ] = None,
@@ -124,7 +127,8 @@ def generate(
         "start": None if start is None else open_image(start),
         "keep_rows": keep_rows,
     }
-    Options(**options)  # what is wrong with them is said before anything is loaded
+    given = {name: value for name, value in options.items() if value is not None}
+    Options(**given)  # what is wrong with them is said before anything is loaded
     names = Names(out, ImageFormat.named(format) if format else None)
     names.check(((text, index) for text in texts for index in range(n)), options["seed"])
     seconds: dict[str, float] = defaultdict(float)
