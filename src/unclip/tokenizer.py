@@ -199,7 +199,8 @@ class BytePairTokenizer(_FileTokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, as it was normalised; special tokens are left out, half letters become marks."""
-        pieces = [self._tokenizer.id_to_token(i) for i in ids if i not in (self.pad, self.start, self.end)]
+        text = (i for i in ids if i not in (self.pad, self.start, self.end))
+        pieces = [self._tokenizer.id_to_token(i) or "" for i in text]
         return str(decoders.ByteLevel().decode(pieces)).strip()
 
 

@@ -107,7 +107,9 @@ def model(folder: Path) -> Dalle1:
 
 
 def same(one: Picture, other: Picture) -> bool:
-    return one.image.tobytes() == other.image.tobytes()
+    """The same codes: convolutions of batches of other sizes may round a pixel to the next of 256 values."""
+    pixels = [np.asarray(picture.image).astype(int) for picture in (one, other)]
+    return bool(np.abs(pixels[0] - pixels[1]).max() <= 1)
 
 
 def test_pictures_at_every_size(model: Dalle1) -> None:

@@ -50,7 +50,7 @@ class Int8Matrix(Tensor):
     ) -> Any:
         if func is F.linear:
             return _linear(*args, **(kwargs or {}))
-        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[arg-type]
+        return super().__torch_function__(func, types, args, kwargs)
 
     def wide(self) -> Tensor:
         """The matrix in the type it was made from."""
