@@ -109,9 +109,9 @@ def test_more_candidates_keep_the_first_ones(model: UnCLIP, monkeypatch: pytest.
     embeddings = {}
     original = UnCLIP._paint
 
-    def recording(self: UnCLIP, jobs: object, text: object, drawn: torch.Tensor, sampling: object) -> object:
+    def recording(self: UnCLIP, jobs: object, text: object, drawn: torch.Tensor, *rest: object) -> object:
         embeddings[candidates] = drawn
-        return original(self, jobs, text, drawn, sampling)
+        return original(self, jobs, text, drawn, *rest)
 
     monkeypatch.setattr(UnCLIP, "_paint", recording)
     for candidates in (1, 2, 9):

@@ -57,12 +57,16 @@ class Names:
             the current folder. Names that the caller chose replace what is there; our own never replace
             another picture's file.
         format: of the files; None is what the pattern's suffix says, and else PNG.
+        unnamed: stands for {prompt} of pictures that have none.
 
     Raises:
         InputError: a field that does not exist, a suffix that is no format or another than `format`.
     """
 
-    def __init__(self, pattern: str | None = None, format: ImageFormat | None = None) -> None:
+    def __init__(
+        self, pattern: str | None = None, format: ImageFormat | None = None, unnamed: str = NAMELESS
+    ) -> None:
+        self._unnamed = unnamed
         suffix = SUFFIX.search(pattern or "")
         is_folder = pattern is None or pattern.endswith(("/", os.sep)) or os.path.isdir(pattern)
         is_folder = is_folder or not (suffix or "{" in str(pattern))
@@ -79,7 +83,7 @@ class Names:
 
     def path(self, prompt: str, seed: int, index: int, n: int) -> Path:
         """The name of a picture, whether or not there is such a file."""
-        return Path(self._pattern.format(prompt=slug(prompt), seed=seed, index=index, n=n))
+        return Path(self._pattern.format(prompt=slug(prompt or self._unnamed), seed=seed, index=index, n=n))
 
     def check(self, jobs: Iterable[tuple[str, int]], seed: int = 0) -> None:
         """Refuse what would fail after the drawing.

@@ -18,7 +18,7 @@ from typing import Annotated, TextIO
 import typer
 
 from unclip import __version__
-from unclip.cli import bench, classify, data, evaluate, generate, models, search, train
+from unclip.cli import bench, classify, data, edit, evaluate, generate, models, search, train
 from unclip.errors import UnclipError, UnclipWarning
 
 FAILED = 1
@@ -63,6 +63,7 @@ def unclip(
 
 
 app.add_typer(generate.app)
+app.add_typer(edit.app)
 app.add_typer(train.app)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app)

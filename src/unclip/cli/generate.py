@@ -160,7 +160,7 @@ def generate(
     seconds["files"] = files
     seconds["total"] = time.perf_counter() - started
     if json:
-        typer.echo(_document(drawer, drawn, names.format, seconds))
+        typer.echo(document(drawer, drawn, names.format, seconds))
     elif seed is None:
         typer.echo(f"seed {options['seed']}", err=True)
 
@@ -187,9 +187,10 @@ def _shown(picture: Picture) -> str:
     return half_blocks(picture.image, min(PREVIEW_COLUMNS, shutil.get_terminal_size().columns))
 
 
-def _document(
+def document(
     drawer: Pipeline, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]
 ) -> str:
+    """What --json prints of pictures that were drawn."""
     from json import dumps
 
     from unclip import __version__
@@ -208,10 +209,10 @@ def _document(
         }
         for path, picture in drawn
     ]
-    document = {
+    whole = {
         "model": {"name": drawer.bundle.name, "weights": drawer.bundle.identity, "version": __version__},
         "pictures": pictures,
         "peak_memory_bytes": peak_memory_bytes(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
-    return dumps(document, indent=1)
+    return dumps(whole, indent=1)

@@ -5,21 +5,29 @@ Section 2 of 2204.06125. Only glue.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import cast
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from unclip.bundle import LAST_STEP, Bundle, Sampling
+from unclip.diffusion.denoiser import Denoiser
+from unclip.diffusion.sample import ddim, ddim_invert
+from unclip.diffusion.schedule import Schedule, respace
 from unclip.drawing import Event, Job, Options
 from unclip.embedding import ClipEmbedder, TextRows
 from unclip.errors import InputError
 from unclip.families.diffusion import DiffusionPipeline, changed, sampled, upsampler_chain
+from unclip.images import fit_square, to_tensor
+from unclip.manipulate.latents import Frame, Inversion, Latents
+from unclip.manipulate.methods import Editing
 from unclip.models.caption import Unconditional
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
@@ -27,21 +35,33 @@ from unclip.pipeline import PICTURES, Done, Plan, chunks
 
 PRIOR_ROWS = 128  # embeddings in one call of the prior
 
-PROMPT, PRIOR, DECODER, CLIP = "prompt", "prior", "decoder", "clip"
+PROMPT, PRIOR, DECODER, CLIP, INVERSION = "prompt", "prior", "decoder", "clip", "inversion"
+
+
+# Of DDIM there and back, the least noise level sigma / alpha. Below it epsilon is the network's error divided
+# by next to nothing, and the noise that is found has many times the length of noise that is drawn from.
+LEAST_INVERTED_NOISE = 0.02
+
+
+@dataclass(frozen=True)
+class InvertedSampling(Sampling):
+    """Sampling by DDIM over the steps that an inversion takes."""
 
 
 @dataclass(frozen=True)
 class UnCLIPPlan(Plan):
-    """A plan that may come with what the prior would draw.
+    """A plan that may come with what would be drawn before.
 
     Attributes:
         embeddings: of each job's picture, (E,), in place of the prior's; None where the prior is to draw.
+        starts: what the decoder starts from, (3, S, S) of each job, in place of noise; by DDIM.
     """
 
     embeddings: Mapping[Job, Tensor] | None = field(default=None)
+    starts: Mapping[Job, Tensor] | None = field(default=None)
 
 
-class UnCLIP(DiffusionPipeline):
+class UnCLIP(Editing, DiffusionPipeline):
     """A loaded bundle of the family "unclip".
 
     A bundle without a prior draws from image embeddings alone (`draw_embeddings`).
@@ -85,6 +105,10 @@ class UnCLIP(DiffusionPipeline):
         Raises:
             InputError: no embeddings, one of another shape, or options that mean nothing without the prior.
         """
+        return self._timed(list(embeddings), self._embedding_plan(embeddings, options))
+
+    def _embedding_plan(self, embeddings: Mapping[Job, Tensor], options: Options) -> UnCLIPPlan:
+        """The plan without a prior. Raises as `draw_embeddings` does."""
         width = self._decoder.embedding
         wrong = [tuple(row.shape) for row in embeddings.values() if row.shape != (width,)]
         if wrong or not embeddings:
@@ -93,8 +117,95 @@ class UnCLIP(DiffusionPipeline):
             raise InputError("prior_guidance, candidates and rerank mean nothing where no prior draws")
         if options.size not in self.sizes:
             raise InputError(f"size {options.size} is not drawn: choose {', '.join(map(str, self.sizes))}")
-        plan = replace(self._plan_from(options, {}), embeddings=embeddings)
-        return self._timed(list(embeddings), plan)
+        return replace(self._plan_from(options, {}), embeddings=embeddings)
+
+    def draw_latents(
+        self,
+        latents: Mapping[Job, Latents],
+        options: Options,
+        *,
+        eta: float = 0.0,
+        settings: Mapping[str, str] | None = None,
+    ) -> Iterator[Event]:
+        """Draw from both latents, by DDIM as they were found.
+
+        Args:
+            latents: of each picture, all found in one way; a `Frame` shares noise with others.
+            options: as of `draw_embeddings`; steps and guidance are the inversion's.
+            eta: noise of DDIM, 0 to 1.
+            settings: what the pictures' metadata say beside.
+
+        Raises:
+            InputError: as of `draw_embeddings`, or latents that were found in different ways.
+        """
+        ways = {one.inversion for one in latents.values()}
+        if len(ways) != 1:
+            raise InputError("these latents were not found in one way: encode the pictures again, together")
+        inversion = ways.pop()
+        options = replace(options, steps=inversion.steps, guidance=inversion.guidance, sampler="ddim")
+        plan = self._embedding_plan({job: one.z_i for job, one in latents.items()}, options)
+        sampling = self._inverting(inversion, eta)
+        plan = replace(
+            plan,
+            starts={job: one.x_T for job, one in latents.items()},
+            sampling={**plan.sampling, DECODER: sampling},
+            settings={**plan.settings, **(settings or {})},
+        )
+        return self._timed(list(latents), plan)
+
+    def _schedule(self, name: str, sampling: Sampling) -> Schedule:
+        if not isinstance(sampling, InvertedSampling):
+            return super()._schedule(name, sampling)
+        diffusion = self.bundle.component(name).diffusion
+        assert diffusion is not None  # bundles whose decoder has none are not loaded
+        whole = diffusion.build()
+        noisy = whole[tuple(range(int((whole.noise_to_signal < LEAST_INVERTED_NOISE).sum()), len(whole)))]
+        return noisy[respace(len(noisy), sampling.steps)]
+
+    def _inverting(self, inversion: Inversion, eta: float = 0.0) -> Sampling:
+        """How the decoder draws what can be inverted: nothing is clipped, and the embedding is exact."""
+        sampling = InvertedSampling(inversion.steps, eta=eta, guidance=inversion.guidance)
+        self._schedule(DECODER, sampling)  # refuses steps that cannot be taken
+        return sampling
+
+    def invert(
+        self, images: Sequence[Image.Image], inversion: Inversion
+    ) -> Generator[Event, None, list[Latents]]:
+        """As `encode`, for several pictures, telling of every step; the generator returns the latents.
+
+        A picture that is not square is shown whole, on white.
+        """
+        sampling = self._inverting(inversion)
+        raw = not self._decoder.unit_embeddings
+        embeddings = self.clip.embed_images(images, raw=raw).to(self.device)  # (B, E)
+        text = self.clip.read([""] * len(images), self._context)
+        _ = self._no_caption
+        self._let_go(CLIP)
+        size = self._decoder.image_size
+        pictures = torch.stack([to_tensor(fit_square(image, size)) for image in images]).to(self.device)
+        jobs = [Job("", 0, index) for index in range(len(images))]
+        found: list[Latents] = []
+        batches = chunks(range(len(images)), self._chunk(size))
+        total, done = len(batches) * len(self._schedule(DECODER, sampling)), 0
+        started = time.perf_counter()
+        for rows in batches:
+            inner = self._conditioned(
+                [jobs[row] for row in rows], text.rows(rows), embeddings[rows], sampling
+            )
+            x = pictures[rows]  # (B, 3, S, S)
+            for step in ddim_invert(inner, x, iterations=inversion.iterations):
+                x, done = step.x, done + 1
+                seconds, started = time.perf_counter() - started, time.perf_counter()
+                yield Event(INVERSION, done, total, seconds, estimate=step.x0)
+            found += [Latents(embeddings[row], noise, inversion) for row, noise in zip(rows, x, strict=True)]
+        self._let_go(DECODER)
+        return found
+
+    def start_noise(self, jobs: Sequence[Job]) -> Tensor:
+        """What the decoder would start these pictures from, (B, 3, S, S)."""
+        size = self._decoder.image_size
+        schedule = self._schedule(DECODER, self._sampling(DECODER))
+        return self._noise([(job, "start") for job in jobs], (3, size, size))() * schedule.initial_std
 
     def _plan(self, options: Options) -> Plan:
         if self._prior is None:
@@ -169,12 +280,14 @@ class UnCLIP(DiffusionPipeline):
             _ = self._no_caption  # read while CLIP is there
             self._let_go(CLIP)
             yield Done(PROMPT)
-            given = cast(UnCLIPPlan, plan).embeddings
-            if given is None:
+            full = cast(UnCLIPPlan, plan)
+            if full.embeddings is None:
                 embeddings = yield from self._imagine(group, text, plan.sampling[PRIOR])  # (B, E)
             else:
-                embeddings = torch.stack([given[job] for job in group]).to(self.device, torch.float32)
-            small = yield from self._paint(group, text, embeddings, plan.sampling[DECODER])  # (B, 3, S, S)
+                given = torch.stack([full.embeddings[job] for job in group])
+                embeddings = given.to(self.device, torch.float32)
+            sampling = plan.sampling[DECODER]
+            small = yield from self._paint(group, text, embeddings, sampling, full.starts)  # (B, 3, S, S)
             scores = self._scores(group, small, text)
             order = list(range(len(group)))
             if plan.options.rerank is not None:
@@ -186,6 +299,9 @@ class UnCLIP(DiffusionPipeline):
                     images = yield from self._enlarge(name, jobs, images)
                 pictures = self._finish(jobs, images, [scores[i] for i in chunk], plan)
                 yield Done(PICTURES, images, pictures)
+
+    def _noise(self, streams: Sequence[tuple[Job, str]], shape: tuple[int, ...]) -> Callable[[], Tensor]:
+        return super()._noise([(_owner(job), stage) for job, stage in streams], shape)
 
     @cached_property
     def _no_caption(self) -> TextRows:
@@ -232,35 +348,50 @@ class UnCLIP(DiffusionPipeline):
         return PriorCondition(embedding, text.sequence, text.mask, keep)
 
     def _paint(
-        self, jobs: Sequence[Job], text: TextRows, embeddings: Tensor, sampling: Sampling
+        self,
+        jobs: Sequence[Job],
+        text: TextRows,
+        embeddings: Tensor,
+        sampling: Sampling,
+        starts: Mapping[Job, Tensor] | None = None,
     ) -> Generator[Done, None, Tensor]:
-        """Draw small pictures from CLIP image embeddings (B, E), (B, 3, S, S)."""
-        decoder = cast(Decoder, self._model(DECODER))
-        config = decoder.config
-        whitened = decoder.whitening.whiten(embeddings)  # (B, E)
-        shape = (3, config.image_size, config.image_size)
+        """Draw small pictures from CLIP image embeddings (B, E), (B, 3, S, S); `starts` as of the plan."""
+        size = self._decoder.image_size
+        shape = (3, size, size)
         drawn = torch.empty(len(jobs), *shape, device=self.device)
-        for rows in _alike(text.lengths, self._chunk(config.image_size)):
-            embedding, level = whitened[rows], None
-            if config.noisy_embedding:
-                level = torch.full((len(rows),), sampling.noise_level, device=self.device)
-                noise = self._noise([(jobs[row], "embedding") for row in rows], (config.embedding,))
-                embedding = noise_embedding(embedding, noise(), level)
-            read = text.rows(rows)
-            condition = self._decoder_condition(embedding, level, read, config)
-            nothing = None
-            if config.unconditional is Unconditional.EMPTY_CAPTION:
-                empty = self._no_caption.repeated(len(rows), read.ids.shape[1])
-                nothing = self._decoder_condition(embedding, level, empty, config)
-                nothing = replace(nothing, keep_image=~nothing.keep_image)
-            guided = self._guided(
-                DECODER, decoder, condition, sampling, unconditional=nothing, read=decoder.read
-            )
-            noise = self._noise([(jobs[row], DECODER) for row in rows], shape)
-            x = yield from sampled(DECODER, guided, sampling, noise)
+        for rows in _alike(text.lengths, self._chunk(size)):
+            some = [jobs[row] for row in rows]
+            inner = self._conditioned(some, text.rows(rows), embeddings[rows], sampling)
+            noise = self._noise([(job, DECODER) for job in some], shape)
+            if starts is None:
+                x = yield from sampled(DECODER, inner, sampling, noise)
+            else:
+                x = torch.stack([starts[job] for job in some]).to(self.device)
+                for step in ddim(inner, x, noise, eta=sampling.eta):
+                    yield Done(DECODER, step.x0)
+                    x = step.x
             drawn[rows] = x.clamp(-1, 1)
         self._let_go(DECODER)
         return drawn
+
+    def _conditioned(
+        self, jobs: Sequence[Job], text: TextRows, embeddings: Tensor, sampling: Sampling
+    ) -> Denoiser:
+        """The decoder, given captions and CLIP image embeddings (B, E), with guidance and threshold."""
+        decoder = cast(Decoder, self._model(DECODER))
+        config = decoder.config
+        embedding, level = decoder.whitening.whiten(embeddings), None  # (B, E)
+        if config.noisy_embedding:
+            level = torch.full((len(jobs),), sampling.noise_level, device=self.device)
+            noise = self._noise([(job, "embedding") for job in jobs], (config.embedding,))
+            embedding = noise_embedding(embedding, noise(), level)
+        condition = self._decoder_condition(embedding, level, text, config)
+        nothing = None
+        if config.unconditional is Unconditional.EMPTY_CAPTION:
+            empty = self._no_caption.repeated(len(jobs), text.ids.shape[1])
+            nothing = self._decoder_condition(embedding, level, empty, config)
+            nothing = replace(nothing, keep_image=~nothing.keep_image)
+        return self._guided(DECODER, decoder, condition, sampling, unconditional=nothing, read=decoder.read)
 
     def _decoder_condition(
         self, embedding: Tensor, level: Tensor | None, text: TextRows, config: DecoderConfig
@@ -276,6 +407,11 @@ class UnCLIP(DiffusionPipeline):
             summary = text.embedding if config.unit_embeddings else text.raw
             condition = replace(condition, text_embedding=summary)
         return condition
+
+
+def _owner(job: Job) -> Job:
+    """The picture whose noise a job takes."""
+    return replace(job, index=job.shared) if isinstance(job, Frame) else job
 
 
 def _alike(lengths: Sequence[int], size: int) -> list[list[int]]:

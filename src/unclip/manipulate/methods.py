@@ -1,0 +1,55 @@
+"""The functions of this package as methods that return pictures: what a model of the family unclip has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from unclip.drawing import Event, Job, Options, Picture
+from unclip.manipulate.latents import Editor, Inversion, Latents, Source, opened
+from unclip.manipulate.variations import vary
+
+
+class Editing:
+    """To be mixed into an `Editor`."""
+
+    def encode(self: Editor, image: Source, inversion: Inversion | None = None) -> Latents:
+        """A picture's two latents: CLIP's embedding, and the noise that DDIM draws the picture from.
+
+        Section 3 of 2204.06125. A picture that is not square is shown whole, on white.
+
+        Raises:
+            InputError: no picture, or steps that cannot be taken.
+        """
+        events = self.invert([opened(image)[0]], inversion or Inversion())
+        while True:
+            try:
+                next(events)
+            except StopIteration as stop:
+                (latents,) = stop.value
+                return cast(Latents, latents)
+
+    def decode(self: Editor, latents: Latents, *, size: int | None = None, seed: int = 0) -> Picture:
+        """The picture of latents; `seed` is of the upsamplers' noise. Raises InputError for a size."""
+        options = Options(size=self.default_size if size is None else size, seed=seed)
+        return _pictures(self.draw_latents({Job("", seed, 0): latents}, options))[0]
+
+    def vary(
+        self: Editor,
+        image: Source,
+        *,
+        n: int = 1,
+        strength: float = 1.0,
+        size: int | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> list[Picture]:
+        """Variations of a picture: see `manipulate.variations.vary`."""
+        return _pictures(
+            vary(self, image, n=n, strength=strength, size=size, seed=seed, steps=steps, guidance=guidance)
+        )
+
+
+def _pictures(events: Iterator[Event]) -> list[Picture]:
+    return [picture for event in events for picture in event.pictures]

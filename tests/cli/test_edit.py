@@ -1,0 +1,75 @@
+"""Promises of the verbs that change pictures: files, documents, refusals in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from unclip import cli
+from unclip.images import read_metadata
+from unclip.runtime import sha256
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def _among_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Image.new("RGB", (48, 48), (200, 30, 40)).save("a.png")
+    Image.new("RGB", (48, 64), (20, 30, 200)).save("b.png")
+    Image.new("RGB", (48, 48)).save(
+        "moving.gif", save_all=True, append_images=[Image.new("RGB", (48, 48), "white")]
+    )
+    Path("text.png").write_text("not a picture")
+
+
+@pytest.fixture
+def run(tiny_bundle: Path) -> Run:
+    """A verb, with the tiny bundle, at few steps; returns the exit code."""
+
+    def run(verb: str, *arguments: str) -> int:
+        common = ["--model", str(tiny_bundle), "--steps", "4", "--size", "64"]
+        return cli.main([verb, *arguments, *common])
+
+    return run
+
+
+def test_variations_are_named_after_their_picture(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("vary", "a.png", "--n", "2", "--seed", "1") == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"a-varied-seed1-{index}.png" for index in (0, 1)]
+    assert "inversion" in said.err
+    found = read_metadata("a-varied-seed1-1.png")
+    assert (found["operation"], found["source"]) == ("vary", f"sha256:{sha256('a.png')}")
+    with Image.open("a-varied-seed1-0.png") as image:
+        assert image.size == (64, 64)
+
+
+def test_one_document_tells_of_variations(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("vary", "a.png", "--strength", "0.5", "--json", "--out", "new/") == 0
+    document = json.loads(capsys.readouterr().out)
+    (picture,) = document["pictures"]
+    assert Path(picture["path"]).is_file()
+    assert picture["settings"]["strength"] == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("moving.gif", "moving.gif is animated"),
+        ("text.png", "text.png is not a picture"),
+        ("none.png", "no such file"),
+    ],
+)
+def test_what_is_no_single_picture_is_refused_in_one_line(
+    run: Run, capsys: pytest.CaptureFixture[str], file: str, message: str
+) -> None:
+    assert run("vary", file) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert message in last
