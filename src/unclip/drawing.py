@@ -118,7 +118,7 @@ class Options:
         return frozenset(name for name in names if getattr(self, name) is not None) - {"n", "size", "seed"}
 
 
-def _kept(prompt: str) -> str:
+def kept(prompt: str) -> str:
     """A prompt as metadata keep it: a very long one is cut, and told apart by its hash."""
     if len(prompt) <= KEPT_PROMPT:
         return prompt
@@ -173,7 +173,7 @@ class Picture:
         """What `save` writes into the file; equal for two files only if they hold the same picture."""
         return {
             "Software": f"unclip {__version__}",
-            "prompt": _kept(self.prompt),
+            "prompt": kept(self.prompt),
             "seed": str(self.seed),
             "index": str(self.index),
             "model": self.model,

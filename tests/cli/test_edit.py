@@ -73,3 +73,36 @@ def test_what_is_no_single_picture_is_refused_in_one_line(
     assert run("vary", file) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert message in last
+
+
+def test_frames_of_a_blend_are_files_or_one_file(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("blend", "a.png", "b.png", "--frames", "3", "--seed", "1") == 0
+    assert capsys.readouterr().out.splitlines() == [f"a-b-seed1-{frame}.png" for frame in range(3)]
+    before = set(Path().iterdir())
+    assert run("blend", "a.png", "b.png", "--frames", "3", "--gif", "way.gif", "--sheet", "way.png") == 0
+    assert capsys.readouterr().out.splitlines() == ["way.gif", "way.png"]
+    assert {path.name for path in set(Path().iterdir()) - before} == {"way.gif", "way.png"}
+    with Image.open("way.gif") as image:
+        assert getattr(image, "n_frames", 1) == 3
+
+
+def test_restyled_pictures_are_named_after_the_text(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("restyle", "a.png", "--from", "a red apple", "--to", "a green apple", "--seed", "1") == 0
+    assert capsys.readouterr().out == "a-a-green-apple-seed1-0.png\n"
+    assert read_metadata("a-a-green-apple-seed1-0.png")["operation"] == "restyle"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a.png",), "1 pictures to blend"),
+        (("a.png", "b.png", "--weights", "1,x"), "give numbers"),
+        (("a.png", "b.png", "--start", "random"), "choose slerp, fixed"),
+        (("a.png", "b.png", "--gif", "way.png"), "ends in .gif"),
+    ],
+)
+def test_a_blend_that_cannot_be_is_refused_in_one_line(
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert run("blend", *arguments) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]

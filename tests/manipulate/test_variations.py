@@ -14,7 +14,8 @@ from unclip.drawing import Picture
 from unclip.errors import InputError
 from unclip.families.unclip import UnCLIP
 from unclip.images import fit_square
-from unclip.manipulate.latents import Inversion, Latents
+from unclip.manipulate.latents import Inversion, Latents, mixed, slerp
+from unclip.manipulate.variations import Start
 from unclip.runtime import sha256
 
 STEPS = 6
@@ -100,3 +101,120 @@ def test_what_is_out_of_range_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         model.vary(apple, **wrong)
+
+
+# --- blends and text diffs ---
+
+
+@pytest.fixture(scope="module")
+def pear() -> Image.Image:
+    image = Image.new("RGB", (64, 64), "white")
+    image.paste((120, 190, 40), (10, 20, 50, 60))
+    return image
+
+
+def test_the_ends_of_a_blend_are_its_pictures_as_the_decoder_draws_them(
+    model: UnCLIP, apple: Image.Image, pear: Image.Image
+) -> None:
+    frames = model.blend(apple, pear, frames=5, size=256, seed=2, steps=STEPS)
+    for picture, frame in ((apple, frames[0]), (pear, frames[-1])):
+        alone = model.decode(model.encode(picture, Inversion(STEPS)), size=256, seed=2)
+        assert np.abs(pixels(frame) - pixels(alone)).max() <= 2  # kernels round by the batch
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    again = model.blend(apple, pear, frames=5, size=256, seed=2, steps=STEPS)
+    assert [frame.image.tobytes() for frame in frames] == [frame.image.tobytes() for frame in again]
+
+
+def test_a_blend_of_three_passes_through_the_second(
+    model: UnCLIP, apple: Image.Image, pear: Image.Image
+) -> None:
+    blue = Image.new("RGB", (64, 64), "blue")
+    frames = model.blend(apple, pear, blue, frames=5, size=64, seed=2, steps=STEPS)
+    alone = model.decode(model.encode(pear, Inversion(STEPS)), size=64, seed=2)
+    assert np.abs(pixels(frames[2]) - pixels(alone)).max() <= 1
+
+
+def test_weights_draw_one_mixture(model: UnCLIP, apple: Image.Image, pear: Image.Image) -> None:
+    (all_pear,) = model.blend(apple, pear, weights=[0, 2], size=64, seed=2, steps=STEPS)
+    alone = model.decode(model.encode(pear, Inversion(STEPS)), size=64, seed=2)
+    assert np.abs(pixels(all_pear) - pixels(alone)).max() <= 1
+    (half,) = model.blend(apple, pear, weights=[1, 1], size=64, seed=2, steps=STEPS)
+    middle = model.blend(apple, pear, frames=3, size=64, seed=2, steps=STEPS)[1]
+    assert np.abs(pixels(half) - pixels(middle)).max() <= 1
+
+
+def test_a_fixed_start_is_the_seeds(model: UnCLIP, apple: Image.Image, pear: Image.Image) -> None:
+    first, second = (
+        model.blend(apple, pear, frames=2, start=Start.FIXED, size=64, seed=seed, steps=STEPS)
+        for seed in (1, 2)
+    )
+    assert np.abs(pixels(first[0]) - pixels(second[0])).max() > 20
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"frames": 1}, "takes 2 or more"),
+        ({"frames": 101}, "n is 101"),
+        ({"weights": [1.0]}, "1 weights for 2 pictures"),
+        ({"weights": [0.0, 0.0]}, "not all 0"),
+        ({"weights": [1.0, -1.0]}, "0 and more"),
+        ({"weights": [1.0, float("nan")]}, "0 and more"),
+    ],
+)
+def test_blends_that_cannot_be_are_refused(
+    model: UnCLIP, apple: Image.Image, wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        model.blend(apple, apple, **wrong)
+    with pytest.raises(InputError, match="1 pictures to blend"):
+        model.blend(apple)
+
+
+def test_a_text_diff_moves_the_embedding_and_nothing_at_zero(shipped: UnCLIP, apple: Image.Image) -> None:
+    settings: dict[str, Any] = {"size": 64, "seed": 2, "steps": 12}
+    texts = ("a red square", "a blue square")
+    back = pixels(shipped.decode(shipped.encode(apple, Inversion(12)), size=64, seed=2))
+    assert np.abs(pixels(shipped.restyle(apple, *texts, amount=0, **settings)[0]) - back).max() <= 1
+    frames = shipped.restyle(apple, *texts, frames=3, **settings)
+    assert np.abs(pixels(frames[0]) - back).max() <= 2  # kernels round by the batch
+    bluer = [
+        pixels(frame)[24:40, 24:40, 2].mean() - pixels(frame)[24:40, 24:40, 0].mean() for frame in frames
+    ]
+    assert bluer[0] < bluer[1] < bluer[2]
+    assert (frames[1].metadata["from"], frames[1].metadata["to"]) == texts
+
+
+@pytest.mark.parametrize(
+    ("texts", "wrong", "message"),
+    [
+        (("a cat", "a cat"), {}, "does not tell the two texts apart"),
+        (("a cat", " "), {}, "is empty"),
+        (("", "a cat"), {"amount": 2}, "amount is 2"),
+        (("", "a cat"), {"frames": 0}, "n is 0"),
+    ],
+)
+def test_text_diffs_that_cannot_be_are_refused(
+    model: UnCLIP, apple: Image.Image, texts: tuple[str, str], wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        model.restyle(apple, *texts, **wrong)
+
+
+# --- the great circle ---
+
+
+def test_slerp_keeps_to_the_great_circle_and_its_ends() -> None:
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0])
+    assert slerp(a, b, 0.0) is a
+    assert slerp(a, b, 1.0) is b
+    torch.testing.assert_close(slerp(a, b, 0.5), torch.tensor([2**0.5, 2**0.5]))  # length 2 between 1 and 3
+    torch.testing.assert_close(slerp(a, a, 0.3), a)
+    torch.testing.assert_close(slerp(a, -a, 0.5), torch.zeros(2))
+
+
+def test_mixtures_weigh_their_parts() -> None:
+    parts = [torch.eye(3)[k] for k in range(3)]
+    torch.testing.assert_close(mixed(parts, [0, 0, 5]), parts[2])
+    torch.testing.assert_close(mixed(parts, [1, 1, 1]).norm(), torch.tensor(1.0))
+    torch.testing.assert_close(mixed(parts[:2], [3, 1]), slerp(parts[0], parts[1], 0.25))

@@ -1,4 +1,4 @@
-"""`unclip vary`: pictures made of pictures."""
+"""`unclip vary`, `blend`, `restyle`: pictures made of pictures."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 NoMetadata = Annotated[
     bool, typer.Option("--no-metadata", help="Leave seed, model and the source's hash out of the files.")
 ]
+Gif = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the frames as one moving GIF; single ones only with --out."),
+]
+WebP = Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a moving WebP.")]
+Sheet = Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a sheet of small pictures.")]
 
 
 @app.command()
@@ -89,6 +95,125 @@ def vary(
     )
 
 
+@app.command()
+def blend(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Two pictures or more.")],
+    frames: Annotated[int, typer.Option(help="Pictures from the first to the last, 2 to 100.")] = 8,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Draw one mixture instead, with a weight for each picture."),
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(help="slerp: the ends are the pictures; fixed: all frames are drawn from one noise."),
+    ] = "slerp",
+    gif: Gif = None,
+    webp: WebP = None,
+    sheet: Sheet = None,
+    size: Size = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    out: Out = None,
+    format: Format = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+    no_metadata: NoMetadata = False,
+) -> None:
+    """Draw the way from a picture to another, or to several in turn."""
+    from unclip.errors import InputError
+    from unclip.manipulate import variations
+
+    if start not in list(variations.Start):
+        raise InputError(f"unknown start {start!r}: choose {', '.join(variations.Start)}")
+    seeded, shares = _seed(seed), None if weights is None else _numbers(weights)
+    _draw(
+        lambda drawer: variations.blend(
+            drawer,
+            images,
+            frames=frames,
+            weights=shares,
+            start=variations.Start(start),
+            size=size,
+            seed=seeded,
+            steps=steps,
+            guidance=guidance,
+        ),
+        {"out": out, "format": format, "unnamed": "-".join(image.stem for image in images)},
+        count=frames if weights is None else 1,
+        seed=seeded,
+        load={"source": model, "device": device, "precision": dtype},
+        json=json,
+        told=seed is not None,
+        metadata=not no_metadata,
+        together=(gif, webp, sheet),
+    )
+
+
+@app.command()
+def restyle(
+    image: Image,
+    to: Annotated[str, typer.Option("--to", metavar="TEXT", help="What the picture shall be.")],
+    origin: Annotated[
+        str, typer.Option("--from", metavar="TEXT", help="What it is. By default the empty caption.")
+    ] = "",
+    amount: Annotated[float, typer.Option(help="How far, from 0 to 1.")] = 1.0,
+    frames: Annotated[int, typer.Option(help="Pictures from the first to the result, 1 to 100.")] = 1,
+    gif: Gif = None,
+    webp: WebP = None,
+    sheet: Sheet = None,
+    size: Size = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    out: Out = None,
+    format: Format = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+    no_metadata: NoMetadata = False,
+) -> None:
+    """Change a picture as one text differs from another."""
+    from unclip.manipulate import variations
+    from unclip.naming import slug
+
+    seeded = _seed(seed)
+    _draw(
+        lambda drawer: variations.restyle(
+            drawer,
+            image,
+            to,
+            origin,
+            amount=amount,
+            frames=frames,
+            size=size,
+            seed=seeded,
+            steps=steps,
+            guidance=guidance,
+        ),
+        {"out": out, "format": format, "unnamed": f"{image.stem}-{slug(to)}"},
+        count=frames,
+        seed=seeded,
+        load={"source": model, "device": device, "precision": dtype},
+        json=json,
+        told=seed is not None,
+        metadata=not no_metadata,
+        together=(gif, webp, sheet),
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    from unclip.errors import InputError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"weights {text!r}: give numbers with commas between, such as 1,1,2") from None
+
+
 def _seed(seed: int | None) -> int:
     import secrets
 
@@ -105,8 +230,12 @@ def _draw(
     json: bool,
     told: bool,
     metadata: bool,
-) -> list[Picture]:
-    """Load the model, draw what `start` begins, and write and tell of the pictures as they are done."""
+    together: tuple[Path | None, Path | None, Path | None] = (None, None, None),
+) -> None:
+    """Load the model, draw what `start` begins, and write and tell of the pictures as they are done.
+
+    `together` are files that hold all of them: a GIF, a WebP and a sheet.
+    """
     import time
     from collections import defaultdict
 
@@ -114,12 +243,16 @@ def _draw(
     from unclip.cli.progress import StageProgress
     from unclip.errors import InputError
     from unclip.images import ImageFormat
+    from unclip.manipulate.frames import Strip
     from unclip.naming import Names
     from unclip.runtime import limit_spinning
 
+    strips = [Strip(kind, path) for kind, path in zip(Strip.Kind, together, strict=True) if path]
+    singly = not strips or naming["out"] is not None
     format = naming["format"]
     names = Names(naming["out"], ImageFormat.named(format) if format else None, str(naming["unnamed"]))
-    names.check((("", index) for index in range(count)), seed)
+    if singly:
+        names.check((("", index) for index in range(count)), seed)
     seconds: dict[str, float] = defaultdict(float)
     started = time.perf_counter()
     drawn: list[tuple[str, Picture]] = []
@@ -142,13 +275,18 @@ def _draw(
             progress.update(event.stage, event.step, event.total)
             seconds[event.stage] += event.seconds
             for picture in event.pictures:
-                path = str(names.write(picture, len(drawn) + 1, metadata=metadata))
+                path = str(strips[0].path) if strips else ""
+                if singly:
+                    path = str(names.write(picture, len(drawn) + 1, metadata=metadata))
                 drawn.append((path, picture))
-                if not json:
+                if singly and not json:
                     typer.echo(path)
+    for strip in strips:
+        strip.write([picture for _, picture in drawn], metadata=metadata)
+        if not json:
+            typer.echo(strip.path)
     seconds["total"] = time.perf_counter() - started
     if json:
         typer.echo(document(drawer, drawn, names.format, seconds))
     elif not told:
         typer.echo(f"seed {seed}", err=True)
-    return [picture for _, picture in drawn]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from unclip.drawing import Event, Job, Options, Picture
 from unclip.manipulate.latents import Editor, Inversion, Latents, Source, opened
-from unclip.manipulate.variations import vary
+from unclip.manipulate.variations import Start, blend, restyle, vary
 
 
 class Editing:
@@ -48,6 +48,61 @@ class Editing:
         """Variations of a picture: see `manipulate.variations.vary`."""
         return _pictures(
             vary(self, image, n=n, strength=strength, size=size, seed=seed, steps=steps, guidance=guidance)
+        )
+
+    def blend(
+        self: Editor,
+        *images: Source,
+        frames: int = 8,
+        weights: Sequence[float] | None = None,
+        start: Start = Start.SLERP,
+        size: int | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> list[Picture]:
+        """Pictures between pictures: see `manipulate.variations.blend`."""
+        return _pictures(
+            blend(
+                self,
+                images,
+                frames=frames,
+                weights=weights,
+                start=start,
+                size=size,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+            )
+        )
+
+    def restyle(
+        self: Editor,
+        image: Source,
+        origin: str,
+        to: str,
+        *,
+        amount: float = 1.0,
+        frames: int = 1,
+        size: int | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> list[Picture]:
+        """A picture moved as `to` differs from `origin`: see `manipulate.variations.restyle`."""
+        return _pictures(
+            restyle(
+                self,
+                image,
+                to,
+                origin,
+                amount=amount,
+                frames=frames,
+                size=size,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+            )
         )
 
 
