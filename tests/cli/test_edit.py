@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,4 +107,40 @@ def test_a_blend_that_cannot_be_is_refused_in_one_line(
     run: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
     assert run("blend", *arguments) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_edit_changes_what_its_mask_shows_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = Image.new("RGBA", (48, 48), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 24, 48))
+    mask.save("mask.png")
+    assert run("edit", "a.png", "--mask", "mask.png", "a red apple", "--seed", "1") == 0
+    assert capsys.readouterr().out == "a-red-apple-seed1-0.png\n"
+    with Image.open("a-red-apple-seed1-0.png") as image:
+        assert image.size == (64, 64)
+        assert image.crop((32, 0, 64, 64)).getcolors() == [(32 * 64, (200, 30, 40))]
+        assert len(image.crop((0, 0, 32, 64)).getcolors(5000)) > 9
+    assert read_metadata("a-red-apple-seed1-0.png")["mask"] == f"sha256:{sha256('mask.png')}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a.png", "--mask", "b.png", "an apple"), "the mask has 48 x 64 pixels"),
+        (("a.png", "--mask", "a.png", "an apple"), "the mask is opaque everywhere"),
+        (("moving.gif", "an apple"), "is animated"),
+        (("text.png", "an apple"), "is not a picture"),
+        (("huge.png", "an apple"), "more than 50 megapixels"),
+    ],
+)
+def test_an_edit_that_cannot_be_is_refused_in_one_line(
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    header = struct.pack(">IIBBBBB", 14_000, 12_000, 8, 2, 0, 0, 0)  # 168 megapixels, and no pixel behind
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in ((b"IHDR", header), (b"IDAT", b""))
+    ]
+    Path("huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert run("edit", *arguments) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

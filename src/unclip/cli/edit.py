@@ -1,4 +1,4 @@
-"""`unclip vary`, `blend`, `restyle`: pictures made of pictures."""
+"""`unclip vary`, `blend`, `restyle`, `edit`: pictures made of pictures."""
 
 from __future__ import annotations
 
@@ -202,6 +202,70 @@ def restyle(
         told=seed is not None,
         metadata=not no_metadata,
         together=(gif, webp, sheet),
+    )
+
+
+@app.command()
+def edit(
+    image: Image,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the whole picture shall show.")],
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A picture of the same size; what is transparent in it is redrawn. By default the picture's "
+            "own transparency.",
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", "-n", help="Pictures, 1 to 100.")] = 1,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default the picture's own, or 256."),
+    ] = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale of the decoder's guidance.")] = None,
+    prior_guidance: Annotated[float | None, typer.Option(help="The same for the prior.")] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="Embeddings that the prior draws for each picture, to keep the best.")
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(help="How often each step is taken, 1 to 20; more fit better, and take longer.")
+    ] = 3,
+    out: Out = None,
+    format: Format = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+    no_metadata: NoMetadata = False,
+) -> None:
+    """Draw a part of a picture anew after a text; what is not masked stays bit for bit."""
+    from unclip.manipulate import editing
+
+    seeded = _seed(seed)
+    _draw(
+        lambda drawer: editing.edit(
+            drawer,
+            image,
+            mask,
+            prompt,
+            n=n,
+            size=size,
+            seed=seeded,
+            steps=steps,
+            guidance=guidance,
+            prior_guidance=prior_guidance,
+            candidates=candidates,
+            rounds=rounds,
+        ),
+        {"out": out, "format": format, "unnamed": prompt},
+        count=n,
+        seed=seeded,
+        load={"source": model, "device": device, "precision": dtype},
+        json=json,
+        told=seed is not None,
+        metadata=not no_metadata,
     )
 
 

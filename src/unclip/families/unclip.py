@@ -5,27 +5,31 @@ Section 2 of 2204.06125. Only glue.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from unclip.bundle import LAST_STEP, Bundle, Sampling
+from unclip.bundle import LAST_STEP, Bundle, Sampling, Spacing
 from unclip.diffusion.denoiser import Denoiser
+from unclip.diffusion.resampling import resampled
 from unclip.diffusion.sample import ddim, ddim_invert
 from unclip.diffusion.schedule import Schedule, respace
+from unclip.diffusion.steering import with_known
 from unclip.drawing import Event, Job, Options
 from unclip.embedding import ClipEmbedder, TextRows
 from unclip.errors import InputError
 from unclip.families.diffusion import DiffusionPipeline, changed, sampled, upsampler_chain
 from unclip.images import fit_square, to_tensor
+from unclip.manipulate.editing import Filling
 from unclip.manipulate.latents import Frame, Inversion, Latents
 from unclip.manipulate.methods import Editing
 from unclip.models.caption import Unconditional
@@ -85,6 +89,7 @@ class UnCLIP(Editing, DiffusionPipeline):
             *(part.context for part in (self._prior, self._decoder.caption) if part),
         ]
         self._context = min(contexts)
+        self._filling: Filling | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -201,6 +206,12 @@ class UnCLIP(Editing, DiffusionPipeline):
         self._let_go(DECODER)
         return found
 
+    def filling_in(self, filling: Filling) -> Self:
+        """The same bundle, drawing into a picture of the size asked for: see `manipulate.editing`."""
+        other = copy.copy(self)
+        other._filling = filling
+        return other
+
     def start_noise(self, jobs: Sequence[Job]) -> Tensor:
         """What the decoder would start these pictures from, (B, 3, S, S)."""
         size = self._decoder.image_size
@@ -224,6 +235,8 @@ class UnCLIP(Editing, DiffusionPipeline):
         decoder = changed(self._sampling(DECODER), guidance=options.guidance, steps=options.steps)
         if options.sampler is not None and options.sampler != decoder.sampler:
             decoder = replace(decoder, sampler=options.sampler, spacing=None, eta=0.0)
+        if self._filling is not None:
+            decoder = replace(decoder, sampler="ancestral", spacing=Spacing.EVEN, eta=0.0)
         below = [self._decoder.image_size, *self._chain]
         upsamplers = tuple(
             name for low, name in zip(below, self._chain.values(), strict=False) if low < options.size
@@ -248,6 +261,8 @@ class UnCLIP(Editing, DiffusionPipeline):
         if PRIOR in prior:
             settings["prior_guidance"] = f"{prior[PRIOR].guidance:g}"
             settings["candidates"] = str(prior[PRIOR].candidates)
+        if self._filling is not None:
+            settings |= self._filling.settings
         return UnCLIPPlan(options, stages, upsamplers, settings)
 
     def _truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
@@ -296,8 +311,14 @@ class UnCLIP(Editing, DiffusionPipeline):
                 jobs = [group[i] for i in chunk]
                 images = small[chunk]
                 for name in plan.upsamplers:
+                    if self._filling is not None:
+                        known, keep = (part.to(self.device) for part in self._filling.at(images.shape[-1]))
+                        images = torch.where(keep > 0, known, images)
                     images = yield from self._enlarge(name, jobs, images)
                 pictures = self._finish(jobs, images, [scores[i] for i in chunk], plan)
+                if self._filling is not None:
+                    pasted = self._filling.pasted
+                    pictures = tuple(replace(picture, image=pasted(picture.image)) for picture in pictures)
                 yield Done(PICTURES, images, pictures)
 
     def _noise(self, streams: Sequence[tuple[Job, str]], shape: tuple[int, ...]) -> Callable[[], Tensor]:
@@ -363,7 +384,14 @@ class UnCLIP(Editing, DiffusionPipeline):
             some = [jobs[row] for row in rows]
             inner = self._conditioned(some, text.rows(rows), embeddings[rows], sampling)
             noise = self._noise([(job, DECODER) for job in some], shape)
-            if starts is None:
+            if self._filling is not None:
+                known, keep = (part.to(self.device) for part in self._filling.at(size))
+                filling = with_known(inner, known, keep)
+                x = noise() * inner.schedule.initial_std
+                for step in resampled(filling, x, noise, rounds=self._filling.rounds):
+                    yield Done(DECODER, step.x0)
+                    x = step.x
+            elif starts is None:
                 x = yield from sampled(DECODER, inner, sampling, noise)
             else:
                 x = torch.stack([starts[job] for job in some]).to(self.device)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from unclip.drawing import Event, Job, Options, Picture
+from unclip.manipulate.editing import DEFAULT_ROUNDS, Filler, edit
 from unclip.manipulate.latents import Editor, Inversion, Latents, Source, opened
 from unclip.manipulate.variations import Start, blend, restyle, vary
 
@@ -102,6 +103,39 @@ class Editing:
                 seed=seed,
                 steps=steps,
                 guidance=guidance,
+            )
+        )
+
+    def edit(
+        self: Filler,
+        image: Source,
+        mask: Source | None,
+        prompt: str,
+        *,
+        n: int = 1,
+        size: int | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        prior_guidance: float | None = None,
+        candidates: int | None = None,
+        rounds: int = DEFAULT_ROUNDS,
+    ) -> list[Picture]:
+        """A part of a picture drawn anew: see `manipulate.editing.edit`."""
+        return _pictures(
+            edit(
+                self,
+                image,
+                mask,
+                prompt,
+                n=n,
+                size=size,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                prior_guidance=prior_guidance,
+                candidates=candidates,
+                rounds=rounds,
             )
         )
 

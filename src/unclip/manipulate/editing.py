@@ -1,0 +1,174 @@
+"""Parts of pictures drawn anew: inpainting without a network that was trained for it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from unclip.drawing import Event
+from unclip.errors import InputError
+from unclip.images import on_white, resize, to_tensor
+from unclip.manipulate.latents import Source, opened
+
+DEFAULT_STEPS = 30
+DEFAULT_ROUNDS = 3
+MOST_ROUNDS = 20
+KEPT, REDRAWN = 255, 0
+
+
+@dataclass(frozen=True)
+class Filling:
+    """A picture to draw into.
+
+    Attributes:
+        image: RGB, square, of the size that is drawn.
+        keep: mode L of the same size, 255 where the picture stays bit for bit, 0 where it is redrawn.
+        rounds: how often each step is taken (`diffusion.resampling`).
+        settings: what the pictures' metadata say of it.
+    """
+
+    image: Image.Image
+    keep: Image.Image
+    rounds: int
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def at(self, size: int) -> tuple[Tensor, Tensor]:
+        """Picture (1, 3, S, S) in [-1, 1] and mask (1, 1, S, S) at a side that is not larger.
+
+        Kept is what is kept all over; 1 is kept, 0 redrawn.
+        """
+        picture = resize(to_tensor(self.image)[None], size)
+        levels = torch.from_numpy(np.array(self.keep))[None, None]  # (1, 1, H, W) uint8
+        keep = (levels == KEPT).float()
+        return picture, -F.adaptive_max_pool2d(-keep, size)
+
+    def pasted(self, drawn: Image.Image) -> Image.Image:
+        """What was drawn, and over it what stays."""
+        return Image.composite(self.image, drawn, self.keep)
+
+
+class Filler(Protocol):
+    """What draws into pictures: `families.unclip.UnCLIP`."""
+
+    @property
+    def default_size(self) -> int: ...
+
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+
+    def filling_in(self, filling: Filling) -> Self: ...
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        n: int,
+        size: int,
+        seed: int,
+        steps: int | str,
+        guidance: float | None,
+        prior_guidance: float | None,
+        candidates: int | None,
+    ) -> Iterator[Event]: ...
+
+
+def edit(
+    model: Filler,
+    image: Source,
+    mask: Source | None,
+    prompt: str,
+    *,
+    n: int = 1,
+    size: int | None = None,
+    seed: int | None = None,
+    steps: int | str | None = None,
+    guidance: float | None = None,
+    prior_guidance: float | None = None,
+    candidates: int | None = None,
+    rounds: int = DEFAULT_ROUNDS,
+) -> Iterator[Event]:
+    """A part of a picture drawn anew after a text; what is not masked stays, bit for bit.
+
+    The decoder's estimate is replaced by what is known at every noise level, and every step is taken several
+    times (2201.09865), so that any decoder does. A picture that is not square is fitted into a square, and
+    what it leaves free is drawn in, too.
+
+    Args:
+        model: draws.
+        image: the picture.
+        mask: a picture of the same size, its transparent pixels (alpha 0) are redrawn; None takes the
+            picture's own transparency.
+        prompt: what the whole picture shall show.
+        n: how many, 1 to 100.
+        size: side in pixels; None is the picture's own where it is a square that can be drawn, else 256. The
+            picture is resized to it before anything else, and that is what stays.
+        seed: as of `Options`.
+        steps: of the decoder; None is 30.
+        guidance, prior_guidance, candidates: as of `Options`.
+        rounds: how often each step is taken, 1 to 20; more fit better and take longer.
+
+    Returns:
+        Events, as `Pipeline.stream`. Input is checked now, drawing happens while they are read.
+
+    Raises:
+        InputError: no picture, a mask of another size or without transparency, a value out of range.
+    """
+    if not 1 <= rounds <= MOST_ROUNDS:
+        raise InputError(f"rounds is {rounds}: choose from 1 to {MOST_ROUNDS}")
+    picture, source = opened(image)
+    settings = {"operation": "edit", "source": source, "rounds": str(rounds)}
+    transparency = picture
+    if mask is not None:
+        transparency, settings["mask"] = opened(mask)
+        if transparency.size != picture.size:
+            raise InputError(
+                f"the mask has {transparency.width} x {transparency.height} pixels, the picture "
+                f"{picture.width} x {picture.height}: make them the same"
+            )
+    own = picture.width == picture.height and picture.width in model.sizes
+    chosen = size or (picture.width if own else model.default_size)
+    if chosen not in model.sizes:
+        raise InputError(f"size {chosen} is not drawn: choose {', '.join(map(str, model.sizes))}")
+    keep = transparency.convert("RGBA").getchannel("A").point(lambda alpha: KEPT if alpha else REDRAWN)
+    if keep.getextrema() == (KEPT, KEPT) and (mask is not None or picture.width == picture.height):
+        raise InputError(
+            f"the {'mask' if mask is not None else 'picture'} is opaque everywhere: make transparent "
+            "(alpha 0) what is to be redrawn"
+        )
+    filling = Filling(*_fitted(on_white(picture), keep, chosen), rounds, settings)
+    return model.filling_in(filling).stream(
+        prompt,
+        n=n,
+        size=chosen,
+        seed=secrets.randbelow(2**32) if seed is None else seed,
+        steps=DEFAULT_STEPS if steps is None else steps,
+        guidance=guidance,
+        prior_guidance=prior_guidance,
+        candidates=candidates,
+    )
+
+
+def _fitted(picture: Image.Image, keep: Image.Image, size: int) -> tuple[Image.Image, Image.Image]:
+    """Both in the middle of a square of `size`; what is left free is to be redrawn.
+
+    Of a pixel that is partly redrawn nothing is kept.
+    """
+    scale = size / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+        keep = keep.resize((width, height), Image.Resampling.BOX)
+        keep = keep.point(lambda level: KEPT if level == KEPT else REDRAWN)
+    corner = ((size - width) // 2, (size - height) // 2)
+    square, whole = Image.new("RGB", (size, size), "white"), Image.new("L", (size, size), REDRAWN)
+    square.paste(picture, corner)
+    whole.paste(keep, corner)
+    return square, whole

@@ -1,0 +1,117 @@
+"""Promises of editing: what is not masked stays bit for bit, the rest changes, bad masks are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unclip.errors import InputError
+from unclip.families.unclip import UnCLIP
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path) -> UnCLIP:
+    return UnCLIP.load(tiny_bundle, device="cpu", precision="float32")
+
+
+def speckled(width: int, height: int) -> Image.Image:
+    levels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(levels)
+
+
+def holed(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image:
+    """Opaque but for a box."""
+    mask = Image.new("RGBA", (width, height), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), box)
+    return mask
+
+
+@pytest.mark.parametrize("size", [64, 256, 512, 1024])
+def test_what_is_not_masked_stays_bit_for_bit_and_the_rest_changes(model: UnCLIP, size: int) -> None:
+    picture = speckled(size, size)
+    box = (size // 4 + 3, size // 4, size // 2, size // 2 + 5)
+    (edited,) = model.edit(picture, holed(size, size, box), "a red apple", seed=1, steps=STEPS)
+    before, after = np.asarray(picture), np.asarray(edited.image)
+    assert after.shape == before.shape
+    inside = np.zeros((size, size), dtype=bool)
+    inside[box[1] : box[3], box[0] : box[2]] = True
+    assert np.array_equal(after[~inside], before[~inside])
+    assert (after[inside] != before[inside]).any(axis=1).mean() > 0.9
+
+
+def test_an_edit_depends_on_seed_and_prompt_and_not_on_what_is_redrawn(model: UnCLIP) -> None:
+    picture, mask = speckled(64, 64), holed(64, 64, (16, 16, 48, 48))
+    other = picture.copy()
+    other.paste((0, 0, 0), (16, 16, 48, 48))
+
+    def drawn(image: Image.Image, prompt: str, seed: int) -> bytes:
+        (edited,) = model.edit(image, mask, prompt, seed=seed, steps=STEPS)
+        return edited.image.tobytes()
+
+    first = drawn(picture, "a red apple", 1)
+    assert drawn(picture, "a red apple", 1) == first
+    assert drawn(other, "a red apple", 1) == first
+    assert drawn(picture, "a red apple", 2) != first
+    assert drawn(picture, "빨간 사과", 1) != first
+
+
+def test_a_pictures_own_transparency_is_its_mask(model: UnCLIP) -> None:
+    picture = speckled(64, 64).convert("RGBA")
+    picture.putalpha(holed(64, 64, (0, 0, 64, 32)).getchannel("A"))
+    edited = model.edit(picture, None, "a red apple", n=2, seed=1, steps=STEPS)
+    for one in edited:
+        assert np.array_equal(np.asarray(one.image)[32:], np.asarray(picture.convert("RGB"))[32:])
+    assert edited[0].image.tobytes() != edited[1].image.tobytes()
+
+
+def test_what_a_picture_that_is_not_square_leaves_free_is_drawn_in(model: UnCLIP) -> None:
+    picture = speckled(64, 32)
+    (edited,) = model.edit(picture, None, "a red apple", size=64, seed=1, steps=STEPS)
+    after = np.asarray(edited.image)
+    assert np.array_equal(after[16:48], np.asarray(picture))
+    assert (after[:16] != 255).any()
+    assert (after[48:] != 255).any()
+
+
+def test_metadata_say_what_was_done_to_what(model: UnCLIP, tmp_path: Path) -> None:
+    speckled(64, 64).save(tmp_path / "a.png")
+    (edited,) = model.edit(
+        tmp_path / "a.png", holed(64, 64, (0, 0, 9, 9)), "a red apple", seed=1, steps=STEPS, rounds=2
+    )
+    found = edited.metadata
+    assert (found["operation"], found["prompt"], found["rounds"]) == ("edit", "a red apple", "2")
+    assert found["source"].startswith("sha256:")
+    assert found["mask"].startswith("pixels:")
+
+
+@pytest.mark.parametrize(
+    ("mask", "settings", "message"),
+    [
+        (holed(32, 64, (0, 0, 9, 9)), {}, "mask has 32 x 64 pixels, the picture 64 x 64"),
+        (Image.new("RGB", (64, 64)), {}, "the mask is opaque everywhere"),
+        (Image.new("RGBA", (64, 64), (0, 0, 0, 1)), {}, "the mask is opaque everywhere"),  # alpha is not 0
+        (None, {}, "the picture is opaque everywhere"),
+        (holed(64, 64, (0, 0, 9, 9)), {"size": 100}, "size 100"),
+        (holed(64, 64, (0, 0, 9, 9)), {"rounds": 0}, "rounds is 0"),
+        (holed(64, 64, (0, 0, 9, 9)), {"prompt": " "}, "prompt is empty"),
+        (holed(64, 64, (0, 0, 9, 9)), {"n": 101}, "n is 101"),
+    ],
+)
+def test_what_cannot_be_edited_is_refused(
+    model: UnCLIP, mask: Image.Image | None, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        model.edit(speckled(64, 64), mask, **{"prompt": "a red apple", **settings})
+
+
+def test_other_pictures_are_drawn_as_before(model: UnCLIP) -> None:
+    """Filling in is of a copy: the model itself draws whole pictures."""
+    before = model.generate("a red apple", size=64, seed=1)[0].image.tobytes()
+    model.edit(speckled(64, 64), holed(64, 64, (0, 0, 9, 9)), "a red apple", seed=1, steps=STEPS)
+    assert model.generate("a red apple", size=64, seed=1)[0].image.tobytes() == before
