@@ -44,7 +44,7 @@ PROMPT, PRIOR, DECODER, CLIP, INVERSION = "prompt", "prior", "decoder", "clip", 
 
 # Of DDIM there and back, the least noise level sigma / alpha. Below it epsilon is the network's error divided
 # by next to nothing, and the noise that is found has many times the length of noise that is drawn from.
-LEAST_INVERTED_NOISE = 0.02
+LEAST_INVERTED_NOISE = 0.15
 
 
 @dataclass(frozen=True)

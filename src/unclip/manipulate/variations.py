@@ -45,7 +45,7 @@ def vary(
         strength: 0 gives the picture back as the decoder draws it, 1 keeps z_i alone. Between them it is
             DDIM's eta, and the share of fresh noise in what is started from: sqrt(1 - s^2) x_T + s noise.
         size, seed: as of `Options`.
-        steps, guidance: of DDIM; None is 50 and 1.
+        steps, guidance: of DDIM; None is 25 and 1.
 
     Returns:
         Events, as `Pipeline.stream`. Input is checked now, drawing happens while they are read.
@@ -93,7 +93,7 @@ def blend(
             way; `frames` is then not used.
         start: see `Start`.
         size, seed: as of `Options`; all frames share the noise of the upsamplers.
-        steps, guidance: of DDIM; None is 50 and 1.
+        steps, guidance: of DDIM; None is 25 and 1.
 
     Returns:
         Events, as `Pipeline.stream`, the frames in their order.
