@@ -18,8 +18,8 @@ from torch import Tensor
 
 import unclip
 from unclip.drawing import Job
-from unclip.images import fit_square, open_image, resize, to_tensor
 from unclip.families.unclip import UnCLIP
+from unclip.images import fit_square, open_image, resize, to_tensor
 
 UPSAMPLER = "upsampler-1024"
 

@@ -1,6 +1,6 @@
 """Draw with Karlo's architecture beside Diffusers: the same weights, steps and noise, both in one run.
 
-    python benchmarks/karlo.py [--width 32] [--full-steps] [--device cpu] [--out FILE]
+    python benchmarks/karlo.py [--width 64] [--full-steps] [--device cpu] [--out FILE]
 
 A random UnCLIPPipeline is saved, converted and drawn with by both: whole pipeline and by stage, float32 and
 bfloat16, one picture and four, each in a child process of its own whose peak memory is kept. On a CPU the
@@ -267,7 +267,7 @@ def table(report: Row) -> str:
 def main() -> int:
     """Measure, write, print; exit code 1 where a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=32, help="channels of the first level, a multiple of 32")
+    parser.add_argument("--width", type=int, default=64, help="channels of the first level, a multiple of 64")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--full-steps", action="store_true")
     parser.add_argument("--out", type=Path)
