@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unclip import cli
 from unclip.bundle import Bundle, save_bundle
 from unclip.checkpoints import karlo_diffusers, karlo_keys
 from unclip.checkpoints.foreign import Conversion, Source
@@ -41,6 +42,7 @@ pytest.importorskip("transformers")
 import karlo_reference as reference
 
 LARGEST_ERROR = 1e-4  # relative, of issue 4
+LARGEST_STEP = 0.5 + 255 * LARGEST_ERROR  # levels of an 8-bit picture: its rounding, and the error
 ROUNDED_ERROR = 1e-3  # where their tables are float32 (`karlo_reference.exact`)
 PROMPTS = ["a red apple", "two blue cats that sit on a very long wooden bench"]
 
@@ -229,6 +231,19 @@ def test_the_pipeline_draws_their_picture(
             output_type="np",
         ).images
     assert reference.error(found, _theirs(theirs)) < LARGEST_ERROR
+
+
+def test_the_command_line_converts_a_folder_and_draws_their_picture(
+    pipe: Any, saved: Path, tmp_path: Path
+) -> None:
+    bundle, file = tmp_path / "karlo", tmp_path / "apple.png"
+    assert cli.main(["convert", str(saved), str(bundle)]) == 0
+    drawing = ["generate", PROMPTS[0], "--model", str(bundle), "--seed", "7", "--out", str(file)]
+    assert cli.main([*drawing, "--dtype", "float32", "--device", "cpu"]) == 0
+    with reference.our_noise([(7, 0)]):
+        (theirs,) = pipe(PROMPTS[0], output_type="np").images
+    found = np.asarray(Image.open(file), dtype=float)
+    assert np.abs(found - theirs * 255).max() < LARGEST_STEP
 
 
 @pytest.mark.parametrize("exact", [True, False])
