@@ -321,7 +321,7 @@ def test_a_bundle_that_stops_at_256_says_so(tiny_bundle: Path, tmp_path: Path) -
     with pytest.raises(InputError, match="size 1024 is not drawn: choose 64, 256"):
         model.generate("a red apple", size=1024)
     gap = {name: part for name, part in parts.items() if name != "upsampler-256"}
-    with pytest.raises(BundleError, match="upsampler-1024 fits neither"):
+    with pytest.raises(BundleError, match="upsampler-1024 enlarges nothing"):
         UnCLIP(save_bundle(tmp_path / "gap", name="gap", parts=gap, card=""))
     unsaid = {**parts, "decoder": dataclasses.replace(parts["decoder"], sampling=None)}
     with pytest.raises(BundleError, match="does not say how to sample its decoder"):

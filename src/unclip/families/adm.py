@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -22,10 +21,10 @@ from unclip.diffusion.guidance import classifier
 from unclip.diffusion.steering import mean_shifted
 from unclip.drawing import Event, Job, Options
 from unclip.errors import BundleError, InputError
-from unclip.families.diffusion import DiffusionPipeline, changed, sampled
+from unclip.families.diffusion import DiffusionPipeline, chain, sampled
 from unclip.models.adm import ADM as Network
 from unclip.models.adm import ADMConfig, Classifier, ClassifierConfig
-from unclip.pipeline import PICTURES, Done, Plan, chunks, listed
+from unclip.pipeline import PICTURES, Done, Plan, chunks
 from unclip.runtime import autocast
 
 BASE, CLASSIFIER = "adm", "classifier"
@@ -76,21 +75,14 @@ class ADM(DiffusionPipeline):
             for name, component in self.bundle.components.items()
             if component.kind == "adm" and name != BASE
         }
-        chain, size = {}, self._config.image_size
-        while name := next((name for name, config in others.items() if config.low_size == size), None):
-            size = others.pop(name).image_size
-            chain[size] = name
-        if others:
-            raise BundleError(f"bundle {self.bundle.name}: {listed(others)} enlarges nothing that it draws")
-        return chain
+        sizes = {name: (config.low_size or 0, config.image_size) for name, config in others.items()}
+        return chain(self.bundle, self._config.image_size, sizes)
 
     def _plan(self, options: Options) -> Plan:
         guided = CLASSIFIER in self.bundle.components
         if options.guidance is not None and not guided:
             raise InputError(f"guidance needs a classifier, and {self.bundle.name} has none: leave it out")
-        sampling = changed(self._sampling(BASE), guidance=options.guidance, steps=options.steps)
-        if options.sampler is not None and options.sampler != sampling.sampler:
-            sampling = replace(sampling, sampler=options.sampler, spacing=None, eta=0.0)
+        sampling = self._asked(BASE, options, options.guidance)
         self._schedule(BASE, sampling)  # refuses steps that cannot be taken
         upsamplers = tuple(name for size, name in self._chain.items() if size <= options.size)
         self.bundle.verify(BASE, *upsamplers, *([CLASSIFIER] if guided else []))

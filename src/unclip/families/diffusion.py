@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache, partial
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
@@ -15,7 +15,7 @@ from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser, deno
 from unclip.diffusion.guidance import classifier_free
 from unclip.diffusion.sample import ddim, find_sampler
 from unclip.diffusion.schedule import Schedule, respace, respace_by_log_snr, respace_karras
-from unclip.drawing import Job
+from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
 from unclip.models.upsampler import UpsamplerConfig
 from unclip.pipeline import Done, Pipeline, Plan, listed
@@ -52,6 +52,13 @@ class DiffusionPipeline(Pipeline):
         sampling = self.bundle.component(name).sampling
         if sampling is None:
             raise BundleError(f"bundle {self.bundle.name} does not say how to sample its {name}")
+        return sampling
+
+    def _asked(self, name: str, options: Options, guidance: float | None) -> Sampling:
+        """How a component draws, with what options ask for in place of the bundle's defaults."""
+        sampling = changed(self._sampling(name), guidance=guidance, steps=options.steps)
+        if options.sampler is not None and options.sampler != sampling.sampler:
+            sampling = replace(sampling, sampler=options.sampler, spacing=None, eta=0.0)
         return sampling
 
     def _schedule(self, name: str, sampling: Sampling) -> Schedule:
@@ -188,16 +195,31 @@ def upsampler_chain(bundle: Bundle, size: int) -> dict[int, str]:
     """The upsamplers that lead from the decoder's size upwards, by the size that each one draws."""
     known = bundle.components
     last_steps = {f"{name}{LAST_STEP}" for name in known}
-    found = {
-        component.config["low_size"]: (component.config["high_size"], name)
+    sizes = {
+        name: (component.config["low_size"], component.config["high_size"])
         for name, component in known.items()
         if component.kind == "upsampler" and name not in last_steps
     }
-    chain = {}
+    return chain(bundle, size, sizes)
+
+
+def chain(bundle: Bundle, size: int, sizes: Mapping[str, tuple[int, int]]) -> dict[int, str]:
+    """Components in the order in which they enlarge, from pictures of `size` on, by the size each one draws.
+
+    Args:
+        bundle: whose they are, for messages.
+        size: side of the first pictures.
+        sizes: of each component, the side that it enlarges and the one that it draws.
+
+    Raises:
+        BundleError: a component enlarges nothing that is drawn.
+    """
+    found = {low: (high, name) for name, (low, high) in sizes.items()}
+    ordered = {}
     while size in found:
         size, name = found.pop(size)
-        chain[size] = name
-    if found:
-        names = listed([name for _, name in found.values()])
-        raise BundleError(f"bundle {bundle.name}: {names} fits neither the decoder nor another upsampler")
-    return chain
+        ordered[size] = name
+    idle = [name for name in sizes if name not in ordered.values()]
+    if idle:
+        raise BundleError(f"bundle {bundle.name}: {listed(idle)} enlarges nothing that it draws")
+    return ordered

@@ -21,7 +21,7 @@ from unclip.diffusion.guidance import clip_guidance
 from unclip.diffusion.steering import mean_shifted, with_known
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
-from unclip.families.diffusion import DiffusionPipeline, changed, sampled
+from unclip.families.diffusion import DiffusionPipeline, chain, sampled
 from unclip.images import resize
 from unclip.models.glide import Glide as Network
 from unclip.models.glide import GlideCondition, GlideConfig
@@ -110,13 +110,8 @@ class Glide(DiffusionPipeline):
             for name, component in self.bundle.components.items()
             if component.kind == "glide" and name != BASE and not name.endswith(INPAINT)
         }
-        chain, size = {}, self._config.image_size
-        while name := next((name for name, config in others.items() if config.low_size == size), None):
-            size = others.pop(name).image_size
-            chain[size] = name
-        if others:
-            raise BundleError(f"bundle {self.bundle.name}: {listed(others)} enlarges nothing that it draws")
-        return chain
+        sizes = {name: (config.low_size or 0, config.image_size) for name, config in others.items()}
+        return chain(self.bundle, self._config.image_size, sizes)
 
     def _named(self, name: str) -> str:
         """The component that does a stage: to fill in, the one trained for it where there are both."""
@@ -135,9 +130,7 @@ class Glide(DiffusionPipeline):
         base = self._named(BASE)
         # GLIDE guides by one or the other: with CLIP the empty caption comes in only if it is asked for
         guidance = 1.0 if clip_scale and options.guidance is None else options.guidance
-        sampling = changed(self._sampling(base), guidance=guidance, steps=options.steps)
-        if options.sampler is not None and options.sampler != sampling.sampler:
-            sampling = replace(sampling, sampler=options.sampler, spacing=None, eta=0.0)
+        sampling = self._asked(base, options, guidance)
         self._schedule(base, sampling)  # refuses steps that cannot be taken
         upsamplers = tuple(self._named(name) for size, name in self._chain.items() if size <= options.size)
         self.bundle.verify(base, *upsamplers, *([CLIP, CLIP_TOKENIZER] if clip_scale else []))

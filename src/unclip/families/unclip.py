@@ -232,9 +232,7 @@ class UnCLIP(Editing, DiffusionPipeline):
 
     def _plan_from(self, options: Options, prior: Mapping[str, Sampling]) -> UnCLIPPlan:
         """The plan, with the prior's sampling where it draws."""
-        decoder = changed(self._sampling(DECODER), guidance=options.guidance, steps=options.steps)
-        if options.sampler is not None and options.sampler != decoder.sampler:
-            decoder = replace(decoder, sampler=options.sampler, spacing=None, eta=0.0)
+        decoder = self._asked(DECODER, options, options.guidance)
         if self._filling is not None:
             decoder = replace(decoder, sampler="ancestral", spacing=Spacing.EVEN, eta=0.0)
         below = [self._decoder.image_size, *self._chain]
