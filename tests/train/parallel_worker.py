@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed as dist
 from tiny_task import TinyTask
 from torch import Tensor, nn
 
