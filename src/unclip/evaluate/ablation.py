@@ -20,7 +20,7 @@ from unclip.evaluate.pictures import RECALL, VARIETY_NAME, distances, score
 from unclip.evaluate.sample import Sample
 from unclip.evaluate.stages import Stages
 from unclip.evaluate.statistics import mean, share
-from unclip.families.unclip import DECODER
+from unclip.families.decoding import DECODER
 from unclip.models.decoder import Decoder
 
 SECTION = "ablation"
