@@ -105,6 +105,19 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_a_run_with_sam_is_resumed_to_the_bit(tmp_path: Path) -> None:
+    config = settings(sharpness=0.1, precision=Precision.BFLOAT16)
+    train(TinyTask(), config, tmp_path / "whole")
+    task = StopsAt(7)  # losses: two a step
+    with pytest.raises(Interrupted, match="stopped at step 4 of 10"):
+        train(task, config, tmp_path / "parts", stop=task.stop)
+    train(TinyTask(init=1), config, tmp_path / "parts")
+    assert_same_bits(everything(tmp_path / "whole"), everything(tmp_path / "parts"))
+    train(TinyTask(), settings(precision=Precision.BFLOAT16), tmp_path / "plain")
+    weights = [everything(tmp_path / run)["model"]["hidden.weight"] for run in ("whole", "plain")]
+    assert not torch.equal(*weights)
+
+
 def test_looking_does_not_change_the_run(tmp_path: Path) -> None:
     class Noisy(TinyTask):
         def preview(self, model: nn.Module) -> Image.Image | None:

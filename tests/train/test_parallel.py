@@ -46,33 +46,40 @@ def results(folder: Path) -> Results:
 
 
 @pytest.fixture(scope="module")
-def alone(folder: Path) -> dict[str, torch.Tensor]:
+def alone(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights that one process finds, plain and with SAM."""
+    found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "noise_generator", loop.noise_generator)  # put back afterwards
         parallel_worker.same_draws_on_every_rank()
-        task = parallel_worker.Shares()
-        loop.train(task, parallel_worker.settings(1), folder / "alone")
-    return {name: tensor.detach() for name, tensor in task.model.state_dict().items()}
+        for name, sharpness in (("alone", 0.0), ("alone-sharp", parallel_worker.SHARPNESS)):
+            task = parallel_worker.Shares()
+            loop.train(task, parallel_worker.settings(1, sharpness=sharpness), folder / name)
+            found[name] = {key: tensor.detach() for key, tensor in task.model.state_dict().items()}
+    return found
 
 
-@pytest.mark.parametrize("way", ["ddp", "accumulated", "fsdp", "resumed-fsdp", "poisoned", "powersgd"])
+@pytest.mark.parametrize(
+    "way",
+    ["ddp", "accumulated", "fsdp", "sharp", "sharp-fsdp", "resumed-fsdp", "poisoned", "powersgd"],
+)
 def test_ranks_stay_the_same_to_the_bit(results: Results, way: str) -> None:
     first, second = (result[way]["weights"] for result in results)
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
 
 
-@pytest.mark.parametrize("way", ["ddp", "accumulated", "fsdp", "resumed-fsdp"])
-def test_two_processes_equal_one(results: Results, alone: dict[str, torch.Tensor], way: str) -> None:
+@pytest.mark.parametrize("way", ["ddp", "accumulated", "fsdp", "resumed-fsdp", "sharp", "sharp-fsdp"])
+def test_two_processes_equal_one(results: Results, alone: dict[str, Any], way: str) -> None:
+    expected = alone["alone-sharp" if "sharp" in way else "alone"]
     for name, tensor in results[0][way]["weights"].items():
         if name != "seen":
-            torch.testing.assert_close(tensor, alone[name], rtol=0, atol=1e-6)
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_the_moving_average_equals_that_of_one(
-    results: Results, alone: dict[str, torch.Tensor], folder: Path, way: str
-) -> None:
+@pytest.mark.usefixtures("results", "alone")
+def test_the_moving_average_equals_that_of_one(folder: Path, way: str) -> None:
     averages = [native.load_model(folder / run / "final/ema-0.safetensors") for run in ("alone", way)]
     for one, other in zip(*(average.parameters() for average in averages), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)

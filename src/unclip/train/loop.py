@@ -37,6 +37,7 @@ from unclip.train.batches import Prepared, on_device, prefetch, to_device
 from unclip.train.config import LoopConfig, Precision
 from unclip.train.log import RunLog, Window
 from unclip.train.optim import MovingAverage, Optimisers, rate_factor
+from unclip.train.sharpness import climbed
 
 BAD_STEPS = 20  # updates in a row that are not finite before the run ends
 PREVIEWS = "previews"
@@ -251,13 +252,24 @@ class Run:
 
     def _gradients(self, prepared: Prepared) -> tuple[float, dict[str, float], float]:
         """Fills in (clipped) gradients; returns loss, its parts and the gradient's length before clipping."""
-        count = len(prepared.parts)
+        generator = on_device(prepared.generator, self.device)
+        noise = generator.get_state()
+        self.model.train()
+        loss, parts = self._backward(prepared.parts, generator)
+        if self.config.sharpness:
+            with climbed(self.model, self.config.sharpness):
+                generator.set_state(noise)  # the same loss, of other weights
+                self._backward(prepared.parts, generator)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
+        return loss, parts, float(parallel.whole(norm))
+
+    def _backward(self, batches: list[Any], generator: torch.Generator) -> tuple[float, dict[str, float]]:
+        """Adds to the gradients; returns loss and its parts."""
+        count = len(batches)
         # dropout draws from torch's own random state: seeded here, it needs no place in the checkpoint
         torch.manual_seed(noise_seed(self.config.seed, self.step, f"train/dropout/{self.world.rank}"))
-        generator = on_device(prepared.generator, self.device)
-        self.model.train()
         total, sums = 0.0, dict[str, float]()
-        for index, part in enumerate(prepared.parts):
+        for index, part in enumerate(batches):
             last = index == count - 1
             with nullcontext() if last else parallel.without_exchange(self.module):
                 with autocast(self.device, self.precision):
@@ -266,8 +278,7 @@ class Run:
             total += float(loss.detach()) / count
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + float(value) / count
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
-        return total, sums, float(parallel.whole(norm))
+        return total, sums
 
     def _change_weights(self, loss: float, norm: float, bad: bool) -> float:
         """The update of this step, left out where it is bad; returns the learning rate."""
