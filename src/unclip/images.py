@@ -265,14 +265,23 @@ def resize(images: torch.Tensor, size: int | tuple[int, int]) -> torch.Tensor:
 
 def fit_square(image: Image.Image, size: int) -> Image.Image:
     """All of `image`, uncropped, in the middle of a white square of `size` pixels."""
-    image = on_white(image)
+    return letterbox(on_white(image), size, WHITE)
+
+
+def letterbox(
+    image: Image.Image,
+    size: int,
+    background: int | tuple[int, ...],
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Image.Image:
+    """All of `image`, of any mode, in the middle of a square of `size` pixels, `background` beside it."""
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+        image = image.resize((width, height), resample)
     if width == height == size:
         return image
-    square = Image.new("RGB", (size, size), WHITE)
+    square = Image.new(image.mode, (size, size), background)
     square.paste(image, ((size - width) // 2, (size - height) // 2))
     return square
 

@@ -53,6 +53,23 @@ def test_variations_are_named_after_their_picture(run: Run, capsys: pytest.Captu
         assert image.size == (64, 64)
 
 
+def test_one_network_at_a_time_changes_nothing(run: Run) -> None:
+    mask = Image.new("RGBA", (48, 48), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 24, 48))
+    mask.save("mask.png")
+    verbs = {
+        "vary": ("a.png",),
+        "blend": ("a.png", "b.png", "--weights", "1,1"),
+        "restyle": ("a.png", "--to", "a green apple"),
+        "edit": ("a.png", "--mask", "mask.png", "a red apple"),
+    }
+    for verb, arguments in verbs.items():
+        for folder, option in (("all", ()), ("one", ("--offload",))):
+            out = f"{verb}-{folder}.png"
+            assert run(verb, *arguments, "--seed", "1", "--fit", "stretch", "--out", out, *option) == 0
+        assert Path(f"{verb}-all.png").read_bytes() == Path(f"{verb}-one.png").read_bytes()
+
+
 def test_one_document_tells_of_variations(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("vary", "a.png", "--strength", "0.5", "--json", "--out", "new/") == 0
     document = json.loads(capsys.readouterr().out)

@@ -72,11 +72,23 @@ def test_a_pictures_own_transparency_is_its_mask(model: UnCLIP) -> None:
 
 def test_what_a_picture_that_is_not_square_leaves_free_is_drawn_in(model: UnCLIP) -> None:
     picture = speckled(64, 32)
-    (edited,) = model.edit(picture, None, "a red apple", size=64, seed=1, steps=STEPS)
+    (edited,) = model.edit(picture, None, "a red apple", seed=1, steps=STEPS)  # its longer side can be drawn
     after = np.asarray(edited.image)
     assert np.array_equal(after[16:48], np.asarray(picture))
     assert (after[:16] != 255).any()
     assert (after[48:] != 255).any()
+
+
+def test_picture_and_mask_are_fitted_alike(model: UnCLIP) -> None:
+    picture, mask = speckled(128, 64), holed(128, 64, (40, 0, 64, 64))
+    (middle,) = model.edit(picture, mask, "a red apple", seed=1, steps=STEPS, fit="crop")
+    after, before = np.asarray(middle.image), np.asarray(picture)[:, 32:96]
+    assert np.array_equal(after[:, 32:], before[:, 32:])
+    assert (after[:, 8:32] != before[:, 8:32]).any(axis=2).mean() > 0.9
+    assert middle.metadata["fit"] == "crop"
+    (pulled,) = model.edit(picture, mask, "a red apple", size=64, seed=1, steps=STEPS, fit="stretch")
+    kept = np.asarray(picture.resize((64, 64), Image.Resampling.LANCZOS))
+    assert np.array_equal(np.asarray(pulled.image)[:, 32:], kept[:, 32:])
 
 
 def test_metadata_say_what_was_done_to_what(model: UnCLIP, tmp_path: Path) -> None:
@@ -98,7 +110,9 @@ def test_metadata_say_what_was_done_to_what(model: UnCLIP, tmp_path: Path) -> No
         (Image.new("RGBA", (64, 64), (0, 0, 0, 1)), {}, "the mask is opaque everywhere"),  # alpha is not 0
         (None, {}, "the picture is opaque everywhere"),
         (holed(64, 64, (0, 0, 9, 9)), {"size": 100}, "size 100"),
+        (holed(64, 64, (0, 0, 9, 9)), {"size": 0}, "size 0"),
         (holed(64, 64, (0, 0, 9, 9)), {"rounds": 0}, "rounds is 0"),
+        (holed(64, 64, (0, 0, 9, 9)), {"fit": "tile"}, "unknown fit 'tile'"),
         (holed(64, 64, (0, 0, 9, 9)), {"prompt": " "}, "prompt is empty"),
         (holed(64, 64, (0, 0, 9, 9)), {"n": 101}, "n is 101"),
     ],
@@ -108,6 +122,11 @@ def test_what_cannot_be_edited_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         model.edit(speckled(64, 64), mask, **{"prompt": "a red apple", **settings})
+
+
+def test_a_mask_that_shows_nothing_of_the_middle_is_refused(model: UnCLIP) -> None:
+    with pytest.raises(InputError, match="opaque everywhere in the middle"):
+        model.edit(speckled(128, 64), holed(128, 64, (0, 0, 9, 9)), "a red apple", fit="crop")
 
 
 def test_other_pictures_are_drawn_as_before(model: UnCLIP) -> None:

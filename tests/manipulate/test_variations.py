@@ -84,12 +84,23 @@ def test_a_seed_varies_the_same_way_again_and_says_of_what(model: UnCLIP, tmp_pa
     assert (found["operation"], found["strength"], found["steps"]) == ("vary", "0.5", str(STEPS))
 
 
+def test_a_picture_is_varied_as_it_is_fitted(model: UnCLIP, apple: Image.Image) -> None:
+    wide = Image.new("RGB", (192, 96), "blue")
+    wide.paste(apple, (48, 0))
+    settings: dict[str, Any] = {"strength": 0, "size": 64, "seed": 3, "steps": STEPS}
+    (middle,), (alone,) = model.vary(wide, fit="crop", **settings), model.vary(apple, **settings)
+    assert np.abs(pixels(middle) - pixels(alone)).max() <= 1
+    (whole,) = model.vary(wide, **settings)
+    assert np.abs(pixels(middle) - pixels(whole)).max() > 20
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"strength": 1.5}, "strength is 1.5: choose from 0 to 1"),
         ({"strength": float("nan")}, "strength is nan"),
         ({"n": 0}, "n is 0"),
+        ({"fit": "tile"}, "unknown fit 'tile'"),
         ({"size": 100}, "size 100 is not drawn"),
         ({"steps": 1}, "steps is 1"),
         ({"steps": 5000}, "5000 steps asked"),

@@ -14,7 +14,8 @@ from unclip.bundle import Sampling
 from unclip.drawing import Job, Options
 from unclip.errors import UnclipWarning
 from unclip.evaluate.encoder import Step
-from unclip.families.unclip import DECODER, PRIOR, UnCLIP
+from unclip.families.decoding import DECODER
+from unclip.families.unclip import PRIOR, UnCLIP
 from unclip.images import from_uint8, to_uint8
 from unclip.pipeline import Done, Pipeline, chunks
 

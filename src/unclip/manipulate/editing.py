@@ -16,6 +16,7 @@ from torch import Tensor
 from unclip.drawing import Event
 from unclip.errors import InputError
 from unclip.images import on_white, resize, to_tensor
+from unclip.manipulate.fitting import Fit, fitted
 from unclip.manipulate.latents import Source, opened
 
 DEFAULT_STEPS = 30
@@ -94,12 +95,12 @@ def edit(
     prior_guidance: float | None = None,
     candidates: int | None = None,
     rounds: int = DEFAULT_ROUNDS,
+    fit: str = Fit.LETTERBOX,
 ) -> Iterator[Event]:
     """A part of a picture drawn anew after a text; what is not masked stays, bit for bit.
 
     The decoder's estimate is replaced by what is known at every noise level, and every step is taken several
-    times (2201.09865), so that any decoder does. A picture that is not square is fitted into a square, and
-    what it leaves free is drawn in, too.
+    times (2201.09865), so that any decoder does.
 
     Args:
         model: draws.
@@ -108,12 +109,14 @@ def edit(
             picture's own transparency.
         prompt: what the whole picture shall show.
         n: how many, 1 to 100.
-        size: side in pixels; None is the picture's own where it is a square that can be drawn, else 256. The
-            picture is resized to it before anything else, and that is what stays.
+        size: side in pixels; None is that of the square that `fit` makes of the picture where it can be
+            drawn, else 256. The picture is resized to it before anything else, and that is what stays.
         seed: as of `Options`.
         steps: of the decoder; None is 30.
         guidance, prior_guidance, candidates: as of `Options`.
         rounds: how often each step is taken, 1 to 20; more fit better and take longer.
+        fit: what is done with picture and mask that are not square, see `Fit`; what a letterbox leaves free
+            is drawn in, too.
 
     Returns:
         Events, as `Pipeline.stream`. Input is checked now, drawing happens while they are read.
@@ -133,17 +136,23 @@ def edit(
                 f"the mask has {transparency.width} x {transparency.height} pixels, the picture "
                 f"{picture.width} x {picture.height}: make them the same"
             )
-    own = picture.width == picture.height and picture.width in model.sizes
-    chosen = size or (picture.width if own else model.default_size)
+    way = Fit.named(fit)
+    own = min(picture.size) if way is Fit.CROP else max(picture.size)
+    chosen = (own if own in model.sizes else model.default_size) if size is None else size
     if chosen not in model.sizes:
         raise InputError(f"size {chosen} is not drawn: choose {', '.join(map(str, model.sizes))}")
     keep = transparency.convert("RGBA").getchannel("A").point(lambda alpha: KEPT if alpha else REDRAWN)
-    if keep.getextrema() == (KEPT, KEPT) and (mask is not None or picture.width == picture.height):
+    square = fitted(keep, chosen, way, REDRAWN, Image.Resampling.BOX)
+    square = square.point(lambda level: KEPT if level == KEPT else REDRAWN)  # kept is what is kept all over
+    whole = (KEPT, KEPT)
+    if square.getextrema() == whole or (mask is not None and keep.getextrema() == whole):
+        where = " in the middle that is kept" if way is Fit.CROP else ""
         raise InputError(
-            f"the {'mask' if mask is not None else 'picture'} is opaque everywhere: make transparent "
+            f"the {'mask' if mask is not None else 'picture'} is opaque everywhere{where}: make transparent "
             "(alpha 0) what is to be redrawn"
         )
-    filling = Filling(*_fitted(on_white(picture), keep, chosen), rounds, settings)
+    settings["fit"] = way
+    filling = Filling(fitted(on_white(picture), chosen, way), square, rounds, settings)
     return model.filling_in(filling).stream(
         prompt,
         n=n,
@@ -154,21 +163,3 @@ def edit(
         prior_guidance=prior_guidance,
         candidates=candidates,
     )
-
-
-def _fitted(picture: Image.Image, keep: Image.Image, size: int) -> tuple[Image.Image, Image.Image]:
-    """Both in the middle of a square of `size`; what is left free is to be redrawn.
-
-    Of a pixel that is partly redrawn nothing is kept.
-    """
-    scale = size / max(picture.size)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    if (width, height) != picture.size:
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        keep = keep.resize((width, height), Image.Resampling.BOX)
-        keep = keep.point(lambda level: KEPT if level == KEPT else REDRAWN)
-    corner = ((size - width) // 2, (size - height) // 2)
-    square, whole = Image.new("RGB", (size, size), "white"), Image.new("L", (size, size), REDRAWN)
-    square.paste(picture, corner)
-    whole.paste(keep, corner)
-    return square, whole

@@ -7,6 +7,7 @@ from typing import cast
 
 from unclip.drawing import Event, Job, Options, Picture
 from unclip.manipulate.editing import DEFAULT_ROUNDS, Filler, edit
+from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import Editor, Inversion, Latents, Source, opened
 from unclip.manipulate.variations import Start, blend, restyle, vary
 
@@ -14,15 +15,18 @@ from unclip.manipulate.variations import Start, blend, restyle, vary
 class Editing:
     """To be mixed into an `Editor`."""
 
-    def encode(self: Editor, image: Source, inversion: Inversion | None = None) -> Latents:
+    def encode(
+        self: Editor, image: Source, inversion: Inversion | None = None, *, fit: str = Fit.LETTERBOX
+    ) -> Latents:
         """A picture's two latents: CLIP's embedding, and the noise that DDIM draws the picture from.
 
-        Section 3 of 2204.06125. A picture that is not square is shown whole, on white.
+        Section 3 of 2204.06125. `fit` says what is done with a picture that is not square.
 
         Raises:
             InputError: no picture, or steps that cannot be taken.
         """
-        events = self.invert([opened(image)[0]], inversion or Inversion())
+        picture = squared(opened(image)[0], Fit.named(fit))
+        events = self.invert([picture], inversion or Inversion())
         while True:
             try:
                 next(events)
@@ -45,10 +49,21 @@ class Editing:
         seed: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        fit: str = Fit.LETTERBOX,
     ) -> list[Picture]:
         """Variations of a picture: see `manipulate.variations.vary`."""
         return _pictures(
-            vary(self, image, n=n, strength=strength, size=size, seed=seed, steps=steps, guidance=guidance)
+            vary(
+                self,
+                image,
+                n=n,
+                strength=strength,
+                size=size,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                fit=fit,
+            )
         )
 
     def blend(
@@ -61,6 +76,7 @@ class Editing:
         seed: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        fit: str = Fit.LETTERBOX,
     ) -> list[Picture]:
         """Pictures between pictures: see `manipulate.variations.blend`."""
         return _pictures(
@@ -74,6 +90,7 @@ class Editing:
                 seed=seed,
                 steps=steps,
                 guidance=guidance,
+                fit=fit,
             )
         )
 
@@ -89,6 +106,7 @@ class Editing:
         seed: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        fit: str = Fit.LETTERBOX,
     ) -> list[Picture]:
         """A picture moved as `to` differs from `origin`: see `manipulate.variations.restyle`."""
         return _pictures(
@@ -103,6 +121,7 @@ class Editing:
                 seed=seed,
                 steps=steps,
                 guidance=guidance,
+                fit=fit,
             )
         )
 
@@ -120,6 +139,7 @@ class Editing:
         prior_guidance: float | None = None,
         candidates: int | None = None,
         rounds: int = DEFAULT_ROUNDS,
+        fit: str = Fit.LETTERBOX,
     ) -> list[Picture]:
         """A part of a picture drawn anew: see `manipulate.editing.edit`."""
         return _pictures(
@@ -136,6 +156,7 @@ class Editing:
                 prior_guidance=prior_guidance,
                 candidates=candidates,
                 rounds=rounds,
+                fit=fit,
             )
         )
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from unclip.drawing import Event, Job, Options, kept
 from unclip.errors import InputError
+from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import Editor, Frame, Inversion, Latents, Source, mixed, opened, slerp
 
 MOST_BLENDED = 16  # pictures
@@ -35,17 +36,19 @@ def vary(
     seed: int | None = None,
     steps: int | str | None = None,
     guidance: float | None = None,
+    fit: str = Fit.LETTERBOX,
 ) -> Iterator[Event]:
     """Variations of a picture: what CLIP sees in it stays, the rest is drawn anew (section 3.1).
 
     Args:
         model: draws.
-        image: the picture; one that is not square is shown whole, on white.
+        image: the picture.
         n: how many, 1 to 100.
         strength: 0 gives the picture back as the decoder draws it, 1 keeps z_i alone. Between them it is
             DDIM's eta, and the share of fresh noise in what is started from: sqrt(1 - s^2) x_T + s noise.
         size, seed: as of `Options`.
         steps, guidance: of DDIM; None is 25 and 1.
+        fit: what is done with a picture that is not square, see `Fit`; a letterbox is white.
 
     Returns:
         Events, as `Pipeline.stream`. Input is checked now, drawing happens while they are read.
@@ -56,11 +59,12 @@ def vary(
     check_fraction("strength", strength)
     inversion = Inversion.of(steps, guidance)
     options = chosen(model, n, size, seed, guidance)
+    way = Fit.named(fit)
     picture, source = opened(image)
-    settings = {"operation": "vary", "source": source, "strength": f"{strength:g}"}
+    settings = {"operation": "vary", "source": source, "fit": way, "strength": f"{strength:g}"}
 
     def work() -> Iterator[Event]:
-        (latents,) = yield from model.invert([picture], inversion)
+        (latents,) = yield from model.invert([squared(picture, way)], inversion)
         jobs = [Job("", seed_of(options), index) for index in range(n)]
         kept = math.sqrt(1 - strength**2)
         noise = model.start_noise(jobs)  # (B, 3, S, S)
@@ -82,6 +86,7 @@ def blend(
     seed: int | None = None,
     steps: int | str | None = None,
     guidance: float | None = None,
+    fit: str = Fit.LETTERBOX,
 ) -> Iterator[Event]:
     """Pictures between pictures (section 3.2): z_i is slerped, and x_T as `start` says.
 
@@ -93,7 +98,7 @@ def blend(
             way; `frames` is then not used.
         start: see `Start`.
         size, seed: as of `Options`; all frames share the noise of the upsamplers.
-        steps, guidance: of DDIM; None is 25 and 1.
+        steps, guidance, fit: as of `vary`.
 
     Returns:
         Events, as `Pipeline.stream`, the frames in their order.
@@ -109,8 +114,9 @@ def blend(
         raise InputError(f"frames is {frames}: blending {len(images)} pictures takes {len(images)} or more")
     inversion = Inversion.of(steps, guidance)
     options = chosen(model, frames if weights is None else 1, size, seed, guidance)
+    way = Fit.named(fit)
     pictures, sources = zip(*(opened(image) for image in images), strict=True)
-    settings = {"operation": "blend", "source": ", ".join(sources), "start": str(start)}
+    settings = {"operation": "blend", "source": ", ".join(sources), "fit": way, "start": str(start)}
     if weights is None:
         shares = [_way(frame / (frames - 1), len(images)) for frame in range(frames)]
         settings["frames"] = str(frames)
@@ -119,7 +125,7 @@ def blend(
         settings["weights"] = ", ".join(f"{weight:g}" for weight in weights)
 
     def work() -> Iterator[Event]:
-        latents = yield from model.invert(pictures, inversion)
+        latents = yield from model.invert([squared(one, way) for one in pictures], inversion)
         jobs = [Frame("", seed_of(options), frame) for frame in range(len(shares))]
         (noise,) = model.start_noise(jobs[:1])  # (3, S, S)
         drawn: dict[Job, Latents] = {}
@@ -144,6 +150,7 @@ def restyle(
     seed: int | None = None,
     steps: int | str | None = None,
     guidance: float | None = None,
+    fit: str = Fit.LETTERBOX,
 ) -> Iterator[Event]:
     """A picture moved as one text differs from another (text diffs, section 3.3 of 2204.06125).
 
@@ -157,7 +164,7 @@ def restyle(
         origin: what it is; by default the empty caption.
         amount: 0 gives the picture back, 1 goes as far as the paper does.
         frames: 1 is the result alone; of several the first is the picture and the last the result.
-        size, seed, steps, guidance: as of `blend`.
+        size, seed, steps, guidance, fit: as of `blend`.
 
     Returns:
         Events, as `Pipeline.stream`, the frames in their order.
@@ -170,6 +177,7 @@ def restyle(
         raise InputError("the text to go to is empty: say what the picture shall be")
     inversion = Inversion.of(steps, guidance)
     options = chosen(model, frames, size, seed, guidance)
+    way = Fit.named(fit)
     picture, source = opened(image)
     difference = model.clip.embed_texts([to]) - model.clip.embed_texts([origin])  # (1, E)
     if difference.norm() < SAME_TEXTS:
@@ -177,6 +185,7 @@ def restyle(
     settings = {
         "operation": "restyle",
         "source": source,
+        "fit": way,
         "from": kept(origin),
         "to": kept(to),
         "amount": f"{amount:g}",
@@ -184,7 +193,7 @@ def restyle(
     }
 
     def work() -> Iterator[Event]:
-        (latents,) = yield from model.invert([picture], inversion)
+        (latents,) = yield from model.invert([squared(picture, way)], inversion)
         direction = F.normalize(difference[0].to(latents.z_i), dim=0) * latents.z_i.norm()  # (E,)
         drawn: dict[Job, Latents] = {}
         for frame in range(frames):
