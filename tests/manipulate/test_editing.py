@@ -100,6 +100,7 @@ def test_metadata_say_what_was_done_to_what(model: UnCLIP, tmp_path: Path) -> No
     assert (found["operation"], found["prompt"], found["rounds"]) == ("edit", "a red apple", "2")
     assert found["source"].startswith("sha256:")
     assert found["mask"].startswith("pixels:")
+    assert float(found["seam_across"]) > 0
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,27 @@ class Decoding(DiffusionPipeline):
         halves = [size // 2 for size in drawn if size // 4 in drawn]
         return tuple(sorted({*drawn, *(half for half in halves if half > 256)}))
 
+    @property
+    def fills_in(self) -> bool:
+        """Whether the decoder was trained to fill in."""
+        return self._decoder.inpainting
+
     def filling_in(self, filling: Filling) -> Self:
         """The same bundle, drawing into a picture of the size asked for: see `manipulate.editing`."""
         other = copy.copy(self)
         other._filling = filling
         return other
+
+    @property
+    def _resamples(self) -> bool:
+        """Whether the decoder fills in by taking its steps several times."""
+        return self._filling is not None and not (self.fills_in and self._filling.rounds == 1)
+
+    def _known(self, size: int) -> tuple[Tensor, Tensor]:
+        """The picture to fill in (1, 3, S, S) and its mask (1, 1, S, S) at a side of `size`."""
+        assert self._filling is not None
+        known, keep = (part.to(self.device) for part in self._filling.at(size))
+        return known, keep
 
     # --- pictures to latents ---
 
@@ -129,7 +145,10 @@ class Decoding(DiffusionPipeline):
     # --- embeddings to pictures ---
 
     def _noise(self, streams: Sequence[tuple[Job, str]], shape: tuple[int, ...]) -> Callable[[], Tensor]:
-        return super()._noise([(_owner(job), stage) for job, stage in streams], shape)
+        part = "" if self._filling is None else self._filling.part
+        painted = {DECODER, *self._chain.values()}  # and not the prior: all parts show one thing
+        named = [(_owner(job), f"{stage}{part}" if stage in painted else stage) for job, stage in streams]
+        return super()._noise(named, shape)
 
     @cached_property
     def _no_caption(self) -> TextRows:
@@ -153,10 +172,11 @@ class Decoding(DiffusionPipeline):
             inner = self._conditioned(some, text.rows(rows), embeddings[rows], sampling)
             noise = self._noise([(job, DECODER) for job in some], shape)
             if self._filling is not None:
-                known, keep = (part.to(self.device) for part in self._filling.at(size))
-                filling = with_known(inner, known, keep)
+                inner = with_known(inner, *self._known(size))
+            if self._resamples:
+                assert self._filling is not None
                 x = noise() * inner.schedule.initial_std
-                for step in resampled(filling, x, noise, rounds=self._filling.rounds):
+                for step in resampled(inner, x, noise, rounds=self._filling.rounds):
                     yield Done(DECODER, step.x0)
                     x = step.x
             elif starts is None:
@@ -193,12 +213,15 @@ class Decoding(DiffusionPipeline):
         self, embedding: Tensor, level: Tensor | None, text: TextRows, config: DecoderConfig
     ) -> DecoderCondition:
         """Whitened embeddings (B, E), their noise levels (B,), and of the captions what is read of them."""
-        keep = torch.ones(len(text), dtype=torch.bool, device=self.device)
-        condition = DecoderCondition(embedding, keep, noise_level=level)
+        all_of_it = torch.ones(len(text), dtype=torch.bool, device=self.device)
+        condition = DecoderCondition(embedding, all_of_it, noise_level=level)
         if config.caption is not None:
-            condition = replace(condition, ids=text.ids, mask=text.mask, keep_text=keep)
+            condition = replace(condition, ids=text.ids, mask=text.mask, keep_text=all_of_it)
         elif config.text_width is not None:
-            condition = replace(condition, sequence=text.sequence, mask=text.mask, keep_text=keep)
+            condition = replace(condition, sequence=text.sequence, mask=text.mask, keep_text=all_of_it)
+        if config.inpainting and self._filling is not None:
+            known, keep = (part.expand(len(text), -1, -1, -1) for part in self._known(config.image_size))
+            condition = replace(condition, known=known, keep=keep)
         if config.text_to_time:
             summary = text.embedding if config.unit_embeddings else text.raw
             condition = replace(condition, text_embedding=summary)

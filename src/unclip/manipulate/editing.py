@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from unclip.drawing import Event
+from unclip.drawing import Event, Job, Options, Picture
 from unclip.errors import InputError
 from unclip.images import on_white, resize, to_tensor
 from unclip.manipulate.fitting import Fit, fitted
 from unclip.manipulate.latents import Source, opened
+from unclip.manipulate.seam import seam
 
 DEFAULT_STEPS = 30
 DEFAULT_ROUNDS = 3
@@ -34,12 +35,14 @@ class Filling:
         keep: mode L of the same size, 255 where the picture stays bit for bit, 0 where it is redrawn.
         rounds: how often each step is taken (`diffusion.resampling`).
         settings: what the pictures' metadata say of it.
+        part: which part of a larger picture it is: the decoder's and upsamplers' noise goes by it, too.
     """
 
     image: Image.Image
     keep: Image.Image
     rounds: int
     settings: dict[str, str] = field(default_factory=dict)
+    part: str = ""
 
     def at(self, size: int) -> tuple[Tensor, Tensor]:
         """Picture (1, 3, S, S) in [-1, 1] and mask (1, 1, S, S) at a side that is not larger.
@@ -51,9 +54,10 @@ class Filling:
         keep = (levels == KEPT).float()
         return picture, -F.adaptive_max_pool2d(-keep, size)
 
-    def pasted(self, drawn: Image.Image) -> Image.Image:
-        """What was drawn, and over it what stays."""
-        return Image.composite(self.image, drawn, self.keep)
+    def finished(self, drawn: Picture) -> Picture:
+        """What was drawn, and over it what stays; how well the two fit is told with the settings."""
+        image = Image.composite(self.image, drawn.image, self.keep)
+        return replace(drawn, image=image, settings={**drawn.settings, **seam(image, self.keep).texts})
 
 
 class Filler(Protocol):
@@ -65,7 +69,12 @@ class Filler(Protocol):
     @property
     def sizes(self) -> tuple[int, ...]: ...
 
+    @property
+    def fills_in(self) -> bool: ...
+
     def filling_in(self, filling: Filling) -> Self: ...
+
+    def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]: ...
 
     def stream(
         self,
@@ -74,7 +83,7 @@ class Filler(Protocol):
         n: int,
         size: int,
         seed: int,
-        steps: int | str,
+        steps: int | str | None,
         guidance: float | None,
         prior_guidance: float | None,
         candidates: int | None,
@@ -94,13 +103,13 @@ def edit(
     guidance: float | None = None,
     prior_guidance: float | None = None,
     candidates: int | None = None,
-    rounds: int = DEFAULT_ROUNDS,
+    rounds: int | None = None,
     fit: str = Fit.LETTERBOX,
 ) -> Iterator[Event]:
     """A part of a picture drawn anew after a text; what is not masked stays, bit for bit.
 
-    The decoder's estimate is replaced by what is known at every noise level, and every step is taken several
-    times (2201.09865), so that any decoder does.
+    The decoder's estimate is replaced by what is known at every noise level. A decoder that was trained to
+    fill in sees what is known, too; with any other every step is taken several times (2201.09865).
 
     Args:
         model: draws.
@@ -112,9 +121,10 @@ def edit(
         size: side in pixels; None is that of the square that `fit` makes of the picture where it can be
             drawn, else 256. The picture is resized to it before anything else, and that is what stays.
         seed: as of `Options`.
-        steps: of the decoder; None is 30.
+        steps: of the decoder; None is 30, or the bundle's own where it was trained to fill in.
         guidance, prior_guidance, candidates: as of `Options`.
-        rounds: how often each step is taken, 1 to 20; more fit better and take longer.
+        rounds: how often each step is taken, 1 to 20; more fit better and take longer. None is 3, or 1 where
+            the decoder was trained to fill in.
         fit: what is done with picture and mask that are not square, see `Fit`; what a letterbox leaves free
             is drawn in, too.
 
@@ -124,8 +134,7 @@ def edit(
     Raises:
         InputError: no picture, a mask of another size or without transparency, a value out of range.
     """
-    if not 1 <= rounds <= MOST_ROUNDS:
-        raise InputError(f"rounds is {rounds}: choose from 1 to {MOST_ROUNDS}")
+    rounds, steps = prepared(model, rounds, steps)
     picture, source = opened(image)
     settings = {"operation": "edit", "source": source, "rounds": str(rounds)}
     transparency = picture
@@ -141,7 +150,7 @@ def edit(
     chosen = (own if own in model.sizes else model.default_size) if size is None else size
     if chosen not in model.sizes:
         raise InputError(f"size {chosen} is not drawn: choose {', '.join(map(str, model.sizes))}")
-    keep = transparency.convert("RGBA").getchannel("A").point(lambda alpha: KEPT if alpha else REDRAWN)
+    keep = kept_of(transparency)
     square = fitted(keep, chosen, way, REDRAWN, Image.Resampling.BOX)
     square = square.point(lambda level: KEPT if level == KEPT else REDRAWN)  # kept is what is kept all over
     whole = (KEPT, KEPT)
@@ -158,8 +167,25 @@ def edit(
         n=n,
         size=chosen,
         seed=secrets.randbelow(2**32) if seed is None else seed,
-        steps=DEFAULT_STEPS if steps is None else steps,
+        steps=steps,
         guidance=guidance,
         prior_guidance=prior_guidance,
         candidates=candidates,
     )
+
+
+def prepared(model: Filler, rounds: int | None, steps: int | str | None) -> tuple[int, int | str | None]:
+    """Rounds and steps, with what suits the model's decoder in place of None (of steps: if it has a default).
+
+    Raises:
+        InputError: rounds out of range.
+    """
+    rounds = (1 if model.fills_in else DEFAULT_ROUNDS) if rounds is None else rounds
+    if not 1 <= rounds <= MOST_ROUNDS:
+        raise InputError(f"rounds is {rounds}: choose from 1 to {MOST_ROUNDS}")
+    return rounds, DEFAULT_STEPS if steps is None and not model.fills_in else steps
+
+
+def kept_of(picture: Image.Image) -> Image.Image:
+    """The mask of a picture, mode L: 0 where it is fully transparent, else 255."""
+    return picture.convert("RGBA").getchannel("A").point(lambda alpha: KEPT if alpha else REDRAWN)

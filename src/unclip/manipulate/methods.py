@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from unclip.drawing import Event, Job, Options, Picture
-from unclip.manipulate.editing import DEFAULT_ROUNDS, Filler, edit
+from unclip.manipulate.editing import Filler, edit
 from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import Editor, Inversion, Latents, Source, opened
+from unclip.manipulate.outpaint import Margins, outpaint
 from unclip.manipulate.variations import Start, blend, restyle, vary
 
 
@@ -138,7 +139,7 @@ class Editing:
         guidance: float | None = None,
         prior_guidance: float | None = None,
         candidates: int | None = None,
-        rounds: int = DEFAULT_ROUNDS,
+        rounds: int | None = None,
         fit: str = Fit.LETTERBOX,
     ) -> list[Picture]:
         """A part of a picture drawn anew: see `manipulate.editing.edit`."""
@@ -157,6 +158,42 @@ class Editing:
                 candidates=candidates,
                 rounds=rounds,
                 fit=fit,
+            )
+        )
+
+    def outpaint(
+        self: Filler,
+        image: Source,
+        prompt: str,
+        *,
+        left: int = 0,
+        right: int = 0,
+        top: int = 0,
+        bottom: int = 0,
+        n: int = 1,
+        size: int | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        prior_guidance: float | None = None,
+        candidates: int | None = None,
+        rounds: int | None = None,
+    ) -> list[Picture]:
+        """A picture extended by so many pixels on each side: see `manipulate.outpaint.outpaint`."""
+        return _pictures(
+            outpaint(
+                self,
+                image,
+                prompt,
+                Margins(left, right, top, bottom),
+                n=n,
+                size=size,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                prior_guidance=prior_guidance,
+                candidates=candidates,
+                rounds=rounds,
             )
         )
 

@@ -14,6 +14,8 @@ from unclip.nn.layers import TimeEmbedding, Whitening, depth_to_space, space_to_
 from unclip.nn.unet import ReadContext, UNet, UNetConfig
 
 RGB = 3
+SEEN = RGB + 1  # channels of a picture to fill in, and of its mask
+FIRST_WEIGHT = "unet.conv_in.weight"
 NOISE_LEVEL_STEPS = 1000.0  # a noise level in [0, 1] is embedded like a time label in 0..1000
 
 
@@ -46,6 +48,8 @@ class DecoderConfig:
         text_to_time: CLIP's text embedding joins the time embedding.
         text_norm: where the norm of the caption's features stands.
         unconditional: what stands for no caption.
+        inpainting: whether the decoder was trained to fill in (GLIDE's way, section 2.5 of 2112.10741): its
+            UNet also sees the known pixels and where they are, in input channels behind the others.
     """
 
     image_size: int = 64
@@ -67,6 +71,7 @@ class DecoderConfig:
     text_to_time: bool = False
     text_norm: TextNorm = TextNorm.BEFORE
     unconditional: Unconditional = Unconditional.DROPPED
+    inpainting: bool = False
 
     def __post_init__(self) -> None:
         if self.text_width is not None and self.caption is not None:
@@ -110,6 +115,9 @@ class DecoderCondition:
         keep_text: (B,) bool; where False no caption token is read.
         noise_level: (B,) in [0, 1], how much noise the embedding holds; None means 0.
         text_embedding: (B, E) CLIP text embedding, for a decoder with `text_to_time`.
+        known: (B, 3, S, S) pictures in [-1, 1] to fill in, for a decoder with `inpainting`; None where all
+            is to be drawn.
+        keep: (B, 1, S, S) 1 where `known` is to stay and 0 where it is not seen; goes with `known`.
     """
 
     embedding: Tensor
@@ -120,9 +128,11 @@ class DecoderCondition:
     keep_text: Tensor | None = None
     noise_level: Tensor | None = None
     text_embedding: Tensor | None = None
+    known: Tensor | None = None
+    keep: Tensor | None = None
 
     def dropped(self) -> DecoderCondition:
-        """The same batch with nothing kept: the unconditional half of classifier-free guidance."""
+        """The same batch, its embedding and caption dropped: the other half of classifier-free guidance."""
         nothing = torch.zeros_like(self.keep_image)
         return replace(self, keep_image=nothing, keep_text=nothing)
 
@@ -134,10 +144,13 @@ class ReadDecoder:
     Attributes:
         modulation: (B, 4 C) what is added to the time embedding.
         context: the context tokens in every attention block.
+        seen: (B, 4 p^2, S / p, S / p) known pixels and their mask on the grid; None for a decoder that does
+            not fill in.
     """
 
     modulation: Tensor
     context: ReadContext
+    seen: Tensor | None
 
 
 def noise_embedding(whitened: Tensor, noise: Tensor, level: Tensor) -> Tensor:
@@ -171,7 +184,7 @@ class Decoder(nn.Module):
             self.text_to_context = nn.Sequential(*((projection, norm) if after else (norm, projection)))
         self.unet = UNet(
             UNetConfig(
-                in_channels=grid_channels,
+                in_channels=grid_channels + (SEEN * config.patch**2 if config.inpainting else 0),
                 out_channels=grid_channels * (2 if config.learned_range else 1),
                 channels=config.channels,
                 multipliers=config.multipliers,
@@ -212,8 +225,10 @@ class Decoder(nn.Module):
         config = self.config
         grid = space_to_depth(x, config.patch)  # (B, 3 p^2, S / p, S / p)
         if isinstance(condition, ReadDecoder):
+            grid = self._with_seen(grid, condition.seen)
             out = self.unet(grid, self.time(label) + condition.modulation, condition.context)
         else:
+            grid = self._with_seen(grid, self._seen(condition))
             modulation, context, mask = self._condition(condition)
             out = self.unet(grid, self.time(label) + modulation, context, mask)
         if not config.learned_range:
@@ -224,7 +239,27 @@ class Decoder(nn.Module):
     def read(self, condition: DecoderCondition) -> ReadDecoder:
         """What `forward` takes in place of a condition that many steps share. Raises as `forward` does."""
         modulation, context, mask = self._condition(condition)
-        return ReadDecoder(modulation, self.unet.read(context, mask))
+        return ReadDecoder(modulation, self.unet.read(context, mask), self._seen(condition))
+
+    def _seen(self, condition: DecoderCondition) -> Tensor | None:
+        """Known pixels and their mask on the grid, (B, 4 p^2, S / p, S / p); None where nothing is known."""
+        known, keep = condition.known, condition.keep
+        if (known is None) != (keep is None):
+            raise ValueError("known pixels and their mask go together")
+        if known is None or keep is None:
+            return None
+        if not self.config.inpainting:
+            raise ValueError("this decoder was not trained to fill in: its config has inpainting = false")
+        return space_to_depth(torch.cat([known * keep, keep], dim=1), self.config.patch)
+
+    def _with_seen(self, grid: Tensor, seen: Tensor | None) -> Tensor:
+        """What the UNet takes of a grid (B, 3 p^2, S / p, S / p): where it fills in, what is seen, too."""
+        if not self.config.inpainting:
+            return grid
+        if seen is None:
+            channels = SEEN * self.config.patch**2
+            seen = grid.new_zeros(len(grid), channels, *grid.shape[2:])
+        return torch.cat([grid, seen.to(grid.dtype)], dim=1)
 
     def _condition(self, condition: DecoderCondition) -> tuple[Tensor, Tensor, Tensor | None]:
         """What joins the time embedding (B, 4 C), context tokens (B, M, context), and their mask (B, M)."""
@@ -254,3 +289,17 @@ class Decoder(nn.Module):
             context = torch.cat([context, text.to(context.dtype)], dim=1)  # (B, tokens + L, context)
             mask = torch.cat([readable.new_ones(batch, config.tokens), readable], dim=1)
         return modulation, context, mask
+
+
+def widened(decoder: Decoder) -> Decoder:
+    """The same decoder with the input channels to fill in, and zeros for their weights: it draws the same.
+
+    So GLIDE's fine-tuning begins (section 2.5 of 2112.10741). Raises InputError where it has them already.
+    """
+    if decoder.config.inpainting:
+        raise InputError("this decoder has the channels to fill in already: start from one without")
+    wide, state, first = Decoder(replace(decoder.config, inpainting=True)), decoder.state_dict(), FIRST_WEIGHT
+    weight = state[first]  # (C, 3 p^2, 3, 3)
+    new = weight.new_zeros(len(weight), SEEN * decoder.config.patch**2, *weight.shape[2:])
+    wide.load_state_dict({**state, first: torch.cat([weight, new], dim=1)})
+    return wide

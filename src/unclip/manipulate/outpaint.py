@@ -1,0 +1,212 @@
+"""Pictures extended beyond their edges, tile by tile."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from unclip.drawing import Event, Job, Options, Picture
+from unclip.errors import InputError
+from unclip.images import MAX_PIXELS, WHITE, on_white
+from unclip.manipulate.editing import KEPT, REDRAWN, Filler, Filling, kept_of, prepared
+from unclip.manipulate.latents import Source, opened
+from unclip.manipulate.seam import seam
+
+OVERLAP = 0.5  # of a tile's side, with the tiles beside it
+TILES = "tiles"  # the stage in which tiles are finished, and pictures with the last of them
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Pixels to add on each side.
+
+    Raises:
+        InputError: a negative one, or none at all.
+    """
+
+    left: int = 0
+    right: int = 0
+    top: int = 0
+    bottom: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise InputError(f"{name} is {value}: give 0 or more pixels")
+        if not any(vars(self).values()):
+            raise InputError("nothing to extend: give pixels for left, right, top or bottom")
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A picture while it grows.
+
+    Attributes:
+        image: RGB, at least as large as a tile.
+        keep: mode L of the same size, 255 where a pixel is known, 0 where it is to be drawn.
+        wanted: left, upper, right and lower edge of what is handed out.
+    """
+
+    image: Image.Image
+    keep: Image.Image
+    wanted: tuple[int, int, int, int]
+
+    @classmethod
+    def around(cls, picture: Image.Image, margins: Margins, tile: int) -> Canvas:
+        """A picture with free margins, and around them what a tile needs where they are smaller than one."""
+        width = picture.width + margins.left + margins.right
+        height = picture.height + margins.top + margins.bottom
+        size = (max(width, tile), max(height, tile))
+        left, top = (size[0] - width) // 2, (size[1] - height) // 2
+        place = (left + margins.left, top + margins.top)
+        image, keep = Image.new("RGB", size, WHITE), Image.new("L", size, REDRAWN)
+        image.paste(on_white(picture), place)
+        keep.paste(kept_of(picture), place)
+        return cls(image, keep, (left, top, left + width, top + height))
+
+    def tiles(self, side: int) -> list[tuple[int, int]]:
+        """Left upper corners of the tiles to draw, in their order: always the one of which most is known."""
+        known = np.asarray(self.keep) == KEPT  # (H, W)
+        missing = ~known
+        missing[: self.wanted[1]] = missing[self.wanted[3] :] = False
+        missing[:, : self.wanted[0]] = missing[:, self.wanted[2] :] = False
+        height, width = known.shape
+        windows = {
+            (x, y): (slice(y, y + side), slice(x, x + side))
+            for y in _starts(height, side)
+            for x in _starts(width, side)
+        }
+        order = []
+        while missing.any():
+            useful = [corner for corner, window in windows.items() if missing[window].any()]
+            corner = max(useful, key=lambda corner: int(known[windows[corner]].sum()))
+            known[windows[corner]], missing[windows[corner]] = True, False
+            order.append(corner)
+        return order
+
+    def copy(self) -> Canvas:
+        return replace(self, image=self.image.copy(), keep=self.keep.copy())
+
+
+def outpaint(
+    model: Filler,
+    image: Source,
+    prompt: str,
+    margins: Margins,
+    *,
+    n: int = 1,
+    size: int | None = None,
+    seed: int | None = None,
+    steps: int | str | None = None,
+    guidance: float | None = None,
+    prior_guidance: float | None = None,
+    candidates: int | None = None,
+    rounds: int | None = None,
+) -> Iterator[Event]:
+    """A picture extended: square tiles that overlap are drawn one after the other, from the picture outwards.
+
+    Each tile sees what is known by then and draws the rest, as `edit` does. What the picture has stays bit
+    for bit, at its own resolution; what is transparent in it is drawn, too.
+
+    Args:
+        model: draws.
+        image: the picture, of any shape; not all of it transparent.
+        prompt: what every tile shall show.
+        margins: how far to extend.
+        n: how many, 1 to 100.
+        size: side of a tile in pixels; None is the one nearest to the picture's shorter side.
+        seed: as of `Options`.
+        steps, guidance, prior_guidance, candidates, rounds: as of `edit`.
+
+    Returns:
+        Events, as `Pipeline.stream`. Input is checked now, drawing happens while they are read.
+
+    Raises:
+        InputError: no picture, an extended one of more than 50 megapixels, or a value out of range.
+    """
+    picture, source = opened(image)
+    side = min(picture.size)
+    nearest = min(model.sizes, key=lambda one: abs(math.log(one / side)))
+    width = picture.width + margins.left + margins.right
+    height = picture.height + margins.top + margins.bottom
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"extended, the picture has {width} x {height} pixels, more than "
+            f"{MAX_PIXELS // 10**6} megapixels: extend it less"
+        )
+    if kept_of(picture).getextrema() == (REDRAWN, REDRAWN):
+        raise InputError("all of the picture is transparent: there is nothing to extend")
+    rounds, steps = prepared(model, rounds, steps)
+    options = Options(
+        n=n,
+        size=nearest if size is None else size,
+        seed=secrets.randbelow(2**32) if seed is None else seed,
+        steps=steps,
+        guidance=guidance,
+        prior_guidance=prior_guidance,
+        candidates=candidates,
+    )
+    if options.size not in model.sizes:
+        raise InputError(f"size {options.size} is not drawn: choose {', '.join(map(str, model.sizes))}")
+    whole = Canvas.around(picture, margins, options.size)
+    corners = whole.tiles(options.size)
+    settings = {
+        "operation": "outpaint",
+        "source": source,
+        "size": f"{width} x {height}",
+        "tile": str(options.size),
+        **{name: str(value) for name, value in vars(margins).items()},
+    }
+
+    def tile(canvas: Canvas, number: int, index: int) -> Iterator[Event]:
+        box = _box(corners[number], options.size)
+        filling = Filling(
+            canvas.image.crop(box), canvas.keep.crop(box), rounds, {"rounds": str(rounds)}, part=f"-{number}"
+        )
+        assert options.seed is not None
+        return model.filling_in(filling).draw([Job(prompt, options.seed, index)], options)
+
+    def extended(canvas: Canvas, drawn: Picture) -> Picture:
+        """The whole, with what its last tile says of itself; no score, for that is the tile's."""
+        image = canvas.image.crop(canvas.wanted)
+        fits = seam(image, whole.keep.crop(canvas.wanted)).texts
+        return replace(drawn, image=image, score=None, settings={**drawn.settings, **settings, **fits})
+
+    first = tile(whole, 0, 0)  # refuses what cannot be drawn
+
+    def work() -> Iterator[Event]:
+        done: Counter[str] = Counter()
+        for index in range(n):
+            canvas = whole.copy()
+            for number, corner in enumerate(corners):
+                begun = first if index == number == 0 else tile(canvas, number, index)
+                for event in begun:
+                    stage, finished = event.stage, event.pictures
+                    if finished:
+                        stage = TILES
+                        canvas.image.paste(finished[0].image, corner)
+                        canvas.keep.paste(KEPT, _box(corner, options.size))
+                        last = number == len(corners) - 1
+                        finished = (extended(canvas, finished[0]),) if last else ()
+                    done[stage] += 1
+                    total = event.total * len(corners) * n
+                    yield replace(event, stage=stage, step=done[stage], total=total, pictures=finished)
+
+    return work()
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where tiles begin that cover a length evenly and overlap by `OVERLAP` at least."""
+    free = length - side
+    count = math.ceil(free / (side * (1 - OVERLAP))) + 1
+    return [round(free * tile / (count - 1)) for tile in range(count)] if count > 1 else [0]
+
+
+def _box(corner: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+    return (*corner, corner[0] + side, corner[1] + side)

@@ -1,0 +1,73 @@
+"""How well what was drawn fits what was kept: the edge between them beside what lies on both sides of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+REACH = 1 / 32  # of the shorter side: how far from the edge "inside" and "outside" go
+
+
+@dataclass(frozen=True)
+class Seam:
+    """Mean absolute differences of neighbouring pixels, in 8-bit levels, averaged over the colours.
+
+    An edge that cannot be seen has an `across` between the other two. Where there is no pair of a kind, it is
+    NaN.
+
+    Attributes:
+        across: of pairs of which one was kept and one drawn.
+        inside: of pairs that were both drawn, near the edge.
+        outside: of pairs that were both kept, near the edge.
+    """
+
+    across: float
+    inside: float
+    outside: float
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """As a picture's settings hold it."""
+        return {f"seam_{name}": f"{getattr(self, name):.1f}" for name in ("across", "inside", "outside")}
+
+
+def seam(image: Image.Image, keep: Image.Image) -> Seam:
+    """The seam of a picture, RGB, along the edge of its mask.
+
+    Args:
+        image: the picture.
+        keep: mode L, of the same size, 255 where the picture was kept and 0 where it was drawn.
+    """
+    pixels = np.asarray(image, dtype=np.int16)  # (H, W, 3)
+    kept = np.asarray(keep) > 0  # (H, W)
+    near = _near(kept, max(1, round(min(kept.shape) * REACH)))
+    differences: dict[str, list[np.ndarray]] = {"across": [], "inside": [], "outside": []}
+    for axis in (0, 1):
+        steps = np.abs(np.diff(pixels, axis=axis)).mean(axis=2)  # (H - 1, W) or (H, W - 1)
+        (a, b), (close, by) = (_neighbours(part, axis) for part in (kept, near))
+        differences["across"].append(steps[a != b])
+        differences["inside"].append(steps[close & by & ~a & ~b])
+        differences["outside"].append(steps[close & by & a & b])
+    return Seam(**{name: _mean(np.concatenate(parts)) for name, parts in differences.items()})
+
+
+def _neighbours(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pair of neighbours along an axis the first and the second, (H - 1, W) or (H, W - 1) each."""
+    return (values[:-1], values[1:]) if axis == 0 else (values[:, :-1], values[:, 1:])
+
+
+def _near(kept: np.ndarray, reach: int) -> np.ndarray:
+    """(H, W) bool, True within `reach` pixels of the edge of a mask."""
+    both = torch.from_numpy(np.stack([kept, ~kept])).float()[:, None]  # (2, 1, H, W)
+    for kernel, padding in (((1, 2 * reach + 1), (0, reach)), ((2 * reach + 1, 1), (reach, 0))):
+        both = F.max_pool2d(both, kernel, stride=1, padding=padding)
+    near: np.ndarray = both.min(dim=0).values[0].numpy() > 0
+    return near
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")
