@@ -79,6 +79,19 @@ class Spacing(StrEnum):
 
 
 @dataclass(frozen=True)
+class LangevinUpdates:
+    """How annealed Langevin dynamics moves; the defaults are NCSN's (section 4.2 of 1907.05600).
+
+    Attributes:
+        steps: updates at each noise level.
+        step_size: of an update at the least noise level (see `diffusion.sample.langevin`).
+    """
+
+    steps: int = 100
+    step_size: float = 2e-5
+
+
+@dataclass(frozen=True)
 class Sampling:
     """How a component draws unless it is told otherwise.
 
@@ -89,6 +102,7 @@ class Sampling:
         guidance: scale of classifier-free guidance, 1 is none.
         interval: least and most sigma / alpha at which guidance acts; None is everywhere.
         eta: noise of DDIM, 0 is none, 1 is as much as ancestral sampling. Other samplers take none.
+        langevin: the updates of the sampler langevin, and of no other; None is the defaults.
         threshold: what is done with values outside +-limit at every step.
         limit: see `threshold`; 1 for pictures.
         percentile: of dynamic thresholding.
@@ -103,6 +117,7 @@ class Sampling:
     guidance: float = 1.0
     interval: tuple[float, float] | None = None
     eta: float = 0.0
+    langevin: LangevinUpdates | None = None
     threshold: Threshold = Threshold.NONE
     limit: float = 1.0
     percentile: float = 0.995
@@ -114,6 +129,8 @@ class Sampling:
         find_sampler(self.sampler)
         if self.eta and self.sampler != "ddim":
             raise InputError(f"eta {self.eta} belongs to ddim, the sampler is {self.sampler}")
+        if self.langevin is not None and self.sampler != "langevin":
+            raise InputError(f"langevin updates belong to langevin, the sampler is {self.sampler}")
         if not 0.0 <= self.noise_level <= 1.0:
             raise InputError(f"noise_level {self.noise_level} is outside [0, 1]")
         if self.candidates < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,17 @@ import pyarrow.parquet as pq
 from unclip.data import card
 from unclip.data.emojibase import BORROWED_FLAGS
 from unclip.data.filters import THUMB, duplicates, seen
-from unclip.data.records import CACHE, CARD_FILE, MANIFEST, MANIFEST_FILE, Drawing, Fit, Split, load_captions
+from unclip.data.records import (
+    CACHE,
+    CARD_FILE,
+    GROUPS,
+    MANIFEST,
+    MANIFEST_FILE,
+    Drawing,
+    Fit,
+    Split,
+    load_captions,
+)
 from unclip.data.shards import Placed, write_shards
 from unclip.data.splits import order, share, split_pairs
 from unclip.data.stage import open_staged, stage
@@ -61,11 +71,13 @@ def build(
     large: int = 0,
     fingerprint: str,
     title: str,
+    groups: Mapping[str, tuple[str, str]] | None = None,
 ) -> Iterator[Progress]:
     """Builds a corpus in `out`; a build that was stopped goes on, and one that is there is left as it is.
 
     Both only if `fingerprint`, which stands for what goes into the corpus, and the other settings are the
-    same. Pictures are drawn in `out/.building`; a corpus that stands in `out` stays until the new one is
+    same; a manifest of before there were groups gets them. `groups` are the group and subgroup of emoji, by
+    concept. Pictures are drawn in `out/.building`; a corpus that stands in `out` stays until the new one is
     drawn, and the manifest, without which a folder is no corpus, is written last.
 
     Raises:
@@ -78,6 +90,7 @@ def build(
         raise InputError(f"{out} is not empty and is no corpus: name a new folder")
     identity = f"{fingerprint} size={size} large={large}"
     if MANIFEST_FILE in found and identity_of(manifest) == identity:
+        _add_groups(manifest, groups or {})
         yield Progress("up to date", 1, 1)
         return
     _begin(building, f"{fingerprint} size={size}")
@@ -111,8 +124,30 @@ def build(
         yield Progress("draw large", LARGE_CHUNK * (len(larger) - 1) + count, len(chosen))
     shards = building / "shards"
     records = yield from _write_shards(shards, table, rows, chosen, larger)
+    records = grouped(records, groups or {})
     _publish(out, shards, records, card.write(title, records, table, dropped), identity)
     shutil.rmtree(building)
+
+
+def grouped(records: pa.Table, groups: Mapping[str, tuple[str, str]]) -> pa.Table:
+    """A manifest with the group and subgroup of every picture's concept, "" where it has none."""
+    own = [groups.get(concept, ("", "")) for concept in records["concept"].to_pylist()]
+    columns = {name: records[name] for name in MANIFEST.names if name not in GROUPS}
+    columns |= {name: pa.array([pair[k] for pair in own], pa.string()) for k, name in enumerate(GROUPS)}
+    return pa.table({name: columns[name] for name in MANIFEST.names}, MANIFEST)
+
+
+def _add_groups(manifest: Path, groups: Mapping[str, tuple[str, str]]) -> None:
+    """Gives a manifest its groups where it was written before there were any."""
+    schema = pq.read_schema(manifest)
+    if not set(GROUPS) <= set(schema.names):
+        records = grouped(pq.read_table(manifest), groups)
+        _write_manifest(manifest, records, schema.metadata[IDENTITY].decode())
+
+
+def _write_manifest(manifest: Path, records: pa.Table, identity: str) -> None:
+    with atomic_path(manifest) as temporary:
+        pq.write_table(records.replace_schema_metadata({IDENTITY: identity}), temporary, compression="zstd")
 
 
 def identity_of(manifest: Path) -> str:
@@ -246,5 +281,4 @@ def _publish(out: Path, shards: Path, records: pa.Table, card_text: str, identit
         shard.rename(out / shard.name)
     with atomic_path(out / CARD_FILE) as temporary:
         temporary.write_text(card_text, encoding="utf-8")
-    with atomic_path(out / MANIFEST_FILE) as temporary:
-        pq.write_table(records.replace_schema_metadata({IDENTITY: identity}), temporary, compression="zstd")
+    _write_manifest(out / MANIFEST_FILE, records, identity)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from unclip.data import captions as captioning
 from unclip.data.captions import Described
-from unclip.data.records import CACHE, MANIFEST, MANIFEST_FILE, Split, load_captions
+from unclip.data.records import CACHE, GROUPS, MANIFEST, MANIFEST_FILE, Split, load_captions
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path
 
@@ -51,6 +51,9 @@ class Corpus:
             table = pq.read_table(manifest, filters=filters)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{manifest} cannot be read ({error}): build the corpus anew") from error
+        for name in GROUPS:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.array([""] * len(table), pa.string()))
         if missing := set(MANIFEST.names) - set(table.column_names):
             raise DataError(f"{manifest} has no column {sorted(missing)[0]!r}: build the corpus anew")
         self.records: pa.Table = table.select(MANIFEST.names)
@@ -85,6 +88,11 @@ class Corpus:
     def names(self, index: int, language: str = "en") -> list[str]:
         """The names, without tags and style, of one picture; empty where the language has none."""
         return captioning.names(self.captions(index), language)
+
+    def column(self, name: str) -> list[str]:
+        """One column of text of the records, by picture."""
+        values: list[str] = self.records[name].to_pylist()
+        return values
 
     def image(self, index: int) -> Image.Image:
         """One picture at its stored size."""

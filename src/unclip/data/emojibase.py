@@ -115,6 +115,7 @@ class EmojiNames:
         self._by_name: dict[str, tuple[int, ...]] = {}
         for one in emoji:
             self.by_key[one.key] = one
+        self.groups: dict[str, tuple[str, str]] = {}  # concept -> group and subgroup
         self._by_label: dict[str, tuple[int, ...]] = {}
         self._by_foreign: dict[str, tuple[int, ...]] = {}
         self._words: set[str] = set()
@@ -134,12 +135,15 @@ class EmojiNames:
         """Reads `emojibase-data-*.tgz`."""
         locales: dict[str, list[dict[str, Any]]] = {}
         shortcodes: list[dict[str, str | list[str]]] = []
+        groups: dict[str, dict[str, str]] = {}
         for name, content in members(archive, lambda name: name.endswith(".json")):
             parts = name.split("/")
             if len(parts) == 3 and parts[2] == "data.json" and parts[1] not in {"meta", "versions"}:
                 locales[parts[1]] = json.loads(content)
             elif len(parts) == 4 and parts[1] == "en" and parts[2] == "shortcodes":
                 shortcodes.append(json.loads(content))
+            elif parts[1:] == ["meta", "groups.json"]:
+                groups = json.loads(content)
         captions: dict[tuple[int, ...], dict[str, list[str]]] = {}
         for locale, entries in sorted(locales.items()):
             for code, label, tags in _walk(entries):
@@ -148,6 +152,10 @@ class EmojiNames:
                     *(tag for tag in tags if tag != label),
                 ]
         names = cls(Emoji(key, texts) for key, texts in captions.items() if "en" in texts)
+        for entry in locales.get("en", ()):
+            if "group" in entry:  # parts of emoji have none
+                named = groups["groups"][str(entry["group"])], groups["subgroups"][str(entry["subgroup"])]
+                names.groups.setdefault(concept_of(code_key(entry["hexcode"])), named)
         for table in shortcodes:
             for code, short in table.items():
                 for name in [short] if isinstance(short, str) else short:

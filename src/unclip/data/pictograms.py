@@ -61,6 +61,7 @@ def build_pictograms(
         large=large,
         fingerprint=fingerprint(archives, sources),
         title="The pictograms corpus",
+        groups=names.groups,
     )
 
 

@@ -15,6 +15,9 @@ Captions = Mapping[str, Sequence[str]]  # language -> [name, tag, tag, ...]
 MANIFEST_FILE, CARD_FILE, CACHE = "manifest.parquet", "CARD.md", "cache"
 
 
+GROUPS = ("group", "subgroup")  # columns that manifests of before had not
+
+
 class Split(StrEnum):
     """The four parts of a corpus; `docs/corpus.md` says how a picture falls into one."""
 
@@ -64,6 +67,8 @@ MANIFEST = pa.schema(
         ("licence", pa.string()),
         ("author", pa.string()),
         ("tone", pa.int8()),
+        ("group", pa.string()),  # of an emoji, as Unicode orders them: food-drink; "" for what is none
+        ("subgroup", pa.string()),  # food-fruit
         ("width", pa.int32()),  # pixels of the source's longer side; 0 for a vector drawing
         ("vector", pa.bool_()),
         ("names", pa.list_(pa.string())),

@@ -300,6 +300,7 @@ SAMPLERS: dict[str, Sampler] = {
     "analytic-dpm": analytic_dpm,
     "dpm++": dpm_solver_pp_2m,
     "heun": heun,
+    "langevin": langevin,
 }
 
 

@@ -16,10 +16,11 @@ from unclip.checkpoints.native import load_model
 from unclip.errors import BundleError
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Figure, Findings
-from unclip.evaluate.pictures import RECALL, VARIETY_NAME, distances, score
+from unclip.evaluate.guidance import captioned, measured
+from unclip.evaluate.pictures import DISTANCE_RATIO, RECALL, VARIETY_NAME, distances, score
 from unclip.evaluate.sample import Sample
 from unclip.evaluate.stages import Stages
-from unclip.evaluate.statistics import mean, share
+from unclip.evaluate.statistics import share
 from unclip.families.decoding import DECODER
 from unclip.models.decoder import Decoder
 
@@ -68,13 +69,12 @@ def arms(
 def guidance(
     model: Stages, judge: Encoder, sample: Sample, language: str, findings: Findings, seed: int
 ) -> Generator[Step, None, None]:
-    """Judge R@1 and diversity by the decoder's guidance scale; two pictures of each caption.
+    """Judge R@1, diversity and Frechet distance by the decoder's guidance scale, two pictures a caption.
 
     Both pictures of a caption come from one embedding of the prior each: diversity is the whole model's.
     """
-    rows = sample.named(language)[:MOST_SWEPT]
-    prompts = sample.prompts[language][rows].tolist()
-    concepts = sample.concepts[rows]
+    asked = captioned(judge, sample, language, MOST_SWEPT, seed)
+    prompts, offered = asked.prompts, sample.others(language, seed).shape[1] + 1
     seeds = (seed, seed + 1)
     embeddings = []
     for number, one in enumerate(seeds, 1):
@@ -86,14 +86,14 @@ def guidance(
             label = f"guidance {scale:g}, {number + 1}"
             drawn = yield from model.paint(prompts, embeddings[number], one, label, sampling)
             features.append(judge.images(drawn))
-        scored = score(judge, sample, language, features[0], seed)
-        apart = 1 - (features[0] * features[1]).sum(axis=1)
-        variant = f"guidance {scale:g}"
-        recall, variety = share(scored.right, concepts), mean(apart, concepts, seed)
+        point = measured(asked, np.stack(features, axis=1), scale, seed)
+        where = (sample.split, language, f"guidance {scale:g}")
         findings.figures += [
-            Figure(SECTION, RECALL, recall, sample.split, language, variant, scored.offered),
-            Figure(SECTION, VARIETY_NAME, variety, sample.split, language, variant),
+            Figure(SECTION, RECALL, point.right, *where, offered),
+            Figure(SECTION, VARIETY_NAME, point.variety, *where),
         ]
+        if point.distance is not None:
+            findings.figures.append(Figure(SECTION, DISTANCE_RATIO, point.distance, *where))
 
 
 @contextmanager

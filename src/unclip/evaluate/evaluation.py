@@ -162,6 +162,8 @@ class Evaluation:
             family not in FAMILIES or (family == Stages.family and not self._staged)
         ):
             return f"this bundle of the family {family} draws no pictures from text"
+        if section is Section.PICTURES and family == "adm":
+            return "a bundle of the family adm draws classes: benchmarks/guidance.py measures it"
         if section is Section.UPSAMPLERS and not (self._staged and self.staged.chain):
             return f"this bundle of the family {family} has no upsamplers that can be run alone"
         return ""

@@ -28,6 +28,7 @@ from unclip.pipeline import Pipeline
 SECTION = "pictures"
 DRAWN, REAL = "drawn", "real"
 RECALL = "judge R@1"
+DISTANCE_RATIO = "Frechet distance, drawn / real"
 VARIETY_NAME = "mean distance between pictures of one caption"
 PIXELS = 32  # side at which pixels are compared
 VARIETY = (32, 8)  # captions, and pictures of each, that diversity is measured on
@@ -187,7 +188,7 @@ def distances(
     findings.figures += [
         Figure(section, "Frechet distance to held-out pictures", found.drawn, split, language, variant),
         Figure(section, "Frechet distance to held-out pictures", found.real, split, language, REAL),
-        Figure(section, "Frechet distance, drawn / real", found.ratio, split, language, variant),
+        Figure(section, DISTANCE_RATIO, found.ratio, split, language, variant),
     ]
 
 

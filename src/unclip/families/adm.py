@@ -21,7 +21,7 @@ from unclip.diffusion.guidance import classifier
 from unclip.diffusion.steering import mean_shifted
 from unclip.drawing import Event, Job, Options
 from unclip.errors import BundleError, InputError
-from unclip.families.diffusion import DiffusionPipeline, chain, sampled
+from unclip.families.diffusion import DiffusionPipeline, sampled, upsampler_chain
 from unclip.models.adm import ADM as Network
 from unclip.models.adm import ADMConfig, Classifier, ClassifierConfig
 from unclip.pipeline import PICTURES, Done, Plan, chunks
@@ -76,7 +76,7 @@ class ADM(DiffusionPipeline):
             if component.kind == "adm" and name != BASE
         }
         sizes = {name: (config.low_size or 0, config.image_size) for name, config in others.items()}
-        return chain(self.bundle, self._config.image_size, sizes)
+        return upsampler_chain(self.bundle, self._config.image_size, sizes)
 
     def _plan(self, options: Options) -> Plan:
         guided = CLASSIFIER in self.bundle.components
@@ -132,10 +132,10 @@ class ADM(DiffusionPipeline):
     def _totals(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Counter[str]:
         totals: Counter[str] = Counter()
         for group in groups:
-            steps = len(self._schedule(BASE, plan.sampling[BASE]))
+            steps = self._steps(BASE, plan.sampling[BASE])
             totals[BASE] += steps * len(chunks(group, self._chunk(self._config.image_size)))
             for name in plan.upsamplers:
-                steps = len(self._schedule(name, self._sampling(name)))
+                steps = self._steps(name, self._sampling(name))
                 totals[name] += steps * len(chunks(group, self._last_chunk(plan)))
             totals[PICTURES] += len(group)
         return totals
@@ -192,7 +192,12 @@ class ADM(DiffusionPipeline):
         return mean_shifted(inner, steer) if sampling.sampler == "ancestral" else steer(inner)
 
     def _draw_larger(self, name: str, jobs: Sequence[Job], low: Tensor) -> Generator[Done, None, Tensor]:
-        """The pictures (B, 3, h, h) as the upsampler `name` draws them larger, from their 8-bit form."""
+        """The pictures (B, 3, h, h) as the upsampler `name` draws them larger.
+
+        One of ADM's own is given their 8-bit form, as published.
+        """
+        if self.bundle.component(name).kind == "upsampler":
+            return (yield from self._enlarge(name, jobs, low))
         sampling, size = self._sampling(name), self.bundle.config(name).image_size
         levels = ((low + 1) * 127.5).floor()  # guided-diffusion's scripts cut the fraction off
         inner = self._conditional(name, jobs, sampling, levels / 127.5 - 1)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import cache, partial
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from unclip.bundle import LAST_STEP, Bundle, Sampling, Spacing
+from unclip.bundle import LAST_STEP, Bundle, LangevinUpdates, Sampling, Spacing
 from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser, denoiser, threshold
 from unclip.diffusion.guidance import classifier_free
-from unclip.diffusion.sample import ddim, find_sampler
-from unclip.diffusion.schedule import Schedule, respace, respace_by_log_snr, respace_karras
+from unclip.diffusion.sample import ddim, find_sampler, langevin
+from unclip.diffusion.schedule import (
+    Schedule,
+    ScheduleName,
+    respace,
+    respace_by_log_snr,
+    respace_karras,
+)
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
 from unclip.models.upsampler import UpsamplerConfig
@@ -23,6 +29,7 @@ from unclip.runtime import autocast
 
 # What suits a sampler where the bundle does not say.
 SPACINGS = {"dpm++": Spacing.LOG_SNR, "heun": Spacing.KARRAS}
+LANGEVIN = "langevin"
 LARGEST_NOISE = 80.0  # sigma / alpha that Karras steps start from, table 1 of 2206.00364
 
 
@@ -58,14 +65,26 @@ class DiffusionPipeline(Pipeline):
         """How a component draws, with what options ask for in place of the bundle's defaults."""
         sampling = changed(self._sampling(name), guidance=guidance, steps=options.steps)
         if options.sampler is not None and options.sampler != sampling.sampler:
-            sampling = replace(sampling, sampler=options.sampler, spacing=None, eta=0.0)
+            sampling = replace(sampling, sampler=options.sampler, spacing=None, eta=0.0, langevin=None)
         return sampling
+
+    def _steps(self, name: str, sampling: Sampling) -> int:
+        """How many steps a component's sampler tells of."""
+        levels = len(self._schedule(name, sampling))
+        if sampling.sampler != LANGEVIN:
+            return levels
+        return levels * (sampling.langevin or LangevinUpdates()).steps + 1  # the last takes the noise away
 
     def _schedule(self, name: str, sampling: Sampling) -> Schedule:
         """The steps of a component's schedule that its sampler visits."""
         diffusion = self.bundle.component(name).diffusion
         if diffusion is None:
             raise BundleError(f"bundle {self.bundle.name} does not say which diffusion its {name} is")
+        if sampling.sampler == LANGEVIN and diffusion.schedule is not ScheduleName.GEOMETRIC:
+            raise InputError(
+                f"the sampler {LANGEVIN} walks down geometric noise levels, and the {name} of "
+                f"{self.bundle.name} has a {diffusion.schedule} schedule: choose another"
+            )
         schedule = diffusion.build()
         spacing = sampling.spacing or SPACINGS.get(sampling.sampler, Spacing.EVEN)
         if spacing is Spacing.EVEN:
@@ -170,6 +189,8 @@ def sampled(
     sampler: Any = find_sampler(sampling.sampler)
     if sampler is ddim:
         sampler = partial(ddim, eta=sampling.eta)
+    elif sampler is langevin and sampling.langevin is not None:
+        sampler = partial(langevin, **asdict(sampling.langevin))
     x = start = noise() * (inner.schedule.initial_std * sampling.temperature)
     for step in sampler(inner, start, noise):
         yield Done(stage, step.x0 if show else None)
@@ -191,8 +212,19 @@ def changed(sampling: Sampling, **changes: Any) -> Sampling:
     return replace(sampling, **{name: value for name, value in changes.items() if value is not None})
 
 
-def upsampler_chain(bundle: Bundle, size: int) -> dict[int, str]:
-    """The upsamplers that lead from the decoder's size upwards, by the size that each one draws."""
+def upsampler_chain(
+    bundle: Bundle, size: int, own: Mapping[str, tuple[int, int]] | None = None
+) -> dict[int, str]:
+    """The upsamplers that lead from the side of the first pictures upwards, by the size that each one draws.
+
+    Args:
+        bundle: whose upsamplers, unCLIP's, are taken.
+        size: side of the first pictures.
+        own: upsamplers of a kind of the family's own beside them, as of `chain`.
+
+    Raises:
+        BundleError: a component enlarges nothing that is drawn.
+    """
     known = bundle.components
     last_steps = {f"{name}{LAST_STEP}" for name in known}
     sizes = {
@@ -200,7 +232,7 @@ def upsampler_chain(bundle: Bundle, size: int) -> dict[int, str]:
         for name, component in known.items()
         if component.kind == "upsampler" and name not in last_steps
     }
-    return chain(bundle, size, sizes)
+    return chain(bundle, size, {**sizes, **(own or {})})
 
 
 def chain(bundle: Bundle, size: int, sizes: Mapping[str, tuple[int, int]]) -> dict[int, str]:

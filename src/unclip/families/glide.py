@@ -1,6 +1,7 @@
 """GLIDE: a caption -> a small picture -> a larger one, guided by the empty caption or by a noised CLIP.
 
-Section 2 of 2112.10741, drawn as glide-text2im's notebooks draw. Only glue.
+Section 2 of 2112.10741, drawn as glide-text2im's notebooks draw; trained here, unCLIP's upsamplers may
+follow. Only glue.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from unclip.diffusion.guidance import clip_guidance
 from unclip.diffusion.steering import mean_shifted, with_known
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
-from unclip.families.diffusion import DiffusionPipeline, chain, sampled
+from unclip.families.diffusion import DiffusionPipeline, sampled, upsampler_chain
 from unclip.images import resize
 from unclip.models.glide import Glide as Network
 from unclip.models.glide import GlideCondition, GlideConfig
@@ -111,7 +112,12 @@ class Glide(DiffusionPipeline):
             if component.kind == "glide" and name != BASE and not name.endswith(INPAINT)
         }
         sizes = {name: (config.low_size or 0, config.image_size) for name, config in others.items()}
-        return chain(self.bundle, self._config.image_size, sizes)
+        return upsampler_chain(self.bundle, self._config.image_size, sizes)
+
+    @property
+    def _clip_tokenizer(self) -> str:
+        """The component that cuts captions for the noised CLIP: one of its own, or the one there is."""
+        return CLIP_TOKENIZER if CLIP_TOKENIZER in self.bundle.components else "tokenizer"
 
     def _named(self, name: str) -> str:
         """The component that does a stage: to fill in, the one trained for it where there are both."""
@@ -133,7 +139,7 @@ class Glide(DiffusionPipeline):
         sampling = self._asked(base, options, guidance)
         self._schedule(base, sampling)  # refuses steps that cannot be taken
         upsamplers = tuple(self._named(name) for size, name in self._chain.items() if size <= options.size)
-        self.bundle.verify(base, *upsamplers, *([CLIP, CLIP_TOKENIZER] if clip_scale else []))
+        self.bundle.verify(base, *upsamplers, *([CLIP, self._clip_tokenizer] if clip_scale else []))
         settings = {
             "size": str(options.size),
             "steps": str(sampling.steps),
@@ -153,10 +159,10 @@ class Glide(DiffusionPipeline):
         (base,) = plan.sampling
         for group in groups:
             totals[PROMPT] += 1
-            steps = len(self._schedule(base, plan.sampling[base]))
+            steps = self._steps(base, plan.sampling[base])
             totals[base] += steps * len(chunks(group, self._chunk(self._config.image_size)))
             for name in plan.upsamplers:
-                steps = len(self._schedule(name, self._sampling(name)))
+                steps = self._steps(name, self._sampling(name))
                 totals[name] += steps * len(chunks(group, self._last_chunk(plan)))
             totals[PICTURES] += len(group)
         return totals
@@ -213,7 +219,12 @@ class Glide(DiffusionPipeline):
         return x.clamp(-1, 1)
 
     def _draw_larger(self, name: str, jobs: Sequence[Job], low: Tensor) -> Generator[Done, None, Tensor]:
-        """The pictures (B, 3, h, h) as the upsampler `name` draws them larger, from their 8-bit form."""
+        """The pictures (B, 3, h, h) as the upsampler `name` draws them larger.
+
+        One of GLIDE's own is given the captions again, and the pictures' 8-bit form, as published.
+        """
+        if self.bundle.component(name).kind == "upsampler":
+            return (yield from self._enlarge(name, jobs, low))
         sampling, size = self._sampling(name), self.bundle.config(name).image_size
         text, empty = self._read(name, jobs)
         levels = ((low + 1) * 127.5).round()
@@ -245,10 +256,8 @@ class Glide(DiffusionPipeline):
 
     def _guided_by_clip(self, inner: Denoiser, jobs: Sequence[Job], scale: float, sampler: str) -> Denoiser:
         network = cast(NoisedCLIP, self._model(CLIP))
-        tokens = self.bundle.tokenizer(CLIP_TOKENIZER).batch(
-            [job.prompt for job in jobs], network.config.text.context
-        )
-        tokens = tokens.to(self.device)
+        tokenizer = self.bundle.tokenizer(self._clip_tokenizer)
+        tokens = tokenizer.batch([job.prompt for job in jobs], network.config.text.context).to(self.device)
         with torch.no_grad(), autocast(self.device, self.precision):
             texts = network.encode_text(tokens.ids, tokens.mask).float()  # (B, E)
 

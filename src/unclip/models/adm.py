@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
-from unclip.nn.layers import TimeEmbedding, group_norm
+from unclip.nn.layers import TimeEmbedding, depth_to_space, group_norm, space_to_depth
 from unclip.nn.unet import HalfUNet, UNet, UNetConfig
 
 RGB = 3
@@ -26,6 +26,7 @@ class ADMConfig:
     Attributes:
         image_size: side of the picture in pixels.
         low_size: side of the small picture that an upsampler enlarges; None where there is none.
+        patch: the UNet works on a grid of patch x patch pixels (space to depth); 1 is the paper's way.
         channels: features of the time label's sinusoids; the embedding has four times as many.
         widths: channels of each level, the finest first.
         blocks, attention, head_channels, heads, dropout: see `UNetConfig`.
@@ -46,6 +47,7 @@ class ADMConfig:
     labels: tuple[str, ...] = ()
     dropout: float = 0.0
     learned_range: bool = True
+    patch: int = 1
 
     def __post_init__(self) -> None:
         if self.labels and len(self.labels) != self.classes:
@@ -64,11 +66,12 @@ class ClassifierConfig:
     classes: int
     head_channels: int = 64
     dropout: float = 0.0
+    patch: int = 1
 
     @property
     def grid(self) -> int:
         """Side of the grid that the classifier's head pools."""
-        return self.image_size // 2 ** (len(self.widths) - 1)
+        return self.image_size // self.patch // 2 ** (len(self.widths) - 1)
 
 
 def enlarge_bilinear(low: Tensor, size: tuple[int, int]) -> Tensor:
@@ -87,8 +90,8 @@ class ADM(nn.Module):
         self.class_embedding = None if config.classes is None else nn.Embedding(config.classes, width)
         self.unet = UNet(
             UNetConfig(
-                in_channels=RGB * (1 if config.low_size is None else 2),
-                out_channels=RGB * (2 if config.learned_range else 1),
+                in_channels=RGB * (1 if config.low_size is None else 2) * config.patch**2,
+                out_channels=RGB * (2 if config.learned_range else 1) * config.patch**2,
                 channels=1,  # the widths stand in the multipliers: ADM's finest level at 512 px has half of C
                 multipliers=config.widths,
                 blocks=config.blocks,
@@ -128,8 +131,8 @@ class ADM(nn.Module):
             modulation = modulation + self.class_embedding(classes)
         if low is not None:
             x = torch.cat([x, enlarge_bilinear(low.to(x.dtype), (x.shape[2], x.shape[3]))], dim=1)
-        out: Tensor = self.unet(x, modulation)
-        return out
+        grid = space_to_depth(x, self.config.patch)  # (B, C p^2, H / p, W / p)
+        return depth_to_space(self.unet(grid, modulation), self.config.patch)
 
 
 class AttentionPool(nn.Module):
@@ -163,7 +166,7 @@ class Classifier(nn.Module):
         self.time = TimeEmbedding(config.channels, width)
         self.unet = HalfUNet(
             UNetConfig(
-                in_channels=RGB,
+                in_channels=RGB * config.patch**2,
                 out_channels=config.widths[-1],
                 channels=1,
                 multipliers=config.widths,
@@ -179,7 +182,8 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Logits (B, classes) of noised pictures (B, 3, S, S) at time labels (B,); S is the config's."""
-        features, _ = self.unet.encode(x, F.silu(self.time(label)))
+        grid = space_to_depth(x, self.config.patch)  # (B, 3 p^2, S / p, S / p)
+        features, _ = self.unet.encode(grid, F.silu(self.time(label)))
         out: Tensor = self.pool(F.silu(self.norm_out(features)))
         return out
 

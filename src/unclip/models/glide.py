@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from unclip.errors import InputError
 from unclip.models.adm import RGB, enlarge_bilinear
 from unclip.models.caption import CaptionConfig
-from unclip.nn.layers import TimeEmbedding
+from unclip.nn.layers import TimeEmbedding, depth_to_space, space_to_depth
 from unclip.nn.transformer import Transformer, TransformerConfig
 from unclip.nn.unet import ReadContext, UNet, UNetConfig
 
@@ -26,6 +26,7 @@ class GlideConfig:
         image_size: side of the picture in pixels.
         low_size: side of the small picture that an upsampler enlarges; None where there is none.
         fills_in: whether it was trained to fill in: it then also sees the known pixels and where they are.
+        patch: the UNet works on a grid of patch x patch pixels (space to depth); 1 is the paper's way.
         channels: features of the time label's sinusoids; the embedding has four times as many.
         widths: channels of each level, the finest first.
         blocks, attention, head_channels, dropout: see `UNetConfig`.
@@ -36,6 +37,7 @@ class GlideConfig:
     image_size: int = 64
     low_size: int | None = None
     fills_in: bool = False
+    patch: int = 1
     channels: int = 192
     widths: tuple[int, ...] = (192, 384, 576, 768)
     blocks: int = 3
@@ -57,7 +59,7 @@ class GlideCondition:
 
     Attributes:
         text: (B, L, W) captions as `Glide.read` gives them, L being the whole context.
-        empty: (B, L, W) the empty caption, read in the same way.
+        empty: (B, L, W) the empty caption, read in the same way; None where it guides nothing.
         low: (B, 3, h, w) small pictures in [-1, 1], for an upsampler and no other.
         known: (B, 3, S, S) pictures in [-1, 1] to fill in.
         keep: (B, 1, S, S) 1 where `known` is to stay and 0 where it is not seen; goes with `known`.
@@ -65,14 +67,19 @@ class GlideCondition:
     """
 
     text: Tensor
-    empty: Tensor
+    empty: Tensor | None = None
     low: Tensor | None = None
     known: Tensor | None = None
     keep: Tensor | None = None
     read: ReadContext | None = None
 
     def dropped(self) -> GlideCondition:
-        """The same batch with the empty caption: the unconditional half of classifier-free guidance."""
+        """The same batch with the empty caption: the unconditional half of classifier-free guidance.
+
+        Raises InputError where the condition has none.
+        """
+        if self.empty is None:
+            raise InputError("guidance needs the empty caption beside the others")
         return replace(self, text=self.empty, read=None)
 
 
@@ -116,8 +123,8 @@ class Glide(nn.Module):
         self.text_to_time = nn.Linear(config.caption.width, width)
         self.unet = UNet(
             UNetConfig(
-                in_channels=config.in_channels,
-                out_channels=RGB * (2 if config.learned_range else 1),
+                in_channels=config.in_channels * config.patch**2,
+                out_channels=RGB * (2 if config.learned_range else 1) * config.patch**2,
                 channels=1,  # the widths stand in the multipliers, as in ADM
                 multipliers=config.widths,
                 blocks=config.blocks,
@@ -154,8 +161,8 @@ class Glide(nn.Module):
         """
         modulation = self.time(label) + self.text_to_time(condition.text[:, -1])  # (B, 4 C)
         context = condition.text if condition.read is None else condition.read
-        out: Tensor = self.unet(self._input(x, condition), modulation, context)
-        return out
+        grid = space_to_depth(self._input(x, condition), self.config.patch)  # (B, C p^2, H / p, W / p)
+        return depth_to_space(self.unet(grid, modulation, context), self.config.patch)
 
     def _input(self, x: Tensor, condition: GlideCondition) -> Tensor:
         """What the UNet sees, (B, in_channels, H, W)."""

@@ -81,6 +81,12 @@ class NoisedCLIP(nn.Module):
         self.text = TextTransformer(config.text, config.embedding, config.end_token, Activation.GELU, 0.0)
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
+        self.logit_bias = None  # what the sigmoid loss would need
+
+    @property
+    def scale(self) -> Tensor:
+        """Factor of the cosine similarities, ()."""
+        return torch.tensor(self.config.scale)
 
     def encode_image(self, images: Tensor, label: Tensor) -> Tensor:
         """Embeddings (B, E) of noised pictures (B, 3, S, S), [-1, 1] before the noise, at labels (B,).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from unclip.data.captions import LANGUAGES
 from unclip.data.corpus import Corpus
 from unclip.images import from_uint8
-from unclip.models.clip import CLIP
 from unclip.models.clip_loss import in_parts
 from unclip.tokenizer import Tokenizer, Tokens
 
@@ -71,14 +70,21 @@ class Pictures:
 
     def draw(self, size: int, generator: torch.Generator) -> Captioned:
         index, captions, _ = self.choose(size, generator)
-        pixels = self.pixels[index]  # (B, S, S, 3)
-        if self.config.shift:
-            shifts = torch.randint(-self.config.shift, self.config.shift + 1, (size, 2), generator=generator)
-            pixels = np.stack([_shifted(p, int(y), int(x)) for p, (y, x) in zip(pixels, shifts, strict=True)])
+        pixels = shifted(self.pixels[index], self.config.shift, generator)
         return Captioned(index, pixels, self.tokenizer.batch(captions, self.context))
 
 
-def _shifted(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
+def shifted(pixels: np.ndarray, most: int, generator: torch.Generator) -> np.ndarray:
+    """Pictures (B, S, S, 3), each moved by up to `most` pixels each way over a white ground."""
+    if not most:
+        return pixels
+    shifts = torch.randint(-most, most + 1, (len(pixels), 2), generator=generator).tolist()
+    return np.stack(
+        [_moved(picture, down, right) for picture, (down, right) in zip(pixels, shifts, strict=True)]
+    )
+
+
+def _moved(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
     """(S, S, 3) moved over a white ground."""
     out = np.full_like(pixels, 255)
     height, width = pixels.shape[:2]
@@ -88,15 +94,13 @@ def _shifted(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
     return out
 
 
-def text_by_length(clip: CLIP, tokens: Tokens, part: int | None = None) -> Tensor:
-    """Text embeddings (B, E), not normalised, of captions encoded in groups of like length.
+def text_by_length(
+    encode: Callable[[Tensor, Tensor], Tensor], tokens: Tokens, part: int | None = None
+) -> Tensor:
+    """Text embeddings (B, E) of captions, encoded from ids and mask in groups of like length.
 
     With `part` so many at once, see `clip_loss.in_parts`.
     """
-
-    def encode(ids: Tensor, mask: Tensor) -> Tensor:
-        return clip.encode_text(ids, mask).embedding
-
     groups = groups_by_length(tokens)
     embeddings = [
         in_parts(encode, part, group.ids, group.mask) if part else encode(group.ids, group.mask)
@@ -118,12 +122,16 @@ def groups_by_length(tokens: Tokens) -> list[tuple[Tensor, Tokens]]:
     return groups
 
 
+def spread(total: int, count: int) -> np.ndarray:
+    """So many positions of `total`, int64, spread evenly; all of them where there are fewer."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+
 class HeldOut:
     """The same held-out pictures and names at every evaluation."""
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, context: int, size: int) -> None:
-        count = min(EVALUATION_PICTURES, len(corpus))
-        index = np.linspace(0, len(corpus) - 1, count).astype(int)
+        index = spread(len(corpus), EVALUATION_PICTURES)
         self.pixels = corpus.pixels(size)[index]  # (N, S, S, 3)
         self.images = from_uint8(self.pixels)  # (N, 3, S, S)
         self.concepts = corpus.records["concept"].to_numpy()[index]

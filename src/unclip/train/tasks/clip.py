@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from unclip.models.clip_loss import (
     sigmoid_loss,
     supervised_contrastive_loss,
 )
+from unclip.models.noised_clip import NoisedCLIP
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
 
@@ -63,29 +66,42 @@ class CLIPTaskConfig:
             raise InputError(f"part {self.part}: encode 1 pair or more at once, or null for all")
 
 
-class CLIPTask:
-    """Section 2.3 of 2103.00020: which caption belongs to which picture of the batch."""
+class ContrastiveTask(ABC):
+    """Which caption belongs to which picture of the batch, as two encoders see them."""
 
-    name = "clip"
     accumulates = False  # every pair of the batch counts
 
     def __init__(
-        self, model: CLIPConfig, task: CLIPTaskConfig, tokenizer: Tokenizer, train: Corpus, held_out: Corpus
+        self,
+        model: CLIP | NoisedCLIP,
+        task: CLIPTaskConfig,
+        tokenizer: Tokenizer,
+        train: Corpus,
+        held_out: Corpus,
     ) -> None:
-        if (task.contrast is Contrast.SIGLIP) != model.logit_bias:
+        biased = model.logit_bias is not None
+        if (task.contrast is Contrast.SIGLIP) != biased:
             raise InputError(
-                f"contrast {task.contrast.value!r} with logit_bias {model.logit_bias}: "
+                f"contrast {task.contrast.value!r} with logit_bias {biased}: "
                 "the sigmoid loss has a bias, and no other has one"
             )
-        self.model = CLIP(model)
+        self.model = model
         self.task = task
-        size = model.image.image_size
-        self.pictures = Pictures(train, task.pictures, tokenizer, model.text.context, size)
-        self.held_out = HeldOut(held_out, tokenizer, model.text.context, size)
+        size, context = model.config.image.image_size, model.config.text.context
+        self.pictures = Pictures(train, task.pictures, tokenizer, context, size)
+        self.held_out = HeldOut(held_out, tokenizer, context, size)
 
     @property
     def config(self) -> dict[str, Any]:
         return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
+
+    @abstractmethod
+    def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Embeddings (B, E) of the pictures of a batch (B, 3, S, S)."""
+
+    @abstractmethod
+    def texts(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+        """Embeddings (B, E) of captions (B, L)."""
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens, Tensor]:
         drawn = self.pictures.draw(size, generator)
@@ -96,10 +112,10 @@ class CLIPTask:
         self, model: nn.Module, batch: tuple[Tensor, Tokens, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images, tokens, concept = batch
-        assert isinstance(model, CLIP)
-        part, scale, bias = self.task.part, model.scale, model.logit_bias
-        image = in_parts(model.encode_image, part, images) if part else model.encode_image(images)
-        text = text_by_length(model, tokens, part)
+        assert isinstance(model, CLIP | NoisedCLIP)
+        scale, bias = model.scale, model.logit_bias
+        image = self.images(model, images, generator)
+        text = text_by_length(partial(self.texts, model), tokens, self.task.part)
         group = dist.group.WORLD if dist.is_initialized() else None
         positives = same_concept(concept, group) if self.task.positives else None  # (B, M)
         if self.task.contrast is Contrast.SIGLIP:
@@ -112,17 +128,12 @@ class CLIPTask:
             loss = clip_loss(image, text, scale, positives=positives, group=group)
         return loss, {"scale": scale.detach()}
 
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Recall at 1 of the right picture among the held-out ones, by name and language."""
-        assert isinstance(model, CLIP)
-        device = next(model.parameters()).device
-        images = F.normalize(model.encode_image(self.held_out.images.to(device)), dim=1)  # (N, E)
-        figures = {}
+    def recall(self, model: nn.Module, images: Tensor) -> dict[str, float]:
+        """Recall at 1 of the right one among held-out pictures (N, E), by name, for each language."""
+        images, figures = F.normalize(images, dim=1), {}
         for language, tokens in self.held_out.tokens.items():
-            texts = F.normalize(
-                model.encode_text(tokens.ids.to(device), tokens.mask.to(device)).embedding, dim=1
-            )
+            tokens = tokens.to(images.device)
+            texts = F.normalize(self.texts(model, tokens.ids, tokens.mask), dim=1)
             best = (texts @ images.T).argmax(dim=1).cpu()
             same = self.held_out.concepts[best] == self.held_out.concepts
             figures[f"recall_at_1_{language}"] = float(same.mean())
@@ -130,3 +141,30 @@ class CLIPTask:
 
     def preview(self, model: nn.Module) -> Image.Image | None:
         return None
+
+
+class CLIPTask(ContrastiveTask):
+    """Section 2.3 of 2103.00020."""
+
+    name = "clip"
+
+    def __init__(
+        self, model: CLIPConfig, task: CLIPTaskConfig, tokenizer: Tokenizer, train: Corpus, held_out: Corpus
+    ) -> None:
+        super().__init__(CLIP(model), task, tokenizer, train, held_out)
+
+    def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+        assert isinstance(model, CLIP)
+        part = self.task.part
+        return in_parts(model.encode_image, part, images) if part else model.encode_image(images)
+
+    def texts(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+        assert isinstance(model, CLIP)
+        return model.encode_text(ids, mask).embedding
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Recall at 1 of the right picture among the held-out ones, by name and language."""
+        assert isinstance(model, CLIP)
+        device = next(model.parameters()).device
+        return self.recall(model, model.encode_image(self.held_out.images.to(device)))

@@ -14,8 +14,10 @@ from unclip.diffusion.denoiser import Network, denoiser
 from unclip.diffusion.loss import Weighting, diffusion_loss
 from unclip.diffusion.sample import ddim
 from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
+from unclip.models.adm import ADM
 from unclip.models.clip import CLIP
 from unclip.models.decoder import Decoder
+from unclip.models.glide import Glide
 from unclip.models.prior import DiffusionPrior
 from unclip.models.upsampler import Upsampler
 from unclip.tokenizer import Tokens
@@ -68,7 +70,7 @@ class DiffusionTask:
     """A network, its diffusion, and the loss of what it predicts."""
 
     accumulates = True
-    model: DiffusionPrior | Decoder | Upsampler
+    model: DiffusionPrior | Decoder | Upsampler | Glide | ADM
     task: TaskConfig
 
     def __init__(self, diffusion: DiffusionConfig) -> None:
@@ -104,8 +106,9 @@ def draw(network: Network, diffusion: DiffusionConfig, shape: Sequence[int], dev
 
 
 def sample(network: Network, diffusion: DiffusionConfig, x: Tensor, steps: int) -> Tensor:
+    """What DDIM makes of standard normal x in so many steps."""
     schedule = diffusion.build()
     schedule = schedule[respace(len(schedule), steps)]
     denoise = denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)
     still = torch.zeros_like(x)  # DDIM without eta draws no noise
-    return [step.x for step in ddim(denoise, x, lambda: still)][-1]
+    return [step.x for step in ddim(denoise, x * schedule.initial_std, lambda: still)][-1]

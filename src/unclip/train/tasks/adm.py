@@ -1,0 +1,66 @@
+"""ADM's task: the picture from its class, or from nothing (2105.05233).
+
+Without classes, over geometric noise levels and with `prediction = "epsilon"`, it is NCSN's: the network
+gives -sigma times the score (technique 3 of 2006.09011), and the uniform weighting is NCSN's
+lambda = sigma^2 (Eq. 6 of 1907.05600).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from unclip.data.corpus import Corpus
+from unclip.diffusion.denoiser import Network
+from unclip.diffusion.loss import Weighting
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
+from unclip.models.adm import ADM, ADMConfig
+from unclip.train.labelled import Labelled, LabelledConfig
+from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
+
+Batch = tuple[Tensor, Tensor | None]
+
+
+@dataclass(frozen=True)
+class ADMTaskConfig:
+    """How ADM is trained: which pictures and classes, and the weighting of the loss over noise levels."""
+
+    pictures: LabelledConfig = field(default_factory=LabelledConfig)
+    weighting: Weighting = Weighting.UNIFORM
+
+
+class ADMTask(DrawingTask):
+    """Class-conditional, or with `pictures.by` null unconditional; guidance is the classifier's business."""
+
+    name = "adm"
+    model: ADM
+    task: ADMTaskConfig
+
+    def __init__(
+        self,
+        model: ADMConfig,
+        task: ADMTaskConfig,
+        diffusion: DiffusionConfig,
+        train: Corpus,
+        held_out: Corpus,
+    ) -> None:
+        super().__init__(diffusion)
+        if model.low_size is not None:
+            raise InputError(
+                f"low_size {model.low_size}: what is trained here enlarges nothing; leave it out"
+            )
+        self.model = ADM(model)
+        self.task = task
+        self.pictures = Labelled(train, task.pictures, model.labels, model.image_size)
+        seen = Labelled(held_out, LabelledConfig(task.pictures.by), model.labels, model.image_size)
+        self.held_out = seen.batches(HELD_OUT_BATCH)
+
+    def batch(self, size: int, generator: torch.Generator) -> Batch:
+        return self.pictures.draw(size, generator)
+
+    def network(self, model: nn.Module, batch: Batch) -> Network:
+        return partial(model, classes=batch[1])

@@ -1,0 +1,89 @@
+"""The noisy classifier's task: the class of a noised picture (section 4 of 2105.05233)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.config import to_dict
+from unclip.data.corpus import Corpus
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.models.adm import Classifier, ClassifierConfig
+from unclip.train.batches import to_device
+from unclip.train.labelled import Labelled, LabelledConfig
+from unclip.train.tasks.diffusion import random_steps
+from unclip.train.tasks.drawing import HELD_OUT_BATCH
+from unclip.train.tasks.noised import JUDGED_SHARES, noised, noised_alike
+
+
+@dataclass(frozen=True)
+class ClassifierTaskConfig:
+    """How the classifier is trained."""
+
+    pictures: LabelledConfig = field(default_factory=LabelledConfig)
+
+
+class ClassifierTask:
+    """Cross entropy over the noise levels of the model that it is to guide."""
+
+    name = "classifier"
+    accumulates = True
+
+    def __init__(
+        self,
+        model: ClassifierConfig,
+        labels: tuple[str, ...],
+        task: ClassifierTaskConfig,
+        diffusion: DiffusionConfig,
+        train: Corpus,
+        held_out: Corpus,
+    ) -> None:
+        self.model = Classifier(model)
+        self.task = task
+        self.diffusion = diffusion
+        self.schedule = diffusion.build()
+        self.pictures = Labelled(train, task.pictures, labels, model.image_size)
+        seen = Labelled(held_out, LabelledConfig(task.pictures.by), labels, model.image_size)
+        self.held_out = seen.batches(HELD_OUT_BATCH)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "model": to_dict(self.model.config),
+            "task": to_dict(self.task),
+            "diffusion": to_dict(self.diffusion),
+        }
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        return self.pictures.draw(size, generator)
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        images, classes = batch
+        steps = random_steps(len(images), self.schedule, generator)
+        logits = model(*noised(images, self.schedule, steps, generator)).float()  # (B, classes)
+        right = (logits.argmax(dim=1) == classes).float().mean()
+        return F.cross_entropy(logits, classes), {"accuracy": right}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Share of held-out pictures whose class is found, at some shares of the schedule's steps."""
+        device = next(model.parameters()).device
+        figures = {}
+        for share in JUDGED_SHARES:
+            generator, right = torch.Generator(device).manual_seed(0), []
+            for batch in self.held_out:
+                images, classes = to_device(batch, device)
+                found = model(*noised_alike(images, self.schedule, share, generator)).argmax(dim=1)
+                right.append(found == classes)
+            figures[f"accuracy_at_{share:.0%}"] = float(torch.cat(right).float().mean())
+        return figures
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        return None

@@ -1,0 +1,97 @@
+"""GLIDE's task: the picture from its caption alone (section 2 of 2112.10741)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unclip.data.corpus import Corpus
+from unclip.diffusion.denoiser import Network
+from unclip.diffusion.loss import Weighting
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
+from unclip.images import from_uint8
+from unclip.models.glide import Glide, GlideCondition, GlideConfig
+from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.pictures import HeldOut, Pictures, PicturesConfig
+from unclip.train.tasks.diffusion import kept
+from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
+
+Batch = tuple[Tensor, Tokens]
+
+
+@dataclass(frozen=True)
+class GlideTaskConfig:
+    """How GLIDE is trained.
+
+    Attributes:
+        text_drop: share of captions that are replaced by the empty one, for classifier-free guidance
+            (section 2.3 of 2112.10741: 0.2).
+        weighting: of the loss over noise levels.
+        pictures: which of the corpus, with which captions.
+    """
+
+    text_drop: float = 0.2
+    weighting: Weighting = Weighting.UNIFORM
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+
+class GlideTask(DrawingTask):
+    """The base model: text encoder and UNet learn together."""
+
+    name = "glide"
+    model: Glide
+    task: GlideTaskConfig
+
+    def __init__(
+        self,
+        model: GlideConfig,
+        task: GlideTaskConfig,
+        diffusion: DiffusionConfig,
+        tokenizer: Tokenizer,
+        train: Corpus,
+        held_out: Corpus,
+    ) -> None:
+        super().__init__(diffusion)
+        if model.low_size is not None or model.fills_in:
+            raise InputError(
+                f"low_size {model.low_size}, fills_in {model.fills_in}: only the model that draws small "
+                "pictures from a caption is trained here, so leave both out"
+            )
+        self.model = Glide(model)
+        self.task = task
+        self.pictures = Pictures(train, task.pictures, tokenizer, model.caption.context, model.image_size)
+        self.empty = tokenizer.batch([""], self.pictures.context)
+        seen = HeldOut(held_out, tokenizer, self.pictures.context, model.image_size)
+        tokens = seen.tokens["en"]
+        self.held_out = [
+            (images, Tokens(ids, mask, ()))
+            for images, ids, mask in zip(
+                *(rows.split(HELD_OUT_BATCH) for rows in (seen.images, tokens.ids, tokens.mask)), strict=True
+            )
+        ]
+
+    def batch(self, size: int, generator: torch.Generator) -> Batch:
+        drawn = self.pictures.draw(size, generator)
+        return from_uint8(drawn.pixels), drawn.tokens
+
+    def dropped(self, batch: Batch, generator: torch.Generator) -> Batch:
+        images, tokens = batch
+        keep = kept(len(images), self.task.text_drop, generator)[:, None]  # (B, 1)
+        length = max(tokens.ids.shape[1], self.empty.ids.shape[1])
+
+        def chosen(given: Tensor, empty: Tensor) -> Tensor:
+            given, empty = (F.pad(part, (0, length - part.shape[1])) for part in (given, empty))
+            return torch.where(keep, given, empty.to(given.device))  # (B, L)
+
+        ids, mask = chosen(tokens.ids, self.empty.ids), chosen(tokens.mask, self.empty.mask)
+        return images, Tokens(ids, mask, ())
+
+    def network(self, model: nn.Module, batch: Batch) -> Network:
+        assert isinstance(model, Glide)
+        _, tokens = batch
+        return partial(model, condition=GlideCondition(model.read(tokens.ids, tokens.mask)))

@@ -1,0 +1,27 @@
+"""Pictures as networks that guide see them: noised."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unclip.diffusion.schedule import Schedule
+
+JUDGED_SHARES = (0.0, 0.25, 0.5, 0.75)  # of a schedule's steps: where networks that guide are judged
+
+
+def noised(
+    images: Tensor, schedule: Schedule, steps: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Pictures (B, 3, S, S) at steps (B,) of a schedule, and the steps' labels (B,)."""
+    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    label = schedule.label[steps.cpu()].to(images.device, torch.float32)
+    return schedule.add_noise(images, steps, noise), label
+
+
+def noised_alike(
+    images: Tensor, schedule: Schedule, share: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """As `noised`, all at the same share of the schedule's steps, 0 to below 1."""
+    steps = torch.full((len(images),), int(share * len(schedule)), dtype=torch.int64)
+    return noised(images, schedule, steps, generator)

@@ -1,0 +1,64 @@
+"""The noised CLIP's task: CLIP's, over pictures at the noise levels of the model that it is to guide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unclip.config import to_dict
+from unclip.data.corpus import Corpus
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.models.clip_loss import in_parts
+from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
+from unclip.tokenizer import Tokenizer
+from unclip.train.tasks.clip import CLIPTaskConfig, ContrastiveTask
+from unclip.train.tasks.diffusion import random_steps
+from unclip.train.tasks.noised import JUDGED_SHARES, noised, noised_alike
+
+
+class NoisedCLIPTask(ContrastiveTask):
+    """Section 2.4 of 2112.10741. The factor of the cosines is the config's: it is not learned."""
+
+    name = "noised-clip"
+
+    def __init__(
+        self,
+        model: NoisedCLIPConfig,
+        task: CLIPTaskConfig,
+        diffusion: DiffusionConfig,
+        tokenizer: Tokenizer,
+        train: Corpus,
+        held_out: Corpus,
+    ) -> None:
+        super().__init__(NoisedCLIP(model), task, tokenizer, train, held_out)
+        self.diffusion = diffusion
+        self.schedule = diffusion.build()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {**super().config, "diffusion": to_dict(self.diffusion)}
+
+    def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+        assert isinstance(model, NoisedCLIP)
+        steps = random_steps(len(images), self.schedule, generator)
+        seen, part = noised(images, self.schedule, steps, generator), self.task.part
+        return in_parts(model.encode_image, part, *seen) if part else model.encode_image(*seen)
+
+    def texts(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+        assert isinstance(model, NoisedCLIP)
+        return model.encode_text(ids, mask)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Recall at 1 of the right one among held-out pictures, at some shares of the schedule's steps."""
+        assert isinstance(model, NoisedCLIP)
+        device, figures = next(model.parameters()).device, {}
+        images = self.held_out.images.to(device)
+        for share in JUDGED_SHARES:
+            generator = torch.Generator(device).manual_seed(0)
+            seen = model.encode_image(*noised_alike(images, self.schedule, share, generator))
+            for name, value in self.recall(model, seen).items():
+                figures[f"{name}_at_{share:.0%}"] = value
+        return figures
