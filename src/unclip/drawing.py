@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 KEPT_PROMPT = 4000  # characters: four bytes each still fit the metadata of every format
 
 
+class Prior(StrEnum):
+    """What makes an image embedding of a caption."""
+
+    DIFFUSION = "diffusion"
+    AR = "ar"  # code by code
+    NONE = "none"  # nothing: the text's embedding stands for the picture's
+
+
 class Settings(TypedDict, total=False):
     """The keywords of `generate` and `stream`: the fields of `Options`."""
 
@@ -31,6 +40,7 @@ class Settings(TypedDict, total=False):
     seed: int | None
     steps: int | str | None
     guidance: float | None
+    prior: str | None
     prior_guidance: float | None
     sampler: str | None
     candidates: int | None
@@ -53,7 +63,8 @@ class Options:
         seed: 0 to 2^64 - 1; None is a random one, which the pictures then carry.
         steps: of the decoder: a count, or a text that `diffusion.schedule.respace` understands ("fast27").
         guidance: scale of the decoder's classifier-free guidance, 0 to 50; 1 is none.
-        prior_guidance: the same of the prior.
+        prior: what draws the image embedding, a `Prior`; "none" gives the decoder the text's embedding.
+        prior_guidance: the same as `guidance`, of the prior.
         sampler: of the decoder, a name in `diffusion.sample.SAMPLERS`.
         candidates: embeddings that the prior draws for each picture, 1 to 64; the one nearest to the text is
             kept.
@@ -83,6 +94,7 @@ class Options:
     seed: int | None = None
     steps: int | str | None = None
     guidance: float | None = None
+    prior: str | None = None
     prior_guidance: float | None = None
     sampler: str | None = None
     candidates: int | None = None
@@ -101,6 +113,8 @@ class Options:
         _check("guidance", self.guidance, 0.0, self.MOST_GUIDANCE)
         _check("prior_guidance", self.prior_guidance, 0.0, self.MOST_GUIDANCE)
         _check("clip_guidance", self.clip_guidance, 0.0, self.MOST_GUIDANCE)
+        if self.prior is not None and self.prior not in list(Prior):
+            raise InputError(f"unknown prior {self.prior!r}: choose {', '.join(Prior)}")
         _check("rerank", self.rerank, self.n, self.MOST_RERANKED)
         _check("temperature", self.temperature, 0.01, 100.0)
         _check("top_k", self.top_k, 1, self.MOST_CODES)

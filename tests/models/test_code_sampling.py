@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unclip.errors import InputError
-from unclip.models.code_sampling import CodeSampling, draw_codes, guided
+from unclip.models.code_sampling import CodeSampling, draw_codes, draw_ordered, guided
 
 PROBABILITIES = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05])
 DRAWS = 20_000
@@ -37,6 +37,30 @@ def test_codes_come_as_often_as_they_should(sampling: CodeSampling, expected: Te
     found = shares(sampling)
     assert (found - expected).abs().max() < 4 * 0.5 / DRAWS**0.5  # four standard deviations at most
     assert torch.equal(found == 0, expected == 0)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [CodeSampling(), CodeSampling(temperature=0.5), CodeSampling(top_k=2), CodeSampling(top_p=0.75)],
+)
+def test_ordered_codes_are_as_likely_as_others(sampling: CodeSampling) -> None:
+    logits = PROBABILITIES.log().expand(DRAWS, -1) + 3.0
+    uniform = torch.arange(DRAWS)[:, None] / DRAWS
+    found = draw_ordered(logits, uniform, sampling).bincount(minlength=len(PROBABILITIES)) / DRAWS
+    expected = shares(sampling)
+    assert (found - expected).abs().max() < 4 * 0.5 / DRAWS**0.5
+    assert torch.equal(found == 0, expected == 0)
+
+
+def test_logits_that_round_differently_move_an_ordered_code_to_a_neighbour_at_most() -> None:
+    """The race of exponential clocks would take another one, from anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2000, 64, generator=generator)
+    other = logits + 1e-3 * torch.randn(logits.shape, generator=generator)
+    uniform = torch.rand(2000, 1, generator=generator)
+    codes, others = (draw_ordered(each, uniform, CodeSampling()) for each in (logits, other))
+    assert (codes - others).abs().max() == 1
+    assert (codes != others).float().mean() < 0.01
 
 
 def test_codes_as_likely_as_the_last_one_kept_stay() -> None:

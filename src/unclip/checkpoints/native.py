@@ -33,6 +33,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "clip": ("unclip.models.clip", "CLIPConfig", "CLIP"),
     "clip-text": ("unclip.models.clip", "ClipTextConfig", "ClipText"),
     "diffusion-prior": ("unclip.models.prior", "PriorConfig", "DiffusionPrior"),
+    "ar-prior": ("unclip.models.ar_prior", "ArPriorConfig", "ArPrior"),
     "decoder": ("unclip.models.decoder", "DecoderConfig", "Decoder"),
     "upsampler": ("unclip.models.upsampler", "UpsamplerConfig", "Upsampler"),
     "vqvae": ("unclip.models.vqvae", "VQVAEConfig", "VQVAE"),

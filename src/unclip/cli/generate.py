@@ -35,6 +35,14 @@ def generate(
         float | None, typer.Option(help="How closely the decoder follows the prompt; 1 is without guidance.")
     ] = None,
     prior_guidance: Annotated[float | None, typer.Option(help="The same for the prior.")] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ar|diffusion|none",
+            help="What draws the image embedding; none gives the decoder the text's. By default diffusion "
+            "where the model has it.",
+        ),
+    ] = None,
     clip_guidance: Annotated[
         float | None, typer.Option(help="Of GLIDE: how closely it follows a CLIP that sees noised pictures.")
     ] = None,
@@ -116,6 +124,7 @@ def generate(
         "seed": secrets.randbelow(2**32) if seed is None else seed,
         "steps": steps,
         "guidance": guidance,
+        "prior": prior,
         "prior_guidance": prior_guidance,
         "sampler": sampler,
         "candidates": candidates,

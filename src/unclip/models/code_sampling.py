@@ -64,6 +64,29 @@ def draw_codes(logits: Tensor, noise: Tensor, sampling: CodeSampling) -> Tensor:
     Returns:
         (B,) int64.
     """
+    return (_weights(logits, sampling) / noise).argmax(1)
+
+
+def draw_ordered(logits: Tensor, uniform: Tensor, sampling: CodeSampling) -> Tensor:
+    """As `draw_codes`, for codes whose order means something: the buckets of a number.
+
+    The code at a share of the probabilities' sum. So where logits round a little differently, as in a batch
+    of another size, the code is the same or a neighbour.
+
+    Args:
+        logits: (B, V), already guided.
+        uniform: (B, 1), the share, in [0, 1).
+        sampling: see `CodeSampling`.
+
+    Returns:
+        (B,) int64.
+    """
+    below = _weights(logits, sampling).cumsum(1)  # (B, V)
+    return (below <= uniform * below[:, -1:]).sum(1).clamp(max=logits.shape[1] - 1)
+
+
+def _weights(logits: Tensor, sampling: CodeSampling) -> Tensor:
+    """How likely each code is, (B, V) float32, not summing to anything; 0 where it is not to be drawn."""
     logits = logits.float()
     weights = ((logits - logits.amax(1, keepdim=True)) / sampling.temperature).exp()  # (B, V), largest 1
     if sampling.top_k is not None and sampling.top_k < logits.shape[1]:
@@ -74,11 +97,15 @@ def draw_codes(logits: Tensor, noise: Tensor, sampling: CodeSampling) -> Tensor:
         before = falling.cumsum(1) - falling  # (B, V): what the likelier ones hold together
         kept = before < sampling.top_p * falling.sum(1, keepdim=True)
         weights = weights * torch.zeros_like(kept).scatter(1, order, kept)
-    return (weights / noise).argmax(1)
+    return weights
 
 
 def write_codes(
-    step: Callable[[Tensor | None], Tensor], count: int, noise: Callable[[], Tensor], sampling: CodeSampling
+    step: Callable[[Tensor | None], Tensor],
+    count: int,
+    noise: Callable[[], Tensor],
+    sampling: CodeSampling,
+    draw: Callable[[Tensor, Tensor, CodeSampling], Tensor] = draw_codes,
 ) -> Iterator[Tensor]:
     """Draw codes one position after the other; yields those of each position, (B,) int64.
 
@@ -86,8 +113,9 @@ def write_codes(
         step: logits of the next position from the codes that were drawn last (None at the beginning). They
             are (B, V); with guidance (2B, V), the first half without the prompt, from the codes (2B,).
         count: positions.
-        noise: standard exponential noise (B, V), anew for each position.
+        noise: what `draw` draws with, anew for each position.
         sampling: see `CodeSampling`; scale 1 is without guidance.
+        draw: `draw_codes`, of exponential noise (B, V), or `draw_ordered`, of shares (B, 1).
     """
     last: Tensor | None = None
     for _ in range(count):
@@ -95,7 +123,7 @@ def write_codes(
         if sampling.guidance != 1:
             unconditional, conditional = logits.chunk(2)
             logits = guided(conditional, unconditional, sampling.guidance)
-        codes = draw_codes(logits, noise(), sampling)
+        codes = draw(logits, noise(), sampling)
         last = codes if sampling.guidance == 1 else codes.repeat(2)
         yield codes
 
@@ -108,5 +136,14 @@ def exponential_noise(
     def noise() -> Tensor:
         rows = [torch.empty(width).exponential_(generator=generator) for generator in generators]
         return torch.stack(rows).to(device)
+
+    return noise
+
+
+def uniform_noise(generators: Sequence[torch.Generator], device: torch.device) -> Callable[[], Tensor]:
+    """Shares for `draw_ordered`: (B, 1) in [0, 1), each row from its picture's own CPU generator."""
+
+    def noise() -> Tensor:
+        return torch.stack([torch.rand(1, generator=generator) for generator in generators]).to(device)
 
     return noise

@@ -25,11 +25,13 @@ from unclip.data.records import Split
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.images import from_uint8
+from unclip.models.ar_prior import ArPriorConfig
 from unclip.models.clip import CLIP, CLIPConfig
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.codec import CodecTraining, CodecTrainingConfig
 from unclip.models.dalle1 import Dalle1Config
 from unclip.models.decoder import DecoderConfig
+from unclip.models.embedding_codes import PrincipalComponents
 from unclip.models.prior import PriorConfig
 from unclip.models.upsampler import UpsamplerConfig
 from unclip.models.vqgan import VQGAN
@@ -39,6 +41,7 @@ from unclip.tokenizer import BytePairTokenizer, Tokenizer
 from unclip.train import card, loop, state
 from unclip.train.config import LoopConfig
 from unclip.train.pictures import HeldOut
+from unclip.train.tasks.ar_prior import ArPriorTask, ArPriorTaskConfig
 from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, Splits
 from unclip.train.tasks.dalle1 import Coded, Dalle1Task, Dalle1TaskConfig
 from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig
@@ -48,9 +51,10 @@ from unclip.train.tasks.upsampler import LargePictures, UpsamplerTask, Upsampler
 from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
 
 STAGES = (
-    *("tokenizer", "clip", "vqvae", "dalle1", "prior"),
+    *("tokenizer", "clip", "vqvae", "dalle1", "prior", "ar-prior"),
     *("upsampler-256", "upsampler-1024", "decoder", "bundle"),
 )
+WRITES_CODES = ("dalle1", "ar-prior")  # stages whose sampling is that of codes
 COMPONENTS = {"vqvae": "codec", "dalle1": "transformer"}  # what the stages' weights are called in a bundle
 NO_WEIGHTS = ("tokenizer", "bundle")
 ENCODE_BATCH = 64
@@ -157,7 +161,7 @@ class Sequence:
                 model,
                 diffusion=self.part(stage, "diffusion", DiffusionConfig) if diffuses else None,
                 sampling=self.part(stage, "sampling", Sampling) if diffuses else None,
-                codes=self.part(stage, "sampling", CodeSampling) if stage == "dalle1" else None,
+                codes=self.part(stage, "sampling", CodeSampling) if stage in WRITES_CODES else None,
                 preprocessing=Preprocessing(model.config.image.image_size)
                 if isinstance(model, CLIP)
                 else None,
@@ -216,6 +220,12 @@ class Sequence:
             )
         encoded, tokenizer = self.encoded(), self.tokenizer()
         shared = {"embedding": encoded.clip.config.embedding, "text_width": encoded.clip.config.text.width}
+        if stage == "ar-prior":
+            ar_task = self.part(stage, "task", ArPriorTaskConfig)
+            components = PrincipalComponents.of(encoded.embeddings)
+            count = components.count(ar_task.variance)
+            ar_prior = self.part(stage, "model", ArPriorConfig, **shared, components=count)
+            return ArPriorTask(ar_prior, ar_task, components, encoded, tokenizer, self.train)
         diffusion = self.part(stage, "diffusion", DiffusionConfig)
         if stage == "prior":
             prior = self.part(stage, "model", PriorConfig, **shared)

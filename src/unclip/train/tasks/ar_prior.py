@@ -1,0 +1,161 @@
+"""The autoregressive prior's task: from a caption to the codes of the embedding of a picture (2204.06125)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.config import to_dict
+from unclip.data.corpus import Corpus
+from unclip.errors import InputError
+from unclip.models.ar_prior import ArPrior, ArPriorConfig
+from unclip.models.code_sampling import CodeSampling, draw_ordered, uniform_noise, write_codes
+from unclip.models.embedding_codes import PrincipalComponents
+from unclip.models.prior import PriorCondition
+from unclip.runtime import noise_generator
+from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, groups_by_length
+from unclip.train.tasks.diffusion import Encoded, kept
+
+FITTED_PAIRS = 4096  # whose dot products the buckets are made from
+FITTING_BATCH = 256
+
+
+@dataclass(frozen=True)
+class ArPriorTaskConfig:
+    """How the prior is trained.
+
+    Attributes:
+        text_drop: share of captions that are not read, for classifier-free guidance (section 2.2 of
+            2204.06125: 0.1).
+        variance: share of the embeddings' variance that the components keep; their number follows.
+        pictures: which pictures, with which captions.
+    """
+
+    text_drop: float = 0.1
+    variance: float = 0.99
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.text_drop < 1:
+            raise InputError(f"text_drop {self.text_drop}: choose from 0 to below 1")
+
+
+class ArPriorTask:
+    """Section 2.2 of 2204.06125: each code of an image embedding from the caption and the codes before."""
+
+    name = "ar-prior"
+    accumulates = True
+
+    def __init__(
+        self,
+        model: ArPriorConfig,
+        task: ArPriorTaskConfig,
+        components: PrincipalComponents,
+        encoded: Encoded,
+        tokenizer: Tokenizer,
+        train: Corpus,
+    ) -> None:
+        self.model = ArPrior(model)
+        self.model.codes.fit(components)
+        self.task = task
+        self.encoded = encoded
+        self.tokenizer = tokenizer
+        size = encoded.clip.config.image.image_size
+        self.pictures = Pictures(train, task.pictures, tokenizer, model.context, size)
+        self.codes = self.model.codes.encode(encoded.embeddings).to(torch.int32)  # (N, K)
+        self.model.dot_products.fit(self._dot_products(FITTED_PAIRS))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
+        index, captions, _ = self.pictures.choose(size, generator)
+        rows = torch.from_numpy(index)
+        tokens = self.tokenizer.batch(captions, self.pictures.context)
+        return self.encoded.embeddings[rows], self.codes[rows].long(), tokens
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tensor, Tokens], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        embedding, codes, tokens = batch
+        keep = kept(len(codes), self.task.text_drop, generator)
+        losses = []
+        for rows, group in groups_by_length(tokens):
+            text_embedding, sequence = self.encoded.text(group)
+            condition = PriorCondition(text_embedding, sequence, group.mask, keep[rows])
+            dot = self.model.dot_products.encode((embedding[rows] * text_embedding).sum(dim=1))
+            logits = model(codes[rows], condition, dot)  # (B, K, buckets)
+            losses.append(_nats(logits, codes[rows]))
+        return torch.cat(losses).mean(), {}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """What held-out pictures cost and how near samples come to them, by language.
+
+        Nats a code, with the caption and without; cosine of a plain sample to the true embedding, and whether
+        the held-out picture that is nearest to it shows the concept.
+        """
+        assert isinstance(model, ArPrior)
+        truth, held_out = self.encoded.held_out_embeddings, self.encoded.held_out
+        codes = model.codes.encode(truth)
+        restored = F.normalize(model.codes.decode(codes), dim=1)
+        figures = {"cosine_of_codes": float((restored * truth).sum(dim=1).mean())}
+        for language, tokens in held_out.tokens.items():
+            condition = self._condition(tokens.to(truth.device))
+            dot = model.dot_products.encode((truth * condition.text_embedding).sum(dim=1))
+            figures[f"nats_a_code_{language}"] = float(_nats(model(codes, condition, dot), codes).mean())
+            guess = F.normalize(sample_codes(model, condition), dim=1)
+            figures[f"cosine_{language}"] = float((guess * truth).sum(dim=1).mean())
+            figures[f"recall_at_1_{language}"] = _recall(guess, truth, held_out)
+        dropped = condition.dropped()
+        figures["nats_a_code_without_caption"] = float(_nats(model(codes, dropped, dot), codes).mean())
+        return figures
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        return None
+
+    def _condition(self, tokens: Tokens) -> PriorCondition:
+        text_embedding, sequence = self.encoded.text(tokens)
+        keep = torch.ones(len(sequence), dtype=torch.bool, device=sequence.device)
+        return PriorCondition(text_embedding, sequence, tokens.mask, keep)
+
+    def _dot_products(self, count: int) -> Tensor:
+        """Of so many training pairs, drawn as in training, (count,)."""
+        generator = torch.Generator().manual_seed(0)
+        device = next(self.encoded.clip.parameters()).device
+        found = []
+        for _ in range(0, count, FITTING_BATCH):
+            embedding, _, tokens = self.batch(FITTING_BATCH, generator)
+            text_embedding, _ = self.encoded.text(tokens.to(device))
+            found.append((embedding * text_embedding.cpu()).sum(dim=1))
+        return torch.cat(found)
+
+
+def _nats(logits: Tensor, codes: Tensor) -> Tensor:
+    """(B,) mean cross-entropy of codes (B, K)."""
+    return F.cross_entropy(logits.float().transpose(1, 2), codes, reduction="none").mean(dim=1)
+
+
+def _recall(guess: Tensor, truth: Tensor, held_out: HeldOut) -> float:
+    best = (guess @ truth.T).argmax(dim=1).cpu().numpy()
+    return float(np.mean(held_out.concepts[best] == held_out.concepts))
+
+
+@torch.no_grad()
+def sample_codes(model: ArPrior, condition: PriorCondition) -> Tensor:
+    """(B, E) embeddings, without guidance, the same noise every time: for figures in training."""
+    device = condition.text_embedding.device
+    generators = [noise_generator(0, index, "evaluate") for index in range(len(condition.keep))]
+    noise = uniform_noise(generators, device)
+    step = partial(model.step, model.begin(condition, model.dot_products.top_half(noise()[:, 0])))
+    codes = write_codes(step, model.config.components, noise, CodeSampling(), draw_ordered)
+    return model.codes.decode(torch.stack(list(codes), dim=1))
