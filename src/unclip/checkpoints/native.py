@@ -44,6 +44,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "adm": ("unclip.models.adm", "ADMConfig", "ADM"),
     "adm-classifier": ("unclip.models.adm", "ClassifierConfig", "Classifier"),
     "glide": ("unclip.models.glide", "GlideConfig", "Glide"),
+    "supervised": ("unclip.models.supervised", "SupervisedConfig", "Supervised"),
     "noised-clip": ("unclip.models.noised_clip", "NoisedCLIPConfig", "NoisedCLIP"),
 }
 

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli import zero_shot
+from unclip.cli import robustness, zero_shot
 from unclip.cli.default_verb import DefaultVerb
 
 app = typer.Typer(
     cls=DefaultVerb.of("bundle"), help="Measure how well a bundle draws, or how well its CLIP classifies."
 )
 zero_shot.register(app)
+robustness.register(app)
 
 
 @app.command("bundle")

@@ -64,9 +64,9 @@ def zero_shot(
     from unclip.embedding import ClipEmbedder
 
     clip = ClipEmbedder.load(model, device=device)
-    report = _watched(measure.zero_shot(clip, pictures, given, templates))
+    report = watched(measure.zero_shot(clip, pictures, given, templates))
     if json:
-        _print_json(clip.name, clip.identity, report)
+        print_json(clip.name, clip.identity, report)
         return
     typer.echo(f"top 1      {_shown(report.top1)}")
     if report.top5 is not None:
@@ -97,15 +97,15 @@ def linear_probe(
     from unclip.embedding import ClipEmbedder
 
     clip = ClipEmbedder.load(model, device=device)
-    report = _watched(measure.linear_probe(clip, train, tested, seed))
+    report = watched(measure.linear_probe(clip, train, tested, seed))
     if json:
-        _print_json(clip.name, clip.identity, report)
+        print_json(clip.name, clip.identity, report)
         return
     typer.echo(f"accuracy   {_shown(report.accuracy)}")
     typer.echo(f"penalty    {report.penalty:.3g}  {report.trained} pictures to train on")
 
 
-def _watched(work: Generator[tuple[str, int, int], None, Report]) -> Report:
+def watched(work: Generator[tuple[str, int, int], None, Report]) -> Report:
     """The result of a piece of work whose progress is shown."""
     from unclip.cli.progress import StageProgress
 
@@ -122,11 +122,13 @@ def _shown(estimate: Estimate) -> str:
     return f"{estimate.value:6.2%}  ({estimate.low:.2%} to {estimate.high:.2%}, {estimate.count} pictures)"
 
 
-def _print_json(name: str, identity: str, report: Any) -> None:
+def print_json(name: str, identity: str, report: Any, **settings: Any) -> None:
+    """One document: the model, the settings, and what was found."""
     from json import dumps
 
     from unclip import __version__
     from unclip.config import to_dict
 
-    document = {"model": {"name": name, "clip": identity, "version": __version__}, **to_dict(report)}
+    model = {"name": name, "clip": identity, "version": __version__}
+    document = {"model": model, **settings, **to_dict(report)}
     typer.echo(dumps(document, indent=1, ensure_ascii=False))

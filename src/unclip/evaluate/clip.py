@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from unclip.data.classes import concept_names
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Figure, Findings
 from unclip.evaluate.sample import Sample
@@ -72,11 +73,11 @@ def classification(
 ) -> Iterator[Step]:
     """Zero-shot classification: the concept of each picture of the sample among all concepts of its split.
 
-    A concept is described by the first name of its least special picture (no skin tone before a light one).
+    A concept is described by its name, see `data.classes.concept_names`.
     """
     pictures = encoder.images(sample.pixels(encoder.size))  # (N, E)
     for done, language in enumerate(languages, 1):
-        described = _described(sample, language)
+        described = concept_names(sample.corpus, language)
         offered = np.array(list(described), dtype=str)
         rows = np.flatnonzero(np.isin(sample.concepts, offered))
         wanted = sample.concepts[rows]
@@ -87,15 +88,3 @@ def classification(
             figure = Figure(SECTION, name, share(right, wanted), sample.split, language, among=len(offered))
             findings.figures.append(figure)
         yield "clip zero-shot", done, len(languages)
-
-
-def _described(sample: Sample, language: str) -> dict[str, str]:
-    """concept -> its name, of every concept of the split that has one in the language."""
-    corpus = sample.corpus
-    concepts = corpus.records["concept"].to_pylist()
-    order = np.argsort(corpus.records["tone"].to_numpy(), kind="stable").tolist()
-    described: dict[str, str] = {}
-    for position in order:
-        if concepts[position] not in described and (names := corpus.names(position, language)):
-            described[concepts[position]] = names[0]
-    return described

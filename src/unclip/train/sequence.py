@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from unclip.bundle import Bundle, Part, Preprocessing, Sampling, Shared, save_bundle
 from unclip.checkpoints import native
 from unclip.config import Config, from_dict
+from unclip.data.classes import Classes
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
 from unclip.diffusion.schedule import DiffusionConfig
@@ -33,6 +34,7 @@ from unclip.models.dalle1 import Dalle1Config
 from unclip.models.decoder import DecoderConfig
 from unclip.models.embedding_codes import PrincipalComponents
 from unclip.models.prior import PriorConfig
+from unclip.models.supervised import SupervisedConfig
 from unclip.models.upsampler import UpsamplerConfig
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
@@ -47,11 +49,12 @@ from unclip.train.tasks.dalle1 import Coded, Dalle1Task, Dalle1TaskConfig
 from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig
 from unclip.train.tasks.diffusion import Encoded
 from unclip.train.tasks.prior import PriorTask, PriorTaskConfig
+from unclip.train.tasks.supervised import SupervisedTask, SupervisedTaskConfig
 from unclip.train.tasks.upsampler import LargePictures, UpsamplerTask, UpsamplerTaskConfig
 from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
 
 STAGES = (
-    *("tokenizer", "clip", "vqvae", "dalle1", "prior", "ar-prior"),
+    *("supervised", "tokenizer", "clip", "vqvae", "dalle1", "prior", "ar-prior"),
     *("upsampler-256", "upsampler-1024", "decoder", "bundle"),
 )
 WRITES_CODES = ("dalle1", "ar-prior")  # stages whose sampling is that of codes
@@ -202,6 +205,8 @@ class Sequence:
 
     def task(self, stage: str) -> loop.Task:
         """The task of a stage, with everything that it needs of the stages before it."""
+        if stage == "supervised":
+            return self.supervised_task()
         if stage == "clip":
             return self.clip_task()
         if stage == "vqvae":
@@ -255,6 +260,12 @@ class Sequence:
         everything = task.splits is Splits.ALL
         corpus = Corpus(self.train.folder, EVERYTHING) if everything else self.train
         return CLIPTask(model, task, tokenizer, corpus, self.held_out)
+
+    def supervised_task(self) -> SupervisedTask:
+        task = self.part("supervised", "task", SupervisedTaskConfig)
+        classes = Classes.drawn_in(self.train, task.styles)
+        model = self.part("supervised", "model", SupervisedConfig, labels=classes.labels)
+        return SupervisedTask(model, task, classes, self.train, self.held_out)
 
     def vqvae_task(self) -> VQVAETask:
         task = self.part("vqvae", "task", VQVAETaskConfig)

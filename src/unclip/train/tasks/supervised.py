@@ -1,0 +1,95 @@
+"""A supervised classifier's task: which class of the corpus a picture shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.config import to_dict
+from unclip.data.classes import Classes
+from unclip.data.corpus import Corpus
+from unclip.errors import InputError
+from unclip.images import from_uint8
+from unclip.models.supervised import Supervised, SupervisedConfig
+from unclip.train.pictures import shifted
+
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class SupervisedTaskConfig:
+    """How a classifier is trained.
+
+    Attributes:
+        styles: a class is a name that the training split shows in at least so many styles.
+        smoothing: share of the target that all classes have alike (1512.00567, section 7).
+        shift: pictures are moved by up to so many pixels each way, on white.
+    """
+
+    styles: int = 6
+    smoothing: float = 0.0
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise InputError(f"smoothing {self.smoothing}: it must be from 0 to below 1")
+
+
+class SupervisedTask:
+    """Cross entropy over the classes."""
+
+    name = "supervised"
+    accumulates = True
+
+    def __init__(
+        self,
+        model: SupervisedConfig,
+        task: SupervisedTaskConfig,
+        classes: Classes,
+        train: Corpus,
+        held_out: Corpus,
+    ) -> None:
+        self.model = Supervised(model)
+        self.task = task
+        size = model.image.image_size
+        self.pixels = train.pixels(size)
+        self.classes = torch.from_numpy(classes.of(train))  # (N,)
+        weights = torch.from_numpy(train.weights()).double()
+        self.weights = weights.masked_fill(self.classes < 0, 0.0)
+        held = classes.of(held_out)
+        self.held_out = from_uint8(held_out.pixels(size)[held >= 0])  # (M, 3, S, S)
+        self.held_out_classes = torch.from_numpy(held[held >= 0])  # (M,)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        index = torch.multinomial(self.weights, size, replacement=True, generator=generator)
+        pixels = shifted(self.pixels[index.numpy()], self.task.shift, generator)
+        return from_uint8(pixels), self.classes[index]
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Any]]:
+        images, classes = batch
+        logits = model(images).float()  # (B, C)
+        right = (logits.argmax(1) == classes).float().mean()
+        return F.cross_entropy(logits, classes, label_smoothing=self.task.smoothing), {"accuracy": right}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Share of held-out pictures whose class is the likeliest, where there are such pictures."""
+        if not len(self.held_out):
+            return {}
+        device = next(model.parameters()).device
+        found = [model(images.to(device)).argmax(1).cpu() for images in self.held_out.split(EVALUATION_BATCH)]
+        return {"accuracy": float((torch.cat(found) == self.held_out_classes).float().mean())}
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        return None
