@@ -9,7 +9,14 @@ import torch
 
 from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig, Unconditional
-from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, TextNorm, noise_embedding
+from unclip.models.decoder import (
+    Decoder,
+    DecoderCondition,
+    DecoderConfig,
+    TextNorm,
+    noise_embedding,
+    widened,
+)
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.models.upsampler import Enlargement, Upsampler, UpsamplerConfig, enlarge
 
@@ -131,6 +138,19 @@ class TestDecoder:
         with torch.device("meta"):
             count = sum(parameter.numel() for parameter in Decoder(DecoderConfig()).parameters())
         assert 2.0e9 < count < 2.6e9  # the UNet of the 3.5B decoder; its 1.2B text encoder is apart (GLIDE)
+
+    def test_a_layout_is_of_the_embedding_that_is_kept_and_read_once(self) -> None:
+        decoder = filled(Decoder(replace(DECODER, layout=3, layout_width=5)))
+        condition = decoder_condition()
+        layout = decoder.read(condition).beside
+        assert layout.shape == (2, 3, 8, 8)
+        assert layout.std(dim=(2, 3)).min() > 0.01  # what lies where
+        other = replace(condition, embedding=condition.embedding + 1)
+        assert not torch.equal(decoder.read(other).beside, layout)
+        assert torch.equal(decoder.read(other.dropped()).beside, decoder.read(condition.dropped()).beside)
+        read = decoder(self.x, self.label, decoder.read(condition))
+        torch.testing.assert_close(read, decoder(self.x, self.label, condition))
+        torch.testing.assert_close(widened(decoder).double()(self.x, self.label, condition), read)
 
 
 def test_noised_embeddings_keep_their_variance() -> None:
