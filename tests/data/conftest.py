@@ -36,6 +36,11 @@ EMOJI: dict[str, dict[str, tuple[str, ...]]] = {
     "1F1EF-1F1F5": {"en": ("flag: Japan", "JP"), "ko": ("깃발: 일본",), "de": ("Flagge: Japan",)},
     "1F98B": {"en": ("butterfly", "insect"), "it": ("farfalla",)},
 }
+GROUPS = {
+    "groups": {"1": "people-body", "4": "food-drink"},
+    "subgroups": {"28": "person-role", "61": "food-fruit"},
+}
+GROUPED = {"1F34E": {"group": 4, "subgroup": 61}, "1F9D1-200D-1F680": {"group": 1, "subgroup": 28}}
 PEOPLE = {
     "1F9D1-200D-1F680": {"en": "astronaut", "ko": "우주비행사", "de": "Astronaut(in)"},
     "1F468-200D-1F680": {"en": "man astronaut", "ko": "남자 우주비행사", "de": "Astronaut"},
@@ -105,7 +110,7 @@ def iconify(prefix: str, icons: dict[str, Any], chars: dict[str, str] | None = N
 
 def emojibase() -> bytes:
     """An `emojibase-data` package of a handful of emoji in four locales."""
-    files: dict[str, bytes] = {"package/meta/groups.json": b"{}"}
+    files: dict[str, bytes] = {"package/meta/groups.json": json.dumps(GROUPS).encode()}
     for locale in ("en", "ko", "de", "fr", "it"):
         entries = [
             {"hexcode": code, "label": texts[locale][0], "tags": list(texts[locale][1:])}
@@ -123,6 +128,8 @@ def emojibase() -> bytes:
                     for tone, name in zip(TONES, TONE_NAMES[locale], strict=True)
                 ]
                 entries.append({"hexcode": code, "label": labels[locale], "tags": ["space"], "skins": skins})
+        for entry in entries:
+            entry |= GROUPED.get(entry["hexcode"], {})
         files[f"package/{locale}/data.json"] = json.dumps(entries).encode()
     files["package/en/shortcodes/github.json"] = json.dumps({"1F680": ["spaceship", "go"]}).encode()
     return tar_bytes(files)

@@ -19,6 +19,7 @@ from PIL import Image
 from unclip.data import build as builder
 from unclip.data import pictograms, stage
 from unclip.data.build import Input, Progress, build
+from unclip.data.corpus import Corpus
 from unclip.data.pictograms import build_pictograms, fetch
 from unclip.data.records import MANIFEST, Drawing, Split
 from unclip.data.splits import is_unseen_concept
@@ -134,6 +135,26 @@ def test_a_corpus_that_is_there_is_not_built_again(archives: Path, built: Path) 
     events = list(build_pictograms(built, archives=archives, size=64, large=2))
     assert [event.stage for event in events] == ["up to date"]
     assert digests(built) == before
+
+
+def test_pictures_of_emoji_have_the_group_of_their_concept(built: Path) -> None:
+    rows = pq.read_table(built / "manifest.parquet").to_pylist()
+    found = {(row["concept"], row["group"], row["subgroup"]) for row in rows}
+    assert ("u1f34e", "food-drink", "food-fruit") in found
+    assert {row[1:] for row in found if row[0] == "u1f9d1-200d-1f680"} == {("people-body", "person-role")}
+    assert {row[1:] for row in found if row[0] == "u1f680"} == {("", "")}  # emojibase says none of it
+
+
+def test_a_manifest_of_before_there_were_groups_opens_and_gets_them(
+    archives: Path, built: Path, tmp_path: Path
+) -> None:
+    old = Path(shutil.copytree(built, tmp_path / "old"))
+    whole = pq.read_table(built / "manifest.parquet")
+    pq.write_table(whole.drop_columns(["group", "subgroup"]), old / "manifest.parquet")
+    assert set(Corpus(old).column("group")) == {""}
+    events = list(build_pictograms(old, archives=archives, size=64, large=2))
+    assert [event.stage for event in events] == ["up to date"]
+    assert pq.read_table(old / "manifest.parquet").equals(whole, check_metadata=True)
 
 
 def test_a_missing_package_is_named_before_anything_is_drawn(archives: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
 from unclip.runtime import atomic_path, autocast, pick_precision, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
-from unclip.train import card, loop, state
+from unclip.train import ancestors, card, loop, state
 from unclip.train.config import LoopConfig
 from unclip.train.pictures import HeldOut
 from unclip.train.tasks.ar_prior import ArPriorTask, ArPriorTaskConfig
@@ -55,6 +55,7 @@ from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
 
 STAGES = (
     *("supervised", "tokenizer", "clip", "vqvae", "dalle1", "prior", "ar-prior"),
+    *ancestors.TASKS,
     *("upsampler-256", "upsampler-1024", "decoder", "bundle"),
 )
 WRITES_CODES = ("dalle1", "ar-prior")  # stages whose sampling is that of codes
@@ -139,9 +140,11 @@ class Sequence:
         table = self.recipe["bundle"]
         licence, data = str(table["licence"]), str(table["data"])
         shares = bool(table.get("shares"))  # refer to what other bundles have, and copy nothing of it
-        parts = {"tokenizer": Part(self.tokenizer(), licence=licence, data=data)}
-        if shares and (shared := self.shared("tokenizer")) is not None:
-            parts["tokenizer"] = Part(Shared(shared, "tokenizer"))
+        parts = {}
+        if "tokenizer" in self.recipe:
+            parts["tokenizer"] = Part(self.tokenizer(), licence=licence, data=data)
+            if shares and (shared := self.shared("tokenizer")) is not None:
+                parts["tokenizer"] = Part(Shared(shared, "tokenizer"))
         sizes = {}
         for stage in (stage for stage in STAGES if stage in self.recipe and stage not in NO_WEIGHTS):
             name = COMPONENTS.get(stage, stage)
@@ -207,6 +210,8 @@ class Sequence:
         """The task of a stage, with everything that it needs of the stages before it."""
         if stage == "supervised":
             return self.supervised_task()
+        if stage in ancestors.TASKS:
+            return ancestors.TASKS[stage](self)
         if stage == "clip":
             return self.clip_task()
         if stage == "vqvae":
