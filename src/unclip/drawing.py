@@ -51,6 +51,9 @@ class Settings(TypedDict, total=False):
     clip_guidance: float | None
     start: Image.Image | None
     keep_rows: int | None
+    init: Image.Image | Path | str | None
+    strength: float | None
+    fit: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,10 @@ class Options:
             other guidance is off unless it is given, too.
         start: a picture whose upper part is kept, of a model that draws codes one by one; with `keep_rows`.
         keep_rows: rows of codes of `start` that are kept, 1 and more.
+        init: a picture, or the file of one, that the first network starts from in place of noise.
+        strength: how much of it is drawn anew, 0 to 1, the share of steps that are taken: at 0 the picture
+            comes back, at 1 it is ignored. None is 0.7.
+        fit: how `init` becomes square, a `manipulate.fitting.Fit`; None is "letterbox", on white.
 
     Raises:
         InputError: a value outside its range.
@@ -105,6 +112,9 @@ class Options:
     clip_guidance: float | None = None
     start: Image.Image | None = None
     keep_rows: int | None = None
+    init: Image.Image | Path | str | None = None
+    strength: float | None = None
+    fit: str | None = None
 
     def __post_init__(self) -> None:
         _check("n", self.n, 1, self.MOST)
@@ -122,6 +132,9 @@ class Options:
         _check("keep_rows", self.keep_rows, 1, self.MOST_CODES)
         if (self.start is None) != (self.keep_rows is None):
             raise InputError("a picture to start from and keep_rows belong together: give both or neither")
+        _check("strength", self.strength, 0.0, 1.0)
+        if self.init is None and (self.strength is not None or self.fit is not None):
+            raise InputError("strength and fit are of a picture to start from: give init, too, or neither")
         if isinstance(self.steps, str) and self.steps.isascii() and self.steps.isdigit():
             object.__setattr__(self, "steps", int(self.steps))
 

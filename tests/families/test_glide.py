@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import unclip
@@ -192,6 +193,15 @@ def test_clip_guides_as_published(whole: Pipeline, words: Path) -> None:
     torch.testing.assert_close(
         drawn(whole, size=16, clip_guidance=3.0, guidance=2.0), both, atol=1e-3, rtol=0
     )
+
+
+def test_it_starts_from_a_picture(whole: Pipeline) -> None:
+    picture = Image.new("RGB", (16, 16), (200, 30, 40))
+    (same,) = whole.generate(PROMPT, size=16, init=picture, strength=0)
+    assert same.image.tobytes() == picture.tobytes()
+    assert torch.equal(drawn(whole, size=16, init=picture, strength=1), drawn(whole, size=16))
+    half = drawn(whole, size=16, init=picture, strength=0.5)
+    assert (half - drawn(whole, size=16)).abs().mean() > 1e-3
 
 
 class TestFillingIn:

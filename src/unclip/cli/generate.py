@@ -69,6 +69,18 @@ def generate(
     keep_rows: Annotated[
         int | None, typer.Option(help="Rows of codes that are kept of the picture to start from.")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Start from this picture in place of noise; see --strength."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of it is drawn anew: 0 gives it back, 1 ignores it. By default 0.7."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(help="What is done with one that is not square: letterbox, crop or stretch."),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -135,6 +147,9 @@ def generate(
         "clip_guidance": clip_guidance,
         "start": None if start is None else open_image(start),
         "keep_rows": keep_rows,
+        "init": init,
+        "strength": strength,
+        "fit": fit,
     }
     given = {name: value for name, value in options.items() if value is not None}
     Options(**given)  # what is wrong with them is said before anything is loaded

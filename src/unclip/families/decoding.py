@@ -24,7 +24,8 @@ from unclip.diffusion.schedule import Schedule, respace
 from unclip.diffusion.steering import with_known
 from unclip.drawing import Event, Job
 from unclip.embedding import ClipEmbedder, TextRows
-from unclip.families.diffusion import DiffusionPipeline, sampled, upsampler_chain
+from unclip.families.diffusion import upsampler_chain
+from unclip.families.initial import FromPicture, Initial
 from unclip.images import fit_square, to_tensor
 from unclip.manipulate.editing import Filling
 from unclip.manipulate.latents import Frame, Inversion, Latents
@@ -44,7 +45,7 @@ class InvertedSampling(Sampling):
     """Sampling by DDIM over the steps that an inversion takes."""
 
 
-class Decoding(DiffusionPipeline):
+class Decoding(FromPicture):
     """A loaded bundle with a CLIP, a decoder that draws from its image embeddings, and upsamplers.
 
     Attributes:
@@ -88,6 +89,10 @@ class Decoding(DiffusionPipeline):
 
     # --- pictures to latents ---
 
+    def embed(self, images: Sequence[Image.Image]) -> Tensor:
+        """CLIP's embeddings of pictures, (N, E), as the decoder takes them. Raises InputError for none."""
+        return self.clip.embed_images(images, raw=not self._decoder.unit_embeddings)
+
     def _schedule(self, name: str, sampling: Sampling) -> Schedule:
         if not isinstance(sampling, InvertedSampling):
             return super()._schedule(name, sampling)
@@ -111,8 +116,7 @@ class Decoding(DiffusionPipeline):
         A picture that is not square is shown whole, on white.
         """
         sampling = self._inverting(inversion)
-        raw = not self._decoder.unit_embeddings
-        embeddings = self.clip.embed_images(images, raw=raw).to(self.device)  # (B, E)
+        embeddings = self.embed(images).to(self.device)  # (B, E)
         text = self.clip.read([""] * len(images), self._context)
         _ = self._no_caption
         self._let_go(CLIP)
@@ -162,8 +166,9 @@ class Decoding(DiffusionPipeline):
         embeddings: Tensor,
         sampling: Sampling,
         starts: Mapping[Job, Tensor] | None = None,
+        initial: Initial | None = None,
     ) -> Generator[Done, None, Tensor]:
-        """Draw small pictures from CLIP image embeddings (B, E), (B, 3, S, S); `starts` as of the plan."""
+        """Draw small pictures from CLIP image embeddings (B, E), (B, 3, S, S); the rest as of the plan."""
         size = self._decoder.image_size
         shape = (3, size, size)
         drawn = torch.empty(len(jobs), *shape, device=self.device)
@@ -180,7 +185,7 @@ class Decoding(DiffusionPipeline):
                     yield Done(DECODER, step.x0)
                     x = step.x
             elif starts is None:
-                x = yield from sampled(DECODER, inner, sampling, noise)
+                x = yield from self._started(DECODER, inner, sampling, noise, initial)
             else:
                 x = torch.stack([starts[job] for job in some]).to(self.device)
                 for step in ddim(inner, x, noise, eta=sampling.eta):

@@ -183,16 +183,21 @@ class DiffusionPipeline(Pipeline):
 
 
 def sampled(
-    stage: str, inner: Denoiser, sampling: Sampling, noise: Callable[[], Tensor], show: bool = True
+    stage: str,
+    inner: Denoiser,
+    sampling: Sampling,
+    noise: Callable[[], Tensor],
+    show: bool = True,
+    start: Tensor | None = None,
 ) -> Generator[Done, None, Tensor]:
-    """Run a sampler from noise to its result, telling of every step."""
+    """Run a sampler from noise, or from `start`, to its result, telling of every step."""
     sampler: Any = find_sampler(sampling.sampler)
     if sampler is ddim:
         sampler = partial(ddim, eta=sampling.eta)
     elif sampler is langevin and sampling.langevin is not None:
         sampler = partial(langevin, **asdict(sampling.langevin))
-    x = start = noise() * (inner.schedule.initial_std * sampling.temperature)
-    for step in sampler(inner, start, noise):
+    x = noise() * (inner.schedule.initial_std * sampling.temperature) if start is None else start
+    for step in sampler(inner, x, noise):
         yield Done(stage, step.x0 if show else None)
         x = step.x
     return x

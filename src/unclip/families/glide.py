@@ -22,7 +22,8 @@ from unclip.diffusion.guidance import clip_guidance
 from unclip.diffusion.steering import mean_shifted, with_known
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
-from unclip.families.diffusion import DiffusionPipeline, sampled, upsampler_chain
+from unclip.families.diffusion import sampled, upsampler_chain
+from unclip.families.initial import FromPicture, Initial
 from unclip.images import resize
 from unclip.models.glide import Glide as Network
 from unclip.models.glide import GlideCondition, GlideConfig
@@ -36,9 +37,10 @@ INPAINT = "-inpaint"  # follows a component's name in that of the one trained to
 
 @dataclass(frozen=True)
 class GlidePlan(Plan):
-    """A plan with the scale of guidance by the noised CLIP, 0 for none."""
+    """A plan with the scale of guidance by the noised CLIP, 0 for none, and the picture it starts from."""
 
     clip_guidance: float = 0.0
+    initial: Initial | None = None
 
 
 class Filling(NamedTuple):
@@ -48,11 +50,11 @@ class Filling(NamedTuple):
     keep: Tensor
 
 
-class Glide(DiffusionPipeline):
+class Glide(FromPicture):
     """A loaded bundle of the family "glide"."""
 
     family = "glide"
-    honours = frozenset({"steps", "guidance", "sampler", "clip_guidance"})
+    honours = frozenset({"steps", "guidance", "sampler", "clip_guidance", "init", "strength", "fit"})
     offloads = True
 
     def __init__(self, bundle: Bundle, *, device: str | None = None, precision: str | None = None) -> None:
@@ -147,7 +149,10 @@ class Glide(DiffusionPipeline):
             "guidance": f"{sampling.guidance:g}",
             "clip_guidance": f"{clip_scale:g}",
         }
-        return GlidePlan(options, {base: sampling}, upsamplers, settings, clip_guidance=clip_scale)
+        initial = Initial.of(options)
+        if initial is not None:
+            settings |= initial.settings
+        return GlidePlan(options, {base: sampling}, upsamplers, settings, None, clip_scale, initial)
 
     def _truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
         return self._tokenizer.batch(prompts, self._context).truncated
@@ -157,14 +162,16 @@ class Glide(DiffusionPipeline):
     def _totals(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Counter[str]:
         totals: Counter[str] = Counter()
         (base,) = plan.sampling
+        steps = self._taken(base, plan.sampling[base], cast(GlidePlan, plan).initial)
         for group in groups:
+            totals[PICTURES] += len(group)
+            if not steps:
+                continue
             totals[PROMPT] += 1
-            steps = self._steps(base, plan.sampling[base])
             totals[base] += steps * len(chunks(group, self._chunk(self._config.image_size)))
             for name in plan.upsamplers:
-                steps = self._steps(name, self._sampling(name))
-                totals[name] += steps * len(chunks(group, self._last_chunk(plan)))
-            totals[PICTURES] += len(group)
+                larger = self._steps(name, self._sampling(name))
+                totals[name] += larger * len(chunks(group, self._last_chunk(plan)))
         return totals
 
     def _last_chunk(self, plan: Plan) -> int:
@@ -172,16 +179,19 @@ class Glide(DiffusionPipeline):
 
     def _work(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Iterator[Done]:
         (base,) = plan.sampling
-        clip_scale = cast(GlidePlan, plan).clip_guidance
+        full, sampling = cast(GlidePlan, plan), plan.sampling[base]
+        if full.initial is not None and not self._taken(base, sampling, full.initial):
+            yield from self._unchanged(groups, plan, full.initial)
+            return
         for group in groups:
             text, empty = self._read(base, group)
             yield Done(PROMPT)
             drawn = []
             for rows in chunks(range(len(group)), self._chunk(self._config.image_size)):
                 condition = GlideCondition(text[rows], empty[rows])
-                inner = self._given(base, condition, plan.sampling[base], self._config.image_size)
+                inner = self._given(base, condition, sampling, self._config.image_size)
                 jobs = [group[row] for row in rows]
-                drawn.append((yield from self._paint(base, jobs, inner, plan.sampling[base], clip_scale)))
+                drawn.append((yield from self._paint(base, jobs, inner, full)))
             self._let_go(base)
             self._let_go(CLIP)
             small = torch.cat(drawn)  # (B, 3, S, S)
@@ -208,14 +218,14 @@ class Glide(DiffusionPipeline):
         return captions, known[""].expand_as(captions)
 
     def _paint(
-        self, name: str, jobs: Sequence[Job], inner: Denoiser, sampling: Sampling, clip_scale: float
+        self, name: str, jobs: Sequence[Job], inner: Denoiser, plan: GlidePlan
     ) -> Generator[Done, None, Tensor]:
         """Draw small pictures, (B, 3, S, S)."""
-        if clip_scale:
-            inner = self._guided_by_clip(inner, jobs, clip_scale, sampling.sampler)
-        size = self._config.image_size
+        sampling, size = plan.sampling[name], self._config.image_size
+        if plan.clip_guidance:
+            inner = self._guided_by_clip(inner, jobs, plan.clip_guidance, sampling.sampler)
         noise = self._noise([(job, BASE) for job in jobs], (3, size, size))
-        x = yield from sampled(name, inner, sampling, noise)
+        x = yield from self._started(name, inner, sampling, noise, plan.initial)
         return x.clamp(-1, 1)
 
     def _draw_larger(self, name: str, jobs: Sequence[Job], low: Tensor) -> Generator[Done, None, Tensor]:

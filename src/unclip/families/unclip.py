@@ -19,6 +19,7 @@ from unclip.embedding import TextRows
 from unclip.errors import InputError
 from unclip.families.decoding import CLIP, DECODER, alike
 from unclip.families.imagining import (
+    AR_PRIOR,
     COMPONENTS,
     PRIOR,
     Imagining,
@@ -26,8 +27,11 @@ from unclip.families.imagining import (
     prior_of,
     prior_settings,
 )
+from unclip.families.initial import Initial
+from unclip.manipulate.components import Basis
 from unclip.manipulate.latents import Latents
 from unclip.manipulate.methods import Editing
+from unclip.models.ar_prior import ArPrior
 from unclip.pipeline import PICTURES, Done, Plan, chunks
 
 PROMPT = "prompt"
@@ -41,11 +45,13 @@ class UnCLIPPlan(Plan):
         imagining: how embeddings come about that are not given.
         embeddings: of each job's picture, (E,), in place of the prior's; None where the prior is to draw.
         starts: what the decoder starts from, (3, S, S) of each job, in place of noise; by DDIM.
+        initial: the picture that it starts from, with noise.
     """
 
     imagining: PriorSampling = field(default=None)
     embeddings: Mapping[Job, Tensor] | None = field(default=None)
     starts: Mapping[Job, Tensor] | None = field(default=None)
+    initial: Initial | None = field(default=None)
 
 
 class UnCLIP(Editing, Imagining):
@@ -55,8 +61,21 @@ class UnCLIP(Editing, Imagining):
     """
 
     family = "unclip"
-    honours = frozenset({"steps", "guidance", "prior", "prior_guidance", "sampler", "candidates", "rerank"})
+    honours = frozenset(
+        {
+            *("steps", "guidance", "prior", "prior_guidance", "sampler", "candidates", "rerank"),
+            *("init", "strength", "fit"),
+        }
+    )
     offloads = True
+
+    def own_basis(self) -> Basis | None:
+        """The principal components that the autoregressive prior writes embeddings in; None without one."""
+        if Prior.AR not in self.priors:
+            return None
+        codes = cast(ArPrior, self._model(AR_PRIOR)).codes
+        self._let_go(AR_PRIOR)
+        return Basis(codes.mean, codes.basis, f"the {AR_PRIOR} of {self.bundle.name}")
 
     # --- plan ---
 
@@ -156,7 +175,10 @@ class UnCLIP(Editing, Imagining):
         }
         if self._filling is not None:
             settings |= self._filling.settings
-        return UnCLIPPlan(options, {DECODER: decoder}, upsamplers, settings)
+        initial = Initial.of(options)
+        if initial is not None:
+            settings |= initial.settings
+        return UnCLIPPlan(options, {DECODER: decoder}, upsamplers, settings, initial=initial)
 
     def _truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
         return self.clip.truncated(prompts, self._context)
@@ -166,10 +188,13 @@ class UnCLIP(Editing, Imagining):
     def _totals(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Counter[str]:
         totals: Counter[str] = Counter()
         full = cast(UnCLIPPlan, plan)
-        decoder_steps = len(self._schedule(DECODER, plan.sampling[DECODER]))
+        decoder_steps = self._taken(DECODER, plan.sampling[DECODER], full.initial)
         small = self._chunk(self._decoder.image_size)
         for group in groups:
             kept = plan.options.n if plan.options.rerank else len(group)
+            totals[PICTURES] += kept
+            if not decoder_steps:
+                continue
             lengths = self.clip.lengths([job.prompt for job in group], self._context)
             totals[PROMPT] += 1
             if full.embeddings is None:
@@ -178,23 +203,27 @@ class UnCLIP(Editing, Imagining):
             for name in plan.upsamplers:
                 steps = len(self._schedule(name, self._sampling(name)))
                 totals[name] += steps * len(chunks(range(kept), self._last_chunk(plan)))
-            totals[PICTURES] += kept
         return totals
 
     def _work(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Iterator[Done]:
+        full = cast(UnCLIPPlan, plan)
+        if full.initial is not None and not self._taken(DECODER, plan.sampling[DECODER], full.initial):
+            yield from self._unchanged(groups, plan, full.initial)
+            return
         for group in groups:
             text = self.clip.read([job.prompt for job in group], self._context)
             _ = self._no_caption  # read while CLIP is there
             self._let_go(CLIP)
             yield Done(PROMPT)
-            full = cast(UnCLIPPlan, plan)
             if full.embeddings is None:
                 embeddings = yield from self._imagine(group, text, full.imagining)  # (B, E)
             else:
                 given = torch.stack([full.embeddings[job] for job in group])
                 embeddings = given.to(self.device, torch.float32)
             sampling = plan.sampling[DECODER]
-            small = yield from self._paint(group, text, embeddings, sampling, full.starts)  # (B, 3, S, S)
+            small = yield from self._paint(
+                group, text, embeddings, sampling, full.starts, full.initial
+            )  # (B, 3, S, S)
             scores = self._scores(group, small, text)
             order = list(range(len(group)))
             if plan.options.rerank is not None:

@@ -1,0 +1,174 @@
+"""Pictures drawn from the first principal components of their embeddings (section 3.4 of 2204.06125)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from unclip.drawing import Event, Job
+from unclip.errors import InputError
+from unclip.images import SUFFIXES, open_image
+from unclip.manipulate.fitting import Fit, squared
+from unclip.manipulate.latents import Editor, Frame, Inversion, Latents, Source, opened
+from unclip.manipulate.variations import chosen, seed_of
+from unclip.models.embedding_codes import PrincipalComponents
+
+DEFAULT_COMPONENTS = (1, 8, 32, 128)
+AT_ONCE = 64  # pictures that are embedded between two events
+MOST_PICTURES = 4096  # of a folder that a basis is made from, spread evenly over its names
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Directions of CLIP's space, the ones in which embeddings vary most first.
+
+    Attributes:
+        mean: (E,) of the embeddings.
+        directions: (K, E), at right angles, each of length one.
+        source: where it comes from, for metadata.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    source: str
+
+    @classmethod
+    def of(cls, embeddings: Tensor, source: str) -> Basis:
+        """The principal components of (N, E) embeddings, N - 1 of them at most; N is two or more."""
+        found = PrincipalComponents.of(embeddings)
+        return cls(found.mean, found.directions[: len(embeddings) - 1], source)
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    def reduced(self, embedding: Tensor, count: int) -> Tensor:
+        """An embedding (E,) with what its first `count` components say, as long as before."""
+        directions = self.directions[:count].to(embedding)  # (K, E)
+        mean = self.mean.to(embedding)
+        kept = mean + (embedding - mean) @ directions.T @ directions
+        return F.normalize(kept, dim=0) * embedding.norm()
+
+
+class Reducer(Editor, Protocol):
+    """What pictures are reconstructed with: `families.unclip.UnCLIP`."""
+
+    def embed(self, images: Sequence[Image.Image]) -> Tensor: ...
+
+    def own_basis(self) -> Basis | None: ...
+
+
+def reconstruct(
+    model: Reducer,
+    image: Source,
+    components: Sequence[int] | None = None,
+    *,
+    basis: Path | str | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    steps: int | str | None = None,
+    guidance: float | None = None,
+    fit: str = Fit.LETTERBOX,
+) -> Iterator[Event]:
+    """A picture drawn from what the first principal components of its embedding say, for several counts.
+
+    All pictures are drawn from the same noise by DDIM, so that they differ by the embedding alone.
+
+    Args:
+        model: draws.
+        image: the picture.
+        components: how many are kept, one picture each; None is 1, 8, 32 and 128, as far as the basis goes.
+        basis: a folder of pictures, or a corpus of `unclip data`, whose embeddings' components are taken;
+            None are those that the bundle's autoregressive prior was made with.
+        size, seed: as of `Options`.
+        steps, guidance, fit: as of `variations.vary`.
+
+    Returns:
+        Events, as `Pipeline.stream`, the pictures in the order of `components`. Input is checked now, but for
+        counts that are found too large when the basis is made.
+
+    Raises:
+        InputError: a value out of range, no picture, or no basis.
+    """
+    for count in components or ():
+        if count < 1:
+            raise InputError(f"components {count}: keep 1 or more")
+    inversion = Inversion.of(steps, guidance)
+    number = len(DEFAULT_COMPONENTS if components is None else components)
+    options = chosen(model, number, size, seed, guidance)
+    way = Fit.named(fit)
+    picture, source = opened(image)
+    own = model.own_basis() if basis is None else None
+    if basis is None and own is None:
+        raise InputError(
+            "this bundle brings no principal components with it, as one with an autoregressive prior does: "
+            "give a folder of pictures to take them from (basis)"
+        )
+    files = [] if basis is None else _pictures_in(Path(basis))
+
+    def work() -> Iterator[Event]:
+        found = (yield from _measured(model, files, str(basis))) if own is None else own
+        counts = components or [count for count in DEFAULT_COMPONENTS if count <= len(found)] or [len(found)]
+        if max(counts) > len(found):
+            raise InputError(f"components {max(counts)}: this basis has {len(found)}, keep fewer")
+        (embedding,) = model.embed([squared(picture, way)])  # (E,)
+        jobs = [Frame("", seed_of(options), index) for index in range(len(counts))]
+        (noise,) = model.start_noise(jobs[:1])  # (3, S, S)
+        drawn: dict[Job, Latents] = {
+            job: Latents(found.reduced(embedding, count), noise, inversion)
+            for job, count in zip(jobs, counts, strict=True)
+        }
+        settings = {"operation": "reconstruct", "source": source, "fit": way, "basis": found.source}
+        for event in model.draw_latents(drawn, options, settings=settings):
+            told = tuple(
+                replace(one, settings={**one.settings, "components": str(counts[one.index])})
+                for one in event.pictures
+            )
+            yield replace(event, pictures=told)
+
+    return work()
+
+
+def _pictures_in(folder: Path) -> Sequence[Callable[[], Image.Image]]:
+    """What opens the pictures of a folder or a corpus, some of them where there are very many."""
+    from unclip.data.corpus import Corpus  # loads what reads tables, which drawing does without
+    from unclip.data.records import MANIFEST_FILE
+
+    if (folder / MANIFEST_FILE).is_file():
+        corpus = Corpus(folder)
+        return [partial(corpus.image, index) for index in _spread(range(len(corpus)))]
+    if not folder.is_dir():
+        raise InputError(f"basis {folder}: no such folder of pictures")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if len(files) < 2:
+        raise InputError(f"basis {folder}: {len(files)} pictures in it, give a folder with two or more")
+    return [partial(open_image, path, first_frame=True) for path in _spread(files)]
+
+
+def _spread(items: Sequence[Item]) -> list[Item]:
+    """At most `MOST_PICTURES`, evenly."""
+    step = max(1.0, len(items) / MOST_PICTURES)
+    return [items[int(place * step)] for place in range(int(len(items) / step))]
+
+
+def _measured(
+    model: Reducer, pictures: Sequence[Callable[[], Image.Image]], source: str
+) -> Generator[Event, None, Basis]:
+    """The principal components of pictures' embeddings, telling of the work."""
+    rows = []
+    for start in range(0, len(pictures), AT_ONCE):
+        began = time.perf_counter()
+        some = pictures[start : start + AT_ONCE]
+        rows.append(model.embed([each() for each in some]))
+        yield Event("basis", start + len(some), len(pictures), time.perf_counter() - began)
+    return Basis.of(torch.cat(rows), f"{len(pictures)} pictures of {source}")
