@@ -42,6 +42,16 @@ def run(tiny_bundle: Path) -> Run:
     return run
 
 
+def header_of_168_megapixels() -> bytes:
+    """A PNG that says so, and has no pixel."""
+    header = struct.pack(">IIBBBBB", 14_000, 12_000, 8, 2, 0, 0, 0)
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in ((b"IHDR", header), (b"IDAT", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def test_variations_are_named_after_their_picture(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("vary", "a.png", "--n", "2", "--seed", "1") == 0
     said = capsys.readouterr()
@@ -62,6 +72,7 @@ def test_one_network_at_a_time_changes_nothing(run: Run) -> None:
         "blend": ("a.png", "b.png", "--weights", "1,1"),
         "restyle": ("a.png", "--to", "a green apple"),
         "edit": ("a.png", "--mask", "mask.png", "a red apple"),
+        "generate": ("a red apple", "--init", "a.png", "--strength", "0.5"),
     }
     for verb, arguments in verbs.items():
         for folder, option in (("all", ()), ("one", ("--offload",))):
@@ -140,6 +151,60 @@ def test_an_edit_changes_what_its_mask_shows_alone(run: Run, capsys: pytest.Capt
     assert read_metadata("a-red-apple-seed1-0.png")["mask"] == f"sha256:{sha256('mask.png')}"
 
 
+def test_a_picture_is_extended_and_the_document_tells_of_its_seam(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        run("outpaint", "b.png", "a red apple", "--right", "40", "--top", "9", "--seed", "1", "--json") == 0
+    )
+    (picture,) = json.loads(capsys.readouterr().out)["pictures"]
+    assert picture["path"] == "b-extended-seed1-0.png"
+    assert float(picture["settings"]["seam_outside"]) == 0  # one colour was kept
+    with Image.open(picture["path"]) as image:
+        assert image.size == (88, 73)
+        assert image.crop((0, 9, 48, 73)).getcolors() == [(48 * 64, (20, 30, 200))]
+
+
+def test_a_picture_is_drawn_from_its_components(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("basis").mkdir()
+    for level in range(6):
+        Image.new("RGB", (32, 32), (40 * level, 90, 250 - 40 * level)).save(f"basis/{level}.png")
+    basis = ("--basis", "basis", "--seed", "1")
+    assert run("reconstruct", "a.png", "--components", "1,3", *basis) == 0
+    assert capsys.readouterr().out.splitlines() == [f"a-reconstructed-seed1-{k}.png" for k in (0, 1)]
+    assert read_metadata("a-reconstructed-seed1-1.png")["components"] == "3"
+    assert run("reconstruct", "a.png", "--components", "1,x", *basis) == 2
+    assert "components '1,x': give numbers" in capsys.readouterr().err
+
+
+def test_a_picture_to_start_from_comes_back_at_zero_strength(run: Run) -> None:
+    assert run("generate", "a red apple", "--init", "a.png", "--strength", "0", "--out", "same.png") == 0
+    with Image.open("same.png") as image:
+        assert image.getcolors() == [(64 * 64, (200, 30, 40))]
+    assert read_metadata("same.png")["source"] == f"sha256:{sha256('a.png')}"
+
+
+@pytest.mark.parametrize("file", ["moving.gif", "text.png", "huge.png", "none.png"])
+@pytest.mark.parametrize("verb", ["outpaint", "reconstruct", "generate"])
+def test_no_verb_takes_what_is_no_single_picture(
+    run: Run, capsys: pytest.CaptureFixture[str], verb: str, file: str
+) -> None:
+    Path("huge.png").write_bytes(header_of_168_megapixels())
+    arguments = {
+        "outpaint": (file, "a red apple", "--left", "9"),
+        "reconstruct": (file, "--basis", "."),
+        "generate": ("a red apple", "--init", file),
+    }[verb]
+    assert run(verb, *arguments) == 2
+    said = {
+        "moving.gif": "is animated",
+        "text.png": "is not a picture",
+        "huge.png": "more than 50 megapixels",
+        "none.png": "no such file",
+    }[file]
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -153,11 +218,6 @@ def test_an_edit_changes_what_its_mask_shows_alone(run: Run, capsys: pytest.Capt
 def test_an_edit_that_cannot_be_is_refused_in_one_line(
     run: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
-    header = struct.pack(">IIBBBBB", 14_000, 12_000, 8, 2, 0, 0, 0)  # 168 megapixels, and no pixel behind
-    chunks = [
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in ((b"IHDR", header), (b"IDAT", b""))
-    ]
-    Path("huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    Path("huge.png").write_bytes(header_of_168_megapixels())
     assert run("edit", *arguments) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

@@ -18,7 +18,19 @@ from typing import Annotated, TextIO
 import typer
 
 from unclip import __version__
-from unclip.cli import bench, classify, data, edit, evaluate, generate, models, search, train
+from unclip.cli import (
+    bench,
+    classify,
+    data,
+    edit,
+    evaluate,
+    generate,
+    models,
+    outpaint,
+    reconstruct,
+    search,
+    train,
+)
 from unclip.errors import UnclipError, UnclipWarning
 
 FAILED = 1
@@ -64,6 +76,8 @@ def unclip(
 
 app.add_typer(generate.app)
 app.add_typer(edit.app)
+app.add_typer(outpaint.app)
+app.add_typer(reconstruct.app)
 app.add_typer(train.app)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app)

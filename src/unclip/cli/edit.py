@@ -30,6 +30,7 @@ from unclip.cli.pictures import (
     Steps,
     WebP,
     draw,
+    numbers,
     seed_or_random,
 )
 
@@ -119,7 +120,7 @@ def blend(
 
     if start not in list(variations.Start):
         raise InputError(f"unknown start {start!r}: choose {', '.join(variations.Start)}")
-    seeded, shares = seed_or_random(seed), None if weights is None else _numbers(weights)
+    seeded, shares = seed_or_random(seed), None if weights is None else numbers("weights", weights, float)
     draw(
         lambda drawer: variations.blend(
             drawer,
@@ -223,7 +224,7 @@ def edit(
     guidance: Annotated[float | None, typer.Option(help="Scale of the decoder's guidance.")] = None,
     prior_guidance: PriorGuidance = None,
     candidates: Candidates = None,
-    rounds: Rounds = 3,
+    rounds: Rounds = None,
     out: Out = None,
     format: Format = None,
     model: Model = None,
@@ -261,12 +262,3 @@ def edit(
         told=seed is not None,
         metadata=not no_metadata,
     )
-
-
-def _numbers(text: str) -> list[float]:
-    from unclip.errors import InputError
-
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"weights {text!r}: give numbers with commas between, such as 1,1,2") from None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from unclip.drawing import Event, Picture
     from unclip.families.unclip import UnCLIP
+
+Number = TypeVar("Number", int, float)
 
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture, a file.")]
 Count = Annotated[int, typer.Option("--n", "-n", help="Pictures, 1 to 100.")]
@@ -60,7 +62,11 @@ Candidates = Annotated[
     int | None, typer.Option(help="Embeddings that the prior draws for each picture, to keep the best.")
 ]
 Rounds = Annotated[
-    int, typer.Option(help="How often each step is taken, 1 to 20; more fit better, and take longer.")
+    int | None,
+    typer.Option(
+        help="How often each step is taken, 1 to 20; more fit better, and take longer. By default 3, or 1 "
+        "with a decoder that was trained to fill in."
+    ),
 ]
 
 
@@ -68,6 +74,16 @@ def seed_or_random(seed: int | None) -> int:
     import secrets
 
     return secrets.randbelow(2**32) if seed is None else seed
+
+
+def numbers(name: str, text: str, kind: type[Number]) -> list[Number]:
+    """Numbers with commas between them. Raises InputError for what is none."""
+    from unclip.errors import InputError
+
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{name} {text!r}: give numbers with commas between, such as 1,1,2") from None
 
 
 def draw(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import cast
 
 from unclip.drawing import Event, Job, Options, Picture
+from unclip.manipulate.components import Reducer, reconstruct
 from unclip.manipulate.editing import Filler, edit
 from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import Editor, Inversion, Latents, Source, opened
@@ -194,6 +196,33 @@ class Editing:
                 prior_guidance=prior_guidance,
                 candidates=candidates,
                 rounds=rounds,
+            )
+        )
+
+    def reconstruct(
+        self: Reducer,
+        image: Source,
+        components: Sequence[int] | None = None,
+        *,
+        basis: Path | str | None = None,
+        size: int | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        fit: str = Fit.LETTERBOX,
+    ) -> list[Picture]:
+        """Pictures of an embedding's first principal components: see `manipulate.components.reconstruct`."""
+        return _pictures(
+            reconstruct(
+                self,
+                image,
+                components,
+                basis=basis,
+                size=size,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                fit=fit,
             )
         )
 
