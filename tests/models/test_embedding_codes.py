@@ -76,7 +76,7 @@ def test_less_than_a_hundredth_is_lost_of_embeddings_that_were_not_fitted(
     """The paper's claim for 319 of 1,024 components: less than 1 % mean squared error."""
     others = embeddings(500, seed=1)
     assert lost(codes(components, 0.99, 1024), others) < 0.015  # 1 % by the cut, and buckets cost nothing
-    coarse, fine = (lost(codes(components, 1.0, buckets), others) for buckets in (64, 1024))
+    coarse, fine = (lost(codes(components, 1.0, buckets), embeddings()) for buckets in (64, 1024))
     assert fine < coarse / 50  # what buckets cost falls with the square of their width
     assert fine < 1e-4
 

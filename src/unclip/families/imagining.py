@@ -67,7 +67,7 @@ class Imagining(Decoding):
                 f"bundle {bundle.name}: its {AR_PRIOR} draws directions alone, its decoder wants lengths"
             )
         contexts = [part.context for part in (*configs, self._decoder.caption) if part is not None]
-        self._context = min(self.clip.context, *contexts)
+        self._context = min([self.clip.context, *contexts])
 
     @property
     def priors(self) -> tuple[Prior, ...]:

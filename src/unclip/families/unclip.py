@@ -146,7 +146,8 @@ class UnCLIP(Editing, Imagining):
                 f"rerank: the CLIP of {self.bundle.name} reads texts alone and cannot judge pictures"
             )
         prior = prior_of(imagining)
-        plan = self._plan_from(options, *(COMPONENTS[prior],) * (prior is not Prior.NONE))
+        names = [] if prior is Prior.NONE else [COMPONENTS[prior]]
+        plan = self._plan_from(options, *names)
         return replace(plan, imagining=imagining, settings={**plan.settings, **prior_settings(imagining)})
 
     def _plan_from(self, options: Options, *priors: str) -> UnCLIPPlan:

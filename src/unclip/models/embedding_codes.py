@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from unclip.errors import InputError
 
-REACH = 4.0  # standard deviations each way that the buckets of a component cover
-
 
 @dataclass(frozen=True)
 class PrincipalComponents:
@@ -20,11 +18,13 @@ class PrincipalComponents:
         mean: (E,) of the sample.
         directions: (E, E), each row of length one, its largest number positive.
         variance: (E,) of the sample along each direction, falling.
+        reach: (E,) how far the sample goes from its mean along each direction, either way.
     """
 
     mean: Tensor
     directions: Tensor
     variance: Tensor
+    reach: Tensor
 
     @classmethod
     def of(cls, embeddings: Tensor) -> PrincipalComponents:
@@ -36,7 +36,9 @@ class PrincipalComponents:
         directions = columns.T.flip(0)  # (E, E)
         largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))  # (E, 1)
         directions = directions * largest.sign()  # eigenvectors have no sign of their own
-        return cls(rows.mean(0).float(), directions.float(), variance.flip(0).clamp(min=0).float())
+        mean = rows.mean(0)
+        reach = ((rows - mean) @ directions.T).abs().amax(0)
+        return cls(mean.float(), directions.float(), variance.flip(0).clamp(min=0).float(), reach.float())
 
     def count(self, share: float) -> int:
         """The fewest components that keep a share of the variance. Raises InputError outside (0, 1]."""
@@ -49,20 +51,20 @@ class PrincipalComponents:
 class EmbeddingCodes(nn.Module):
     """Embeddings to codes and back; what that needs are buffers, so it travels with the weights of a prior.
 
-    A component's buckets have equal width and reach `REACH` of its standard deviations each way; what lies
-    beyond falls into the outermost one.
+    A component's buckets have equal width and reach as far as the sample did, either way of its mean; what
+    lies beyond falls into the outermost one.
     """
 
     mean: Tensor
     basis: Tensor
-    std: Tensor
+    reach: Tensor
 
     def __init__(self, embedding: int, components: int, buckets: int) -> None:
         super().__init__()
         self.buckets = buckets
         self.register_buffer("mean", torch.zeros(embedding))
         self.register_buffer("basis", torch.eye(components, embedding))
-        self.register_buffer("std", torch.ones(components))
+        self.register_buffer("reach", torch.ones(components))
 
     @torch.no_grad()
     def fit(self, components: PrincipalComponents) -> None:
@@ -70,17 +72,17 @@ class EmbeddingCodes(nn.Module):
         count = len(self.basis)
         self.mean.copy_(components.mean)
         self.basis.copy_(components.directions[:count])
-        self.std.copy_(components.variance[:count].sqrt().clamp(min=1e-6))
+        self.reach.copy_(components.reach[:count].clamp(min=1e-6))
 
     def encode(self, embedding: Tensor) -> Tensor:
         """Codes (B, K) int64 of embeddings (B, E), the component of the largest variance first."""
-        values = (embedding.float() - self.mean) @ self.basis.float().T / self.std  # (B, K)
-        bucket = (values / REACH + 1) / 2 * self.buckets
+        values = (embedding.float() - self.mean) @ self.basis.float().T / self.reach  # (B, K)
+        bucket = ((values + 1) / 2 * self.buckets).floor()
         return bucket.long().clamp(0, self.buckets - 1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Embeddings (B, E) float32, not of length one, of codes (B, K): the middles of their buckets."""
-        values = ((codes + 0.5) / self.buckets * 2 - 1) * REACH * self.std  # (B, K)
+        values = ((codes + 0.5) / self.buckets * 2 - 1) * self.reach  # (B, K)
         return values @ self.basis.float() + self.mean
 
 
