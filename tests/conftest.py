@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from unclip.bundle import Part, Preprocessing, Sampling, save_bundle
+from unclip.bundle import Bundle, Part, Preprocessing, Sampling, save_bundle
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
+from unclip.models.ar_prior import ArPrior, ArPriorConfig
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from unclip.models.code_sampling import CodeSampling
 from unclip.models.decoder import Decoder, DecoderConfig
 from unclip.models.prior import DiffusionPrior, PriorConfig
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
@@ -98,3 +100,33 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     """The tiny bundle to be damaged."""
     return Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def two_priors_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with an untrained autoregressive prior as well. Do not change it."""
+    whole = Bundle.load(tiny_bundle)
+    parts = {
+        name: Part(
+            whole.tokenizer() if name == "tokenizer" else whole.path(name),
+            diffusion=component.diffusion,
+            sampling=component.sampling,
+            preprocessing=component.preprocessing,
+        )
+        for name, component in whole.components.items()
+    }
+    config = ArPriorConfig(
+        embedding=16,
+        text_width=16,
+        context=16,
+        components=6,
+        buckets=32,
+        dot_buckets=8,
+        width=16,
+        layers=1,
+        heads=2,
+    )
+    parts["ar-prior"] = Part(_randomise(ArPrior(config), 6), codes=CodeSampling(guidance=2.0))
+    folder = tmp_path_factory.mktemp("bundles") / "two-priors"
+    save_bundle(folder, name="two-priors", parts=parts, card="# two priors\n")
+    return folder

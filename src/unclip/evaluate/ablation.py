@@ -13,21 +13,26 @@ import numpy as np
 
 from unclip.bundle import Bundle, Part, save_bundle
 from unclip.checkpoints.native import load_model
+from unclip.drawing import Prior
 from unclip.errors import BundleError
+from unclip.evaluate import pictures
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Figure, Findings
 from unclip.evaluate.guidance import captioned, measured
-from unclip.evaluate.pictures import DISTANCE_RATIO, RECALL, VARIETY_NAME, distances, score
+from unclip.evaluate.pictures import DISTANCE_RATIO, RECALL, VARIETY_NAME, apart, distances, score
 from unclip.evaluate.sample import Sample
 from unclip.evaluate.stages import Stages
-from unclip.evaluate.statistics import share
+from unclip.evaluate.statistics import mean, share
 from unclip.families.decoding import DECODER
+from unclip.families.imagining import COMPONENTS
 from unclip.models.decoder import Decoder
 
 SECTION = "ablation"
-TRUE, PRIOR = "true image embedding", "(c) the prior's embedding"
-TEXT = "(b) text embedding in place of an image embedding"
+TRUE = "true image embedding"
 TRAINED = "(a) text embedding, of a decoder trained on them"
+TEXT = "(b) text embedding in place of an image embedding"
+PRIOR, AR = "(c) the prior's embedding", "(c) the AR prior's embedding"
+VARIANTS = {Prior.NONE: TEXT, Prior.DIFFUSION: PRIOR, Prior.AR: AR}
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 MOST_SWEPT = 200  # captions at each scale
 
@@ -42,21 +47,21 @@ def arms(
     findings: Findings,
     seed: int,
 ) -> Generator[Step, None, None]:
-    """The same captions drawn from four kinds of embedding, with the same noise."""
+    """The same captions drawn from each kind of embedding, with the same noise."""
     rows = sample.named(language)
     prompts = sample.prompts[language][rows].tolist()
     concepts = sample.concepts[rows]
-    texts = encoder.texts(prompts, model.unit)
     real = judge.images(sample.pixels(model.sizes[0])[rows])
     fed: dict[str, tuple[Stages, np.ndarray]] = {
         TRUE: (model, encoder.images(sample.pixels(encoder.size)[rows], model.unit)),
-        TEXT: (model, texts),
-        PRIOR: (model, (yield from model.imagine(prompts, seed, "ablation prior"))),
     }
+    for prior in (Prior.NONE, *model.priors):
+        embeddings = yield from model.imagine(prompts, seed, f"ablation embeddings, {prior}", prior)
+        fed[VARIANTS[prior]] = (model, embeddings)
     if text_model is not None:
-        fed[TRAINED] = (text_model, texts)
+        fed[TRAINED] = (text_model, fed[TEXT][1])
     for variant, (drawer, embeddings) in fed.items():
-        drawn = yield from drawer.paint(prompts, embeddings, seed, f"ablation {variant.partition(' ')[0]}")
+        drawn = yield from drawer.paint(prompts, embeddings, seed, f"ablation, {variant}")
         features = judge.images(drawn)
         scored = score(judge, sample, language, features, seed)
         recall = share(scored.right, concepts)
@@ -64,6 +69,22 @@ def arms(
             Figure(SECTION, RECALL, recall, sample.split, language, variant, scored.offered)
         )
         distances(findings, SECTION, sample.split, language, features, real, seed, variant)
+
+
+def variety(
+    model: Stages, judge: Encoder, sample: Sample, language: str, findings: Findings, seed: int
+) -> Generator[Step, None, None]:
+    """Mean distance between pictures of one plain name, drawn without a prior and by each one there is."""
+    captions, several = pictures.VARIETY
+    rows = np.random.default_rng(seed).permutation(sample.named(language))[:captions]
+    prompts = [name for name in sample.names[language][rows].tolist() for _ in range(several)]
+    for prior in (Prior.NONE, *model.priors):
+        embeddings = yield from model.imagine(prompts, seed, f"diversity embeddings, {prior}", prior)
+        drawn = yield from model.paint(prompts, embeddings, seed, f"diversity, {prior}")
+        features = judge.images(drawn).reshape(len(rows), several, -1)  # (C, n, E)
+        estimate = mean(np.array([apart(each) for each in features]), sample.concepts[rows], seed)
+        where = (sample.split, language, VARIANTS[prior])
+        findings.figures.append(Figure(SECTION, VARIETY_NAME, estimate, *where))
 
 
 def guidance(
@@ -114,12 +135,13 @@ def with_decoder(bundle: Bundle, weights: Path) -> Iterator[Bundle]:
         "tokenizer": Part(bundle.tokenizer()),
         DECODER: Part(decoder, diffusion=own.diffusion, sampling=own.sampling),
     }
-    for name in ("clip", "prior"):
+    for name in (name for name in ("clip", *COMPONENTS.values()) if name in bundle.components):
         component = bundle.component(name)
         parts[name] = Part(
             bundle.model(name),
             diffusion=component.diffusion,
             sampling=component.sampling,
+            codes=component.codes,
             preprocessing=component.preprocessing,
         )
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Findings
 from unclip.evaluate.sample import HELD_OUT, Sample, languages_of, take
 from unclip.evaluate.stages import Stages
-from unclip.families.unclip import PRIOR
+from unclip.families.imagining import COMPONENTS
 from unclip.pipeline import FAMILIES, Pipeline, load
 from unclip.runtime import pick_device, pick_precision
 
@@ -128,8 +128,9 @@ class Evaluation:
 
     @property
     def _staged(self) -> bool:
-        """Whether the bundle is a whole unCLIP."""
-        return self.bundle.family == Stages.family and PRIOR in self.bundle.components
+        """Whether the bundle is a whole unCLIP, with a prior of either kind."""
+        priors = set(COMPONENTS.values()) & set(self.bundle.components)
+        return self.bundle.family == Stages.family and bool(priors)
 
     def _own_clip(self) -> Encoder:
         if not self._sees:
@@ -248,6 +249,7 @@ class Evaluation:
             with ablation.with_decoder(self.bundle, self.settings.text_decoder) as bundle:
                 other = Stages(bundle, device=str(self.device), precision=self.settings.precision)
                 yield from ablation.arms(self.staged, other, self.encoder, self.judge, *more)
+        yield from ablation.variety(self.staged, self.judge, *more)
         yield from ablation.guidance(self.staged, self.judge, *more)
 
 

@@ -1,25 +1,29 @@
-"""The prior: does it predict the embedding of a picture that was held out, better than guesses do?"""
+"""The priors: does each predict the embedding of a picture that was held out, better than guesses do?"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
+from unclip.drawing import Options, Prior
 from unclip.errors import BundleError
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Figure, Findings
 from unclip.evaluate.sample import Sample
 from unclip.evaluate.stages import Stages
 from unclip.evaluate.statistics import mean, share
-from unclip.families.unclip import PRIOR
 
 SECTION = "prior"
-PLAIN, AS_DRAWN = "prior, one plain sample", "prior, as it draws"
+NAMES = {Prior.DIFFUSION: "prior", Prior.AR: "AR prior"}
+PLAIN, AS_DRAWN = "one plain sample", "as it draws"
 TEXT, MEAN, ANOTHER = "text embedding", "mean embedding", "another picture"
 COSINE = "cosine to the true embedding"
 BASELINES = (TEXT, MEAN, ANOTHER)
+
+Gap = tuple[str, np.ndarray, np.ndarray]  # where, cosine above the baseline's, concepts
 
 
 def evaluate(
@@ -36,7 +40,7 @@ def evaluate(
     """
     average = encoder.images(samples[0].pixels(encoder.size)).mean(axis=0)
     average /= np.linalg.norm(average)
-    gaps: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {}
+    gaps: dict[Prior, dict[str, list[Gap]]] = {prior: {} for prior in model.priors}
     for sample in samples[1:]:
         truth = encoder.images(sample.pixels(encoder.size))  # (N, E)
         for language in languages:
@@ -45,26 +49,31 @@ def evaluate(
                 continue
             prompts = sample.prompts[language][rows].tolist()
             label = f"prior {language} {sample.split}"
-            sampling = model.default(PRIOR)
-            plain = replace(sampling, guidance=1.0, candidates=1)
             own = truth[rows]
             concepts = sample.concepts[rows]
             guesses = {
-                PLAIN: _unit((yield from model.imagine(prompts, seed, f"{label} plain", plain))),
-                AS_DRAWN: _unit((yield from model.imagine(prompts, seed, label, sampling))),
                 TEXT: encoder.texts(prompts),
                 MEAN: np.broadcast_to(average, own.shape),
                 ANOTHER: own[_other(concepts, seed)],
             }
+            for prior in model.priors:
+                sampling = model.prior_sampling(Options(prior=prior))
+                assert sampling is not None  # only without a prior there is none
+                plain = replace(sampling, guidance=1.0, candidates=1)
+                for variant, how in ((PLAIN, plain), (AS_DRAWN, sampling)):
+                    name = f"{NAMES[prior]}, {variant}"
+                    drawn = yield from model.imagine(prompts, seed, f"{label}, {name}", sampling=how)
+                    guesses[name] = _unit(drawn)
             cosines = {name: (guess * own).sum(axis=1) for name, guess in guesses.items()}
             for name, guess in guesses.items():
                 _report(findings, sample.split, language, name, guess, own, concepts, cosines[name], seed)
-            for name in BASELINES:
-                gap = cosines[PLAIN] - cosines[name]
-                gaps.setdefault(name, []).append((f"{sample.split}, {language}", gap, concepts))
-    if not gaps:
+            for prior, baseline in product(model.priors, BASELINES):
+                gap = cosines[f"{NAMES[prior]}, {PLAIN}"] - cosines[baseline]
+                where = f"{sample.split}, {language}"
+                gaps[prior].setdefault(baseline, []).append((where, gap, concepts))
+    if not all(gaps.values()):
         raise BundleError("no held-out split with two pictures or more to judge the prior by")
-    findings.verdicts.append(_verdict(gaps, seed))
+    findings.verdicts += [_verdict(NAMES[prior], found, seed) for prior, found in gaps.items()]
 
 
 def _report(
@@ -109,7 +118,7 @@ def _other(concepts: np.ndarray, seed: int) -> np.ndarray:
     return np.array(chosen)
 
 
-def _verdict(gaps: dict[str, list[tuple[str, np.ndarray, np.ndarray]]], seed: int) -> str:
+def _verdict(subject: str, gaps: dict[str, list[Gap]], seed: int) -> str:
     """It has learned if it is nearer to the truth than each baseline is, beyond doubt, everywhere."""
     failed = []
     for name, several in gaps.items():
@@ -121,12 +130,12 @@ def _verdict(gaps: dict[str, list[tuple[str, np.ndarray, np.ndarray]]], seed: in
                 )
     if not failed:
         return (
-            "The prior has learned: one plain sample of it is nearer to the true embedding than the text "
-            "embedding, the mean embedding and another picture's are, with 95 % intervals of the difference "
-            "above zero in every split and language."
+            f"The {subject} has learned: one plain sample of it is nearer to the true embedding than the "
+            "text embedding, the mean embedding and another picture's are, with 95 % intervals of the "
+            "difference above zero in every split and language."
         )
     return (
-        "The prior has not learned enough: a plain sample of it is not certainly nearer to the true "
+        f"The {subject} has not learned enough: a plain sample of it is not certainly nearer to the true "
         f"embedding than {'; '.join(failed)}. The rule: 95 % intervals of the difference of cosines lie "
         "above zero."
     )

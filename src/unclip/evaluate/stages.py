@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import Sampling
-from unclip.drawing import Job, Options
+from unclip.drawing import Job, Options, Prior
 from unclip.errors import UnclipWarning
 from unclip.evaluate.encoder import Step
 from unclip.families.decoding import DECODER
-from unclip.families.unclip import PRIOR, UnCLIP
+from unclip.families.imagining import PriorSampling
+from unclip.families.unclip import UnCLIP
 from unclip.images import from_uint8, to_uint8
 from unclip.pipeline import Done, Pipeline, chunks
 
@@ -53,14 +54,23 @@ class Stages(UnCLIP):
     """unCLIP with its stages laid open."""
 
     def imagine(
-        self, prompts: Sequence[str], seed: int, label: str, sampling: Sampling | None = None
+        self,
+        prompts: Sequence[str],
+        seed: int,
+        label: str,
+        prior: Prior | None = None,
+        sampling: PriorSampling = None,
     ) -> Generator[Step, None, np.ndarray]:
-        """The prior's image embeddings, float32 (N, E), as `paint` takes them; picture k has index k."""
+        """Image embeddings, float32 (N, E), as `paint` takes them; picture k has index k.
+
+        With `sampling` a prior draws so; without, `prior` as it usually does, or the bundle's usual one.
+        """
+        how = sampling or self.prior_sampling(Options(prior=prior))
         rows = []
         for batch in self._batches(prompts):
             text = self.clip.read([prompts[k] for k in batch], self._context)
             jobs = [Job(prompts[k], seed, k) for k in batch]
-            rows.append(_result(self._imagine(jobs, text, sampling or self._sampling(PRIOR))).cpu())
+            rows.append(_result(self._imagine(jobs, text, how)).cpu())
             yield label, sum(map(len, rows)), len(prompts)
         return self._sorted(prompts, torch.cat(rows)).numpy()
 

@@ -1,0 +1,199 @@
+"""Promises of unCLIP's priors: each by its name, the same picture alone and in any batch, plain refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unclip import cli
+from unclip.bundle import Bundle, Part, save_bundle
+from unclip.drawing import Job, Options, Picture, Settings
+from unclip.errors import BundleError, InputError
+from unclip.evaluate.stages import Stages
+from unclip.families.unclip import UnCLIP
+from unclip.images import read_metadata
+
+ROUNDING = 1  # levels: batches of another size round differently
+PROMPTS = ["a red apple", "a green apple a red apple", "빨간 사과"]
+
+
+@pytest.fixture(scope="module")
+def model(two_priors_bundle: Path) -> UnCLIP:
+    return UnCLIP.load(two_priors_bundle, device="cpu", precision="float32")
+
+
+def difference(one: Picture, other: Picture) -> int:
+    return int(np.abs(np.asarray(one.image, int) - np.asarray(other.image)).max())
+
+
+def without(bundle: Path, folder: Path, *names: str) -> UnCLIP:
+    """The bundle without some of its components."""
+    whole = Bundle.load(bundle)
+    parts = {
+        name: Part(
+            whole.tokenizer() if name == "tokenizer" else whole.path(name),
+            diffusion=component.diffusion,
+            sampling=component.sampling,
+            codes=component.codes,
+        )
+        for name, component in whole.components.items()
+        if name not in names
+    }
+    save_bundle(folder, name="less", parts=parts, card="")
+    return UnCLIP.load(folder, device="cpu", precision="float32")
+
+
+def test_each_prior_draws_its_own_picture_and_diffusion_where_none_is_named(model: UnCLIP) -> None:
+    usual = model.generate("a red apple", size=64, seed=1)[0]
+    drawn = {
+        prior: model.generate("a red apple", size=64, seed=1, prior=prior)[0]
+        for prior in ("diffusion", "ar", "none")
+    }
+    assert difference(usual, drawn["diffusion"]) == 0
+    assert min(difference(usual, drawn[prior]) for prior in ("ar", "none")) > ROUNDING
+    assert difference(drawn["ar"], drawn["none"]) > ROUNDING
+    assert [picture.settings["prior"] for picture in drawn.values()] == ["diffusion", "ar", "none"]
+    assert drawn["ar"].settings["prior_guidance"] == "2"
+    assert "candidates" not in drawn["none"].settings
+
+
+@pytest.mark.parametrize("prior", ["ar", "none"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_picture_is_the_same_alone_and_in_any_batch(
+    two_priors_bundle: Path, prior: str, precision: str
+) -> None:
+    model = Stages(Bundle.load(two_priors_bundle), device="cpu", precision=precision)
+    how = model.prior_sampling(Options(prior=prior))
+
+    def embeddings(jobs: list[Job]) -> torch.Tensor:
+        text = model.clip.read([job.prompt for job in jobs])
+        work = model._imagine(jobs, text, how)
+        while True:
+            try:
+                next(work)
+            except StopIteration as stop:
+                found: torch.Tensor = stop.value
+                return found
+
+    jobs = [Job(prompt, 5, index) for prompt in PROMPTS for index in range(3)]
+    together = embeddings(jobs)
+    alone = torch.cat([embeddings([job]) for job in jobs[::2]])
+    # a code that rounding moves goes to its neighbour: a 32nd of the reach of one component
+    assert (together[::2] - alone).abs().max() < (1e-5 if precision == "float32" else 0.05)
+    assert torch.equal(together, embeddings(jobs))
+
+
+def test_pictures_of_the_ar_prior_differ_by_seed_and_index(model: UnCLIP) -> None:
+    first, second = model.generate("a red apple", n=2, size=64, seed=1, prior="ar")
+    (other,) = model.generate("a red apple", size=64, seed=2, prior="ar")
+    (again,) = model.generate("a red apple", size=64, seed=1, prior="ar")
+    assert difference(first, again) <= ROUNDING
+    assert min(difference(first, second), difference(first, other)) > ROUNDING
+
+
+def test_guidance_and_candidates_reach_the_ar_prior(model: UnCLIP) -> None:
+    (plain,) = model.generate("a red apple", size=64, seed=1, prior="ar", candidates=1)
+    (guided,) = model.generate("a red apple", size=64, seed=1, prior="ar", candidates=1, prior_guidance=8.0)
+    (best,) = model.generate("a red apple", size=64, seed=1, prior="ar", candidates=16)
+    assert difference(plain, guided) > ROUNDING
+    assert difference(plain, best) > ROUNDING
+    assert best.settings["candidates"] == "16"
+
+
+def test_of_several_candidates_the_one_nearest_to_the_text_is_kept(two_priors_bundle: Path) -> None:
+    model = Stages(Bundle.load(two_priors_bundle), device="cpu", precision="float32")
+    text = model.clip.embed_texts(PROMPTS).numpy()
+    fits = []
+    for candidates in (1, 4):
+        how = model.prior_sampling(Options(prior="ar", candidates=candidates))
+        work = model.imagine(PROMPTS, 3, "prior", sampling=how)
+        try:
+            while True:
+                next(work)
+        except StopIteration as stop:
+            fits.append((stop.value * text).sum(axis=1))
+    assert (fits[1] >= fits[0] - 1e-5).all()  # the first candidate is the same
+    assert (fits[1] > fits[0] + 1e-3).any()
+
+
+def test_without_a_prior_the_decoder_draws_from_the_text_embedding(model: UnCLIP) -> None:
+    job = Job("a red apple", 4, 2)
+    options = Options(size=64, prior="none")
+    (event,) = [event for event in model.draw([job], options) if event.pictures]
+    given = {job: model.clip.embed_texts("a red apple")[0]}
+    (wanted,) = [event for event in model.draw_embeddings(given, Options(size=64)) if event.pictures]
+    assert difference(event.pictures[0], wanted.pictures[0]) <= ROUNDING
+
+
+def test_events_count_the_codes(model: UnCLIP) -> None:
+    events = list(model.stream(PROMPTS, size=64, seed=1, prior="ar"))
+    steps = [(event.step, event.total) for event in events if event.stage == "prior"]
+    total = steps[0][1]
+    assert total % 6 == 0  # six codes for each batch of like length
+    assert steps == [(step, total) for step in range(1, total + 1)]
+    assert all(event.stage != "prior" for event in model.stream(PROMPTS, size=64, seed=1, prior="none"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prior": "gan"}, "unknown prior 'gan': choose diffusion, ar, none"),
+        ({"prior": "none", "candidates": 2}, "mean nothing with prior 'none'"),
+        ({"prior": "none", "prior_guidance": 2.0}, "mean nothing with prior 'none'"),
+        ({"prior": "ar", "candidates": 65}, "candidates is 65"),
+    ],
+)
+def test_what_cannot_be_is_refused(model: UnCLIP, settings: Settings, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model.stream("a red apple", size=64, **settings)
+
+
+def test_a_prior_that_the_bundle_lacks_is_refused(tiny_bundle: Path) -> None:
+    model = UnCLIP.load(tiny_bundle)
+    with pytest.raises(InputError, match="prior 'ar': tiny has none, choose diffusion, none"):
+        model.stream("a red apple", size=64, prior="ar")
+
+
+def test_an_ar_prior_alone_is_the_usual_one(two_priors_bundle: Path, tmp_path: Path) -> None:
+    model = without(two_priors_bundle, tmp_path / "ar", "prior")
+    (picture,) = model.generate("a red apple", size=64, seed=1)
+    assert picture.settings["prior"] == "ar"
+
+
+def test_without_any_prior_text_is_drawn_when_none_is_asked_for(
+    two_priors_bundle: Path, tmp_path: Path
+) -> None:
+    model = without(two_priors_bundle, tmp_path / "none", "prior", "ar-prior")
+    with pytest.raises(InputError, match="has no prior.*with prior 'none'"):
+        model.stream("a red apple", size=64)
+    (picture,) = model.generate("a red apple", size=64, seed=1, prior="none")
+    assert picture.settings["prior"] == "none"
+
+
+def test_embeddings_that_are_given_need_no_prior(model: UnCLIP) -> None:
+    given = {Job("", 1, 0): torch.ones(16) / 4}
+    with pytest.raises(InputError, match="prior: no prior draws where embeddings are given"):
+        model.draw_embeddings(given, Options(size=64, prior="ar"))
+
+
+def test_an_ar_prior_without_its_way_of_drawing_is_refused(two_priors_bundle: Path, tmp_path: Path) -> None:
+    whole = Bundle.load(two_priors_bundle)
+    parts = {name: Part(whole.path(name)) for name in ("clip", "decoder", "ar-prior")}
+    parts["tokenizer"] = Part(whole.tokenizer())
+    save_bundle(tmp_path / "bare", name="bare", parts=parts, card="")
+    with pytest.raises(BundleError, match="does not say how its ar-prior draws codes"):
+        UnCLIP.load(tmp_path / "bare").stream("a red apple", size=64)
+
+
+def test_the_command_line_names_the_prior(
+    two_priors_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["generate", "a red apple", "--model", str(two_priors_bundle), "--size", "64", "--seed", "1"]
+    assert cli.main([*command, "--prior", "ar", "--out", str(tmp_path / "a.png")]) == 0
+    assert read_metadata(tmp_path / "a.png")["prior"] == "ar"
+    capsys.readouterr()
+    assert cli.main([*command, "--prior", "gan"]) == 2
+    assert "unknown prior 'gan'" in capsys.readouterr().err
