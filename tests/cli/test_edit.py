@@ -158,7 +158,7 @@ def test_a_picture_is_extended_and_the_document_tells_of_its_seam(
         run("outpaint", "b.png", "a red apple", "--right", "40", "--top", "9", "--seed", "1", "--json") == 0
     )
     (picture,) = json.loads(capsys.readouterr().out)["pictures"]
-    assert picture["path"] == "b-extended-seed1-0.png"
+    assert picture["path"] == "a-red-apple-seed1-0.png"
     assert float(picture["settings"]["seam_outside"]) == 0  # one colour was kept
     with Image.open(picture["path"]) as image:
         assert image.size == (88, 73)

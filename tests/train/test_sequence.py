@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 from unclip import load, recipes
+from unclip.bundle import Bundle
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.folder import build_folder
 from unclip.data.records import Split
 from unclip.errors import InputError
+from unclip.families.unclip import UnCLIP
+from unclip.models.ar_prior import ArPrior
+from unclip.models.code_sampling import CodeSampling
+from unclip.models.decoder import FIRST_WEIGHT
+from unclip.models.embedding_codes import PrincipalComponents
 from unclip.train.sequence import Sequence
 from unclip.train.tasks.decoder import DecoderTask
 
@@ -64,6 +71,21 @@ prediction = "x0"
 [prior.sampling]
 steps = 3
 [prior.train]
+steps = 3
+batch = 8
+evaluate_steps = 3
+[ar-prior.model]
+context = 24
+buckets = 16
+dot_buckets = 4
+width = 16
+layers = 1
+heads = 2
+[ar-prior.sampling]
+guidance = 2.0
+[ar-prior.task]
+variance = 0.9
+[ar-prior.train]
 steps = 3
 batch = 8
 evaluate_steps = 3
@@ -185,6 +207,65 @@ def test_a_run_ends_in_a_bundle_that_draws(run: Path) -> None:
     assert model.bundle.components["prior"].licence == "CC0-1.0"
 
 
+def test_the_bundle_holds_both_priors(run: Path) -> None:
+    """And with the weights of the autoregressive one all that turns its codes into embeddings."""
+    bundle = Bundle.load(run / "bundle")
+    component = bundle.component("ar-prior")
+    assert component.codes == CodeSampling(guidance=2.0)
+    prior = bundle.model("ar-prior", dtype=torch.float32)
+    assert isinstance(prior, ArPrior)
+    (file,) = run.glob("embeddings-*.npy")
+    embeddings = torch.from_numpy(np.load(file))
+    components = PrincipalComponents.of(embeddings)
+    assert prior.config.components == components.count(0.9)
+    torch.testing.assert_close(prior.codes.mean, components.mean)
+    restored = prior.codes.decode(prior.codes.encode(embeddings))
+    assert (restored - embeddings).pow(2).mean() < 0.15 * embeddings.var(0).mean()
+    model = load(run / "bundle")
+    ar, diffusion = (model.generate("a red circle", seed=1, size=64, prior=p)[0] for p in ("ar", "diffusion"))
+    assert np.any(np.asarray(ar.image) != np.asarray(diffusion.image))
+
+
+def test_the_ar_prior_learns_and_says_how_well(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    again = Path(
+        shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("ar-prior", "bundle"))
+    )
+    settings = recipes.load(
+        recipe,
+        [
+            "ar-prior.train.steps=60",
+            "ar-prior.train.learning_rate=1e-2",
+            "ar-prior.train.warmup=0",
+            "ar-prior.train.log_steps=10",
+            "ar-prior.train.evaluate_steps=60",
+        ],
+    )
+    Sequence(settings, corpus, again, torch.device("cpu")).run("ar-prior")
+    lines = [json.loads(line) for line in (again / "ar-prior" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["kind"] == "train"]
+    assert losses[-1] < losses[0] - 0.2  # nats a code
+    (figures,) = [line for line in lines if line["kind"] == "evaluate"]
+    assert figures["nats_a_code_en"] < np.log(16)  # what guessing costs
+    assert 0.9 < figures["cosine_of_codes"] <= 1
+    assert {"nats_a_code_without_caption", "cosine_de", "recall_at_1_ko"} <= set(figures)
+
+
+def test_a_stopped_ar_prior_ends_with_the_same_bits(
+    run: Path, corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    settings = ["ar-prior.train.schedule=constant"]
+    weights = []
+    for name, steps in (("at-once", [4]), ("stopped", [2, 4])):
+        again = tmp_path / name
+        shutil.copytree(run, again, ignore=shutil.ignore_patterns("ar-prior", "bundle"))
+        for count in steps:
+            table = recipes.load(recipe, [*settings, f"ar-prior.train.steps={count}"])
+            Sequence(table, corpus, again, torch.device("cpu")).run("ar-prior")
+        weights.append(load_file(again / "ar-prior" / "final" / "raw.safetensors"))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
 def test_the_card_tells_what_was_done(run: Path, corpus: Path) -> None:
     card = (run / "bundle" / "README.md").read_text()
     assert "It knows shapes." in card
@@ -282,6 +363,47 @@ def test_a_decoder_can_be_fed_text_embeddings(run: Path, corpus: Path, recipe: P
     assert losses[0] == losses[1]
     spread = task.model.whitening.whiten(task.encoded.text(tokens)[0]).std()
     assert 0.3 < float(spread) < 3  # of the scale of texts, not of pictures
+
+
+def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    """It begins as the decoder of a bundle, its loss falls, and `edit` uses what it learned by itself."""
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("decoder", "bundle")))
+    text = recipe.read_text().replace("[decoder.task]", f'[decoder.task]\nstart = "{run / "bundle"}"')
+    sizes = text[text.index("[decoder.model]") : text.index("[decoder.diffusion]")]
+    other = tmp_path / "inpainting.toml"
+    other.write_text(text.replace(sizes, "[decoder.model]\ninpainting = true\n"))  # the rest is the bundle's
+    sequence = Sequence(recipes.load(other), corpus, again, torch.device("cpu"))
+    task = sequence.task("decoder")
+    assert isinstance(task, DecoderTask)
+    plain = Bundle.load(run / "bundle").model("decoder", dtype=torch.float32)
+    state = task.model.state_dict()
+    for name, weight in plain.state_dict().items():
+        assert name == FIRST_WEIGHT or torch.equal(state[name], weight)
+
+    def loss() -> torch.Tensor:
+        batch = task.batch(24, torch.Generator().manual_seed(1))
+        return task.loss(task.model, batch, torch.Generator().manual_seed(2))[0]
+
+    before, optimiser = loss().item(), torch.optim.Adam(task.model.parameters(), lr=3e-3)
+    for _ in range(12):
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+    assert loss().item() < 0.9 * before
+    seen = task.model.unet.conv_in.weight[:, 3 * task.model.config.patch**2 :]
+    assert bool((seen != 0).any())  # they began as zeros
+    sequence.run()
+    model = load(again / "bundle")
+    assert isinstance(model, UnCLIP)
+    picture = Image.new("RGB", (64, 64), (200, 30, 40))
+    mask = Image.new("RGBA", (64, 64), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 64, 32))
+    (edited,) = model.edit(picture, mask, "a red circle", seed=1)
+    assert (edited.metadata["rounds"], edited.metadata["steps"]) == ("1", "3")  # the recipe's own
+    assert np.array_equal(np.asarray(edited.image)[32:], np.asarray(picture)[32:])
+    larger = recipes.load(other, ["decoder.model.channels=16"])
+    with pytest.raises(InputError, match="channels = 8, the recipe says 16"):
+        Sequence(larger, corpus, again, torch.device("cpu")).task("decoder")
 
 
 def test_the_sigmoid_loss_wants_its_bias(corpus: Path, recipe: Path, tmp_path: Path) -> None:

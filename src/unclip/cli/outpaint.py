@@ -76,7 +76,7 @@ def outpaint(
             candidates=candidates,
             rounds=rounds,
         ),
-        {"out": out, "format": format, "unnamed": f"{image.stem}-extended"},
+        {"out": out, "format": format, "unnamed": prompt},
         count=n,
         seed=seeded,
         load={"source": model, "device": device, "precision": dtype, "offload": offload},

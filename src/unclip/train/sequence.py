@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from unclip.bundle import Bundle, Part, Preprocessing, Sampling, Shared, save_bundle
 from unclip.checkpoints import native
-from unclip.config import Config, from_dict
+from unclip.config import Config, from_dict, to_dict
 from unclip.data.classes import Classes
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
@@ -46,7 +46,7 @@ from unclip.train.pictures import HeldOut
 from unclip.train.tasks.ar_prior import ArPriorTask, ArPriorTaskConfig
 from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, Splits
 from unclip.train.tasks.dalle1 import Coded, Dalle1Task, Dalle1TaskConfig
-from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig
+from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig, started_from
 from unclip.train.tasks.diffusion import Encoded
 from unclip.train.tasks.prior import PriorTask, PriorTaskConfig
 from unclip.train.tasks.supervised import SupervisedTask, SupervisedTaskConfig
@@ -246,11 +246,16 @@ class Sequence:
         return DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train)
 
     def decoder_settings(self, clip: CLIP, diffusion: DiffusionConfig) -> dict[str, Any]:
-        """What of a decoder's config follows from CLIP, tokenizer and diffusion."""
+        """What of a decoder's config follows from CLIP, tokenizer, diffusion, and what it starts from."""
         settings: dict[str, Any] = {
             "embedding": clip.config.embedding,
             "learned_range": diffusion.learned_range,
         }
+        start = self.recipe["decoder"].get("task", {}).get("start")
+        if start is not None:
+            said = self.recipe["decoder"].get("model", {})
+            own = to_dict(started_from(start).config)
+            return {name: value for name, value in own.items() if name not in said} | settings
         caption = self.recipe["decoder"]["model"].get("caption")
         if caption is None:
             return {**settings, "text_width": clip.config.text.width}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 
@@ -12,12 +12,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from unclip.bundle import Bundle
+from unclip.checkpoints.native import load_model
+from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
 from unclip.images import contact_sheet, from_uint8, resize, to_pil
-from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding, widened
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig
 from unclip.train.tasks.diffusion import DiffusionTask, Encoded, draw, kept, random_steps
 
@@ -45,6 +50,9 @@ class DecoderTaskConfig:
         embedding_noise: the embedding is noised by a level drawn from 0 to this, so that the decoder
             forgives what the prior gets wrong.
         weighting: of the loss over noise levels.
+        start: a bundle, by name or folder, or a weight file, whose decoder training begins with, and whose
+            sizes it has where the recipe says nothing else; None is anew. One that does not fill in begins
+            to (`models.decoder.widened`) where the model is to.
     """
 
     fed: Fed = Fed.IMAGE
@@ -52,6 +60,7 @@ class DecoderTaskConfig:
     text_drop: float = 0.5
     embedding_noise: float = 0.0
     weighting: Weighting = Weighting.UNIFORM
+    start: str | None = None
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
 
@@ -72,12 +81,13 @@ class DecoderTask(DiffusionTask):
         train: Corpus,
     ) -> None:
         super().__init__(diffusion)
-        self.model = Decoder(model)
+        self.model = Decoder(model) if task.start is None else begun(task.start, model)
         self.task = task
         self.encoded = encoded
         context = encoded.clip.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
-        self.model.whitening.fit(self._whitened_by())
+        if task.start is None:
+            self.model.whitening.fit(self._whitened_by())
 
     def _whitened_by(self) -> Tensor:
         """(N, E) embeddings of the kind that the decoder is fed."""
@@ -119,6 +129,9 @@ class DecoderTask(DiffusionTask):
             keep_text=kept(size, self.task.text_drop, generator),
             noise_level=level,
         )
+        if self.model.config.inpainting:
+            keep = random_masks(size, images.shape[-1], generator)
+            condition = replace(condition, known=images, keep=keep)
         steps = random_steps(size, self.schedule, generator)
         noise = torch.randn(images.shape, generator=generator, device=generator.device)
         losses = self.losses(partial(model, condition=condition), images, steps, noise)
@@ -145,10 +158,18 @@ class DecoderTask(DiffusionTask):
 
     @torch.no_grad()
     def preview(self, model: nn.Module) -> Image.Image | None:
-        """Held-out pictures above, below what is drawn from their embeddings and captions."""
+        """Held-out pictures above, below what is drawn from their embeddings and captions.
+
+        A decoder that fills in is given what stands above in colour; what is missing there is grey.
+        """
         choice = self._chosen(PREVIEW_PICTURES)
-        drawn = self._from_held_out(model, choice)
         truth = self.encoded.held_out.images[choice]
+        keep = None
+        if self.model.config.inpainting:
+            truth = resize(truth, self.model.config.image_size)
+            keep = random_masks(len(choice), truth.shape[-1], torch.Generator().manual_seed(0)).to(truth)
+            truth = truth * keep
+        drawn = self._from_held_out(model, choice, None if keep is None else (truth, keep))
         return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=len(choice))
 
     def _chosen(self, count: int) -> np.ndarray:
@@ -156,8 +177,13 @@ class DecoderTask(DiffusionTask):
         total = len(self.encoded.held_out.images)
         return np.linspace(0, total - 1, min(count, total)).astype(int)
 
-    def _from_held_out(self, model: nn.Module, choice: np.ndarray) -> Tensor:
-        """(M, 3, S, S) drawn from the embeddings and English names of held-out pictures."""
+    def _from_held_out(
+        self, model: nn.Module, choice: np.ndarray, seen: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """(M, 3, S, S) drawn from the embeddings and English names of held-out pictures.
+
+        `seen` is what of them is to be filled in, (M, 3, S, S), and the masks (M, 1, S, S).
+        """
         assert isinstance(model, Decoder)
         device = next(model.parameters()).device
         names = [self.encoded.held_out.names["en"][i] for i in choice]
@@ -171,5 +197,39 @@ class DecoderTask(DiffusionTask):
             ids=tokens.ids,
             mask=tokens.mask,
         )
+        if seen is not None:
+            known, keep = (part.to(device) for part in seen)
+            condition = replace(condition, known=known, keep=keep)
         side = model.config.image_size
         return draw(partial(model, condition=condition), self.diffusion, (len(choice), 3, side, side), device)
+
+
+def started_from(start: str) -> Decoder:
+    """A finished decoder; `start` as of `DecoderTaskConfig`.
+
+    Raises:
+        BundleError, CheckpointError: there is no such bundle or file, or no decoder in it.
+    """
+    if start.endswith(".safetensors"):
+        found = load_model(start, kind="decoder", dtype=torch.float32)
+    else:
+        found = Bundle.load(start).model("decoder", dtype=torch.float32)
+    assert isinstance(found, Decoder)
+    return found
+
+
+def begun(start: str, config: DecoderConfig) -> Decoder:
+    """A decoder to train with the weights of a finished one. Raises InputError where the sizes differ."""
+    found = started_from(start)
+    if config.inpainting and not found.config.inpainting:
+        found = widened(found)
+    own, wanted = to_dict(found.config), to_dict(replace(config, dropout=found.config.dropout))
+    if own != wanted:
+        other = next(name for name in own if own[name] != wanted[name])
+        raise InputError(
+            f"decoder.task.start: {start} has a decoder with {other} = {own[other]}, the recipe says "
+            f"{wanted[other]}: make [decoder.model] the same"
+        )
+    decoder = Decoder(config)
+    decoder.load_state_dict(found.state_dict())
+    return decoder

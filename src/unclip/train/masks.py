@@ -1,0 +1,45 @@
+"""Masks drawn at random, to learn filling in from (section 2.5 of 2112.10741)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Shares of the masks: nothing is known, a box is missing, a box alone is known, blobs are missing.
+NOTHING, MISSING_BOX, KNOWN_BOX = 0.15, 0.35, 0.25
+BLOBS = 5  # noise that blobs are cut from, a side
+BLOB_SHARE = (0.2, 0.8)  # of a picture that blobs cover at least and at most, about
+
+
+def random_masks(count: int, side: int, generator: torch.Generator) -> Tensor:
+    """(B, 1, S, S) float32, 1 where a picture is known and 0 where it is missing.
+
+    Boxes of any place and shape are missing, or known alone, as what is to be extended is: the latter touch
+    an edge of the picture as often as not. Blobs stand for masks drawn by hand. Where nothing is known, the
+    network learns to draw the whole.
+    """
+    device = generator.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    pixels = (torch.arange(side, device=device) + 0.5) / side  # (S,)
+
+    def boxes(low: Tensor, high: Tensor) -> Tensor:
+        """(B, 1, S, S) bool of ends (B, 2) in [0, 1], of height and width."""
+        within = (pixels >= low[..., None]) & (pixels < high[..., None])  # (B, 2, S)
+        return (within[:, 0, :, None] & within[:, 1, None, :])[:, None]
+
+    ends = uniform(count, 2, 2).sort(dim=-1).values
+    missing = boxes(ends[..., 0], ends[..., 1])
+    known = boxes(uniform(count, 2) - 0.5, uniform(count, 2) + 0.5)
+    noise = F.interpolate(uniform(count, 1, BLOBS, BLOBS), size=(side, side), mode="bicubic")
+    least, most = BLOB_SHARE
+    share = least + (most - least) * uniform(count, 1)
+    level = noise.flatten(1).sort(dim=1).values.gather(1, (share * (side**2 - 1)).long())  # (B, 1)
+    blobs = noise < level[..., None, None]
+    kind = uniform(count, 1, 1, 1)
+    keep = torch.where(kind < NOTHING + MISSING_BOX + KNOWN_BOX, known, ~blobs)
+    keep = torch.where(kind < NOTHING + MISSING_BOX, ~missing, keep)
+    return (keep & (kind >= NOTHING)).float()

@@ -1,0 +1,89 @@
+"""Promises of a decoder that fills in: it begins as the plain one, and sees what is known, and that alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unclip.errors import InputError
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, widened
+
+CONFIG = DecoderConfig(
+    image_size=16,
+    patch=2,
+    channels=8,
+    multipliers=(1, 2),
+    blocks=1,
+    attention=(2,),
+    head_channels=8,
+    embedding=6,
+    tokens=2,
+    context=8,
+)
+
+
+def randomised(decoder: Decoder) -> Decoder:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return decoder.eval()
+
+
+@pytest.fixture(scope="module")
+def plain() -> Decoder:
+    return randomised(Decoder(CONFIG))
+
+
+def inputs(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, DecoderCondition]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, 3, 16, 16, generator=generator)
+    condition = DecoderCondition(torch.randn(2, 6, generator=generator), torch.ones(2, dtype=torch.bool))
+    return x, torch.tensor([10.0, 500.0]), condition
+
+
+def seen(condition: DecoderCondition) -> DecoderCondition:
+    keep = torch.ones(2, 1, 16, 16)
+    keep[:, :, 4:12, 6:] = 0
+    known = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    return replace(condition, known=known, keep=keep)
+
+
+@torch.no_grad()
+def test_with_new_channels_of_zero_weight_it_is_the_plain_decoder(plain: Decoder) -> None:
+    wide = widened(plain).eval()
+    assert wide.config == replace(CONFIG, inpainting=True)
+    x, label, condition = inputs()
+    expected = plain(x, label, condition)
+    assert torch.equal(wide(x, label, condition), expected)
+    torch.testing.assert_close(wide(x, label, seen(condition)), expected)
+
+
+@torch.no_grad()
+def test_it_sees_what_is_known_and_nothing_else(plain: Decoder) -> None:
+    wide = randomised(widened(plain))
+    x, label, condition = inputs()
+    given = seen(condition)
+    assert given.known is not None
+    assert given.keep is not None
+    first = wide(x, label, given)
+    other = torch.where(given.keep > 0, given.known, -given.known)
+    assert torch.equal(wide(x, label, replace(given, known=other)), first)
+    assert not torch.equal(wide(x, label, replace(given, known=-given.known)), first)
+    assert not torch.equal(wide(x, label, condition), first)
+    blank = replace(given, keep=torch.zeros_like(given.keep))
+    torch.testing.assert_close(wide(x, label, blank), wide(x, label, condition))
+    torch.testing.assert_close(wide(x, label, wide.read(given)), first)  # read once for many steps
+    assert not torch.equal(wide(x, label, given.dropped()), wide(x, label, condition.dropped()))
+
+
+def test_what_it_cannot_see_is_refused(plain: Decoder) -> None:
+    x, label, condition = inputs()
+    with pytest.raises(ValueError, match="inpainting = false"):
+        plain(x, label, seen(condition))
+    with pytest.raises(ValueError, match="go together"):
+        widened(plain)(x, label, replace(seen(condition), keep=None))
+    with pytest.raises(InputError, match="already"):
+        widened(widened(plain))
