@@ -32,7 +32,8 @@ def generate(
         str | None, typer.Option(help="Steps of the decoder: a count, or a spacing such as fast27.")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="How closely the decoder follows the prompt; 1 is without guidance.")
+        float | None,
+        typer.Option(help="How closely the decoder follows the prompt; 1 (of a classifier: 0) is none."),
     ] = None,
     prior_guidance: Annotated[float | None, typer.Option(help="The same for the prior.")] = None,
     prior: Annotated[
@@ -47,7 +48,10 @@ def generate(
         float | None, typer.Option(help="Of GLIDE: how closely it follows a CLIP that sees noised pictures.")
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="Of the decoder: ancestral, ddim, analytic-dpm, dpm++ or heun.")
+        str | None,
+        typer.Option(
+            help="Of the decoder: ancestral, ddim, analytic-dpm, dpm++ or heun; of NCSN langevin, too."
+        ),
     ] = None,
     candidates: Annotated[
         int | None, typer.Option(help="Embeddings that the prior draws for each picture, to keep the best.")
