@@ -175,7 +175,7 @@ def edit(
 
 
 def prepared(model: Filler, rounds: int | None, steps: int | str | None) -> tuple[int, int | str | None]:
-    """Rounds and steps, with what suits the model's decoder in place of None (of steps: if it has a default).
+    """Rounds and steps, with what suits the decoder in place of None; steps stay None for the bundle's own.
 
     Raises:
         InputError: rounds out of range.
