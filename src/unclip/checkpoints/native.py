@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "diffusion-prior": ("unclip.models.prior", "PriorConfig", "DiffusionPrior"),
     "ar-prior": ("unclip.models.ar_prior", "ArPriorConfig", "ArPrior"),
     "decoder": ("unclip.models.decoder", "DecoderConfig", "Decoder"),
+    "layout": ("unclip.models.layout", "LayoutConfig", "Layout"),
     "upsampler": ("unclip.models.upsampler", "UpsamplerConfig", "Upsampler"),
     "vqvae": ("unclip.models.vqvae", "VQVAEConfig", "VQVAE"),
     "vqgan": ("unclip.models.vqgan", "VQGANConfig", "VQGAN"),

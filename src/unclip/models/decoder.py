@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig, CaptionEncoder, Unconditional
+from unclip.models.layout import Layout, LayoutConfig
 from unclip.nn.layers import TimeEmbedding, Whitening, depth_to_space, space_to_depth
 from unclip.nn.unet import ReadContext, UNet, UNetConfig
 
@@ -50,11 +51,8 @@ class DecoderConfig:
         unconditional: what stands for no caption.
         inpainting: whether the decoder was trained to fill in (GLIDE's way, section 2.5 of 2112.10741): its
             UNet also sees the known pixels and where they are, in input channels behind the others.
-        layout: channels of a plan of the picture, one value a cell of the grid, that two layers make of the
-            CLIP embedding and that the UNet sees beside the noised picture; 0 is the papers' way. The
-            embedding otherwise reaches every cell alike, and a small network is long in learning from it
-            what lies where (docs/training-log.md).
-        layout_width: width of those layers.
+        layout: the coarse picture to expect of the embedding, which the UNet sees beside the noised one (see
+            `models.layout`); None is the papers' way.
     """
 
     image_size: int = 64
@@ -77,10 +75,15 @@ class DecoderConfig:
     text_norm: TextNorm = TextNorm.BEFORE
     unconditional: Unconditional = Unconditional.DROPPED
     inpainting: bool = False
-    layout: int = 0
-    layout_width: int = 768
+    layout: LayoutConfig | None = None
 
     def __post_init__(self) -> None:
+        side = self.image_size // self.patch
+        if self.layout is not None and (self.layout.side, self.layout.embedding) != (side, self.embedding):
+            raise InputError(
+                f"layout: got {self.layout.side} cells a side, {self.layout.embedding} numbers; "
+                f"for this decoder set layout.side = {side} and layout.embedding = {self.embedding}"
+            )
         if self.text_width is not None and self.caption is not None:
             raise InputError(
                 "a decoder reads captions by CLIP's features (text_width) or by its own encoder (caption): "
@@ -189,19 +192,11 @@ class Decoder(nn.Module):
             projection = nn.Linear(text_width, config.context)
             norm = nn.LayerNorm(config.context if after else text_width)
             self.text_to_context = nn.Sequential(*((projection, norm) if after else (norm, projection)))
-        self.side = config.image_size // config.patch  # of the grid
-        self.layout = None
-        if config.layout:
-            self.layout = nn.Sequential(
-                nn.SiLU(),
-                nn.Linear(width, config.layout_width),
-                nn.SiLU(),
-                nn.Linear(config.layout_width, config.layout * self.side**2),
-            )
+        self.layout = None if config.layout is None else Layout(config.layout)
         seen_channels = SEEN * config.patch**2 if config.inpainting else 0
         self.unet = UNet(
             UNetConfig(
-                in_channels=grid_channels + config.layout + seen_channels,
+                in_channels=grid_channels + (0 if config.layout is None else RGB) + seen_channels,
                 out_channels=grid_channels * (2 if config.learned_range else 1),
                 channels=config.channels,
                 multipliers=config.multipliers,
@@ -246,7 +241,7 @@ class Decoder(nn.Module):
             out = self.unet(grid, self.time(label) + condition.modulation, condition.context)
         else:
             modulation, context, mask = self._condition(condition)
-            grid = _with(grid, self._beside(modulation, condition))
+            grid = _with(grid, self._beside(condition))
             out = self.unet(grid, self.time(label) + modulation, context, mask)
         if not config.learned_range:
             return depth_to_space(out, config.patch)  # (B, 3, S, S)
@@ -256,34 +251,40 @@ class Decoder(nn.Module):
     def read(self, condition: DecoderCondition) -> ReadDecoder:
         """What `forward` takes in place of a condition that many steps share. Raises as `forward` does."""
         modulation, context, mask = self._condition(condition)
-        beside = self._beside(modulation, condition)
-        return ReadDecoder(modulation, self.unet.read(context, mask), beside)
+        return ReadDecoder(modulation, self.unet.read(context, mask), self._beside(condition))
 
-    def _beside(self, modulation: Tensor, condition: DecoderCondition) -> Tensor | None:
+    def _beside(self, condition: DecoderCondition) -> Tensor | None:
         """What the UNet sees beside the noised picture, (B, C', S / p, S / p), or None."""
         parts = []
         if self.layout is not None:
-            parts.append(self.layout(modulation).unflatten(1, (-1, self.side, self.side)))
+            embedding, level = self._embedding(condition), condition.noise_level
+            level = embedding.new_zeros(len(embedding)) if level is None else level * condition.keep_image
+            parts.append(self.layout(embedding, level))
         known, keep = condition.known, condition.keep
         if (known is None) != (keep is None):
             raise ValueError("known pixels and their mask go together")
         if self.config.inpainting:
             patch = self.config.patch
             if known is None or keep is None:
-                parts.append(modulation.new_zeros(len(modulation), SEEN * patch**2, self.side, self.side))
+                side = self.config.image_size // patch
+                parts.append(
+                    condition.embedding.new_zeros(len(condition.embedding), SEEN * patch**2, side, side)
+                )
             else:
                 parts.append(space_to_depth(torch.cat([known * keep, keep], dim=1), patch))
         elif known is not None:
             raise ValueError("this decoder was not trained to fill in: its config has inpainting = false")
         return torch.cat(parts, dim=1) if parts else None
 
+    def _embedding(self, condition: DecoderCondition) -> Tensor:
+        """(B, E), the learned one where the image's is not kept."""
+        return torch.where(condition.keep_image[:, None], condition.embedding, self.null_embedding)
+
     def _condition(self, condition: DecoderCondition) -> tuple[Tensor, Tensor, Tensor | None]:
         """What joins the time embedding (B, 4 C), context tokens (B, M, context), and their mask (B, M)."""
         config = self.config
         batch = len(condition.embedding)
-        embedding = torch.where(
-            condition.keep_image[:, None], condition.embedding, self.null_embedding
-        )  # (B, E)
+        embedding = self._embedding(condition)
         modulation = self.image_to_time(embedding)  # (B, 4 C)
         if self.text_to_time is not None:
             if condition.text_embedding is None:

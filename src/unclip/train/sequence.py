@@ -33,6 +33,7 @@ from unclip.models.codec import CodecTraining, CodecTrainingConfig
 from unclip.models.dalle1 import Dalle1Config
 from unclip.models.decoder import DecoderConfig
 from unclip.models.embedding_codes import PrincipalComponents
+from unclip.models.layout import Layout, LayoutConfig
 from unclip.models.prior import PriorConfig
 from unclip.models.supervised import SupervisedConfig
 from unclip.models.upsampler import UpsamplerConfig
@@ -48,6 +49,7 @@ from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, Splits
 from unclip.train.tasks.dalle1 import Coded, Dalle1Task, Dalle1TaskConfig
 from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig, started_from
 from unclip.train.tasks.diffusion import Encoded
+from unclip.train.tasks.layout import LayoutTask, LayoutTaskConfig
 from unclip.train.tasks.prior import PriorTask, PriorTaskConfig
 from unclip.train.tasks.supervised import SupervisedTask, SupervisedTaskConfig
 from unclip.train.tasks.upsampler import LargePictures, UpsamplerTask, UpsamplerTaskConfig
@@ -56,11 +58,11 @@ from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
 STAGES = (
     *("supervised", "tokenizer", "clip", "vqvae", "dalle1", "prior", "ar-prior"),
     *ancestors.TASKS,
-    *("upsampler-256", "upsampler-1024", "decoder", "bundle"),
+    *("upsampler-256", "upsampler-1024", "layout", "decoder", "bundle"),
 )
 WRITES_CODES = ("dalle1", "ar-prior")  # stages whose sampling is that of codes
 COMPONENTS = {"vqvae": "codec", "dalle1": "transformer"}  # what the stages' weights are called in a bundle
-NO_WEIGHTS = ("tokenizer", "bundle")
+NOT_SHIPPED = ("tokenizer", "layout", "bundle")  # no weights of their own: a layout's are the decoder's
 ENCODE_BATCH = 64
 EMBED_BATCH = 256
 CAPTIONS_PER_PICTURE = 8  # that the tokenizer is made from
@@ -146,7 +148,7 @@ class Sequence:
             if shares and (shared := self.shared("tokenizer")) is not None:
                 parts["tokenizer"] = Part(Shared(shared, "tokenizer"))
         sizes = {}
-        for stage in (stage for stage in STAGES if stage in self.recipe and stage not in NO_WEIGHTS):
+        for stage in (stage for stage in STAGES if stage in self.recipe and stage not in NOT_SHIPPED):
             name = COMPONENTS.get(stage, stage)
             if (shared := self.shared(stage)) is not None:
                 component = shared.component(name)
@@ -230,6 +232,9 @@ class Sequence:
             )
         encoded, tokenizer = self.encoded(), self.tokenizer()
         shared = {"embedding": encoded.clip.config.embedding, "text_width": encoded.clip.config.text.width}
+        if stage == "layout":
+            layout_task = self.part(stage, "task", LayoutTaskConfig)
+            return LayoutTask(self.layout_config(encoded.clip), layout_task, encoded, tokenizer, self.train)
         if stage == "ar-prior":
             ar_task = self.part(stage, "task", ArPriorTaskConfig)
             components = PrincipalComponents.of(encoded.embeddings)
@@ -243,7 +248,14 @@ class Sequence:
             return PriorTask(prior, prior_task, diffusion, encoded, tokenizer, self.train)
         decoder = self.part(stage, "model", DecoderConfig, **self.decoder_settings(encoded.clip, diffusion))
         task = self.part(stage, "task", DecoderTaskConfig)
-        return DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train)
+        layout = None
+        if "layout" in self.recipe and task.start is None:
+            layout = trained(self.weights("layout"), dtype=torch.float32)
+            assert isinstance(layout, Layout)
+        return DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train, layout)
+
+    def layout_config(self, clip: CLIP) -> LayoutConfig:
+        return self.part("layout", "model", LayoutConfig, embedding=clip.config.embedding)
 
     def decoder_settings(self, clip: CLIP, diffusion: DiffusionConfig) -> dict[str, Any]:
         """What of a decoder's config follows from CLIP, tokenizer, diffusion, and what it starts from."""
@@ -256,6 +268,8 @@ class Sequence:
             said = self.recipe["decoder"].get("model", {})
             own = to_dict(started_from(start).config)
             return {name: value for name, value in own.items() if name not in said} | settings
+        if "layout" in self.recipe:
+            settings["layout"] = to_dict(self.layout_config(clip))
         caption = self.recipe["decoder"]["model"].get("caption")
         if caption is None:
             return {**settings, "text_width": clip.config.text.width}

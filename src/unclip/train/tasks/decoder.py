@@ -21,6 +21,7 @@ from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.images import contact_sheet, from_uint8, resize, to_pil
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding, widened
+from unclip.models.layout import Layout
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig
@@ -79,9 +80,14 @@ class DecoderTask(DiffusionTask):
         encoded: Encoded,
         tokenizer: Tokenizer,
         train: Corpus,
+        layout: Layout | None = None,
     ) -> None:
+        """`layout` is a trained one, which the decoder's begins with."""
         super().__init__(diffusion)
         self.model = Decoder(model) if task.start is None else begun(task.start, model)
+        if layout is not None:
+            assert self.model.layout is not None
+            self.model.layout.load_state_dict(layout.state_dict())
         self.task = task
         self.encoded = encoded
         context = encoded.clip.config.text.context

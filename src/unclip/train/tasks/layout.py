@@ -1,0 +1,110 @@
+"""The layout's task: the picture, coarsely, from its CLIP embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unclip.config import to_dict
+from unclip.data.corpus import Corpus
+from unclip.errors import InputError
+from unclip.images import contact_sheet, from_uint8, resize, to_pil
+from unclip.models.decoder import noise_embedding
+from unclip.models.layout import Layout, LayoutConfig
+from unclip.nn.layers import Whitening
+from unclip.tokenizer import Tokenizer
+from unclip.train.pictures import Pictures, PicturesConfig
+from unclip.train.tasks.diffusion import Encoded
+
+PREVIEWED = 12  # pictures beside what is expected of them
+PREVIEW_SIDE = 64
+
+
+@dataclass(frozen=True)
+class LayoutTaskConfig:
+    """How a layout is trained.
+
+    Attributes:
+        embedding_noise: the embedding is noised by a level drawn from 0 to this, as the decoder's is.
+        pictures: which pictures, how often.
+    """
+
+    embedding_noise: float = 0.5
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.embedding_noise <= 1:
+            raise InputError(f"embedding_noise {self.embedding_noise}: choose from 0 to 1")
+
+
+class LayoutTask:
+    """Least squares: the mean colour of each cell from the embedding of the picture."""
+
+    name = "layout"
+    accumulates = True
+
+    def __init__(
+        self,
+        model: LayoutConfig,
+        task: LayoutTaskConfig,
+        encoded: Encoded,
+        tokenizer: Tokenizer,
+        train: Corpus,
+    ) -> None:
+        self.model = Layout(model)
+        self.task = task
+        self.encoded = encoded
+        clip = encoded.clip.config
+        size = clip.image.image_size
+        self.pictures = Pictures(train, task.pictures, tokenizer, clip.text.context, size)
+        self.pixels = train.pixels(size)  # (N, S, S, 3) uint8
+        self.whitening = Whitening(model.embedding)
+        self.whitening.fit(encoded.embeddings)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        index, _, _ = self.pictures.choose(size, generator)
+        embedding = self.whitening.whiten(self.encoded.embeddings[torch.from_numpy(index)])
+        return embedding, self.coarse(from_uint8(self.pixels[index]))
+
+    def coarse(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, 3, side, side), the mean colour of each cell."""
+        return F.adaptive_avg_pool2d(images, self.model.config.side)
+
+    def loss(
+        self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        embedding, coarse = batch
+        device = generator.device
+        level = self.task.embedding_noise * torch.rand(len(embedding), generator=generator, device=device)
+        noise = torch.randn(embedding.shape, generator=generator, device=device)
+        return F.mse_loss(model(noise_embedding(embedding, noise, level), level).float(), coarse), {}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Mean squared error on held-out pictures from their embeddings, and that of the mean picture."""
+        guess, truth = self._held_out(model)
+        spread = (truth - truth.mean(dim=0)).square().mean()
+        return {"error": float(F.mse_loss(guess, truth)), "error_of_the_mean_picture": float(spread)}
+
+    @torch.no_grad()
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        """Held-out pictures, coarsely, each before what is expected of it."""
+        guess, truth = (rows[:PREVIEWED].cpu() for rows in self._held_out(model))
+        pairs = torch.stack([truth, guess.clamp(-1, 1)], dim=1).flatten(0, 1)
+        return contact_sheet([to_pil(image) for image in resize(pairs, PREVIEW_SIDE)], columns=PREVIEWED // 2)
+
+    def _held_out(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """What is expected of the held-out pictures, and what they are, (M, 3, side, side) each."""
+        embeddings = self.encoded.held_out_embeddings
+        whitened = self.whitening.whiten(embeddings.cpu()).to(embeddings.device)
+        guess = model(whitened, embeddings.new_zeros(len(embeddings)))
+        return guess.float(), self.coarse(self.encoded.held_out.images.to(embeddings.device))
