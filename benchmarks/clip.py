@@ -1,18 +1,20 @@
 """Measure CLIP at work: embedding, indexing real pictures, asking small and large indexes.
 
-    python benchmarks/clip.py [--pictures FOLDER] [--count 2000] [--million]
+    python benchmarks/clip.py [--pictures FOLDER | --corpus CORPUS] [--count 2000] [--million] [--quick]
+        [--only index,embed,query]
 
 Prints tables and writes `benchmarks/results/clip-PROCESSOR-CORES.json`. Leave the machine alone meanwhile.
 
+- index: with the shipped bundle all pictures of a folder, `--count` of a corpus (as files), or as many that
+  are drawn here; and some of them with ViT-B/32: files to an index with worker processes, against the model
+  alone. Aimed at with ViT-B/32: 90 % of the model alone.
 - embed: ViT-B/32 with random weights, pictures a second in float32, under bfloat16 autocast and in bfloat16;
   beside it open_clip's, where that is installed. Aimed at: 1.15 times open_clip's best.
-- index: all pictures of a folder (or `--count` that are drawn here) with the shipped bundle, and some of them
-  with ViT-B/32: files to an index with worker processes, against the model alone. Aimed at with ViT-B/32:
-  90 % of the model alone.
-- query: latency on 20,000 pictures, all compared and by a graph, with the recall at 10 of the graph. A graph
-  of a million takes an hour or more to build on two cores: `--million`.
+- query: latency on 20,000 synthetic vectors, all compared and by a graph, with the recall at 10 of the graph;
+  with `--million` on a million too, whose graph takes an hour or more to build on two cores.
 
-Without `--million` all of it takes less than five minutes on two cores.
+Without `--million` and `--corpus` all of it takes less than five minutes on two cores. `--quick` is a run of
+seconds that shows that everything works: it measures nothing, leaves ViT-B/32 out and writes no results.
 """
 
 from __future__ import annotations
@@ -22,21 +24,24 @@ import json
 import os
 import platform
 import re
+import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from corpus_files import write_files
 from PIL import Image
 
 from unclip import __version__
 from unclip.bundle import Bundle, Preprocessing
+from unclip.data.records import Split
 from unclip.embedding import ClipEmbedder
 from unclip.images import SUFFIXES
 from unclip.models.clip import CLIP, PRESETS
@@ -49,31 +54,42 @@ from unclip.search.vectors import Vectors, update_graph
 from unclip.search.writer import BATCH, Writer
 
 RESULTS = Path(__file__).parent / "results"
-SECONDS = 8.0  # that each rate of embedding is measured
 EMBEDDED = 32  # pictures in one call of ViT-B/32
 FEW = 600  # pictures that ViT-B/32 indexes
 WIDTH = 512  # of the synthetic vectors
 CLUSTERS = 1000  # that they lie in: real embeddings are no uniform noise
-SMALL, LARGE = 20_000, 1_000_000
-QUERIES = 200
 TOP = 10
 AIMED_AT_PEER, AIMED_AT_MODEL = 1.15, 0.9
+PARTS = ("index", "embed", "query")
 
 Row = dict[str, Any]
 
 
-def rate(embed: Callable[[], object], pictures: int) -> float:
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured: seconds of each rate, vectors of a small and a large index, queries of each."""
+
+    seconds: float = 8.0
+    small: int = 20_000
+    large: int = 1_000_000
+    queries: int = 200
+
+
+QUICK = Extent(seconds=0.0, small=400, large=900, queries=10)
+
+
+def rate(embed: Callable[[], object], pictures: int, seconds: float) -> float:
     """Pictures a second: the median of the calls of some seconds, the first one left out."""
     embed()
     times: list[float] = []
-    while sum(times) < SECONDS or len(times) < 2:
+    while sum(times) < seconds or len(times) < 2:
         started = time.perf_counter()
         embed()
         times.append(time.perf_counter() - started)
     return pictures / statistics.median(times)
 
 
-def measure_embedding() -> Row:
+def measure_embedding(seconds: float) -> Row:
     """ViT-B/32 with random weights, ours and open_clip's."""
     torch.manual_seed(0)
     cpu, images = torch.device("cpu"), torch.rand(EMBEDDED, 3, 224, 224) * 2 - 1
@@ -86,7 +102,7 @@ def measure_embedding() -> Row:
             with torch.inference_mode(), autocast(cpu, dtype):
                 encode(pixels)
 
-        found[name] = round(rate(embed, EMBEDDED), 2)
+        found[name] = round(rate(embed, EMBEDDED, seconds), 2)
         print(f"embed  {name:<24} {found[name]:8.1f} pictures/s", flush=True)
 
     model = CLIP(PRESETS["ViT-B/32"]).eval()
@@ -139,14 +155,14 @@ def some_of(folder: Path, count: int, into: Path) -> Path:
     return into
 
 
-def measure_indexing(folder: Path, clip: ClipEmbedder) -> Row:
+def measure_indexing(folder: Path, clip: ClipEmbedder, extent: Extent) -> Row:
     """Files to an index with worker processes, and the model alone."""
     shape = clip.preprocessing
     path = next(path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
     reading = read(Job(path, (), shape.size, shape.fit))
     assert reading.pixels is not None
     batch = np.stack([reading.pixels.square] * BATCH)
-    alone = rate(lambda: clip.embed_pixels(batch), BATCH)
+    alone = rate(lambda: clip.embed_pixels(batch), BATCH, extent.seconds)
     with tempfile.TemporaryDirectory() as place:
         seconds = []
         for _ in range(2):
@@ -158,7 +174,8 @@ def measure_indexing(folder: Path, clip: ClipEmbedder) -> Row:
                 first = writer.summary
         size = sum(file.stat().st_size for file in (Path(place) / "index").iterdir())
         with Index(Path(place) / "index", clip=clip) as index:
-            latencies = latency(lambda number: index.query(f"a red thing {number % 20}", top=20), 50)
+            asked = min(50, extent.queries)
+            latencies = latency(lambda number: index.query(f"a red thing {number % 20}", top=20), asked)
     found: Row = {
         "model": clip.name,
         "files": first.files,
@@ -169,6 +186,7 @@ def measure_indexing(folder: Path, clip: ClipEmbedder) -> Row:
         "embedded_unchanged": writer.summary.embedded,
         "bytes_per_picture": round(size / max(1, first.pictures)),
         "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_of_a_worker_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
         "query_with_text": latencies,
     }
     for name, value in found.items():
@@ -199,9 +217,9 @@ def synthetic(count: int, seed: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def measure_queries(count: int, graph: bool) -> Row:
-    """Latency over synthetic vectors, and for a graph its recall against comparing all."""
-    queries = synthetic(QUERIES, 2)
+def measure_queries(count: int, asked: int) -> Row:
+    """Latency over synthetic vectors, all compared and by a graph, with its recall against comparing all."""
+    queries = synthetic(asked, 2)
     with tempfile.TemporaryDirectory() as place:
         store = Store.create(Path(place), {"width": str(WIDTH)})
         piece = 10_000
@@ -214,54 +232,80 @@ def measure_queries(count: int, graph: bool) -> Row:
         exact = Vectors(store)
         found: Row = {
             "pictures": count,
-            "compared": latency(lambda n: exact.nearest(queries[n], TOP), QUERIES),
+            "compared": latency(lambda n: exact.nearest(queries[n], TOP), asked),
         }
-        if graph:
-            vectors.EXACT = 0
+        before, vectors.EXACT = vectors.EXACT, 0  # a graph for any number
+        try:
             started = time.perf_counter()
             for done, total in update_graph(store):
                 print(f"query  graph {done}/{total}", end="\r", file=sys.stderr, flush=True)
             found["build_seconds"] = round(time.perf_counter() - started, 1)
-            print(file=sys.stderr)
-            walked = Vectors(store)
-            found["graph"] = latency(lambda n: walked.nearest(queries[n], TOP), QUERIES)
-            hits = [
-                len(set(walked.nearest(query, TOP)[0].tolist()) & set(exact.nearest(query, TOP)[0].tolist()))
-                for query in queries
-            ]
-            found["recall_at_10"] = round(sum(hits) / (TOP * QUERIES), 4)
+        finally:
+            vectors.EXACT = before
+        print(file=sys.stderr)
+        walked = Vectors(store)
+        found["graph"] = latency(lambda n: walked.nearest(queries[n], TOP), asked)
+        hits = [
+            len(set(walked.nearest(query, TOP)[0].tolist()) & set(exact.nearest(query, TOP)[0].tolist()))
+            for query in queries
+        ]
+        found["recall_at_10"] = round(sum(hits) / (TOP * asked), 4)
         store.close()
     for name, value in found.items():
         print(f"query  {name:<24} {value}", flush=True)
     return found
 
 
-def main() -> int:
+def measure_folders(given: argparse.Namespace, extent: Extent) -> list[Row]:
+    """Indexing by the shipped bundle, and by ViT-B/32 where it is no quick run."""
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as links:
+        folder = given.pictures or Path(place)
+        if given.corpus is not None:
+            write_files(given.corpus, folder, Split, given.count)
+        elif given.pictures is None:
+            drawn_pictures(folder, given.count)
+        rows = [measure_indexing(folder, ClipEmbedder.load(), extent)]
+        if not given.quick:
+            rows.append(measure_indexing(some_of(folder, FEW, Path(links)), vit_b_32(), extent))
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=Path, help="folder of pictures to index; drawn here by default")
-    parser.add_argument("--count", type=int, default=2000, help="pictures to draw")
-    parser.add_argument(
-        "--million", action="store_true", help="a graph of a million vectors: an hour or more"
-    )
-    arguments = parser.parse_args()
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--pictures", type=Path, help="folder of pictures to index; drawn here by default")
+    source.add_argument("--corpus", type=Path, help="a corpus whose pictures are indexed as files")
+    parser.add_argument("--count", type=int, default=2000, help="pictures to draw, or of the corpus")
+    parser.add_argument("--million", action="store_true", help="a million vectors too: an hour or more")
+    parser.add_argument("--only", default=",".join(PARTS), help="of index, embed and query, with commas")
+    parser.add_argument("--quick", action="store_true", help="seconds, and no results")
+    given = parser.parse_args(arguments)
+    only = given.only.split(",")
+    if unknown := set(only) - set(PARTS):
+        parser.error(f"unknown part {sorted(unknown)[0]!r}: choose {', '.join(PARTS)}")
+    extent = QUICK if given.quick else Extent()
     report: Row = {"unclip": __version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
-    report["embed"] = measure_embedding()
-    with tempfile.TemporaryDirectory() as place:
-        if arguments.pictures is None:
-            drawn_pictures(Path(place), arguments.count)
-        folder = arguments.pictures or Path(place)
-        report["index"] = [measure_indexing(folder, ClipEmbedder.load())]
-        with tempfile.TemporaryDirectory() as links:
-            report["index"].append(measure_indexing(some_of(folder, FEW, Path(links)), vit_b_32()))
-    report["query"] = [measure_queries(LARGE if arguments.million else SMALL, graph=True)]
+    if "index" in only:  # first: its memory is that of the process so far
+        report["index"] = measure_folders(given, extent)
+    if "embed" in only and not given.quick:
+        report["embed"] = measure_embedding(extent.seconds)
+    if "query" in only:
+        sizes = (extent.small, extent.large) if given.million else (extent.small,)
+        report["query"] = [measure_queries(size, extent.queries) for size in sizes]
+    if given.quick:
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     processor = re.sub(r"[^a-z0-9]+", "-", (platform.processor() or platform.machine()).lower()).strip("-")
     path = RESULTS / f"clip-{processor}-{cores}.json"
+    # parts that were not measured now stay as they were
+    report = {**(json.loads(path.read_text()) if path.is_file() else {}), **report}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n")
-    aims = {"share of the model alone": (report["index"][-1]["share_of_model"], AIMED_AT_MODEL)}
-    if "ratio" in report["embed"]:
+    aims = {}
+    if "index" in only:
+        aims["share of the model alone"] = (report["index"][-1]["share_of_model"], AIMED_AT_MODEL)
+    if "embed" in only and "ratio" in report["embed"]:
         aims["times open_clip's best"] = (report["embed"]["ratio"], AIMED_AT_PEER)
     for name, (value, aim) in aims.items():
         print(f"{name:<24} {value:6.2f} of {aim:.2f}  {'met' if value >= aim else 'MISSED'}")

@@ -44,6 +44,10 @@ def test_indexing_says_what_it_did(
     assert unclip("index", "photos", "--model", str(tiny_bundle), "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["embedded"], document["unchanged"], document["pictures"]) == (0, 5, 3)
+    assert unclip("index", "photos", "--model", str(tiny_bundle), "--skipped") == 0
+    said = capsys.readouterr().err
+    assert "skipped broken.jpg: is " in said
+    assert "skipped notes.txt: is not a picture" in said
 
 
 def test_search_prints_scores_and_paths_with_the_model_of_the_index(

@@ -32,7 +32,7 @@ def test_classes_are_names_that_several_styles_show(folder: Path) -> None:
 def test_pictures_of_every_split_have_the_class_of_their_concept(folder: Path, split: Split) -> None:
     classes = Classes.drawn_in(Corpus(folder), 2)
     corpus = Corpus(folder, split)
-    found = classes.of(corpus)
+    found = classes.of_pictures(corpus)
     assert found.shape == (len(corpus),)
     assert (found >= 0).any()
     for place, index in enumerate(found.tolist()):
@@ -49,7 +49,7 @@ def test_concepts_of_one_name_are_one_class(folder: Path, monkeypatch: pytest.Mo
     classes = Classes.drawn_in(corpus, 1)
     assert classes.labels == ("a shape", "a thing")
     assert set(classes.places) == set(concept_names(corpus))
-    assert set(np.unique(classes.of(corpus))) == {0, 1}
+    assert set(np.unique(classes.of_pictures(corpus))) == {0, 1}
 
 
 def test_what_is_no_class_is_refused(folder: Path) -> None:

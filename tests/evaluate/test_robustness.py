@@ -24,7 +24,7 @@ from unclip.errors import InputError
 from unclip.evaluate.robustness import Robustness, robustness
 from unclip.train.log import read_metrics
 from unclip.train.sequence import Sequence
-from unclip.train.state import checkpoint_paths
+from unclip.train.state import checkpoint_paths, read_checkpoint
 
 SETTINGS = [
     *("supervised.model.image.image_size=32", "supervised.model.image.width=8"),
@@ -99,7 +99,7 @@ def test_both_are_tested_on_the_same_pictures_of_the_classes(data: Path, run: Pa
     assert [row.name for row in found.supervised] == [f"supervised, step {k}" for k in range(1, 9)]
     classes = Classes.drawn_in(Corpus(data), 2)
     pairs, styles = (
-        int((classes.of(Corpus(data, split)) >= 0).sum())
+        int((classes.of_pictures(Corpus(data, split)) >= 0).sum())
         for split in (Split.UNSEEN_PAIRS, Split.UNSEEN_STYLES)
     )
     assert styles == 16
@@ -136,15 +136,14 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(InputError, match="no checkpoints of a supervised run: make some by `unclip train"):
         measure(Seer(), tmp_path, data)
-    monkeypatch.setattr(Classes, "of", lambda self, corpus: np.full(len(corpus), -1))
-    with pytest.raises(InputError, match="no pictures of the classes in unseen-pairs"):
-        measure(Seer(), run, data)
-    other = checkpoint_paths(run / "supervised")[0]
-    state = torch.load(other, weights_only=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Classes, "of_pictures", lambda self, corpus: np.full(len(corpus), -1))
+        with pytest.raises(InputError, match="no pictures of the classes in unseen-pairs"):
+            measure(Seer(), run, data)
+    state = read_checkpoint(checkpoint_paths(run / "supervised")[0])
     state["about"]["task"] = "clip"
-    torch.save(state, tmp_path / "step-000000001-0123456789ab.pt")
+    monkeypatch.setattr("unclip.evaluate.robustness.read_checkpoint", lambda path: state)
     with pytest.raises(InputError, match="a checkpoint of clip: give a supervised run"):
-        monkeypatch.setattr("unclip.evaluate.robustness.read_checkpoint", lambda path: state)
         measure(Seer(), run, data)
 
 

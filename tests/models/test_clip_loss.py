@@ -28,6 +28,7 @@ from unclip.models.clip_loss import (
     same_concept,
     sigmoid_loss,
     supervised_contrastive_loss,
+    text_keys,
 )
 
 PAIRS, WIDTH, PROCESSES = 6, 8, 2
@@ -86,6 +87,17 @@ def test_with_one_positive_each_the_soft_loss_is_the_plain_one(seed: int, pairs:
         torch.autograd.grad(soft, (image, text)), torch.autograd.grad(plain, (image, text)), strict=True
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
+
+
+def test_a_key_is_that_of_a_text_whatever_its_padding() -> None:
+    ids = torch.tensor([[5, 7, 2, 0], [7, 5, 2, 0], [5, 7, 2, 9], [5, 7, 7, 2], [5, 2, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0]]).bool()
+    keys = text_keys(ids, mask)
+    assert keys[0] == keys[2]
+    assert len(set(keys.tolist())) == 4
+    assert torch.equal(text_keys(ids[:, :3], mask[:, :3])[:3], keys[:3])
+    longer = text_keys(F.pad(ids, (0, 3)), F.pad(mask, (0, 3)))
+    assert torch.equal(longer, keys)
 
 
 @pytest.mark.parametrize("positives", [None, same_concept(CONCEPTS)])

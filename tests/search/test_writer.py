@@ -58,6 +58,7 @@ def test_the_second_run_embeds_nothing_and_reads_nothing(photos: Path, clip: Col
     texts = len(clip.texts)
     summary = run(photos, clip)
     assert (summary.read, summary.embedded, summary.unchanged, summary.skipped) == (0, 0, 9, [])
+    assert {path for path, _ in summary.skipped_before} == {"broken.png", "notes.txt"}
     assert clip.embedded == 7
     assert len(clip.texts) == texts
 

@@ -33,7 +33,9 @@ def make_index(
         int | None, typer.Option(help="Processes that read pictures; by default one a core.", min=1)
     ] = None,
     batch: Annotated[int, typer.Option(help="Pictures that the model takes at once.", min=1)] = 64,
-    skipped: Annotated[bool, typer.Option("--skipped", help="List every file that was skipped.")] = False,
+    skipped: Annotated[
+        bool, typer.Option("--skipped", help="List every file that is skipped, new or not.")
+    ] = False,
     model: Model = None,
     device: Device = None,
     json: Json = False,
@@ -64,7 +66,8 @@ def make_index(
     if json:
         typer.echo(_summary_document(writer.summary))
         return
-    for line in _skipped_lines(writer.summary.skipped, None if skipped else LISTED):
+    listed = writer.summary.skipped + (writer.summary.skipped_before if skipped else [])
+    for line in _skipped_lines(listed, None if skipped else LISTED):
         typer.echo(line, err=True)
     typer.echo(_summary_line(writer.summary), err=True)
     typer.echo(writer.summary.index)
@@ -214,6 +217,7 @@ def _summary_document(summary: Summary) -> str:
         "embedded": summary.embedded,
         "removed": summary.removed,
         "skipped": [{"path": path, "reason": reason} for path, reason in summary.skipped],
+        "skipped_before": [{"path": path, "reason": reason} for path, reason in summary.skipped_before],
         "pictures": summary.pictures,
         "files": summary.files,
         "skipped_files": summary.all_skipped,

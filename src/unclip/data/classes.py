@@ -68,7 +68,7 @@ class Classes:
         place = {label: number for number, label in enumerate(labels)}
         return cls(tuple(labels), {c: place[name] for c, name in names.items() if name in place})
 
-    def of(self, corpus: Corpus) -> np.ndarray:
+    def of_pictures(self, corpus: Corpus) -> np.ndarray:
         """The class of every picture of a split, int64 (N,); -1 where it shows none."""
         concepts = corpus.records["concept"].to_pylist()
         return np.array([self.places.get(concept, -1) for concept in concepts], np.int64)

@@ -77,7 +77,7 @@ class _Test:
     """The pictures of a split that show one of the classes."""
 
     def __init__(self, corpus: Corpus, classes: Classes) -> None:
-        found = classes.of(corpus)
+        found = classes.of_pictures(corpus)
         self.corpus = corpus
         self.rows = np.flatnonzero(found >= 0)  # (N,) in the corpus
         if not len(self.rows):

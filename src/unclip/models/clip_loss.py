@@ -22,6 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from unclip.errors import InputError
 
+KEY_FACTOR = 6364136223846793005  # of Knuth's MMIX generator
+
 
 def clip_loss(
     image: Tensor,
@@ -145,6 +147,17 @@ def same_concept(concepts: Tensor, group: dist.ProcessGroup | None = None) -> Te
     """`positives` for the losses, (B, M) bool, from one int64 concept number a pair, (B,)."""
     everyone, _ = _gather(concepts, group)
     return concepts[:, None] == everyone[None]
+
+
+def text_keys(ids: Tensor, mask: Tensor) -> Tensor:
+    """A number a text, int64 (B,), for `same_concept`: that of its tokens, however long the padding is.
+
+    Takes ids (B, L) int64 and mask (B, L) bool. Two texts share a key by chance once in 2^64.
+    """
+    keys = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
+    for column, there in zip(ids.T, mask.T, strict=True):
+        keys = torch.where(there, (keys + column + 1) * KEY_FACTOR, keys)  # modulo 2^64
+    return keys
 
 
 def gather(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:

@@ -52,6 +52,7 @@ class Summary:
         embedded: pictures that were new to the index; a renamed or copied file is not.
         removed: files that are gone.
         skipped: files that are no picture or cannot be read, of this run, with the reason.
+        skipped_before: the same of earlier runs; they are looked at again when they change.
         pictures, files, all_skipped: what the index holds now.
         seconds: of the whole run.
     """
@@ -62,6 +63,7 @@ class Summary:
     embedded: int = 0
     removed: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    skipped_before: list[tuple[str, str]] = field(default_factory=list)
     pictures: int = 0
     files: int = 0
     all_skipped: int = 0
@@ -167,6 +169,8 @@ class Writer:
             length, changed, reason = known.pop(file.path, (None, None, None))
             if (length, changed) == (file.bytes, file.changed) and not (reason or "").startswith(UNREADABLE):
                 self.summary.unchanged += 1
+                if reason is not None:
+                    self.summary.skipped_before.append((file.path, reason))
             else:
                 waiting.append(file)
             if count % 1000 == 0:

@@ -25,6 +25,7 @@ from unclip.models.clip_loss import (
     same_concept,
     sigmoid_loss,
     supervised_contrastive_loss,
+    text_keys,
 )
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.tokenizer import Tokenizer, Tokens
@@ -48,7 +49,7 @@ class CLIPTaskConfig:
 
     Attributes:
         contrast: which loss.
-        positives: pictures of one concept are no negatives of each other's captions.
+        positives: pictures of one concept, or of one caption, are no negatives of each other's captions.
         part: pairs that are encoded at once, for batches that memory does not hold (see
             `clip_loss.in_parts`); None is all of the batch.
         splits: of the corpus that are learned from.
@@ -117,7 +118,10 @@ class ContrastiveTask(ABC):
         image = self.images(model, images, generator)
         text = text_by_length(partial(self.texts, model), tokens, self.task.part)
         group = dist.group.WORLD if dist.is_initialized() else None
-        positives = same_concept(concept, group) if self.task.positives else None  # (B, M)
+        positives = None
+        if self.task.positives:
+            texts = text_keys(tokens.ids, tokens.mask)  # (B,)
+            positives = same_concept(concept, group) | same_concept(texts, group)  # (B, M)
         if self.task.contrast is Contrast.SIGLIP:
             assert bias is not None  # checked when the task was made
             loss = sigmoid_loss(image, text, scale, bias, positives=positives, group=group)

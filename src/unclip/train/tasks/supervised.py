@@ -58,10 +58,10 @@ class SupervisedTask:
         self.task = task
         size = model.image.image_size
         self.pixels = train.pixels(size)
-        self.classes = torch.from_numpy(classes.of(train))  # (N,)
+        self.classes = torch.from_numpy(classes.of_pictures(train))  # (N,)
         weights = torch.from_numpy(train.weights()).double()
         self.weights = weights.masked_fill(self.classes < 0, 0.0)
-        held = classes.of(held_out)
+        held = classes.of_pictures(held_out)
         self.held_out = from_uint8(held_out.pixels(size)[held >= 0])  # (M, 3, S, S)
         self.held_out_classes = torch.from_numpy(held[held >= 0])  # (M,)
 

@@ -1,0 +1,27 @@
+"""Pictures of a corpus as files in folders, as somebody's own pictures would lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from unclip.data.corpus import Corpus
+
+
+def write_files(corpus: Path, out: Path, splits: Iterable[str], most: int | None = None) -> int:
+    """`out/STYLE/KEY.png` for the pictures of some splits, at most so many; returns how many.
+
+    The order of a corpus is that of chance, so the first ones are a sample.
+    """
+    written = 0
+    for split in splits:
+        opened = Corpus(corpus, split)
+        rows = opened.records.select(["key", "style", "shard", "offset", "size"]).to_pylist()
+        for row in rows[: None if most is None else most - written]:
+            path = out / row["style"].replace(" ", "-") / f"{row['key'].replace('/', '_')}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with (corpus / row["shard"]).open("rb") as shard:
+                shard.seek(row["offset"])
+                path.write_bytes(shard.read(row["size"]))
+            written += 1
+    return written

@@ -1,0 +1,82 @@
+"""The promise that all encoders of the paper learn in the loop: ViT or ResNet, transformer or CBOW."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from styled_corpus import build_styled
+from unclip.models.clip_loss import clip_loss
+from unclip.train.log import read_metrics
+from unclip.train.sequence import Sequence
+
+IMAGES = {
+    "vit": {"image_size": 32, "patch": 8, "width": 32, "layers": 1, "heads": 2, "patch_dropout": 0.25},
+    "resnet": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "heads": 4},
+}
+TEXTS = {
+    "transformer": {"context": 16, "width": 32, "layers": 1, "heads": 2},
+    "cbow": {"context": 16, "width": 32},
+}
+TRAIN = {
+    "steps": 30,
+    "batch": 24,
+    "learning_rate": 5e-3,
+    "warmup": 0,
+    "log_steps": 5,
+    "preview_steps": 0,
+    "tensorboard": False,
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_styled(tmp_path_factory.mktemp("corpus") / "styled")
+
+
+def recipe(image: str, text: str, task: dict[str, Any], **train: Any) -> dict[str, Any]:
+    model = {
+        "embedding": 16,
+        "image": {"kind": image, **IMAGES[image]},
+        "text": {"kind": text, **TEXTS[text]},
+    }
+    return {
+        "tokenizer": {"vocabulary": 300},
+        "clip": {"model": model, "task": task, "train": {**TRAIN, **train}},
+    }
+
+
+def losses(data: Path, out: Path, settings: dict[str, Any]) -> list[float]:
+    torch.manual_seed(0)
+    Sequence(settings, data, out, torch.device("cpu")).run("clip")
+    return [line["loss"] for line in read_metrics(out / "clip") if line["kind"] == "train"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("image", IMAGES)
+def test_every_pair_of_encoders_learns(data: Path, tmp_path: Path, image: str, text: str) -> None:
+    found = losses(data, tmp_path, recipe(image, text, {"part": 8} if text == "cbow" else {}))
+    assert found[-1] < found[0] - 0.3
+
+
+def test_clip_learns_with_sam_in_parts(data: Path, tmp_path: Path) -> None:
+    found = losses(data, tmp_path, recipe("vit", "transformer", {"part": 8}, sharpness=0.1))
+    assert found[-1] < found[0] - 0.3
+
+
+def test_pictures_of_one_caption_are_no_negatives(data: Path, tmp_path: Path) -> None:
+    task = Sequence(recipe("vit", "cbow", {}), data, tmp_path, torch.device("cpu")).clip_task()
+    model = task.model.eval()
+    images, tokens, _ = task.batch(4, torch.Generator().manual_seed(0))
+    tokens.ids[1], tokens.mask[1] = tokens.ids[0], tokens.mask[0]
+    positives = torch.eye(4, dtype=torch.bool)
+    positives[0, 1] = positives[1, 0] = True
+    features = model(images, tokens.ids, tokens.mask)
+    expected = clip_loss(features.image, features.text, model.scale, positives=positives)
+    generator = torch.Generator().manual_seed(1)
+    loss, _ = task.loss(model, (images, tokens, torch.arange(4)), generator)
+    torch.testing.assert_close(loss, expected)
