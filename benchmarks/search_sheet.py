@@ -3,9 +3,9 @@
     python benchmarks/search_sheet.py CORPUS docs/images/search.png [--splits unseen-pairs,...] [--quick]
 
 The pictures are written as files, indexed with worker processes, and asked for. A row of the sheet is what
-comes first for a query; nothing is chosen by hand. Beside the sheet `benchmarks/results/search.json` says what
-was found, how fast the index was made, what a second run over the same folder embedded, and how much memory it
-took. `--quick` is a few pictures and no file of results.
+comes first for a query; nothing is chosen by hand. Beside the sheet, `benchmarks/results/search.json` says
+what was found, how fast the index was made, what a second run over the same folder embedded, and how much
+memory it took. `--quick` is a few pictures and no file of results.
 """
 
 from __future__ import annotations
