@@ -397,7 +397,7 @@ def save_bundle(
     Args:
         folder: where to; it may hold a bundle, and otherwise must be empty or not exist.
         name: what it is called, in metadata and messages.
-        parts: components by name: tokenizer, clip, prior, decoder, upsampler-256, upsampler-1024.
+        parts: components by name: tokenizer, clip, prior, ar-prior, decoder, upsampler-256, upsampler-1024.
         card: the model card as Markdown.
         family: one of `FAMILIES`.
         licence: of the bundle as a whole.

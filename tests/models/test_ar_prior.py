@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from unclip import recipes
 from unclip.config import from_dict, to_dict
 from unclip.errors import InputError
 from unclip.models.ar_prior import PAPER, ArPrior, ArPriorConfig
@@ -143,6 +144,27 @@ def test_the_papers_size() -> None:
     assert count == blocks + around + tokens + out == 807_131_264
     assert len(model.position) == 384 - 1
     assert model.codes.basis.shape == (319, 1024)
+
+
+def test_the_papers_recipe_has_the_papers_size() -> None:
+    table = recipes.load("dalle2")["ar-prior"]["model"]
+    assert (
+        from_dict(ArPriorConfig, {**table, "embedding": 1024, "text_width": 1024, "components": 319}) == PAPER
+    )
+
+
+def test_that_of_the_shipped_bundle_costs_less_than_four_mebibytes() -> None:
+    """In bfloat16, however many components the embeddings turn out to need."""
+    recipe = recipes.load("pictograms")
+    width = recipe["clip"]["model"]["embedding"]
+    sizes = {
+        "embedding": width,
+        "components": width,
+        "text_width": recipe["clip"]["model"]["text"]["width"],
+    }
+    with torch.device("meta"):
+        model = ArPrior(from_dict(ArPriorConfig, {**recipe["ar-prior"]["model"], **sizes}))
+    assert 2 * sum(tensor.numel() for tensor in model.state_dict().values()) < 4 * 2**20
 
 
 def test_a_config_survives_being_written_down() -> None:
