@@ -92,6 +92,7 @@ def test_each_condition_is_read() -> None:
     prepared = glide.prepared(whole)  # type: ignore[operator]
     torch.testing.assert_close(glide(X, LABEL, prepared), out)
     dropped = prepared.dropped()
+    assert whole.empty is not None
     assert dropped.read is None
     assert torch.equal(dropped.text, whole.empty)
     assert torch.equal(dropped.empty, whole.empty)
@@ -111,3 +112,20 @@ def test_conditions_that_a_glide_lacks_are_refused() -> None:
         Glide(replace(GLIDE, low_size=8))(X, LABEL, GlideCondition(text, text))
     with pytest.raises(InputError, match="reads 5"):
         glide.read(torch.zeros(1, 6, dtype=torch.int64), torch.ones(1, 6, dtype=torch.bool))
+
+
+def test_a_network_may_work_on_a_grid_of_patches() -> None:
+    """Every pixel is predicted, from all of the network; nothing is left idle."""
+    adm = awake(ADM(replace(ADM_CONFIG, patch=2)))
+    out = adm(X, LABEL, torch.tensor([0, 2]))
+    assert out.shape == (2, 6, 16, 16)
+    assert (out.std(dim=(2, 3)) > 0).all()
+    out.square().sum().backward()
+    assert idle(adm) == []
+    classifier = Classifier(replace(CLASSIFIER, patch=2))
+    assert classifier(X, LABEL).shape == (2, 3)
+    glide = awake(Glide(replace(GLIDE, patch=4, low_size=8)))
+    condition = GlideCondition(caption(glide, [1, 2], [3]), low=torch.rand(2, 3, 8, 8))  # type: ignore[arg-type]
+    assert glide(X, LABEL, condition).shape == (2, 6, 16, 16)
+    with pytest.raises(InputError, match="needs the empty caption"):
+        condition.dropped()

@@ -78,7 +78,7 @@ class Labelled:
     def batches(self, size: int) -> list[tuple[Tensor, Tensor | None]]:
         """Up to `EVALUATION_PICTURES` of those that can be drawn, the same every time, `size` at once."""
         known = np.flatnonzero(self.weights.numpy() > 0)
-        chosen = known[spread(len(known), EVALUATION_PICTURES)] if len(known) else known
+        chosen = known[spread(len(known), EVALUATION_PICTURES)]
         parts = (chosen[start : start + size] for start in range(0, len(chosen), size))
         return [self.at(part, self.pixels[part]) for part in parts]
 

@@ -73,7 +73,12 @@ class ClassifierTask:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Share of held-out pictures whose class is found, at some shares of the schedule's steps."""
+        """Share of held-out pictures whose class is found, at some shares of the schedule's steps.
+
+        Where no held-out picture has a class, there is no figure.
+        """
+        if not self.held_out:
+            return {}
         device = next(model.parameters()).device
         figures = {}
         for share in JUDGED_SHARES:

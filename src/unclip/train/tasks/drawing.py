@@ -47,7 +47,12 @@ class DrawingTask(DiffusionTask, ABC):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """The mean loss of held-out pictures; steps, noise and what is dropped are the same every time."""
+        """The mean loss of held-out pictures; steps, noise and what is dropped are the same every time.
+
+        Where no held-out picture has a class that is drawn, there is no figure.
+        """
+        if not self.held_out:
+            return {}
         device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(0)
         losses, count = torch.zeros(()), 0
@@ -60,6 +65,8 @@ class DrawingTask(DiffusionTask, ABC):
     @torch.no_grad()
     def preview(self, model: nn.Module) -> Image.Image | None:
         """Held-out pictures above, below what is drawn for their captions or classes, without guidance."""
+        if not self.held_out:
+            return None
         device = next(model.parameters()).device
         batch = to_device(self.held_out[0], device)
         truth = batch[0]

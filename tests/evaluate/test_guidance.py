@@ -1,0 +1,129 @@
+"""Promises of the sweep of guidance: it tells fidelity from diversity, by caption and by class."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unclip.data.corpus import EVERYTHING, Corpus
+from unclip.data.records import Split
+from unclip.drawing import Event, Job, Options, Picture
+from unclip.errors import DataError
+from unclip.evaluate.encoder import Step
+from unclip.evaluate.guidance import Asked, Point, captioned, classed, measured, sweep
+from unclip.evaluate.sample import take
+
+SIDE, WIDTH = 8, 64
+SCALES = (0.3, 1.0, 8.0)
+
+
+def direction(text: str) -> np.ndarray:
+    vector = np.random.default_rng(list(text.encode())).normal(size=WIDTH)
+    return np.asarray(vector / np.linalg.norm(vector), np.float32)
+
+
+class Judge:
+    """It reads a direction out of a picture's pixels; every text has one of its own."""
+
+    size = SIDE
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        return np.stack([direction(text) for text in texts])
+
+    def images(self, pixels: np.ndarray) -> np.ndarray:
+        values = pixels.reshape(len(pixels), -1)[:, :WIDTH].astype(np.float32) - 127.0
+        return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True))
+
+    def corpus(self, corpus: Corpus) -> Generator[Step, None, np.ndarray]:
+        yield "features", 1, 1
+        return self.images(np.asarray(corpus.pixels(SIDE)))
+
+
+class Painter:
+    """It writes the prompt's direction into a picture, the surer the higher the scale."""
+
+    sizes = (SIDE,)
+
+    def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
+        for job in jobs:
+            random = np.random.default_rng([job.seed, job.index])
+            vector = direction(job.prompt) + random.normal(size=WIDTH) / WIDTH**0.5 / (options.guidance or 1)
+            pixels = np.full(SIDE * SIDE * 3, 127.0)
+            pixels[:WIDTH] += 100 * vector
+            image = Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8).reshape(SIDE, SIDE, 3))
+            picture = Picture(image, job.prompt, job.seed, job.index, None, "painter", "0")
+            yield Event("pictures", 1, 1, 0.0, (picture,))
+
+
+def told(work: Generator[Step, None, list[Point]]) -> list[Point]:
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            found: list[Point] = stop.value
+            return found
+
+
+@pytest.fixture(scope="module")
+def points(shapes: Path) -> list[Point]:
+    sample = take(Corpus(shapes, EVERYTHING), 40, ["en"], style=False, seed=0)
+    asked = captioned(Judge(), sample, "en", 40, seed=0)  # type: ignore[arg-type]
+    return told(sweep(Painter(), Judge(), asked, "guidance", SCALES, 3, seed=0))  # type: ignore[arg-type]
+
+
+def test_guidance_trades_diversity_for_fidelity(points: list[Point]) -> None:
+    assert [point.scale for point in points] == list(SCALES)
+    right, variety = ([getattr(point, name).value for point in points] for name in ("right", "variety"))
+    assert right == sorted(right)
+    assert right[0] < 0.8
+    assert right[-1] == 1
+    assert variety == sorted(variety, reverse=True)
+    assert variety[-1] < 0.1
+    assert all(point.right.count == 3 * 40 for point in points)
+    assert all(point.distance is not None for point in points)
+
+
+def test_few_pictures_have_no_distance() -> None:
+    asked = Asked(("a", "b"), np.array(["a", "b"]), np.eye(2), lambda features: features[:, 0] > 0)
+    point = measured(asked, np.stack([np.eye(2), np.eye(2)], axis=1), 1.0, seed=0)
+    assert point.distance is None
+    assert (point.right.value, point.variety.value) == (0.5, 0.0)
+
+
+def test_a_class_is_right_where_the_nearest_training_picture_has_it(shapes: Path) -> None:
+    train, judge = Corpus(shapes), Judge()
+    work = classed(judge, train, train, "style", 12, seed=0)  # type: ignore[arg-type]
+    with pytest.raises(StopIteration) as stop:
+        while True:
+            next(work)
+    asked: Asked = stop.value.value
+    assert len(asked.prompts) == 12
+    assert set(asked.prompts) <= set(train.column("style"))
+    assert asked.right(asked.real).all()
+    assert not asked.right(np.roll(asked.real, 1, axis=0)).all()
+    with pytest.raises(DataError, match="has a subgroup"):
+        next(classed(judge, train, Corpus(shapes, Split.UNSEEN_PAIRS), "subgroup", 4, seed=0))  # type: ignore[arg-type]
+
+
+def test_the_curves_are_drawn(points: list[Point], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    script = importlib.import_module("guidance")
+    drawn = [
+        {
+            "scale": point.scale,
+            "right": {"value": point.right.value},
+            "variety": {"value": point.variety.value},
+        }
+        for point in points
+    ]
+    curves = [{"bundle": name, "option": "clip_guidance", "points": drawn} for name in ("one", "two")]
+    root = ElementTree.fromstring(script.figure(curves))
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"one, clip guidance", "two, clip guidance", "0.3", "8"} <= set(texts)
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 2 * len(SCALES)
