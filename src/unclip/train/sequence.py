@@ -250,8 +250,8 @@ class Sequence:
         task = self.part(stage, "task", DecoderTaskConfig)
         layout = None
         if "layout" in self.recipe and task.start is None:
-            layout = trained(self.weights("layout"), dtype=torch.float32)
-            assert isinstance(layout, Layout)
+            layout = native.load_model(self.weights("layout"), dtype=torch.float32)
+        assert layout is None or isinstance(layout, Layout)
         return DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train, layout)
 
     def layout_config(self, clip: CLIP) -> LayoutConfig:
