@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,27 @@ def test_zero_shot_says_accuracy_with_its_interval(tiny_bundle: Path, data: Path
     assert set(document["classes"]) == {"red apple", "blue apple"}
     with pytest.raises(InputError, match="imagenet-r has 200 classes"):
         CliRunner().invoke(app, [*command, "--layout", "imagenet-r"], catch_exceptions=False)
+
+
+def test_several_data_sets_make_one_table(tiny_bundle: Path, data: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(data, tmp_path / "other")
+    shutil.rmtree(other / "blue apple")
+    names = [tmp_path / f"{colour}.txt" for colour in ("red", "blue")]
+    for path in names:
+        path.write_text(f"{path.stem} apple\t{path.stem} apples\n")
+    command = ["zero-shot", "--model", str(tiny_bundle), "--templates", "plain"]
+    command += [word for path in (data, other) for word in ("--data", str(path))]
+    command += [word for path in names for word in ("--names", str(path))]
+    said = CliRunner().invoke(app, command)
+    assert said.exit_code == 0, said.output
+    rows = [line for line in said.stdout.splitlines() if line.startswith(f"| {tmp_path}")]
+    assert [row.split(" | ")[0] for row in rows] == [f"| {data}", f"| {other}"]
+    assert [row.rsplit(" | ", 1)[1] for row in rows] == ["2 |", "1 |"]
+    document = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert [found["top1"]["count"] for found in document["data"].values()] == [10, 5]
+    assert set(document["data"][str(data)]["classes"]) == {"red apples", "blue apples"}
+    with pytest.raises(InputError, match="1 --layout for 2 --data"):
+        CliRunner().invoke(app, [*command, "--layout", "imagenet"], catch_exceptions=False)
 
 
 def test_a_linear_probe_says_accuracy_and_penalty(tiny_bundle: Path, data: Path) -> None:

@@ -37,6 +37,7 @@ def robustness(
     Both tell the same concepts apart. CLIP is compared with that checkpoint of the supervised run that is as
     good as CLIP in the styles that both learned from.
     """
+    from unclip.config import to_dict
     from unclip.runtime import limit_spinning, pick_device
 
     limit_spinning()
@@ -47,7 +48,7 @@ def robustness(
     work = measure.robustness(clip, supervised, data, templates, device=pick_device(device), seed=seed)
     report = watched(work)
     if json:
-        print_json(clip.name, clip.identity, report, templates=templates, seed=seed)
+        print_json(clip, {"templates": templates, "seed": seed, **to_dict(report)})
     else:
         typer.echo(_table(report))
 

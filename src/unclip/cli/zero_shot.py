@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from unclip.embedding import ClipEmbedder
     from unclip.evaluate.statistics import Estimate
+    from unclip.zero_shot import ZeroShot
 
 Report = TypeVar("Report")
-Data = Annotated[
-    Path, typer.Option(help="Folder of class/picture.png, of webdataset shards or of Parquet tables.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Model = Annotated[str | None, typer.Option(help="Name or folder of a bundle.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")]
@@ -27,16 +26,21 @@ def register(app: typer.Typer) -> None:
 
 
 def zero_shot(
-    data: Data,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of class/picture.png, webdataset shards or Parquet tables; several make a table."
+        ),
+    ],
     names: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(help="File of the classes' names, such as LOC_synset_mapping.txt of ImageNet."),
     ] = None,
     layout: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Check that the data is imagenet, imagenet-v2, imagenet-sketch, imagenet-r, imagenet-a or "
-            "objectnet."
+            "objectnet; one for each --data."
         ),
     ] = None,
     templates: Annotated[
@@ -52,32 +56,41 @@ def zero_shot(
     classes that are there and have a name are told apart, so ImageNet-R and -A are of 200 classes, and
     ObjectNet is of those that the file names.
     """
+    from unclip.config import to_dict
     from unclip.data.labelled import check_layout, open_labelled, read_names
+    from unclip.errors import InputError
     from unclip.runtime import limit_spinning
 
-    pictures = open_labelled(data)
-    if layout is not None:
-        check_layout(pictures, layout)
-    given = read_names(names) if names is not None else None
+    if layout and len(layout) != len(data):
+        raise InputError(f"{len(layout)} --layout for {len(data)} --data: give one for each, or none")
+    opened = {str(source): open_labelled(source) for source in data}
+    for pictures, wanted in zip(opened.values(), layout or (), strict=False):
+        check_layout(pictures, wanted)
+    given = {key: name for file in names or () for key, name in read_names(file).items()}
     limit_spinning()
     from unclip import zero_shot as measure
     from unclip.embedding import ClipEmbedder
 
     clip = ClipEmbedder.load(model, device=device)
-    report = watched(measure.zero_shot(clip, pictures, given, templates))
+    reports = {
+        source: watched(measure.zero_shot(clip, pictures, given or None, templates))
+        for source, pictures in opened.items()
+    }
     if json:
-        print_json(clip.name, clip.identity, report)
-        return
-    typer.echo(f"top 1      {_shown(report.top1)}")
-    if report.top5 is not None:
-        typer.echo(f"top 5      {_shown(report.top5)}")
-    typer.echo(f"per class  {report.per_class:6.2%}  {len(report.classes)} classes")
-    if report.broken:
-        typer.echo(f"unclip: {report.broken} files are no pictures and were left out", err=True)
+        found = {source: to_dict(report) for source, report in reports.items()}
+        print_json(clip, next(iter(found.values())) if len(found) == 1 else {"data": found})
+    elif len(reports) == 1:
+        _print_one(next(iter(reports.values())))
+    else:
+        _print_table(reports)
+    if broken := sum(report.broken for report in reports.values()):
+        typer.echo(f"unclip: {broken} files are no pictures and were left out", err=True)
 
 
 def linear_probe(
-    data: Data,
+    data: Annotated[
+        Path, typer.Option(help="Folder of class/picture.png, of webdataset shards or of Parquet tables.")
+    ],
     test: Annotated[Path, typer.Option(help="The same with the pictures to test on.")],
     seed: Annotated[int, typer.Option(help="Of the pictures that are held back.", min=0)] = 0,
     model: Model = None,
@@ -88,6 +101,7 @@ def linear_probe(
 
     The strength of its penalty is chosen on a fifth of the training pictures.
     """
+    from unclip.config import to_dict
     from unclip.data.labelled import open_labelled
     from unclip.runtime import limit_spinning
 
@@ -99,7 +113,7 @@ def linear_probe(
     clip = ClipEmbedder.load(model, device=device)
     report = watched(measure.linear_probe(clip, train, tested, seed))
     if json:
-        print_json(clip.name, clip.identity, report)
+        print_json(clip, to_dict(report))
         return
     typer.echo(f"accuracy   {_shown(report.accuracy)}")
     typer.echo(f"penalty    {report.penalty:.3g}  {report.trained} pictures to train on")
@@ -122,13 +136,27 @@ def _shown(estimate: Estimate) -> str:
     return f"{estimate.value:6.2%}  ({estimate.low:.2%} to {estimate.high:.2%}, {estimate.count} pictures)"
 
 
-def print_json(name: str, identity: str, report: Any, **settings: Any) -> None:
-    """One document: the model, the settings, and what was found."""
+def print_json(clip: ClipEmbedder, found: dict[str, Any]) -> None:
+    """One document: the model, and what was found."""
     from json import dumps
 
     from unclip import __version__
-    from unclip.config import to_dict
 
-    model = {"name": name, "clip": identity, "version": __version__}
-    document = {"model": model, **settings, **to_dict(report)}
-    typer.echo(dumps(document, indent=1, ensure_ascii=False))
+    model = {"name": clip.name, "clip": clip.identity, "version": __version__}
+    typer.echo(dumps({"model": model, **found}, indent=1, ensure_ascii=False))
+
+
+def _print_one(report: ZeroShot) -> None:
+    typer.echo(f"top 1      {_shown(report.top1)}")
+    if report.top5 is not None:
+        typer.echo(f"top 5      {_shown(report.top5)}")
+    typer.echo(f"per class  {report.per_class:6.2%}  {len(report.classes)} classes")
+
+
+def _print_table(reports: dict[str, ZeroShot]) -> None:
+    """In Markdown, a data set a row."""
+    typer.echo("| data | top 1 | top 5 | per class | classes |\n|---|---|---|---|---|")
+    for source, report in reports.items():
+        top5 = _shown(report.top5) if report.top5 is not None else "-"
+        cells = (source, _shown(report.top1), top5, f"{report.per_class:.2%}", str(len(report.classes)))
+        typer.echo(f"| {' | '.join(cells)} |")
