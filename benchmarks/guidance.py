@@ -29,7 +29,7 @@ from unclip.evaluate.sample import languages_of, take
 from unclip.families.adm import CLASSIFIER
 from unclip.families.glide import CLIP
 from unclip.pipeline import Pipeline, load
-from unclip.runtime import limit_spinning
+from unclip.runtime import limit_spinning, pick_device, pick_precision
 from unclip.train.labelled import ClassBy
 
 ROOT = Path(__file__).parent.parent
@@ -149,8 +149,8 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=FIGURE)
     arguments = parser.parse_args()
     limit_spinning()
-    first = load(arguments.bundles[0])
-    judge = Encoder.load(arguments.judge, first.device, first.precision)
+    device = pick_device()
+    judge = Encoder.load(arguments.judge, device, pick_precision(device))
     known = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
     curves = {(curve["bundle"], curve["option"]): curve for curve in known}
     for source in arguments.bundles:

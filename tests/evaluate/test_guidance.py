@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
 from unclip.drawing import Event, Job, Options, Picture
 from unclip.errors import DataError
-from unclip.evaluate.encoder import Step
+from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.guidance import Asked, Point, captioned, classed, measured, sweep
 from unclip.evaluate.sample import take
 
@@ -111,9 +114,24 @@ def test_a_class_is_right_where_the_nearest_training_picture_has_it(shapes: Path
         next(classed(judge, train, Corpus(shapes, Split.UNSEEN_PAIRS), "subgroup", 4, seed=0))  # type: ignore[arg-type]
 
 
-def test_the_curves_are_drawn(points: list[Point], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    script = importlib.import_module("guidance")
+    return importlib.import_module("guidance")
+
+
+def test_the_script_measures_a_bundle(
+    script: Any, shapes: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "FREE", (1.0, 2.0))
+    judge = Encoder.load(str(tiny_bundle), torch.device("cpu"), torch.float32)
+    (curve,) = script.measure(str(tiny_bundle), shapes, judge, captions=3, pictures=2, seed=0)
+    assert (curve["option"], curve["prompts"], curve["family"]) == ("guidance", 3, "unclip")
+    assert [point["scale"] for point in curve["points"]] == [1.0, 2.0]
+    assert json.loads(json.dumps(curve)) == curve
+
+
+def test_the_curves_are_drawn(script: Any, points: list[Point]) -> None:
     drawn = [
         {
             "scale": point.scale,

@@ -69,9 +69,14 @@ def classifier_task(run: Run) -> loop.Task:
     task = run.part(CLASSIFIER, "task", ClassifierTaskConfig)
     if task.pictures.by is None:
         raise InputError(f"{CLASSIFIER}.task.pictures.by: say what the classes are: {', '.join(ClassBy)}")
+    diffusion, drawn = _diffusion(run, ADM), run.part(ADM, "task", ADMTaskConfig).pictures.by
+    if drawn not in (None, task.pictures.by):
+        raise InputError(
+            f"{ADM} is drawn by {drawn}, {CLASSIFIER} tells by {task.pictures.by}: class both alike"
+        )
     labels = labels_of(run.train, task.pictures.by)
     model = run.part(CLASSIFIER, "model", ClassifierConfig, classes=len(labels))
-    return ClassifierTask(model, labels, task, _diffusion(run, ADM), run.train, run.held_out)
+    return ClassifierTask(model, labels, task, diffusion, run.train, run.held_out)
 
 
 TASKS: dict[str, Callable[[Run], loop.Task]] = {
