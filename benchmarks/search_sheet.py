@@ -3,20 +3,26 @@
     python benchmarks/search_sheet.py CORPUS docs/images/search.png [--splits unseen-pairs,...] [--quick]
 
 The pictures are written as files, indexed with worker processes, and asked for. A row of the sheet is what
-comes first for a query; nothing is chosen by hand. Beside the sheet, `benchmarks/results/search.json` says
-what was found, how fast the index was made, what a second run over the same folder embedded, and how much
-memory it took. `--quick` is a few pictures and no file of results.
+comes first for a query; nothing is chosen by hand. `--quick` is a few pictures and no file of results.
+
+Beside the sheet, `benchmarks/results/search.json` says what was found, how fast the index was made, what a
+second run over the same folder embedded, how much memory it took, and how well the probabilities are
+calibrated: names of some of the pictures are asked for, and of the hits that are said to be right with some
+probability, the share is counted that shows what was asked for. That is by the corpus's names, so a hit of
+nearly the same thing is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import resource
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from corpus_files import write_files
 from PIL import Image
@@ -27,6 +33,7 @@ from unclip.embedding import ClipEmbedder
 from unclip.images import contact_sheet, fit_square
 from unclip.runtime import atomic_path, peak_memory_bytes
 from unclip.search.index import Index
+from unclip.search.query import Term
 from unclip.search.writer import Summary, Writer
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
@@ -39,6 +46,9 @@ ACROSS = 8  # pictures in a row
 SHOWN = 96  # pixels of a picture on the sheet
 COLOURS = 256  # of the sheet, which makes a third of the file
 QUICK = 24  # pictures
+ASKED = 300  # names for the calibration
+LOOKED_AT = 5  # hits of each
+EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the probabilities that are counted together
 
 
 def indexed(folder: Path, out: Path, clip: ClipEmbedder, workers: int | None) -> Summary:
@@ -70,6 +80,25 @@ def asked(index: Index, query: str) -> tuple[list[Image.Image], list[str], list[
     return shown, captions + [""] * blank, found
 
 
+def calibration(index: Index, shown: dict[Path, str]) -> list[dict[str, float]]:
+    """What was said and what was right, for hits of like probability."""
+    names = sorted(set(shown.values()) - {""})
+    chosen = random.Random(0).sample(names, min(ASKED, len(names)))
+    said, right = [], []
+    for name in chosen:
+        for hit in index.query((Term(name),), top=LOOKED_AT):
+            said.append(hit.probability)
+            right.append(shown[hit.path] == name)
+    place = np.clip(np.digitize(said, EDGES) - 1, 0, len(EDGES) - 2)  # (H,)
+    rows = []
+    for number in np.unique(place):
+        own = place == number
+        row = {"from": EDGES[number], "to": EDGES[number + 1], "hits": int(own.sum())}
+        means = {"said": np.mean(np.array(said)[own]), "right": np.mean(np.array(right)[own])}
+        rows.append(row | {key: round(float(value), 3) for key, value in means.items()})
+    return rows
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path, help="folder of a corpus, see `unclip data`")
@@ -82,11 +111,13 @@ def main(arguments: list[str] | None = None) -> None:
     clip = ClipEmbedder.load(given.model)
     with tempfile.TemporaryDirectory() as place:
         folder, out = Path(place) / "pictures", Path(place) / "index"
-        write_files(given.corpus, folder, given.splits.split(","), QUICK if given.quick else None)
+        folder = folder.resolve()  # as hits name it
+        shown = write_files(given.corpus, folder, given.splits.split(","), QUICK if given.quick else None)
         first = indexed(folder, out, clip, given.workers)
         again = indexed(folder, out, clip, given.workers)
         with Index(out, clip=clip) as index:
             rows = {query: asked(index, query) for query in QUERIES}
+            calibrated = calibration(index, shown)
         size = sum(file.stat().st_size for file in out.iterdir())
     pictures = [picture for shown, _, _ in rows.values() for picture in shown]
     captions = [caption for _, row, _ in rows.values() for caption in row]
@@ -107,6 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
         "bytes_per_picture": round(size / first.pictures),
         "peak_memory_bytes": peak_memory_bytes(),
         "peak_memory_of_a_worker_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+        "calibration": calibrated,
         "found": {query: found for query, (_, _, found) in rows.items()},
     }
     print({name: value for name, value in report.items() if name != "found"})

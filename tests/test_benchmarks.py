@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def test_indexing_and_queries_are_measured(corpus: Path, capsys: pytest.CaptureF
     assert float(recall) > 0.9
 
 
-def test_the_sheet_has_a_row_a_query(corpus: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_the_sheet_has_a_row_a_query(
+    corpus: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = importlib.import_module("search_sheet")
     sheet = tmp_path / "sheet.png"
     before = script.RESULTS.read_bytes() if script.RESULTS.is_file() else None
@@ -44,3 +47,8 @@ def test_the_sheet_has_a_row_a_query(corpus: Path, tiny_bundle: Path, tmp_path: 
     assert width == script.ACROSS * (script.SHOWN + 8) + 8
     assert height > len(script.QUERIES) * script.SHOWN
     assert (script.RESULTS.read_bytes() if script.RESULTS.is_file() else None) == before
+    said = ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
+    assert (said["files"], said["embedded_again"]) == (24, 0)
+    hits = sum(row["hits"] for row in said["calibration"])
+    assert 12 < hits <= 12 * script.LOOKED_AT
+    assert all(row["from"] <= row["said"] <= row["to"] for row in said["calibration"])
