@@ -76,6 +76,16 @@ def test_without_counts_as_many_are_kept_as_there_are(model: UnCLIP, folder: Pat
     assert [picture.metadata["components"] for picture in pictures] == ["1", "8"]
 
 
+def test_a_bundle_with_an_autoregressive_prior_brings_its_own(two_priors_bundle: Path) -> None:
+    own = UnCLIP.load(two_priors_bundle, device="cpu", precision="float32")
+    basis = own.own_basis()
+    assert basis is not None
+    square = basis.directions @ basis.directions.T
+    torch.testing.assert_close(square, torch.eye(len(basis)), atol=1e-4, rtol=0)
+    (one,) = own.reconstruct(Image.new("RGB", (32, 32), "red"), [1], size=64, seed=2, steps=STEPS)
+    assert one.metadata["basis"] == f"the ar-prior of {own.bundle.name}"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
