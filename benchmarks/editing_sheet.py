@@ -1,11 +1,11 @@
 """Draws the second sheet of docs/editing.md: what starts from pictures, fills them in and extends them.
 
-    python benchmarks/editing_sheet.py docs/images/editing-2.png --basis PICTURES [--model RUN/bundle] [--quick]
+    python benchmarks/editing_sheet.py docs/images/editing-2.png --basis PICTURES [--model RUN] [--quick]
 
 Rows: a red apple, and "a green apple" that starts from it at rising strength; a cat face from its first
-principal components, and itself; a hole and what fills it, a wide picture and what is drawn in above and below
-it, and one extended to the right. The first picture of each is taken, none is chosen by hand; --quick draws
-at few steps.
+principal components, and itself; a hole and what fills it, a wide picture and what is drawn in above and
+below it, and half of the apple extended to the right. The first picture of each is taken, none is chosen by
+hand; --quick draws at few steps.
 """
 
 from __future__ import annotations
