@@ -82,12 +82,14 @@ class DecoderTask(DiffusionTask):
         train: Corpus,
         layout: Layout | None = None,
     ) -> None:
-        """`layout` is a trained one, which the decoder's begins with."""
+        """`layout` is a trained one, which becomes the decoder's; it stays as it is."""
         super().__init__(diffusion)
         self.model = Decoder(model) if task.start is None else begun(task.start, model)
         if layout is not None:
             assert self.model.layout is not None
             self.model.layout.load_state_dict(layout.state_dict())
+        if self.model.layout is not None:
+            self.model.layout.requires_grad_(False)  # trained on, it forgets: docs/training-log.md
         self.task = task
         self.encoded = encoded
         context = encoded.clip.config.text.context
