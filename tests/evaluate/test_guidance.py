@@ -92,6 +92,21 @@ def test_guidance_trades_diversity_for_fidelity(points: list[Point]) -> None:
     assert all(point.distance is not None for point in points)
 
 
+def test_what_is_not_swept_is_off(shapes: Path) -> None:
+    asked_for = []
+
+    class Listening(Painter):
+        def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
+            asked_for.append((options.guidance, options.clip_guidance))
+            return super().draw(jobs, options)
+
+    sample = take(Corpus(shapes, EVERYTHING), 4, ["en"], style=False, seed=0)
+    asked = captioned(Judge(), sample, "en", 4, seed=0)  # type: ignore[arg-type]
+    for option in ("guidance", "clip_guidance"):
+        told(sweep(Listening(), Judge(), asked, option, (0.0, 2.0), 2, seed=0))  # type: ignore[arg-type]
+    assert asked_for == [(0.0, None)] * 2 + [(2.0, None)] * 2 + [(1.0, 0.0)] * 2 + [(1.0, 2.0)] * 2
+
+
 def test_few_pictures_have_no_distance() -> None:
     asked = Asked(("a", "b"), np.array(["a", "b"]), np.eye(2), lambda features: features[:, 0] > 0)
     point = measured(asked, np.stack([np.eye(2), np.eye(2)], axis=1), 1.0, seed=0)

@@ -110,7 +110,8 @@ def sweep(
     """Draw so many pictures of each prompt at every scale of an option, "guidance" or "clip_guidance"."""
     found = []
     for scale in scales:
-        options = Options(size=model.sizes[0], **{option: scale})  # type: ignore[arg-type]
+        # where another is swept, classifier-free guidance is off
+        options = Options(size=model.sizes[0], **{"guidance": 1.0, option: scale})  # type: ignore[arg-type]
         series = []
         for k in range(pictures):
             label = f"{option} {scale:g}, {k + 1} of {pictures}"
