@@ -47,7 +47,8 @@ class ArPriorConfig:
 
 
 # Table 3 of 2204.06125: its context of 384 is a caption of 63 tokens, the text embedding, the dot product and
-# 319 codes. How many buckets the dot product has the paper does not say.
+# 319 codes. How many buckets the dot product has the paper does not say. These are 0.81 billion parameters:
+# the paper counts 1 billion, and has a text encoder of the prior's own where here CLIP's features are read.
 PAPER = ArPriorConfig()
 
 
