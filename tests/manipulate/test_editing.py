@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from unclip.errors import InputError
 from unclip.families.unclip import UnCLIP
+from unclip.images import to_tensor
+from unclip.manipulate.editing import edit
 
 STEPS = 4
 
@@ -43,6 +46,17 @@ def test_what_is_not_masked_stays_bit_for_bit_and_the_rest_changes(model: UnCLIP
     inside[box[1] : box[3], box[0] : box[2]] = True
     assert np.array_equal(after[~inside], before[~inside])
     assert (after[inside] != before[inside]).any(axis=1).mean() > 0.9
+
+
+def test_upsamplers_are_held_to_what_is_known(model: UnCLIP) -> None:
+    """What they draw then meets it: the kept pixels are not only pasted over it at the end."""
+    picture = speckled(256, 256)
+    events = edit(model, picture, holed(256, 256, (0, 0, 256, 128)), "a red apple", seed=1, steps=STEPS)
+    estimates = [event.estimate for event in events if event.stage == "upsampler-256"]
+    assert len(estimates) == 3
+    for estimate in estimates:
+        assert estimate is not None
+        assert torch.equal(estimate[0, :, 128:], to_tensor(picture)[:, 128:])
 
 
 def test_an_edit_depends_on_seed_and_prompt_and_not_on_what_is_redrawn(model: UnCLIP) -> None:

@@ -82,10 +82,24 @@ class Decoding(FromPicture):
         return self._filling is not None and not (self.fills_in and self._filling.rounds == 1)
 
     def _known(self, size: int) -> tuple[Tensor, Tensor]:
-        """The picture to fill in (1, 3, S, S) and its mask (1, 1, S, S) at a side of `size`."""
+        """The picture to fill in (1, 3, S, S) and its mask (1, 1, S, S), 1 for what is known, at any side."""
         assert self._filling is not None
         known, keep = (part.to(self.device) for part in self._filling.at(size))
         return known, keep
+
+    def _kept(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, S, S), over them what is known where something is filled in."""
+        if self._filling is None:
+            return images
+        known, keep = self._known(images.shape[-1])
+        return torch.where(keep > 0, known, images)
+
+    def _keeping(self, upsampler: str) -> Callable[[Denoiser], Denoiser] | None:
+        """What holds an upsampler to the known pixels, so that what it draws meets them."""
+        if self._filling is None:
+            return None
+        known, keep = self._known(self.bundle.config(upsampler).high_size)
+        return partial(with_known, known=known, keep=keep)
 
     # --- pictures to latents ---
 

@@ -95,8 +95,14 @@ class DiffusionPipeline(Pipeline):
             return schedule[respace_by_log_snr(schedule, sampling.steps)]
         return schedule[respace_karras(schedule, sampling.steps, max_noise=LARGEST_NOISE)]
 
-    def _enlarge(self, name: str, jobs: Sequence[Job], low: Tensor) -> Generator[Done, None, Tensor]:
-        """Draw the pictures (B, 3, H, W) larger with an upsampler."""
+    def _enlarge(
+        self,
+        name: str,
+        jobs: Sequence[Job],
+        low: Tensor,
+        steer: Callable[[Denoiser], Denoiser] | None = None,
+    ) -> Generator[Done, None, Tensor]:
+        """Draw the pictures (B, 3, H, W) larger with an upsampler, its denoiser steered if that is asked."""
         config, sampling = cast(UpsamplerConfig, self.bundle.config(name)), self._sampling(name)
         size = low.shape[-1] * config.scale
         schedule, last = self._schedule(name, sampling), f"{name}{LAST_STEP}"
@@ -108,6 +114,8 @@ class DiffusionPipeline(Pipeline):
         if last in self.bundle.components:
             inner = self._with_last_step(inner, given(last), name)
         limited = threshold(inner, sampling.threshold, sampling.limit, sampling.percentile)
+        if steer is not None:
+            limited = steer(limited)
         noise = self._noise([(job, name) for job in jobs], (3, size, size))
         x = yield from sampled(name, limited, sampling, noise)
         self._let_go(name)

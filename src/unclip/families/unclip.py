@@ -233,10 +233,7 @@ class UnCLIP(Editing, Imagining):
                 jobs = [group[i] for i in chunk]
                 images = small[chunk]
                 for name in plan.upsamplers:
-                    if self._filling is not None:
-                        known, keep = self._known(images.shape[-1])
-                        images = torch.where(keep > 0, known, images)
-                    images = yield from self._enlarge(name, jobs, images)
+                    images = yield from self._enlarge(name, jobs, self._kept(images), self._keeping(name))
                 pictures = self._finish(jobs, images, [scores[i] for i in chunk], plan)
                 if self._filling is not None:
                     pictures = tuple(map(self._filling.finished, pictures))

@@ -45,9 +45,9 @@ class Filling:
     part: str = ""
 
     def at(self, size: int) -> tuple[Tensor, Tensor]:
-        """Picture (1, 3, S, S) in [-1, 1] and mask (1, 1, S, S) at a side that is not larger.
+        """Picture (1, 3, S, S) in [-1, 1] and mask (1, 1, S, S), 1 for kept and 0 for redrawn, at a side.
 
-        Kept is what is kept all over; 1 is kept, 0 redrawn.
+        Of a smaller one kept is what is kept all over.
         """
         picture = resize(to_tensor(self.image)[None], size)
         levels = torch.from_numpy(np.array(self.keep))[None, None]  # (1, 1, H, W) uint8
