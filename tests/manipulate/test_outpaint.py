@@ -11,7 +11,7 @@ from PIL import Image
 
 from unclip.errors import InputError
 from unclip.families.unclip import UnCLIP
-from unclip.manipulate.outpaint import Canvas, Margins, outpaint
+from unclip.manipulate.outpaint import Canvas, Margins, outpaint, tile_for
 from unclip.runtime import sha256
 
 STEPS = 3
@@ -110,6 +110,13 @@ def test_tiles_cover_the_margins_and_each_sees_something(size: tuple[int, int], 
         size[0] + margins.left + margins.right,
         size[1] + margins.top + margins.bottom,
     )
+
+
+@pytest.mark.parametrize(
+    ("side", "tile"), [(10, 64), (80, 64), (128, 256), (300, 256), (700, 1024), (9000, 1024)]
+)
+def test_a_tile_sees_most_of_the_picture_where_it_can(side: int, tile: int) -> None:
+    assert tile_for(Image.new("1", (side, side + 50)), (64, 256, 512, 1024)) == tile
 
 
 @pytest.mark.parametrize(

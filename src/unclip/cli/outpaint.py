@@ -40,7 +40,9 @@ def outpaint(
     n: Count = 1,
     size: Annotated[
         int | None,
-        typer.Option(help="Side of a tile: 64, 256, 512 or 1024. By default the nearest to the picture's."),
+        typer.Option(
+            help="Side of a tile: 64, 256, 512 or 1024. By default about the picture's shorter side."
+        ),
     ] = None,
     seed: Seed = None,
     steps: Steps = None,

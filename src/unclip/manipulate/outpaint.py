@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from unclip.manipulate.latents import Source, opened
 from unclip.manipulate.seam import seam
 
 OVERLAP = 0.5  # of a tile's side, with the tiles beside it
+SEEN_SHARE = 0.75  # of a picture's shorter side that a tile sees at least where a size is large enough
 TILES = "tiles"  # the stage in which tiles are finished, and pictures with the last of them
 
 
@@ -120,7 +121,7 @@ def outpaint(
         prompt: what every tile shall show.
         margins: how far to extend.
         n: how many, 1 to 100.
-        size: side of a tile in pixels; None is the one nearest to the picture's shorter side.
+        size: side of a tile in pixels; None is as of `tile_for`.
         seed: as of `Options`.
         steps, guidance, prior_guidance, candidates, rounds: as of `edit`.
 
@@ -131,8 +132,6 @@ def outpaint(
         InputError: no picture, an extended one of more than 50 megapixels, or a value out of range.
     """
     picture, source = opened(image)
-    side = min(picture.size)
-    nearest = min(model.sizes, key=lambda one: abs(math.log(one / side)))
     width = picture.width + margins.left + margins.right
     height = picture.height + margins.top + margins.bottom
     if width * height > MAX_PIXELS:
@@ -145,7 +144,7 @@ def outpaint(
     rounds, steps = prepared(model, rounds, steps)
     options = Options(
         n=n,
-        size=nearest if size is None else size,
+        size=tile_for(picture, model.sizes) if size is None else size,
         seed=secrets.randbelow(2**32) if seed is None else seed,
         steps=steps,
         guidance=guidance,
@@ -199,6 +198,12 @@ def outpaint(
                     yield replace(event, stage=stage, step=done[stage], total=total, pictures=finished)
 
     return work()
+
+
+def tile_for(picture: Image.Image, sizes: Sequence[int]) -> int:
+    """The smallest of rising sizes for a tile to see most of a picture's shorter side, or the largest."""
+    wanted = SEEN_SHARE * min(picture.size)
+    return next((size for size in sizes if size >= wanted), sizes[-1])
 
 
 def _starts(length: int, side: int) -> list[int]:
