@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from unclip.bundle import Bundle, Part, Preprocessing, Sampling, save_bundle
+from unclip.bundle import Bundle, Part, Preprocessing, save_bundle
 from unclip.diffusion.denoiser import Threshold
+from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.models.ar_prior import ArPrior, ArPriorConfig
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig

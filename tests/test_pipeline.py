@@ -12,7 +12,8 @@ from PIL import Image
 
 import unclip
 from unclip import pipeline
-from unclip.bundle import Bundle, Part, Sampling, save_bundle
+from unclip.bundle import Bundle, Part, save_bundle
+from unclip.diffusion.sampling import Sampling
 from unclip.drawing import KEPT_PROMPT, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.families.unclip import UnCLIP

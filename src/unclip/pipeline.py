@@ -23,7 +23,8 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from unclip.bundle import Bundle, Sampling
+from unclip.bundle import Bundle
+from unclip.diffusion.sampling import Sampling
 from unclip.drawing import Event, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.images import resize, to_pil

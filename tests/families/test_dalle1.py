@@ -12,8 +12,9 @@ from PIL import Image
 from torch import nn
 
 from unclip import load
-from unclip.bundle import Part, Preprocessing, Sampling, save_bundle
+from unclip.bundle import Part, Preprocessing, save_bundle
 from unclip.diffusion.denoiser import Threshold
+from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.drawing import Job, Options, Picture
 from unclip.errors import BundleError, InputError

@@ -14,9 +14,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from unclip import cli, load, recipes
-from unclip.bundle import Bundle, LangevinUpdates, Part, Sampling, save_bundle
+from unclip.bundle import Bundle, Part, save_bundle
 from unclip.data.corpus import Corpus
 from unclip.data.folder import build_folder
+from unclip.diffusion.sampling import LangevinUpdates, Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.drawing import Picture
 from unclip.errors import InputError

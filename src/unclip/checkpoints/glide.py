@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from unclip.bundle import Part, Sampling
+from unclip.bundle import Part
 from unclip.checkpoints.assembled import gathered
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.guided_unet import choose, measure, time_rules, unet_rules
@@ -23,6 +23,7 @@ from unclip.checkpoints.native import unfilled
 from unclip.checkpoints.table import Rule, Table, interleaved_heads, joined_rows, transposed
 from unclip.checkpoints.weights import Weights, open_weights
 from unclip.diffusion.denoiser import Threshold
+from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
 from unclip.models.adm import RGB

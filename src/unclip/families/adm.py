@@ -15,9 +15,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from unclip.bundle import Bundle, Sampling
+from unclip.bundle import Bundle
 from unclip.diffusion.denoiser import Denoiser, threshold
 from unclip.diffusion.guidance import classifier
+from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.steering import mean_shifted
 from unclip.drawing import Event, Job, Options
 from unclip.errors import BundleError, InputError

@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unclip.bundle import Bundle, Sampling
+from unclip.bundle import Bundle
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.resampling import resampled
 from unclip.diffusion.sample import ddim, ddim_invert
+from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import Schedule, respace
 from unclip.diffusion.steering import with_known
 from unclip.drawing import Event, Job

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.bundle import Bundle, Sampling
+from unclip.bundle import Bundle
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.guidance import clip_guidance
+from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.steering import mean_shifted, with_known
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError

@@ -13,7 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from unclip.bundle import LAST_STEP, Spacing
+from unclip.bundle import LAST_STEP
+from unclip.diffusion.sampling import Spacing
 from unclip.drawing import Event, Job, Options, Prior
 from unclip.embedding import TextRows
 from unclip.errors import InputError
