@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import unclip
-from unclip.images import contact_sheet
+from unclip.sheets import contact_sheet
 
 PROMPTS = Path(__file__).parent / "prompts.txt"
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from unclip.families.unclip import UnCLIP
-from unclip.images import contact_sheet, fit_square, on_white
+from unclip.images import fit_square, on_white
+from unclip.sheets import contact_sheet
 
 SIZE, SHOWN = 256, 160
 STRENGTHS = (0.3, 0.5, 0.7, 0.9)

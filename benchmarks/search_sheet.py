@@ -30,11 +30,12 @@ from PIL import Image
 from unclip import __version__
 from unclip.data.records import Split
 from unclip.embedding import ClipEmbedder
-from unclip.images import contact_sheet, fit_square
+from unclip.images import fit_square
 from unclip.runtime import atomic_path, peak_memory_bytes
 from unclip.search.index import Index
 from unclip.search.query import Term
 from unclip.search.writer import Summary, Writer
+from unclip.sheets import contact_sheet
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 QUERIES = (

@@ -1,10 +1,9 @@
-"""The promises on pictures: bad ones are refused by name, good ones survive tensors, files and terminals."""
+"""The promises on pictures: bad ones are refused by name, good ones survive tensors and files."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -255,40 +254,3 @@ def test_flat_colours_survive_jpeg() -> None:
     image.paste((220, 20, 20), (8, 0, 9, 16))
     red, green, _ = images.open_image(images.encode(image, "jpeg")).getpixel((8, 8))
     assert red - green > 150
-
-
-def test_a_contact_sheet_holds_every_picture() -> None:
-    pictures = [Image.new("RGB", (20, 20), colour) for colour in ("red", "lime", "blue")]
-    sheet = images.contact_sheet(pictures, columns=2, gap=4)
-    assert sheet.size == (2 * 24 + 4, 2 * 24 + 4)
-    assert [sheet.getpixel(place) for place in ((14, 14), (38, 14), (14, 38), (38, 38))] == [
-        (255, 0, 0),
-        (0, 255, 0),
-        (0, 0, 255),
-        (255, 255, 255),
-    ]
-    captioned = images.contact_sheet(pictures, 3, ["a red apple", "빨간 사과", "x" * 100])
-    assert captioned.height > 36
-    for wrong in ([], ["a", "b"]):
-        with pytest.raises(ValueError, match="captions"):
-            images.contact_sheet(pictures, 2, wrong)
-    with pytest.raises(ValueError, match="needs pictures"):
-        images.contact_sheet([], 2)
-
-
-def test_letters_that_no_font_has_are_left_out() -> None:
-    font, text = images._drawable("apple \U0010fffe", 12)
-    assert text == "apple"
-    assert font.getlength(text) > 0
-
-
-def test_half_blocks_show_two_pixels_a_letter() -> None:
-    image = Image.new("RGB", (2, 2), (1, 2, 3))
-    image.putpixel((0, 1), (4, 5, 6))
-    lines = images.half_blocks(image, 2).split("\n")
-    assert lines == ["\x1b[38;2;1;2;3;48;2;4;5;6m▀\x1b[38;2;1;2;3;48;2;1;2;3m▀\x1b[0m"]
-    wide = images.half_blocks(gradient(64, 32), 40).split("\n")
-    assert len(wide) == 10
-    assert {len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in wide} == {40}
-    with pytest.raises(ValueError, match="at least one column"):
-        images.half_blocks(image, 0)

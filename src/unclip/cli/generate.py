@@ -210,7 +210,7 @@ def _texts(prompts: list[str], from_file: str | None) -> list[str]:
 def _shown(picture: Picture) -> str:
     import shutil
 
-    from unclip.images import half_blocks
+    from unclip.sheets import half_blocks
 
     return half_blocks(picture.image, min(PREVIEW_COLUMNS, shutil.get_terminal_size().columns))
 

@@ -165,7 +165,7 @@ def _print_duplicates(groups: list[list[Path]], json: bool) -> None:
 
 
 def _show(index: Index, hit: Hit) -> None:
-    from unclip.images import half_blocks
+    from unclip.sheets import half_blocks
 
     thumbnail = index.thumbnail(hit)
     if thumbnail is not None:
@@ -173,9 +173,10 @@ def _show(index: Index, hit: Hit) -> None:
 
 
 def _draw_sheet(path: Path, query: str, index: Index, hits: list[Hit]) -> None:
-    from unclip.images import ImageFormat, contact_sheet, encode, fit_square
+    from unclip.images import ImageFormat, encode, fit_square
     from unclip.runtime import atomic_path
     from unclip.search.reading import THUMBNAIL
+    from unclip.sheets import contact_sheet
 
     found = [(thumbnail, hit) for hit in hits if (thumbnail := index.thumbnail(hit)) is not None]
     pictures = [fit_square(thumbnail, THUMBNAIL) for thumbnail, _ in found]

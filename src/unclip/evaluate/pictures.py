@@ -22,8 +22,9 @@ from unclip.evaluate.statistics import (
     ratio_of_ratios,
     share,
 )
-from unclip.images import contact_sheet, from_uint8, resize, to_uint8
+from unclip.images import from_uint8, resize, to_uint8
 from unclip.pipeline import Pipeline
+from unclip.sheets import contact_sheet
 
 SECTION = "pictures"
 DRAWN, REAL = "drawn", "real"

@@ -13,7 +13,8 @@ from unclip.evaluate.pictures import REAL, RECALL, score
 from unclip.evaluate.sample import Sample
 from unclip.evaluate.stages import Stages
 from unclip.evaluate.statistics import Estimate, mean, share
-from unclip.images import contact_sheet, from_uint8, resize, to_uint8
+from unclip.images import from_uint8, resize, to_uint8
+from unclip.sheets import contact_sheet
 
 SECTION = "upsamplers"
 DRAWN, BICUBIC = "drawn", "bicubic"

@@ -15,8 +15,9 @@ from PIL import Image
 
 from unclip.drawing import Picture
 from unclip.errors import InputError, UnclipError
-from unclip.images import WEBP_QUALITY, ImageFormat, contact_sheet, encode
+from unclip.images import WEBP_QUALITY, ImageFormat, encode
 from unclip.runtime import atomic_path
+from unclip.sheets import contact_sheet
 
 FRAME_MILLISECONDS = 120
 COLUMNS = 8  # of a sheet at most

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
-from unclip.images import contact_sheet, to_pil
+from unclip.images import to_pil
 from unclip.models.code_sampling import CodeSampling, exponential_noise, write_codes
 from unclip.models.dalle1 import Dalle1, Dalle1Config
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
 from unclip.runtime import noise_generator
+from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.merge_dropout import MergeDropout
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig

@@ -19,9 +19,10 @@ from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
-from unclip.images import contact_sheet, from_uint8, resize, to_pil
+from unclip.images import from_uint8, resize, to_pil
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding, widened
 from unclip.models.layout import Layout
+from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig

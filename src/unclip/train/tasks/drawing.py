@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.diffusion.denoiser import Network
-from unclip.images import contact_sheet, to_pil
+from unclip.images import to_pil
+from unclip.sheets import contact_sheet
 from unclip.train.batches import to_device
 from unclip.train.pictures import spread
 from unclip.train.tasks.diffusion import DiffusionTask, draw, random_steps

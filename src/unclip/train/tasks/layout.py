@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
-from unclip.images import contact_sheet, from_uint8, resize, to_pil
+from unclip.images import from_uint8, resize, to_pil
 from unclip.models.decoder import noise_embedding
 from unclip.models.layout import Layout, LayoutConfig
 from unclip.nn.layers import Whitening
+from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer
 from unclip.train.pictures import Pictures, PicturesConfig
 from unclip.train.tasks.diffusion import Encoded

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
-from unclip.images import contact_sheet, from_uint8, to_pil
+from unclip.images import from_uint8, to_pil
 from unclip.models.upsampler import Upsampler, UpsamplerConfig, enlarge
+from unclip.sheets import contact_sheet
 from unclip.train.degradation import Degradation, degrade
 from unclip.train.tasks.diffusion import DiffusionTask, draw, random_steps
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
-from unclip.images import contact_sheet, from_uint8, resize, to_pil
+from unclip.images import from_uint8, resize, to_pil
 from unclip.models.clip import CLIP
 from unclip.models.codec import CodecTraining, CodecTrainingConfig
 from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig, follow, quantise, relax
@@ -29,6 +29,7 @@ from unclip.models.vqvae_loss import (
     pixel_loss,
     psnr,
 )
+from unclip.sheets import contact_sheet
 
 EVALUATED = 512  # held-out pictures
 EVALUATION_BATCH = 32
