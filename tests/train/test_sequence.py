@@ -311,7 +311,7 @@ def test_the_card_tells_what_was_done(run: Path, corpus: Path) -> None:
         for row in card.splitlines()
         if row.count("|") == 6
     }
-    assert (steps["clip"], steps["upsampler-256"], steps["decoder"]) == ("3", "2", "3")
+    assert (steps["clip"], steps["layout"], steps["decoder"]) == ("3", "60", "3")
     assert "recall at 1 de" in card
     assert "| decoder | 3 | cosine |" in card
 

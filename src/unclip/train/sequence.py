@@ -63,7 +63,7 @@ STAGES = (
 )
 WRITES_CODES = ("dalle1", "ar-prior")  # stages whose sampling is that of codes
 COMPONENTS = {"vqvae": "codec", "dalle1": "transformer"}  # what the stages' weights are called in a bundle
-NOT_SHIPPED = ("tokenizer", "layout", "bundle")  # no weights of their own: a layout's are the decoder's
+NO_WEIGHTS = ("tokenizer", "bundle")
 ENCODE_BATCH = 64
 EMBED_BATCH = 256
 CAPTIONS_PER_PICTURE = 8  # that the tokenizer is made from
@@ -149,7 +149,7 @@ class Sequence:
             if shares and (shared := self.shared("tokenizer")) is not None:
                 parts["tokenizer"] = Part(Shared(shared, "tokenizer"))
         sizes = {}
-        for stage in (stage for stage in STAGES if stage in self.recipe and stage not in NOT_SHIPPED):
+        for stage in (stage for stage in STAGES if stage in self.recipe and stage not in NO_WEIGHTS):
             name = COMPONENTS.get(stage, stage)
             if (shared := self.shared(stage)) is not None:
                 component = shared.component(name)
@@ -165,6 +165,8 @@ class Sequence:
                 continue
             model = trained(self.weights(stage))
             sizes[stage] = sum(parameter.numel() for parameter in model.parameters())
+            if isinstance(model, Layout):
+                continue  # its weights are in the decoder
             diffuses = "diffusion" in self.recipe[stage]
             parts[name] = Part(
                 model,
