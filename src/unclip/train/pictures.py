@@ -62,9 +62,13 @@ class Pictures:
         self.weights = torch.from_numpy(corpus.weights(dict(config.sources))).double()
         self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
 
+    def positions(self, size: int, generator: torch.Generator) -> np.ndarray:
+        """(B,) in the corpus, each picture as often as its source's share says."""
+        return torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
+
     def choose(self, size: int, generator: torch.Generator) -> tuple[np.ndarray, list[str], random.Random]:
         """Positions (B,) in the corpus, a caption for each, and what further choices can be made with."""
-        index = torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
+        index = self.positions(size, generator)
         choice = random.Random(int(torch.randint(2**62, (), generator=generator)))
         return index, [self.corpus.caption(int(i), choice, self.config.languages) for i in index], choice
 

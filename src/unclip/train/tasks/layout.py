@@ -32,7 +32,7 @@ class LayoutTaskConfig:
 
     Attributes:
         embedding_noise: the embedding is noised by a level drawn from 0 to this, as the decoder's is.
-        pictures: which pictures, how often.
+        pictures: how often those of a source are seen; captions and shifts do not matter here.
     """
 
     embedding_noise: float = 0.5
@@ -72,7 +72,7 @@ class LayoutTask:
         return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        index, _, _ = self.pictures.choose(size, generator)
+        index = self.pictures.positions(size, generator)
         embedding = self.whitening.whiten(self.encoded.embeddings[torch.from_numpy(index)])
         return embedding, self.coarse(from_uint8(self.pixels[index]))
 
