@@ -2,8 +2,8 @@
 
 A small UNet is long in learning what lies where from an embedding that reaches every cell of its grid alike:
 after 187,200 pictures ours did a fifth better at the highest noise than linear regression. Two hidden layers
-do more in half a minute (docs/training-log.md), so they are trained first, by regression, and the decoder sees
-what they say.
+do more in half a minute (docs/training-log.md). So they are trained first, by regression, and the decoder
+sees what they say.
 """
 
 from __future__ import annotations
