@@ -59,3 +59,34 @@ def test_an_unknown_recipe_is_named_with_the_known_ones() -> None:
         recipes.load("pictogram")
     with pytest.raises(InputError, match=r"no such file: nowhere/own\.toml"):
         recipes.load("nowhere/own.toml")
+
+
+def test_a_recipe_has_what_its_base_has_but_for_what_it_says(own: Path) -> None:
+    path = own.parent / "further.toml"
+    path.write_text(
+        'base = "own.toml"\ndescription = "More."\n[clip.train]\nsteps = 99\n[prior]\nbundle = "pictograms"\n'
+    )
+    assert recipes.load(path) == {
+        "description": "More.",
+        "clip": {"train": {"steps": 99, "batch": 4}},
+        "prior": {"bundle": "pictograms"},
+    }
+    path.write_text('base = "own.toml"\nprior = false\n')
+    assert list(recipes.load(path, ["clip.train.batch=8"])) == ["description", "clip"]
+
+
+def test_a_recipe_that_is_its_own_base_is_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text('base = "second.toml"\n')
+    second.write_text('base = "first.toml"\n')
+    with pytest.raises(InputError, match=r"is its own base, by way of .*first\.toml -> .*second\.toml"):
+        recipes.load(first)
+
+
+def test_the_continued_recipe_begins_with_the_shipped_weights() -> None:
+    recipe = recipes.load("pictograms-continued")
+    assert {stage: recipe[stage]["start"] for stage in ("clip", "prior", "decoder")} == dict.fromkeys(
+        ("clip", "prior", "decoder"), "pictograms"
+    )
+    assert recipe["tokenizer"] == {"bundle": "pictograms"}
+    assert recipe["decoder"]["model"] == recipes.load("pictograms")["decoder"]["model"]

@@ -17,7 +17,7 @@ from unclip.bundle import Bundle
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.folder import build_folder
 from unclip.data.records import Split
-from unclip.errors import InputError
+from unclip.errors import InputError, UnclipError
 from unclip.families.unclip import UnCLIP
 from unclip.images import from_uint8
 from unclip.models.ar_prior import ArPrior
@@ -406,7 +406,9 @@ def test_a_decoder_can_be_fed_text_embeddings(run: Path, corpus: Path, recipe: P
 def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
     """It begins as the decoder of a bundle, its loss falls, and `edit` uses what it learned by itself."""
     again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("decoder", "bundle")))
-    text = recipe.read_text().replace("[decoder.task]", f'[decoder.task]\nstart = "{run / "bundle"}"')
+    text = recipe.read_text().replace(
+        "[decoder.model]", f'[decoder]\nstart = "{run / "bundle"}"\n[decoder.model]'
+    )
     sizes = text[text.index("[decoder.model]") : text.index("[decoder.diffusion]")]
     other = tmp_path / "inpainting.toml"
     other.write_text(text.replace(sizes, "[decoder.model]\ninpainting = true\n"))  # the rest is the bundle's
@@ -416,7 +418,8 @@ def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: P
     plain = Bundle.load(run / "bundle").model("decoder", dtype=torch.float32)
     state = task.model.state_dict()
     for name, weight in plain.state_dict().items():
-        assert name == FIRST_WEIGHT or torch.equal(state[name], weight)
+        own = name == FIRST_WEIGHT or name.startswith("layout.")  # the layout is that of the run
+        assert own or torch.equal(state[name], weight)
 
     def loss() -> torch.Tensor:
         batch = task.batch(24, torch.Generator().manual_seed(1))
@@ -466,3 +469,36 @@ def test_plain_pictures_without_styles_train_too(recipe: Path, tmp_path: Path) -
     weights = tmp_path / "run" / "clip" / "final" / "ema-0.safetensors"
     assert weights.is_file()
     assert np.isfinite(weights.stat().st_size)
+
+
+def test_stages_begin_with_finished_weights(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    """Those of a bundle or a file; the tokenizer must be theirs."""
+    bundle = run / "bundle"
+    settings = [
+        f"clip.start={bundle}",
+        "clip.model.image.patch_dropout=0.5",  # no matter of the weights
+        f"prior.start={bundle / 'prior.safetensors'}",
+    ]
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("bundle")))
+    sequence = Sequence(recipes.load(recipe, settings), corpus, again, torch.device("cpu"))
+    for stage in ("clip", "prior"):
+        task, found = sequence.task(stage), Bundle.load(bundle).model(stage, dtype=torch.float32)
+        for name, weight in found.state_dict().items():
+            assert torch.equal(task.model.state_dict()[name], weight)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("clip.model.embedding=12", r"clip\.start: .* has embedding = 16, the recipe says 12"),
+        ("layout.start=pictograms", r"layout\.start: layout cannot begin with other weights"),
+        ("prior.start=nowhere", r"nowhere"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    run: Path, corpus: Path, recipe: Path, setting: str, message: str
+) -> None:
+    settings = [f"clip.start={run / 'bundle'}", setting]
+    sequence = Sequence(recipes.load(recipe, settings), corpus, run, torch.device("cpu"))
+    with pytest.raises(UnclipError, match=message):
+        sequence.task(setting.partition(".")[0])

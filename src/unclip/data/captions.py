@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from unclip.data.colours import coloured
 from unclip.data.records import Captions
 from unclip.data.styles import phrases
 from unclip.errors import InputError
@@ -191,7 +192,9 @@ def check_languages(languages: Mapping[str, float]) -> Mapping[str, float]:
     return languages
 
 
-def caption(record: Described, random: Random, languages: Mapping[str, float] = LANGUAGES) -> str:
+def caption(
+    record: Described, random: Random, languages: Mapping[str, float] = LANGUAGES, colour: str = ""
+) -> str:
     """One training caption.
 
     Args:
@@ -199,6 +202,7 @@ def caption(record: Described, random: Random, languages: Mapping[str, float] = 
         random: decides everything; the same state gives the same caption.
         languages: the share of each, "other" for all that are not named; what the record does not have
             gives its share to those that it has.
+        colour: of the picture (`colours.colours`), said with a name that says none; empty is not said.
 
     Raises:
         InputError: shares that are negative or all zero.
@@ -213,8 +217,12 @@ def caption(record: Described, random: Random, languages: Mapping[str, float] = 
         name = random.choice(record.names)
     if kind == "tag" and tags:
         return random.choice(tags)
+    if kind == "article" and language != "en":
+        name = random.choice(own)
+    if colour:
+        name = coloured(name, colour, language, random)
     if kind == "article":
-        return with_article(name) if language == "en" else random.choice(own)
+        return with_article(name) if language == "en" else name
     if kind.startswith("tags") and tags:
         chosen = random.sample(tags, min(len(tags), random.randint(1, MOST_TAGS)))
         name = ", ".join([name, *chosen])

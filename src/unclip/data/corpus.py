@@ -7,6 +7,7 @@ import io
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
@@ -18,10 +19,18 @@ from PIL import Image
 
 from unclip.data import captions as captioning
 from unclip.data.captions import Described
+from unclip.data.colours import colours
 from unclip.data.records import CACHE, GROUPS, MANIFEST, MANIFEST_FILE, Split, load_captions
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path
 
+COLOUR_SIZE = 64  # of the pictures that colours are looked for in
+COLOURLESS_STYLES = (
+    "line art",
+    "silhouette",
+    "black and white clip art",
+    "openmoji line",
+)  # black, whatever the thing
 EVERYTHING = "all"  # in place of a split's name: all of them
 
 
@@ -78,12 +87,35 @@ class Corpus:
         return self._described[index]
 
     def caption(
-        self, index: int, random: Random, languages: Mapping[str, float] = captioning.LANGUAGES
+        self,
+        index: int,
+        random: Random,
+        languages: Mapping[str, float] = captioning.LANGUAGES,
+        colours: float = 0.0,
     ) -> str:
-        """A training caption, different each time; `languages` are shares such as {"en": .55, "other":
-        .05}.
+        """A training caption, different each time.
+
+        Args:
+            index: of the picture.
+            random: decides everything.
+            languages: shares such as {"en": .55, "other": .05}.
+            colours: share of captions that say the picture's colour, where it has one.
         """
-        return captioning.caption(self.describe(index), random, languages)
+        said = colours and random.random() < colours and self._styles[index] not in COLOURLESS_STYLES
+        colour = str(self.colours[index]) if said else ""
+        return captioning.caption(self.describe(index), random, languages, colour)
+
+    @cached_property
+    def colours(self) -> np.ndarray:
+        """The colour of each picture on the whole, str (N,), `colours.NONE` where none stands out.
+
+        Looked for in the pictures once and kept in the folder's `cache`.
+        """
+        path = self._cache("colours")
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                np.save(temporary, colours(self.pixels(COLOUR_SIZE)))
+        return np.load(path)
 
     def names(self, index: int, language: str = "en") -> list[str]:
         """The names, without tags and style, of one picture; empty where the language has none."""
@@ -123,14 +155,18 @@ class Corpus:
         """
         if not len(self):
             return np.zeros((0, size, size, 3), np.uint8)
+        path = self._cache(str(size))
+        if not path.exists():
+            self._build_pixels(path, size)
+        return np.load(path, mmap_mode="r")
+
+    def _cache(self, what: str) -> Path:
+        """The file for what was worked out of the pictures of this split; other pictures, other name."""
         places = zip(
             *(self.records[name].to_pylist() for name in ("key", "shard", "offset", "size")), strict=True
         )
         digest = hashlib.blake2b(repr(list(places)).encode(), digest_size=6).hexdigest()
-        path = self.folder / CACHE / f"{self.split}-{size}-{digest}.npy"
-        if not path.exists():
-            self._build_pixels(path, size)
-        return np.load(path, mmap_mode="r")
+        return self.folder / CACHE / f"{self.split}-{what}-{digest}.npy"
 
     def weights(self, source_weights: Mapping[str, float] | None = None) -> np.ndarray:
         """How often to draw each picture, float64 (N,), sum 1.

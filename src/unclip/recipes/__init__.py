@@ -1,4 +1,8 @@
-"""Recipes: what is trained and how, as TOML files beside this one or anywhere else."""
+"""Recipes: what is trained and how, as TOML files beside this one or anywhere else.
+
+A recipe that says `base = "pictograms"` has all that the base has, but for what it says itself. A stage that
+is taken over whole, `bundle = "..."`, has nothing of the base's; `layout = false` leaves a stage out.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +36,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> dict[str, A
     Raises:
         InputError: there is no such recipe or file, it is not TOML, or a setting has an unknown table.
     """
-    text = str(name_or_path)
-    if text.endswith(".toml") or Path(text).name != text:
-        recipe = load_toml(text)
-    elif text in names():
-        recipe = load_toml(FOLDER / f"{text}.toml")
-    else:
-        raise InputError(
-            f"unknown recipe {text!r}: choose {', '.join(names())}, or give the path of a .toml file"
-        )
+    recipe = _read(str(name_or_path), ())
     for assignment in overrides:
         _make_room(recipe, assignment.partition("=")[0].strip().split("."))
     return override(recipe, overrides)
@@ -54,6 +50,40 @@ def train_tables(recipe: dict[str, Any], where: str = "") -> Iterator[tuple[str,
                 yield f"{where}{key}", value
             else:
                 yield from train_tables(value, f"{where}{key}.")
+
+
+def _read(text: str, above: tuple[str, ...]) -> dict[str, Any]:
+    """A recipe laid over its base; `above` are the recipes that it is the base of."""
+    if text in above:
+        raise InputError(f"recipe {text!r} is its own base, by way of {' -> '.join((*above, text))}")
+    if text.endswith(".toml") or Path(text).name != text:
+        recipe = load_toml(text)
+    elif text in names():
+        recipe = load_toml(FOLDER / f"{text}.toml")
+    else:
+        raise InputError(
+            f"unknown recipe {text!r}: choose {', '.join(names())}, or give the path of a .toml file"
+        )
+    base = recipe.pop("base", None)
+    if base is None:
+        return recipe
+    if str(base).endswith(".toml"):
+        base = Path(text).parent / base  # beside the recipe that names it
+    return _over(_read(str(base), (*above, text)), recipe)
+
+
+def _over(base: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe laid over its base, table by table."""
+    merged = dict(base)
+    for key, value in recipe.items():
+        below = merged.get(key)
+        if value is False and isinstance(below, dict):
+            del merged[key]
+        elif isinstance(value, dict) and isinstance(below, dict) and "bundle" not in value:
+            merged[key] = _over(below, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _make_room(recipe: dict[str, Any], path: list[str]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unclip.data.captions import LANGUAGES
 from unclip.data.corpus import Corpus
+from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.clip_loss import in_parts
 from unclip.tokenizer import Tokenizer, Tokens
@@ -32,12 +33,19 @@ class PicturesConfig:
         shift: pictures are moved by up to so many pixels each way, on white.
         tokens: captions are cut to so many tokens, where the model would read more: a batch is as long as
             its longest caption.
+        colours: share of captions that say the picture's colour (`data.colours`), where it has one and the
+            name says none.
     """
 
     languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
     sources: Mapping[str, float] = field(default_factory=dict)
     shift: int = 0
     tokens: int | None = None
+    colours: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.colours <= 1:
+            raise InputError(f"colours: got {self.colours}, allowed is a share from 0 to 1")
 
 
 class Captioned(NamedTuple):
@@ -70,7 +78,10 @@ class Pictures:
         """Positions (B,) in the corpus, a caption for each, and what further choices can be made with."""
         index = self.positions(size, generator)
         choice = random.Random(int(torch.randint(2**62, (), generator=generator)))
-        return index, [self.corpus.caption(int(i), choice, self.config.languages) for i in index], choice
+        captions = [
+            self.corpus.caption(int(i), choice, self.config.languages, self.config.colours) for i in index
+        ]
+        return index, captions, choice
 
     def draw(self, size: int, generator: torch.Generator) -> Captioned:
         index, captions, _ = self.choose(size, generator)

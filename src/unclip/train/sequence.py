@@ -1,6 +1,7 @@
 """Runs the stages of a recipe one after the other, each in a folder of its own, and writes the bundle.
 
 A stage whose final weights lie there already is not trained again; a stage that was stopped goes on.
+`start = "pictograms"` in a stage's table begins with that bundle's weights, or with those of a weight file.
 Tokenizer, CLIP, codec and upsamplers may be those of a bundle: `bundle = "pictograms"` and no other setting.
 """
 
@@ -45,10 +46,11 @@ from unclip.tokenizer import BytePairTokenizer, Tokenizer
 from unclip.train import ancestors, card, loop, state
 from unclip.train.config import LoopConfig
 from unclip.train.pictures import HeldOut
+from unclip.train.starting import finished, take_weights
 from unclip.train.tasks.ar_prior import ArPriorTask, ArPriorTaskConfig
 from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, Splits
 from unclip.train.tasks.dalle1 import Coded, Dalle1Task, Dalle1TaskConfig
-from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig, started_from
+from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig
 from unclip.train.tasks.diffusion import Encoded
 from unclip.train.tasks.layout import LayoutTask, LayoutTaskConfig
 from unclip.train.tasks.prior import PriorTask, PriorTaskConfig
@@ -63,6 +65,7 @@ STAGES = (
 )
 WRITES_CODES = ("dalle1", "ar-prior")  # stages whose sampling is that of codes
 COMPONENTS = {"vqvae": "codec", "dalle1": "transformer"}  # what the stages' weights are called in a bundle
+FITTED_ANEW = ("layout", "ar-prior")  # to the embeddings of the run's CLIP, which their weights come from
 NO_WEIGHTS = ("tokenizer", "bundle")
 ENCODE_BATCH = 64
 EMBED_BATCH = 256
@@ -213,6 +216,18 @@ class Sequence:
 
     def task(self, stage: str) -> loop.Task:
         """The task of a stage, with everything that it needs of the stages before it."""
+        task = self.new_task(stage)
+        start = self.recipe[stage].get("start")
+        if (
+            start is not None and stage != "decoder"
+        ):  # which can begin with another kind, and so does it itself
+            if stage in FITTED_ANEW:
+                raise InputError(f"{stage}.start: {stage} cannot begin with other weights, leave it out")
+            take_weights(task.model, finished(start, COMPONENTS.get(stage, stage)), f"{stage}.start: {start}")
+        return task
+
+    def new_task(self, stage: str) -> loop.Task:
+        """The task of a stage, its model as it begins anew."""
         if stage == "supervised":
             return self.supervised_task()
         if stage in ancestors.TASKS:
@@ -252,10 +267,11 @@ class Sequence:
         decoder = self.part(stage, "model", DecoderConfig, **self.decoder_settings(encoded.clip, diffusion))
         task = self.part(stage, "task", DecoderTaskConfig)
         layout = None
-        if "layout" in self.recipe and task.start is None:
+        if "layout" in self.recipe:
             layout = native.load_model(self.weights("layout"), dtype=torch.float32)
         assert layout is None or isinstance(layout, Layout)
-        return DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train, layout)
+        start = self.recipe["decoder"].get("start")
+        return DecoderTask(decoder, task, diffusion, encoded, tokenizer, self.train, layout, start)
 
     def layout_config(self, clip: CLIP) -> LayoutConfig:
         return self.part("layout", "model", LayoutConfig, embedding=clip.config.embedding)
@@ -266,13 +282,13 @@ class Sequence:
             "embedding": clip.config.embedding,
             "learned_range": diffusion.learned_range,
         }
-        start = self.recipe["decoder"].get("task", {}).get("start")
-        if start is not None:
-            said = self.recipe["decoder"].get("model", {})
-            own = to_dict(started_from(start).config)
-            return {name: value for name, value in own.items() if name not in said} | settings
         if "layout" in self.recipe:
             settings["layout"] = to_dict(self.layout_config(clip))
+        start = self.recipe["decoder"].get("start")
+        if start is not None:
+            said = self.recipe["decoder"].get("model", {})
+            own = to_dict(finished(start, "decoder").config)
+            return {name: value for name, value in own.items() if name not in said} | settings
         caption = self.recipe["decoder"]["model"].get("caption")
         if caption is None:
             return {**settings, "text_width": clip.config.text.width}

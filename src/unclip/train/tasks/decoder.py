@@ -12,13 +12,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.bundle import Bundle
-from unclip.checkpoints.native import load_model
-from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
-from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding, widened
 from unclip.models.layout import Layout
@@ -26,6 +22,7 @@ from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig
+from unclip.train.starting import finished, take_weights
 from unclip.train.tasks.diffusion import DiffusionTask, Encoded, draw, kept, random_steps
 
 PREVIEW_PICTURES = 12
@@ -52,9 +49,6 @@ class DecoderTaskConfig:
         embedding_noise: the embedding is noised by a level drawn from 0 to this, so that the decoder
             forgives what the prior gets wrong.
         weighting: of the loss over noise levels.
-        start: a bundle, by name or folder, or a weight file, whose decoder training begins with, and whose
-            sizes it has where the recipe says nothing else; None is anew. One that does not fill in begins
-            to (`models.decoder.widened`) where the model is to.
     """
 
     fed: Fed = Fed.IMAGE
@@ -62,7 +56,6 @@ class DecoderTaskConfig:
     text_drop: float = 0.5
     embedding_noise: float = 0.0
     weighting: Weighting = Weighting.UNIFORM
-    start: str | None = None
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
 
@@ -82,10 +75,15 @@ class DecoderTask(DiffusionTask):
         tokenizer: Tokenizer,
         train: Corpus,
         layout: Layout | None = None,
+        start: str | None = None,
     ) -> None:
-        """`layout` is a trained one, which becomes the decoder's; it stays as it is."""
+        """`layout` is a trained one, which becomes the decoder's; it stays as it is.
+
+        `start` is a bundle, by name or folder, or a weight file, whose decoder training begins with; None is
+        anew. One that does not fill in begins to (`models.decoder.widened`) where the model is to.
+        """
         super().__init__(diffusion)
-        self.model = Decoder(model) if task.start is None else begun(task.start, model)
+        self.model = Decoder(model) if start is None else begun(start, model)
         if layout is not None:
             assert self.model.layout is not None
             self.model.layout.load_state_dict(layout.state_dict())
@@ -95,7 +93,7 @@ class DecoderTask(DiffusionTask):
         self.encoded = encoded
         context = encoded.clip.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
-        if task.start is None:
+        if start is None:
             self.model.whitening.fit(self._whitened_by())
 
     def _whitened_by(self) -> Tensor:
@@ -213,32 +211,12 @@ class DecoderTask(DiffusionTask):
         return draw(partial(model, condition=condition), self.diffusion, (len(choice), 3, side, side), device)
 
 
-def started_from(start: str) -> Decoder:
-    """A finished decoder; `start` as of `DecoderTaskConfig`.
-
-    Raises:
-        BundleError, CheckpointError: there is no such bundle or file, or no decoder in it.
-    """
-    if start.endswith(".safetensors"):
-        found = load_model(start, kind="decoder", dtype=torch.float32)
-    else:
-        found = Bundle.load(start).model("decoder", dtype=torch.float32)
-    assert isinstance(found, Decoder)
-    return found
-
-
 def begun(start: str, config: DecoderConfig) -> Decoder:
     """A decoder to train with the weights of a finished one. Raises InputError where the sizes differ."""
-    found = started_from(start)
+    found = finished(start, "decoder")
+    assert isinstance(found, Decoder)
     if config.inpainting and not found.config.inpainting:
         found = widened(found)
-    own, wanted = to_dict(found.config), to_dict(replace(config, dropout=found.config.dropout))
-    if own != wanted:
-        other = next(name for name in own if own[name] != wanted[name])
-        raise InputError(
-            f"decoder.task.start: {start} has a decoder with {other} = {own[other]}, the recipe says "
-            f"{wanted[other]}: make [decoder.model] the same"
-        )
     decoder = Decoder(config)
-    decoder.load_state_dict(found.state_dict())
+    take_weights(decoder, found, f"decoder.start: {start}")
     return decoder
