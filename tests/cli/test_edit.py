@@ -165,6 +165,26 @@ def test_a_picture_is_extended_and_the_document_tells_of_its_seam(
         assert image.crop((0, 9, 48, 73)).getcolors() == [(48 * 64, (20, 30, 200))]
 
 
+@pytest.mark.parametrize("verb", ["edit", "outpaint"])
+def test_what_is_drawn_in_takes_the_prior_that_is_asked_for(
+    run: Run, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    mask = Image.new("RGBA", (48, 48), (0, 0, 0, 0))
+    mask.save("mask.png")
+    where = ("--mask", "mask.png") if verb == "edit" else ("--left", "16")
+    drawn = {}
+    for prior in ("diffusion", "none"):
+        out = f"{prior}.png"
+        assert run(verb, "a.png", "a red apple", *where, "--seed", "1", "--prior", prior, "--out", out) == 0
+        assert read_metadata(out)["prior"] == prior
+        with Image.open(out) as image:
+            drawn[prior] = image.tobytes()
+    assert drawn["diffusion"] != drawn["none"]
+    for prior, message in (("ar", "choose diffusion, none"), ("x", "choose diffusion, ar, none")):
+        assert run(verb, "a.png", "a red apple", *where, "--prior", prior) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_picture_is_drawn_from_its_components(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("basis").mkdir()
     for level in range(6):

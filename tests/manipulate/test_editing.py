@@ -139,6 +139,17 @@ def test_what_cannot_be_edited_is_refused(
         model.edit(speckled(64, 64), mask, **{"prompt": "a red apple", **settings})
 
 
+@pytest.mark.parametrize("prior", ["diffusion", "ar", "none"])
+def test_the_embedding_is_drawn_by_the_prior_that_is_asked_for(two_priors_bundle: Path, prior: str) -> None:
+    model = UnCLIP.load(two_priors_bundle, device="cpu", precision="float32")
+    mask = holed(64, 64, (0, 0, 64, 64))
+    (edited,) = model.edit(speckled(64, 64), mask, "a red apple", seed=1, steps=STEPS, prior=prior)
+    (drawn,) = model.outpaint(speckled(64, 64), "a red apple", left=9, seed=1, steps=STEPS, prior=prior)
+    assert edited.metadata["prior"] == drawn.metadata["prior"] == prior
+    (plain,) = model.edit(speckled(64, 64), mask, "a red apple", seed=1, steps=STEPS)
+    assert (edited.image.tobytes() == plain.image.tobytes()) == (prior == "diffusion")
+
+
 def test_a_mask_that_shows_nothing_of_the_middle_is_refused(model: UnCLIP) -> None:
     with pytest.raises(InputError, match="opaque everywhere in the middle"):
         model.edit(speckled(128, 64), holed(128, 64, (0, 0, 9, 9)), "a red apple", fit="crop")

@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
+from unclip.cli import options
+
 app = typer.Typer()
 
 
 @app.command()
 def bench(
-    model: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
+    model: options.Model = None,
+    device: options.Device = None,
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 256,
     repeats: Annotated[int, typer.Option(help="Times that each measurement is repeated.")] = 5,
 ) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unclip.cli import options
+
 if TYPE_CHECKING:
     from unclip.classify import Classified
 
@@ -36,9 +38,9 @@ def classify(
         ),
     ] = None,
     top: Annotated[int | None, typer.Option(help="Labels to show of each picture.", min=1)] = None,
-    model: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    model: options.Model = None,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> None:
     """Say which of some labels fits pictures best.
 

@@ -7,81 +7,55 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.pictures import (
-    Candidates,
-    Count,
-    Device,
-    Dtype,
-    Fit,
-    Format,
-    Gif,
-    Guidance,
-    Image,
-    Json,
-    Model,
-    NoMetadata,
-    Offload,
-    Out,
-    PriorGuidance,
-    Rounds,
-    Seed,
-    Sheet,
-    Size,
-    Steps,
-    WebP,
-    draw,
-    numbers,
-    seed_or_random,
-)
+from unclip.cli import options
+from unclip.cli.pictures import draw, numbers
 
 app = typer.Typer()
 
 
 @app.command()
 def vary(
-    image: Image,
+    image: options.Image,
     n: Annotated[int, typer.Option("--n", "-n", help="Variations, 1 to 100.")] = 1,
     strength: Annotated[
         float,
         typer.Option(help="0 gives the picture back, 1 keeps only what CLIP sees in it; DDIM's eta between."),
     ] = 1.0,
-    fit: Fit = "letterbox",
-    size: Size = None,
-    seed: Seed = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    out: Out = None,
-    format: Format = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    offload: Offload = False,
-    json: Json = False,
-    no_metadata: NoMetadata = False,
+    fit: options.Fit = "letterbox",
+    size: options.Size = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    out: options.Out = None,
+    format: options.Format = None,
+    model: options.Model = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    offload: options.Offload = False,
+    json: options.Json = False,
+    no_metadata: options.NoMetadata = False,
 ) -> None:
     """Draw variations of a picture: what CLIP sees in it stays, the rest is drawn anew."""
     from unclip.manipulate import variations
 
-    seeded = seed_or_random(seed)
     draw(
-        lambda drawer: variations.vary(
+        lambda drawer, seed: variations.vary(
             drawer,
             image,
             n=n,
             strength=strength,
             size=size,
-            seed=seeded,
+            seed=seed,
             steps=steps,
             guidance=guidance,
             fit=fit,
         ),
         {"out": out, "format": format, "unnamed": f"{image.stem}-varied"},
         count=n,
-        seed=seeded,
+        seed=seed,
         load={"source": model, "device": device, "precision": dtype, "offload": offload},
         json=json,
-        told=seed is not None,
-        metadata=not no_metadata,
+        no_metadata=no_metadata,
     )
 
 
@@ -97,22 +71,22 @@ def blend(
         str,
         typer.Option(help="slerp: the ends are the pictures; fixed: all frames are drawn from one noise."),
     ] = "slerp",
-    gif: Gif = None,
-    webp: WebP = None,
-    sheet: Sheet = None,
-    fit: Fit = "letterbox",
-    size: Size = None,
-    seed: Seed = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    out: Out = None,
-    format: Format = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    offload: Offload = False,
-    json: Json = False,
-    no_metadata: NoMetadata = False,
+    gif: options.Gif = None,
+    webp: options.WebP = None,
+    sheet: options.Sheet = None,
+    fit: options.Fit = "letterbox",
+    size: options.Size = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    out: options.Out = None,
+    format: options.Format = None,
+    model: options.Model = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    offload: options.Offload = False,
+    json: options.Json = False,
+    no_metadata: options.NoMetadata = False,
 ) -> None:
     """Draw the way from a picture to another, or to several in turn."""
     from unclip.errors import InputError
@@ -120,64 +94,62 @@ def blend(
 
     if start not in list(variations.Start):
         raise InputError(f"unknown start {start!r}: choose {', '.join(variations.Start)}")
-    seeded, shares = seed_or_random(seed), None if weights is None else numbers("weights", weights, float)
+    shares = None if weights is None else numbers("weights", weights, float)
     draw(
-        lambda drawer: variations.blend(
+        lambda drawer, seed: variations.blend(
             drawer,
             images,
             frames=frames,
             weights=shares,
             start=variations.Start(start),
             size=size,
-            seed=seeded,
+            seed=seed,
             steps=steps,
             guidance=guidance,
             fit=fit,
         ),
         {"out": out, "format": format, "unnamed": "-".join(image.stem for image in images)},
         count=frames if weights is None else 1,
-        seed=seeded,
+        seed=seed,
         load={"source": model, "device": device, "precision": dtype, "offload": offload},
         json=json,
-        told=seed is not None,
-        metadata=not no_metadata,
+        no_metadata=no_metadata,
         together=(gif, webp, sheet),
     )
 
 
 @app.command()
 def restyle(
-    image: Image,
+    image: options.Image,
     to: Annotated[str, typer.Option("--to", metavar="TEXT", help="What the picture shall be.")],
     origin: Annotated[
         str, typer.Option("--from", metavar="TEXT", help="What it is. By default the empty caption.")
     ] = "",
     amount: Annotated[float, typer.Option(help="How far, from 0 to 1.")] = 1.0,
     frames: Annotated[int, typer.Option(help="Pictures from the first to the result, 1 to 100.")] = 1,
-    gif: Gif = None,
-    webp: WebP = None,
-    sheet: Sheet = None,
-    fit: Fit = "letterbox",
-    size: Size = None,
-    seed: Seed = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    out: Out = None,
-    format: Format = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    offload: Offload = False,
-    json: Json = False,
-    no_metadata: NoMetadata = False,
+    gif: options.Gif = None,
+    webp: options.WebP = None,
+    sheet: options.Sheet = None,
+    fit: options.Fit = "letterbox",
+    size: options.Size = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    out: options.Out = None,
+    format: options.Format = None,
+    model: options.Model = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    offload: options.Offload = False,
+    json: options.Json = False,
+    no_metadata: options.NoMetadata = False,
 ) -> None:
     """Change a picture as one text differs from another."""
     from unclip.manipulate import variations
     from unclip.naming import slug
 
-    seeded = seed_or_random(seed)
     draw(
-        lambda drawer: variations.restyle(
+        lambda drawer, seed: variations.restyle(
             drawer,
             image,
             to,
@@ -185,25 +157,24 @@ def restyle(
             amount=amount,
             frames=frames,
             size=size,
-            seed=seeded,
+            seed=seed,
             steps=steps,
             guidance=guidance,
             fit=fit,
         ),
         {"out": out, "format": format, "unnamed": f"{image.stem}-{slug(to)}"},
         count=frames,
-        seed=seeded,
+        seed=seed,
         load={"source": model, "device": device, "precision": dtype, "offload": offload},
         json=json,
-        told=seed is not None,
-        metadata=not no_metadata,
+        no_metadata=no_metadata,
         together=(gif, webp, sheet),
     )
 
 
 @app.command()
 def edit(
-    image: Image,
+    image: options.Image,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the whole picture shall show.")],
     mask: Annotated[
         Path | None,
@@ -213,42 +184,43 @@ def edit(
             "own transparency.",
         ),
     ] = None,
-    n: Count = 1,
-    fit: Fit = "letterbox",
+    n: options.Count = 1,
+    fit: options.Fit = "letterbox",
     size: Annotated[
         int | None,
         typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default the picture's own, or 256."),
     ] = None,
-    seed: Seed = None,
-    steps: Steps = None,
-    guidance: Annotated[float | None, typer.Option(help="Scale of the decoder's guidance.")] = None,
-    prior_guidance: PriorGuidance = None,
-    candidates: Candidates = None,
-    rounds: Rounds = None,
-    out: Out = None,
-    format: Format = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    offload: Offload = False,
-    json: Json = False,
-    no_metadata: NoMetadata = False,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    guidance: options.DecoderGuidance = None,
+    prior: options.Prior = None,
+    prior_guidance: options.PriorGuidance = None,
+    candidates: options.Candidates = None,
+    rounds: options.Rounds = None,
+    out: options.Out = None,
+    format: options.Format = None,
+    model: options.Model = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    offload: options.Offload = False,
+    json: options.Json = False,
+    no_metadata: options.NoMetadata = False,
 ) -> None:
     """Draw a part of a picture anew after a text; what is not masked stays bit for bit."""
     from unclip.manipulate import editing
 
-    seeded = seed_or_random(seed)
     draw(
-        lambda drawer: editing.edit(
+        lambda drawer, seed: editing.edit(
             drawer,
             image,
             mask,
             prompt,
             n=n,
             size=size,
-            seed=seeded,
+            seed=seed,
             steps=steps,
             guidance=guidance,
+            prior=prior,
             prior_guidance=prior_guidance,
             candidates=candidates,
             rounds=rounds,
@@ -256,9 +228,8 @@ def edit(
         ),
         {"out": out, "format": format, "unnamed": prompt},
         count=n,
-        seed=seeded,
+        seed=seed,
         load={"source": model, "device": device, "precision": dtype, "offload": offload},
         json=json,
-        told=seed is not None,
-        metadata=not no_metadata,
+        no_metadata=no_metadata,
     )

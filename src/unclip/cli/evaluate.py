@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli import robustness, zero_shot
+from unclip.cli import options, robustness, zero_shot
 from unclip.cli.default_verb import DefaultVerb
 
 app = typer.Typer(
@@ -48,8 +48,8 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the report and sheets of pictures.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> None:
     """Measure how well a bundle draws what it is told, on the held-out pictures of a corpus.
 

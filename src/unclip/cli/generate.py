@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unclip.cli import options
+
 if TYPE_CHECKING:
     from unclip.drawing import Picture
     from unclip.pipeline import Pipeline
@@ -25,9 +27,7 @@ def generate(
         int | None,
         typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default 256, or what the model draws."),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed draws the same pictures. Random by default.")
-    ] = None,
+    seed: options.Seed = None,
     steps: Annotated[
         str | None, typer.Option(help="Steps of the decoder: a count, or a spacing such as fast27.")
     ] = None,
@@ -36,14 +36,7 @@ def generate(
         typer.Option(help="How closely the decoder follows the prompt; 1 (of a classifier: 0) is none."),
     ] = None,
     prior_guidance: Annotated[float | None, typer.Option(help="The same for the prior.")] = None,
-    prior: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ar|diffusion|none",
-            help="What draws the image embedding; none gives the decoder the text's. By default diffusion "
-            "where the model has it.",
-        ),
-    ] = None,
+    prior: options.Prior = None,
     clip_guidance: Annotated[
         float | None, typer.Option(help="Of GLIDE: how closely it follows a CLIP that sees noised pictures.")
     ] = None,
@@ -53,9 +46,7 @@ def generate(
             help="Of the decoder: ancestral, ddim, analytic-dpm, dpm++ or heun; of NCSN langevin, too."
         ),
     ] = None,
-    candidates: Annotated[
-        int | None, typer.Option(help="Embeddings that the prior draws for each picture, to keep the best.")
-    ] = None,
+    candidates: options.Candidates = None,
     rerank: Annotated[
         int | None, typer.Option(metavar="N", help="Draw N small pictures, enlarge the best by CLIP.")
     ] = None,
@@ -85,35 +76,16 @@ def generate(
         str | None,
         typer.Option(help="What is done with one that is not square: letterbox, crop or stretch."),
     ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="PATTERN",
-            help="A folder, or a file name with {prompt} {seed} {index} {n}. Files so named are replaced; "
-            "without this option no other picture's file ever is.",
-        ),
-    ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="png, jpeg or webp. By default what --out says, or png.")
-    ] = None,
+    out: options.Out = None,
+    format: options.Format = None,
     from_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Read prompts from FILE, one a line; - is stdin.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Name or folder of a bundle: see `unclip models`.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="Compute in float32, bfloat16 or float16. By default bfloat16 where that is fast."),
-    ] = None,
-    offload: Annotated[
-        bool,
-        typer.Option("--offload", help="Hold one network at a time: less memory, slower with many pictures."),
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")] = False,
+    model: options.Model = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    offload: options.Offload = False,
+    json: options.Json = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
     no_metadata: Annotated[
         bool, typer.Option("--no-metadata", help="Leave prompt, seed and model out of the files.")
@@ -134,7 +106,7 @@ def generate(
     from unclip.runtime import limit_spinning
 
     texts = _texts(prompts or [], from_file)
-    options: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "n": n,
         "size": size,
         "seed": secrets.randbelow(2**32) if seed is None else seed,
@@ -155,10 +127,10 @@ def generate(
         "strength": strength,
         "fit": fit,
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in asked.items() if value is not None}
     Options(**given)  # what is wrong with them is said before anything is loaded
     names = Names(out, ImageFormat.named(format) if format else None)
-    names.check(((text, index) for text in texts for index in range(n)), options["seed"])
+    names.check(((text, index) for text in texts for index in range(n)), asked["seed"])
     seconds: dict[str, float] = defaultdict(float)
     files = 0.0
     started = time.perf_counter()
@@ -170,7 +142,7 @@ def generate(
 
         seconds["import"] = time.perf_counter() - started
         drawer = load(model, device=device, precision=dtype, offload=offload)
-        events = drawer.stream(texts, **options)
+        events = drawer.stream(texts, **asked)
         progress.update("load", 1, 1)
         seconds["load"] = time.perf_counter() - started - seconds["import"]
         for event in events:
@@ -190,7 +162,7 @@ def generate(
     if json:
         typer.echo(document(drawer, drawn, names.format, seconds))
     elif seed is None:
-        typer.echo(f"seed {options['seed']}", err=True)
+        typer.echo(f"seed {asked['seed']}", err=True)
 
 
 def _texts(prompts: list[str], from_file: str | None) -> list[str]:

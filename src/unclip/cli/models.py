@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unclip.cli import options
+
 if TYPE_CHECKING:
     from unclip.checkpoints.formats import Step
     from unclip.checkpoints.inventory import Model
@@ -41,9 +43,7 @@ Dtype = Annotated[
 
 
 @app.command("models")
-def list_models(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
-) -> None:
+def list_models(json: options.Json = False) -> None:
     """List the models that can be drawn with, fetched or converted, and what is on disk."""
     from unclip.checkpoints.inventory import models
 
@@ -161,13 +161,13 @@ def convert(
 def _options(settings: list[str] | None) -> dict[str, str]:
     from unclip.errors import InputError
 
-    options = {}
+    found = {}
     for setting in settings or ():
         key, equals, value = setting.partition("=")
         if not key or not equals:
             raise InputError(f"--set {setting}: give KEY=VALUE")
-        options[key] = value
-    return options
+        found[key] = value
+    return found
 
 
 def _show(steps: Iterable[Step]) -> None:

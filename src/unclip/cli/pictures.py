@@ -1,10 +1,10 @@
-"""What the verbs that make pictures of pictures share: their options, and how they draw and write."""
+"""What the verbs that make pictures of pictures share: how they draw and write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -13,67 +13,6 @@ if TYPE_CHECKING:
     from unclip.families.unclip import UnCLIP
 
 Number = TypeVar("Number", int, float)
-
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture, a file.")]
-Count = Annotated[int, typer.Option("--n", "-n", help="Pictures, 1 to 100.")]
-Size = Annotated[int | None, typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default 256.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed draws the same pictures. Random by default.")]
-Steps = Annotated[str | None, typer.Option(help="Steps of the decoder: a count.")]
-Guidance = Annotated[
-    float | None, typer.Option(help="Scale of the decoder's guidance; 1 is without, and inverts best.")
-]
-Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="PATTERN",
-        help="A folder, or a file name with {prompt} {seed} {index} {n}. Files so named are replaced; "
-        "without this option no other picture's file ever is.",
-    ),
-]
-Format = Annotated[str | None, typer.Option(help="png, jpeg or webp. By default what --out says, or png.")]
-Model = Annotated[str | None, typer.Option(help="Name or folder of a bundle: see `unclip models`.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[
-    str | None,
-    typer.Option(help="Compute in float32, bfloat16 or float16. By default bfloat16 where that is fast."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")]
-NoMetadata = Annotated[
-    bool, typer.Option("--no-metadata", help="Leave seed, model and the source's hash out of the files.")
-]
-Fit = Annotated[
-    str,
-    typer.Option(help="What is done with a picture that is not square: letterbox, crop or stretch."),
-]
-Offload = Annotated[
-    bool,
-    typer.Option("--offload", help="Hold one network at a time: less memory, slower with many pictures."),
-]
-Gif = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write the frames as one moving GIF; single ones only with --out."),
-]
-WebP = Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a moving WebP.")]
-Sheet = Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a sheet of small pictures.")]
-PriorGuidance = Annotated[float | None, typer.Option(help="Scale of the prior's guidance.")]
-Candidates = Annotated[
-    int | None, typer.Option(help="Embeddings that the prior draws for each picture, to keep the best.")
-]
-Rounds = Annotated[
-    int | None,
-    typer.Option(
-        help="How often each step is taken, 1 to 20; more fit better, and take longer. By default 3, or 1 "
-        "with a decoder that was trained to fill in."
-    ),
-]
-
-
-def seed_or_random(seed: int | None) -> int:
-    import secrets
-
-    return secrets.randbelow(2**32) if seed is None else seed
 
 
 def numbers(name: str, text: str, kind: type[Number]) -> list[Number]:
@@ -87,21 +26,21 @@ def numbers(name: str, text: str, kind: type[Number]) -> list[Number]:
 
 
 def draw(
-    start: Callable[[UnCLIP], Iterator[Event]],
+    begin: Callable[[UnCLIP, int], Iterator[Event]],
     naming: dict[str, str | None],
     *,
     count: int,
-    seed: int,
+    seed: int | None,
     load: dict[str, Any],
     json: bool,
-    told: bool,
-    metadata: bool,
+    no_metadata: bool,
     together: tuple[Path | None, Path | None, Path | None] = (None, None, None),
 ) -> None:
-    """Load the model, draw what `start` begins, and write and tell of the pictures as they are done.
+    """Load the model, draw what `begin` makes of it and a seed, write and tell of the pictures as they come.
 
-    `together` are files that hold all of them: a GIF, a WebP and a sheet.
+    A random seed is told at the end. `together` are files that hold all pictures: a GIF, a WebP and a sheet.
     """
+    import secrets
     import time
     from collections import defaultdict
 
@@ -117,8 +56,9 @@ def draw(
     singly = not strips or naming["out"] is not None
     format = naming["format"]
     names = Names(naming["out"], ImageFormat.named(format) if format else None, str(naming["unnamed"]))
+    used = secrets.randbelow(2**32) if seed is None else seed
     if singly:
-        names.check((("", index) for index in range(count)), seed)
+        names.check((("", index) for index in range(count)), used)
     seconds: dict[str, float] = defaultdict(float)
     started = time.perf_counter()
     drawn: list[tuple[str, Picture]] = []
@@ -134,7 +74,7 @@ def draw(
                 f"{drawer.bundle.name}, of the family {drawer.family}, does not change pictures: choose a "
                 "bundle of the family unclip"
             )
-        events = start(drawer)
+        events = begin(drawer, used)
         progress.update("load", 1, 1)
         seconds["load"] = time.perf_counter() - started
         for event in events:
@@ -143,16 +83,16 @@ def draw(
             for picture in event.pictures:
                 path = str(strips[0].path) if strips else ""
                 if singly:
-                    path = str(names.write(picture, len(drawn) + 1, metadata=metadata))
+                    path = str(names.write(picture, len(drawn) + 1, metadata=not no_metadata))
                 drawn.append((path, picture))
                 if singly and not json:
                     typer.echo(path)
     for strip in strips:
-        strip.write([picture for _, picture in drawn], metadata=metadata)
+        strip.write([picture for _, picture in drawn], metadata=not no_metadata)
         if not json:
             typer.echo(strip.path)
     seconds["total"] = time.perf_counter() - started
     if json:
         typer.echo(document(drawer, drawn, names.format, seconds))
-    elif not told:
-        typer.echo(f"seed {seed}", err=True)
+    elif seed is None:
+        typer.echo(f"seed {used}", err=True)

@@ -7,35 +7,15 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli.pictures import (
-    Device,
-    Dtype,
-    Fit,
-    Format,
-    Gif,
-    Guidance,
-    Image,
-    Json,
-    Model,
-    NoMetadata,
-    Offload,
-    Out,
-    Seed,
-    Sheet,
-    Size,
-    Steps,
-    WebP,
-    draw,
-    numbers,
-    seed_or_random,
-)
+from unclip.cli import options
+from unclip.cli.pictures import draw, numbers
 
 app = typer.Typer()
 
 
 @app.command()
 def reconstruct(
-    image: Image,
+    image: options.Image,
     components: Annotated[
         str | None,
         typer.Option(
@@ -52,46 +32,36 @@ def reconstruct(
             "the model's autoregressive prior was made with.",
         ),
     ] = None,
-    gif: Gif = None,
-    webp: WebP = None,
-    sheet: Sheet = None,
-    fit: Fit = "letterbox",
-    size: Size = None,
-    seed: Seed = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    out: Out = None,
-    format: Format = None,
-    model: Model = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    offload: Offload = False,
-    json: Json = False,
-    no_metadata: NoMetadata = False,
+    gif: options.Gif = None,
+    webp: options.WebP = None,
+    sheet: options.Sheet = None,
+    fit: options.Fit = "letterbox",
+    size: options.Size = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    out: options.Out = None,
+    format: options.Format = None,
+    model: options.Model = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    offload: options.Offload = False,
+    json: options.Json = False,
+    no_metadata: options.NoMetadata = False,
 ) -> None:
     """Draw a picture from the first principal components of what CLIP sees in it."""
     from unclip.manipulate import components as principal
 
-    seeded = seed_or_random(seed)
     counts = None if components is None else numbers("components", components, int)
     draw(
-        lambda drawer: principal.reconstruct(
-            drawer,
-            image,
-            counts,
-            basis=basis,
-            size=size,
-            seed=seeded,
-            steps=steps,
-            guidance=guidance,
-            fit=fit,
+        lambda drawer, seed: principal.reconstruct(
+            drawer, image, counts, basis=basis, size=size, seed=seed, steps=steps, guidance=guidance, fit=fit
         ),
         {"out": out, "format": format, "unnamed": f"{image.stem}-reconstructed"},
         count=len(principal.DEFAULT_COMPONENTS if counts is None else counts),
-        seed=seeded,
+        seed=seed,
         load={"source": model, "device": device, "precision": dtype, "offload": offload},
         json=json,
-        told=seed is not None,
-        metadata=not no_metadata,
+        no_metadata=no_metadata,
         together=(gif, webp, sheet),
     )

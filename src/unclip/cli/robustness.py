@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unclip.cli import options
 from unclip.cli.zero_shot import print_json, watched
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def robustness(
         str, typer.Option(help="plain, photo, imagenet (the paper's 80), best7 or pictograms.")
     ] = "plain",
     seed: Annotated[int, typer.Option(help="Of the resampling.", min=0)] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> None:
     """Compare CLIP with a supervised model on styles that neither has seen.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unclip.cli import options
+
 if TYPE_CHECKING:
     from unclip.search.index import Hit, Index
     from unclip.search.writer import Summary
@@ -17,10 +19,6 @@ LISTED = 20  # skipped pictures that are named without --skipped
 SHEET_COLUMNS = 5
 SHOWN_COLUMNS = 32  # of a terminal, for a thumbnail
 NAMED = 60  # letters of a query in a contact sheet's caption
-
-Model = Annotated[str | None, typer.Option(help="Name or folder of a bundle.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command("index")
@@ -36,9 +34,9 @@ def make_index(
     skipped: Annotated[
         bool, typer.Option("--skipped", help="List every file that is skipped, new or not.")
     ] = False,
-    model: Model = None,
-    device: Device = None,
-    json: Json = False,
+    model: options.Model = None,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> None:
     """Make a search index of a folder of pictures, or bring it up to date.
 
@@ -107,9 +105,9 @@ def search(
     ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Print paths alone, for other programs.")] = False,
-    model: Model = None,
-    device: Device = None,
-    json: Json = False,
+    model: options.Model = None,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> None:
     """Find pictures in an indexed folder.
 

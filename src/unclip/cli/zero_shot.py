@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from unclip.cli import options
+
 if TYPE_CHECKING:
     from unclip.embedding import ClipEmbedder
     from unclip.evaluate.statistics import Estimate
     from unclip.zero_shot import ZeroShot
 
 Report = TypeVar("Report")
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Model = Annotated[str | None, typer.Option(help="Name or folder of a bundle.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,9 +45,9 @@ def zero_shot(
     templates: Annotated[
         str, typer.Option(help="plain, photo, imagenet (the paper's 80), best7 or pictograms.")
     ] = "imagenet",
-    model: Model = None,
-    device: Device = None,
-    json: Json = False,
+    model: options.Model = None,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> None:
     """Measure CLIP's accuracy on labelled pictures, by the names of their classes alone.
 
@@ -93,9 +92,9 @@ def linear_probe(
     ],
     test: Annotated[Path, typer.Option(help="The same with the pictures to test on.")],
     seed: Annotated[int, typer.Option(help="Of the pictures that are held back.", min=0)] = 0,
-    model: Model = None,
-    device: Device = None,
-    json: Json = False,
+    model: options.Model = None,
+    device: options.Device = None,
+    json: options.Json = False,
 ) -> None:
     """Train logistic regression on CLIP's frozen features, and measure it.
 

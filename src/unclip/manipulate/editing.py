@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, Unpack
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from unclip.drawing import Event, Job, Options, Picture
+from unclip.drawing import Event, Job, Options, Picture, Settings
 from unclip.errors import InputError
 from unclip.images import on_white, resize, to_tensor
 from unclip.manipulate.fitting import Fit, fitted
@@ -76,18 +76,7 @@ class Filler(Protocol):
 
     def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]: ...
 
-    def stream(
-        self,
-        prompt: str,
-        *,
-        n: int,
-        size: int,
-        seed: int,
-        steps: int | str | None,
-        guidance: float | None,
-        prior_guidance: float | None,
-        candidates: int | None,
-    ) -> Iterator[Event]: ...
+    def stream(self, prompt: str, **settings: Unpack[Settings]) -> Iterator[Event]: ...
 
 
 def edit(
@@ -101,6 +90,7 @@ def edit(
     seed: int | None = None,
     steps: int | str | None = None,
     guidance: float | None = None,
+    prior: str | None = None,
     prior_guidance: float | None = None,
     candidates: int | None = None,
     rounds: int | None = None,
@@ -122,7 +112,7 @@ def edit(
             drawn, else 256. The picture is resized to it before anything else, and that is what stays.
         seed: as of `Options`.
         steps: of the decoder; None is 30, or the bundle's own where it was trained to fill in.
-        guidance, prior_guidance, candidates: as of `Options`.
+        guidance, prior, prior_guidance, candidates: as of `Options`.
         rounds: how often each step is taken, 1 to 20; more fit better and take longer. None is 3, or 1 where
             the decoder was trained to fill in.
         fit: what is done with picture and mask that are not square, see `Fit`; what a letterbox leaves free
@@ -169,6 +159,7 @@ def edit(
         seed=secrets.randbelow(2**32) if seed is None else seed,
         steps=steps,
         guidance=guidance,
+        prior=prior,
         prior_guidance=prior_guidance,
         candidates=candidates,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypedDict, Unpack, cast
 
 from unclip.drawing import Event, Job, Options, Picture
 from unclip.manipulate.components import Reducer, reconstruct
@@ -13,6 +13,30 @@ from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import Editor, Inversion, Latents, Source, opened
 from unclip.manipulate.outpaint import Margins, outpaint
 from unclip.manipulate.variations import Start, blend, restyle, vary
+
+
+class FromLatents(TypedDict, total=False):
+    """Keywords of all that draws from a picture's latents: see `manipulate.variations.vary`."""
+
+    size: int | None
+    seed: int | None
+    steps: int | str | None
+    guidance: float | None
+    fit: str
+
+
+class FilledIn(TypedDict, total=False):
+    """Keywords of all that draws into a picture: see `manipulate.editing.edit`."""
+
+    n: int
+    size: int | None
+    seed: int | None
+    steps: int | str | None
+    guidance: float | None
+    prior: str | None
+    prior_guidance: float | None
+    candidates: int | None
+    rounds: int | None
 
 
 class Editing:
@@ -48,26 +72,10 @@ class Editing:
         *,
         n: int = 1,
         strength: float = 1.0,
-        size: int | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        fit: str = Fit.LETTERBOX,
+        **settings: Unpack[FromLatents],
     ) -> list[Picture]:
         """Variations of a picture: see `manipulate.variations.vary`."""
-        return _pictures(
-            vary(
-                self,
-                image,
-                n=n,
-                strength=strength,
-                size=size,
-                seed=seed,
-                steps=steps,
-                guidance=guidance,
-                fit=fit,
-            )
-        )
+        return _pictures(vary(self, image, n=n, strength=strength, **settings))
 
     def blend(
         self: Editor,
@@ -75,27 +83,10 @@ class Editing:
         frames: int = 8,
         weights: Sequence[float] | None = None,
         start: Start = Start.SLERP,
-        size: int | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        fit: str = Fit.LETTERBOX,
+        **settings: Unpack[FromLatents],
     ) -> list[Picture]:
         """Pictures between pictures: see `manipulate.variations.blend`."""
-        return _pictures(
-            blend(
-                self,
-                images,
-                frames=frames,
-                weights=weights,
-                start=start,
-                size=size,
-                seed=seed,
-                steps=steps,
-                guidance=guidance,
-                fit=fit,
-            )
-        )
+        return _pictures(blend(self, images, frames=frames, weights=weights, start=start, **settings))
 
     def restyle(
         self: Editor,
@@ -105,28 +96,10 @@ class Editing:
         *,
         amount: float = 1.0,
         frames: int = 1,
-        size: int | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        fit: str = Fit.LETTERBOX,
+        **settings: Unpack[FromLatents],
     ) -> list[Picture]:
         """A picture moved as `to` differs from `origin`: see `manipulate.variations.restyle`."""
-        return _pictures(
-            restyle(
-                self,
-                image,
-                to,
-                origin,
-                amount=amount,
-                frames=frames,
-                size=size,
-                seed=seed,
-                steps=steps,
-                guidance=guidance,
-                fit=fit,
-            )
-        )
+        return _pictures(restyle(self, image, to, origin, amount=amount, frames=frames, **settings))
 
     def edit(
         self: Filler,
@@ -134,34 +107,11 @@ class Editing:
         mask: Source | None,
         prompt: str,
         *,
-        n: int = 1,
-        size: int | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        prior_guidance: float | None = None,
-        candidates: int | None = None,
-        rounds: int | None = None,
         fit: str = Fit.LETTERBOX,
+        **settings: Unpack[FilledIn],
     ) -> list[Picture]:
         """A part of a picture drawn anew: see `manipulate.editing.edit`."""
-        return _pictures(
-            edit(
-                self,
-                image,
-                mask,
-                prompt,
-                n=n,
-                size=size,
-                seed=seed,
-                steps=steps,
-                guidance=guidance,
-                prior_guidance=prior_guidance,
-                candidates=candidates,
-                rounds=rounds,
-                fit=fit,
-            )
-        )
+        return _pictures(edit(self, image, mask, prompt, fit=fit, **settings))
 
     def outpaint(
         self: Filler,
@@ -172,32 +122,10 @@ class Editing:
         right: int = 0,
         top: int = 0,
         bottom: int = 0,
-        n: int = 1,
-        size: int | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        prior_guidance: float | None = None,
-        candidates: int | None = None,
-        rounds: int | None = None,
+        **settings: Unpack[FilledIn],
     ) -> list[Picture]:
         """A picture extended by so many pixels on each side: see `manipulate.outpaint.outpaint`."""
-        return _pictures(
-            outpaint(
-                self,
-                image,
-                prompt,
-                Margins(left, right, top, bottom),
-                n=n,
-                size=size,
-                seed=seed,
-                steps=steps,
-                guidance=guidance,
-                prior_guidance=prior_guidance,
-                candidates=candidates,
-                rounds=rounds,
-            )
-        )
+        return _pictures(outpaint(self, image, prompt, Margins(left, right, top, bottom), **settings))
 
     def reconstruct(
         self: Reducer,
@@ -205,26 +133,10 @@ class Editing:
         components: Sequence[int] | None = None,
         *,
         basis: Path | str | None = None,
-        size: int | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        fit: str = Fit.LETTERBOX,
+        **settings: Unpack[FromLatents],
     ) -> list[Picture]:
         """Pictures of an embedding's first principal components: see `manipulate.components.reconstruct`."""
-        return _pictures(
-            reconstruct(
-                self,
-                image,
-                components,
-                basis=basis,
-                size=size,
-                seed=seed,
-                steps=steps,
-                guidance=guidance,
-                fit=fit,
-            )
-        )
+        return _pictures(reconstruct(self, image, components, basis=basis, **settings))
 
 
 def _pictures(events: Iterator[Event]) -> list[Picture]:

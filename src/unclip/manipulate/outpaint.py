@@ -106,6 +106,7 @@ def outpaint(
     seed: int | None = None,
     steps: int | str | None = None,
     guidance: float | None = None,
+    prior: str | None = None,
     prior_guidance: float | None = None,
     candidates: int | None = None,
     rounds: int | None = None,
@@ -123,7 +124,7 @@ def outpaint(
         n: how many, 1 to 100.
         size: side of a tile in pixels; None is as of `tile_for`.
         seed: as of `Options`.
-        steps, guidance, prior_guidance, candidates, rounds: as of `edit`.
+        steps, guidance, prior, prior_guidance, candidates, rounds: as of `edit`.
 
     Returns:
         Events, as `Pipeline.stream`. Input is checked now, drawing happens while they are read.
@@ -148,6 +149,7 @@ def outpaint(
         seed=secrets.randbelow(2**32) if seed is None else seed,
         steps=steps,
         guidance=guidance,
+        prior=prior,
         prior_guidance=prior_guidance,
         candidates=candidates,
     )
