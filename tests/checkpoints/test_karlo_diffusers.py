@@ -26,7 +26,7 @@ from unclip.checkpoints.foreign import Conversion, Source
 from unclip.checkpoints.karlo import process
 from unclip.diffusion.denoiser import Threshold, denoiser, threshold
 from unclip.diffusion.sample import ancestral
-from unclip.diffusion.schedule import respace
+from unclip.diffusion.schedule import Posterior, Prediction, Schedule, respace
 from unclip.drawing import Job, Options
 from unclip.errors import CheckpointError, InputError
 from unclip.families.unclip import UnCLIP
@@ -43,7 +43,6 @@ import karlo_reference as reference
 
 LARGEST_ERROR = 1e-4  # relative, of issue 4
 LARGEST_STEP = 0.5 + 255 * LARGEST_ERROR  # levels of an 8-bit picture: its rounding, and the error
-ROUNDED_ERROR = 1e-3  # where their tables are float32 (`karlo_reference.exact`)
 PROMPTS = ["a red apple", "two blue cats that sit on a very long wooden bench"]
 
 
@@ -246,7 +245,28 @@ def test_the_command_line_converts_a_folder_and_draws_their_picture(
     assert np.abs(found - theirs * 255).max() < LARGEST_STEP
 
 
-@pytest.mark.parametrize("exact", [True, False])
+def _as_shipped(scheduler: Any) -> Schedule:
+    """A schedule whose every number is the one that Diffusers computes, in float32 and in its order.
+
+    Its beta is a table of its own, which at the least noise is not what its rounded alpha_bar implies.
+    """
+    index = scheduler.timesteps.flip(0)
+    alpha_bar = scheduler.alphas_cumprod[index]
+    below = torch.cat([torch.ones(1), alpha_bar[:-1]])
+    beta = torch.cat([scheduler.betas[index[:1]], (1 - alpha_bar / below)[1:]])
+    variance = (1 - below) / (1 - alpha_bar) * beta
+    schedule = Schedule(alpha_bar.double().sqrt(), (1 - alpha_bar).double().sqrt(), index.double())
+    vars(schedule)["posterior"] = Posterior(
+        x0_weight=(below**0.5 * beta / (1 - alpha_bar)).double(),
+        x_weight=((1 - beta) ** 0.5 * (1 - below) / (1 - alpha_bar)).double(),
+        variance=variance.double(),
+        log_variance_small=variance.clamp(min=1e-20).log().double(),
+        log_variance_large=beta.log().double(),
+    )
+    return schedule
+
+
+@pytest.mark.parametrize("tables", ["float64", "shipped"])
 @pytest.mark.parametrize(
     ("learned", "prediction", "limit", "steps"),
     [
@@ -257,17 +277,21 @@ def test_the_command_line_converts_a_folder_and_draws_their_picture(
     ],
 )
 def test_a_scheduler_s_whole_trajectory_is_theirs(
-    learned: bool, prediction: str, limit: float, steps: int, exact: bool
+    learned: bool, prediction: str, limit: float, steps: int, tables: str
 ) -> None:
-    """Ancestral steps from outputs that do not depend on x; as shipped, their tables are rounded."""
-    outputs = torch.randn(steps, 1, 6 if learned else 3, 8, 8) * 0.5
-    noises = torch.randn(steps, 1, 3, 8, 8)
+    """Ancestral steps from outputs that do not depend on x.
+
+    Once with our tables and theirs in float64, once with their scheduler as it is and its tables in ours.
+    """
+    generator = torch.Generator().manual_seed(steps)
+    outputs = torch.randn(steps, 1, 6 if learned else 3, 8, 8, generator=generator) * 0.5
+    noises = torch.randn(steps, 1, 3, 8, 8, generator=generator)
     scheduler = reference.diffusers.UnCLIPScheduler(
         variance_type="learned_range" if learned else "fixed_small_log",
         prediction_type=prediction,
         clip_sample_range=limit,
     )
-    if exact:
+    if tables == "float64":
         scheduler = reference.exact(scheduler)
     scheduler.set_timesteps(steps)
     times, x, theirs = scheduler.timesteps, noises[0], []
@@ -281,11 +305,25 @@ def test_a_scheduler_s_whole_trajectory_is_theirs(
     )
     schedule = made.diffusion.build()[respace(1000, steps)]
     assert schedule.label.tolist() == times.flip(0).tolist()
+    if tables == "shipped":
+        schedule = _as_shipped(scheduler)
     answers, queue = iter(outputs), iter(noises[1:])
     inner = denoiser(lambda x, label: next(answers), schedule, made.diffusion.prediction, learned)
     found = ancestral(threshold(inner, Threshold.STATIC, limit), noises[0], lambda: next(queue))
     for step, expected in zip(found, theirs, strict=True):
-        assert reference.error(step.x, expected) < (LARGEST_ERROR if exact else ROUNDED_ERROR)
+        assert reference.error(step.x, expected) < LARGEST_ERROR
+
+
+def test_a_scheduler_s_tables_are_ours_but_for_float32() -> None:
+    """What is left between the two trajectories: 1 - alpha_bar, of which float32 keeps seven decimals."""
+    scheduler = reference.diffusers.UnCLIPScheduler()
+    made = process(prediction=Prediction.EPSILON, limit=1.0, learned_range=False, steps=1000)
+    ours = made.diffusion.build()
+    theirs, alpha_bar = scheduler.alphas_cumprod.double(), ours.alpha**2
+    assert len(theirs) == len(ours)
+    assert ((scheduler.betas.double() - ours.beta) / ours.beta).abs().max() < 1e-6
+    assert ((theirs - alpha_bar) / alpha_bar).abs().max() < LARGEST_ERROR
+    assert ((1 - theirs) - ours.sigma**2).abs().max() < 1e-6
 
 
 def test_offloading_changes_nothing(converted: Conversion, bundled: Saver) -> None:
