@@ -8,10 +8,10 @@ from unclip.train.masks import random_masks
 
 
 def test_masks_are_of_many_kinds_and_of_their_seed() -> None:
-    masks = random_masks(400, 32, torch.Generator().manual_seed(1))
+    masks = random_masks(400, 32, torch.Generator().manual_seed(1), whole=0.15)
     assert masks.shape == (400, 1, 32, 32)
     assert set(masks.unique().tolist()) == {0.0, 1.0}
-    assert torch.equal(masks, random_masks(400, 32, torch.Generator().manual_seed(1)))
+    assert torch.equal(masks, random_masks(400, 32, torch.Generator().manual_seed(1), whole=0.15))
     known = masks.mean(dim=(1, 2, 3))
     assert 0.1 < float((known == 0).float().mean()) < 0.25
     assert 0.3 < float(known.mean()) < 0.7
@@ -19,3 +19,13 @@ def test_masks_are_of_many_kinds_and_of_their_seed() -> None:
     assert bool((corners.sum(1) == 4).any())  # a box is missing
     edges = torch.stack([masks[:, 0, 0].amax(1), masks[:, 0, -1].amax(1)], 1).sum(1)
     assert bool(((edges == 1) & (known > 0.2)).any())  # a box at one side is known
+
+
+def test_the_share_of_whole_pictures_is_what_was_asked_for() -> None:
+    def share(whole: float) -> float:
+        masks = random_masks(600, 16, torch.Generator().manual_seed(2), whole)
+        return float((masks.amax(dim=(1, 2, 3)) == 0).float().mean())
+
+    assert share(0.0) < 0.02
+    assert 0.63 < share(0.7) < 0.77
+    assert share(1.0) == 1

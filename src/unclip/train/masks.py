@@ -6,18 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Shares of the masks: nothing is known, a box is missing, a box alone is known, blobs are missing.
-NOTHING, MISSING_BOX, KNOWN_BOX = 0.15, 0.35, 0.25
+# Shares of the masks that leave something: a box is missing, a box is known; in the rest blobs are missing.
+MISSING_BOX, KNOWN_BOX = 0.4, 0.3
 BLOBS = 5  # noise that blobs are cut from, a side
 BLOB_SHARE = (0.2, 0.8)  # of a picture that blobs cover at least and at most, about
 
 
-def random_masks(count: int, side: int, generator: torch.Generator) -> Tensor:
+def random_masks(count: int, side: int, generator: torch.Generator, whole: float) -> Tensor:
     """(B, 1, S, S) float32, 1 where a picture is known and 0 where it is missing.
 
     Boxes of any place and shape are missing, or known alone, as what is to be extended is: the latter touch
-    an edge of the picture as often as not. Blobs stand for masks drawn by hand. Where nothing is known, the
-    network learns to draw the whole.
+    an edge of the picture as often as not. Blobs stand for masks drawn by hand. Nothing is known in the share
+    `whole`: the network learns to draw all of it.
     """
     device = generator.device
 
@@ -40,6 +40,6 @@ def random_masks(count: int, side: int, generator: torch.Generator) -> Tensor:
     level = noise.flatten(1).sort(dim=1).values.gather(1, (share * (side**2 - 1)).long())  # (B, 1)
     blobs = noise < level[..., None, None]
     kind = uniform(count, 1, 1, 1)
-    keep = torch.where(kind < NOTHING + MISSING_BOX + KNOWN_BOX, known, ~blobs)
-    keep = torch.where(kind < NOTHING + MISSING_BOX, ~missing, keep)
-    return (keep & (kind >= NOTHING)).float()
+    keep = torch.where(kind < MISSING_BOX + KNOWN_BOX, known, ~blobs)
+    keep = torch.where(kind < MISSING_BOX, ~missing, keep)
+    return (keep & (uniform(count, 1, 1, 1) >= whole)).float()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding, widened
 from unclip.models.layout import Layout
@@ -49,6 +50,7 @@ class DecoderTaskConfig:
         embedding_noise: the embedding is noised by a level drawn from 0 to this, so that the decoder
             forgives what the prior gets wrong.
         weighting: of the loss over noise levels.
+        whole: share of the pictures of which a decoder with `inpainting` sees nothing; it fills in the others.
     """
 
     fed: Fed = Fed.IMAGE
@@ -56,7 +58,12 @@ class DecoderTaskConfig:
     text_drop: float = 0.5
     embedding_noise: float = 0.0
     weighting: Weighting = Weighting.UNIFORM
+    whole: float = 0.15
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.whole <= 1:
+            raise InputError(f"whole: got {self.whole}, allowed is a share from 0 to 1")
 
 
 class DecoderTask(DiffusionTask):
@@ -137,7 +144,7 @@ class DecoderTask(DiffusionTask):
             noise_level=level,
         )
         if self.model.config.inpainting:
-            keep = random_masks(size, images.shape[-1], generator)
+            keep = random_masks(size, images.shape[-1], generator, self.task.whole)
             condition = replace(condition, known=images, keep=keep)
         steps = random_steps(size, self.schedule, generator)
         noise = torch.randn(images.shape, generator=generator, device=generator.device)
@@ -174,7 +181,7 @@ class DecoderTask(DiffusionTask):
         keep = None
         if self.model.config.inpainting:
             truth = resize(truth, self.model.config.image_size)
-            keep = random_masks(len(choice), truth.shape[-1], torch.Generator().manual_seed(0)).to(truth)
+            keep = random_masks(len(choice), truth.shape[-1], torch.Generator().manual_seed(0), 0.0).to(truth)
             truth = truth * keep
         drawn = self._from_held_out(model, choice, None if keep is None else (truth, keep))
         return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=len(choice))
