@@ -64,6 +64,38 @@ def test_folders_appear_whole_too(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["bundle"]
 
 
+@pytest.mark.parametrize("place", [".", "new", "new/deeper", "link", "link/new"])
+def test_a_folder_is_writable_if_it_is_or_can_be_made(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("link").symlink_to("folder")
+    runtime.check_writable(place)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "link"]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file", "file is not a folder"),
+        ("file/new/deeper", "file is not a folder"),
+        ("nowhere", "nowhere is not a folder"),
+        ("nowhere/new", "nowhere is not a folder"),
+        ("x" * 300, "file name too long"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_into_is_refused(
+    place: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("nowhere").symlink_to("gone")
+    with pytest.raises(InputError, match=f"cannot write into {place}: .*{message}; ask somebody"):
+        runtime.check_writable(place, "ask somebody")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "nowhere"]
+
+
 def test_devices() -> None:
     assert runtime.pick_device("cpu") == torch.device("cpu")
     assert runtime.pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")

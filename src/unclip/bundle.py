@@ -29,7 +29,7 @@ from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import BundleError, CheckpointError, InputError
 from unclip.models.code_sampling import CodeSampling
-from unclip.runtime import atomic_path, data_folder, sha256
+from unclip.runtime import atomic_path, check_writable, data_folder, sha256
 from unclip.tokenizer import (
     BytePairTokenizer,
     CLIPTokenizer,
@@ -367,9 +367,11 @@ def check_folder(folder: Path) -> bool:
 
     Raises:
         BundleError: it is a file, or holds other things than a bundle.
+        InputError: it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} is a file: choose a folder for the bundle")
+    check_writable(folder.parent)  # where it is made whole
     if (folder / MANIFEST).is_file():
         return True
     if folder.exists() and any(folder.iterdir()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import string
-import tempfile
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from unclip.drawing import Picture
 from unclip.errors import InputError, UnclipError
 from unclip.images import ImageFormat, read_metadata
-from unclip.runtime import atomic_path
+from unclip.runtime import atomic_path, check_writable
 
 DEFAULT_PATTERN = "{prompt}-seed{seed}-{index}"
 FIELDS = ("prompt", "seed", "index", "n")
@@ -114,7 +113,7 @@ class Names:
                     f"{path} is a folder: choose another name, or end it with / to write into it"
                 )
         for folder in {path.parent for path in owners}:
-            _check_folder(folder)
+            check_writable(folder, "choose another folder with --out")
 
     def write(self, picture: Picture, n: int, *, metadata: bool = True) -> Path:
         """Write a picture, whole or not at all, and return its path.
@@ -168,18 +167,3 @@ def _check_fields(pattern: str) -> None:
     except ValueError as error:
         message = f"cannot be read ({error})"
     raise InputError(f"the name {pattern!r} {message}: known are {known}")
-
-
-def _check_folder(folder: Path) -> None:
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise InputError(f"cannot write into {folder}: {there} is not a folder")
-    try:
-        tempfile.TemporaryFile(dir=there).close()
-    except OSError as error:
-        reason = error.strerror or "it is not writable"
-        raise InputError(
-            f"cannot write into {folder}: {reason.lower()}; choose another folder with --out"
-        ) from error

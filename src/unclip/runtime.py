@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -95,6 +96,34 @@ def limit_spinning() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def check_writable(folder: str | Path, advice: str = "choose another folder") -> None:
+    """Refuse a folder that no file can be written into, before work is done for it.
+
+    One that is not there is judged by the nearest above it that is. Nothing is made.
+
+    Raises:
+        InputError: it cannot be written into; the message ends in `advice`.
+    """
+    place = Path(folder).absolute()
+    try:
+        there = next(path for path in (place, *place.parents) if _is_there(path))
+        if not there.is_dir():
+            raise InputError(f"cannot write into {folder}: {there} is not a folder; {advice}")
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        reason = (error.strerror or "it is not writable").lower()
+        raise InputError(f"cannot write into {folder}: {reason}; {advice}") from error
+
+
+def _is_there(path: Path) -> bool:
+    """As `Path.exists`, but a link that leads nowhere is there, and what cannot be told is an OSError."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 @contextmanager

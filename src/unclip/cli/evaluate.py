@@ -61,8 +61,10 @@ def evaluate(
     from json import dumps
 
     from unclip.cli.progress import StageProgress
-    from unclip.runtime import limit_spinning
+    from unclip.runtime import check_writable, limit_spinning
 
+    if out is not None:
+        check_writable(out)
     limit_spinning()
 
     from unclip.evaluate.evaluation import Evaluation, Settings, sections

@@ -80,17 +80,20 @@ def pull(
     Ctrl-C keeps what has come: the same command goes on. HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HOME and
     the usual variables for proxies are heeded.
     """
-    from unclip.bundle import MANIFEST
+    from unclip.bundle import MANIFEST, check_folder
     from unclip.checkpoints.catalogue import find_published
     from unclip.checkpoints.download import discard, fetch, kept, opened
     from unclip.cli.progress import StageProgress
     from unclip.errors import Interrupted
+    from unclip.runtime import check_writable
 
     model = find_published(name)
     if (model.bundle_folder / MANIFEST).is_file() and not force:
         typer.echo("is there already; --force fetches it again", err=True)
         typer.echo(model.bundle_folder)
         return
+    check_folder(model.bundle_folder)
+    check_writable(model.download_folder)
     try:
         with StageProgress(sizes=True) as progress:
             for event in fetch(model):
@@ -153,7 +156,9 @@ def convert(
             raise InputError(f"{option} is for making a bundle: leave it out with --to")
     from unclip.bundle import Bundle
     from unclip.checkpoints.formats import export
+    from unclip.runtime import check_writable
 
+    check_writable(out.parent)
     export(Bundle.load(source), out, to)
     typer.echo(out)
 

@@ -45,11 +45,10 @@ def make_index(
     broken, or of more than 50 megapixels are skipped and listed.
     """
     from unclip.cli.progress import StageProgress
-    from unclip.errors import InputError
     from unclip.runtime import limit_spinning
+    from unclip.search.store import index_of
 
-    if not folder.is_dir():
-        raise InputError(f"no such folder: {folder}")
+    place = index_of(folder, out)  # what cannot be written is said before anything is loaded
     with StageProgress(rates=True) as progress:
         progress.update("load", 0, 1)
         limit_spinning()
@@ -58,7 +57,7 @@ def make_index(
 
         clip = ClipEmbedder.load(model, device=device)
         progress.update("load", 1, 1)
-        writer = Writer(folder, clip, model=model, out=out, workers=workers, batch=batch)
+        writer = Writer(folder, clip, model=model, out=place, workers=workers, batch=batch)
         for stage, done, total in writer.run():
             progress.update(stage, done, total)
     if json:
@@ -116,6 +115,8 @@ def search(
     folder do). The cosine is CLIP's own score, to be compared within one query only.
     """
     from unclip.errors import InputError
+    from unclip.images import ImageFormat
+    from unclip.runtime import check_writable
     from unclip.search.query import Filters, day, parse
 
     if (query is None) != duplicates:
@@ -130,6 +131,9 @@ def search(
     )
     if query is not None:
         parse(query)  # what is wrong with it is said before anything is loaded
+    if sheet is not None:
+        ImageFormat.named(sheet.suffix or ImageFormat.PNG)
+        check_writable(sheet.parent)
     from unclip.runtime import limit_spinning
 
     limit_spinning()

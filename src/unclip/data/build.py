@@ -32,7 +32,7 @@ from unclip.data.shards import Placed, write_shards
 from unclip.data.splits import order, share, split_pairs
 from unclip.data.stage import open_staged, stage
 from unclip.errors import DataError, InputError
-from unclip.runtime import atomic_path
+from unclip.runtime import atomic_path, check_writable
 
 LARGE_SIDE = 1024
 CHUNK, LARGE_CHUNK = 128, 32  # pictures in a file while they are drawn
@@ -81,11 +81,11 @@ def build(
     drawn, and the manifest, without which a folder is no corpus, is written last.
 
     Raises:
-        InputError: `out` holds something that is no corpus.
+        InputError: `out` holds something that is no corpus, or cannot be written into.
         DataError: a source cannot be read, or no picture is left.
     """
     building, manifest = out / BUILDING, out / MANIFEST_FILE
-    found = {path.name for path in out.iterdir()} if out.exists() else set()
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if found - {ARCHIVES} and not found & {MANIFEST_FILE, BUILDING}:
         raise InputError(f"{out} is not empty and is no corpus: name a new folder")
     identity = f"{fingerprint} size={size} large={large}"
@@ -93,6 +93,7 @@ def build(
         _add_groups(manifest, groups or {})
         yield Progress("up to date", 1, 1)
         return
+    check_writable(out)
     _begin(building, f"{fingerprint} size={size}")
 
     staged: list[Path] = []

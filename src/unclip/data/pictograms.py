@@ -13,6 +13,7 @@ from unclip.data.archives import find
 from unclip.data.build import ARCHIVES, Input, Progress, build
 from unclip.data.sources import EMOJIBASE, SOURCES, Source, load_names
 from unclip.errors import DataError
+from unclip.runtime import check_writable
 
 LARGE = 4000
 VERSION = "2"  # of the drawing: a change makes half-built corpora start anew
@@ -74,10 +75,13 @@ def fetch(folder: Path, sources: Sequence[Source] = SOURCES) -> Iterator[Progres
     """Fetches what `folder` lacks with `npm pack` and `apt-get download`; nothing is installed.
 
     Raises:
+        InputError: the folder cannot be written into.
         DataError: a client is missing or fails; the message says what to fetch by hand.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     packages = wanted(sources)
+    if not all(any(folder.glob(pattern)) for _, _, pattern in packages):
+        check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for done, (client, package, pattern) in enumerate(packages):
         yield Progress(f"fetch {package}", done, len(packages))
         if any(folder.glob(pattern)):

@@ -16,7 +16,7 @@ from PIL import Image
 from unclip.drawing import Picture
 from unclip.errors import InputError, UnclipError
 from unclip.images import WEBP_QUALITY, ImageFormat, encode
-from unclip.runtime import atomic_path
+from unclip.runtime import atomic_path, check_writable
 from unclip.sheets import contact_sheet
 
 FRAME_MILLISECONDS = 120
@@ -40,7 +40,7 @@ class Strip:
         path: a GIF's ends in .gif, a moving WebP's in .webp, a sheet's in a suffix of a picture format.
 
     Raises:
-        InputError: another suffix, or a name that cannot be written to.
+        InputError: another suffix, or a name or folder that cannot be written to.
     """
 
     Kind: ClassVar = StripKind
@@ -55,6 +55,7 @@ class Strip:
             raise InputError(f"--{self.kind} writes {self.path}: choose a name that ends in .{self.kind}")
         if self.path.is_dir():
             raise InputError(f"{self.path} is a folder: choose another name")
+        check_writable(self.path.parent)
 
     def write(self, pictures: Sequence[Picture], *, metadata: bool = True) -> None:
         """Write the pictures, in their order, whole or not at all.

@@ -59,14 +59,16 @@ def update(
     """Make the index of a folder of pictures, or bring it up to date: see `unclip.search.writer.Writer`.
 
     Raises:
-        InputError: no such folder.
+        InputError: no such folder, or its index cannot be written.
         SearchError: another process writes this index, or it was made with another model.
     """
     from unclip.embedding import ClipEmbedder
+    from unclip.search.store import index_of
     from unclip.search.writer import Writer
 
+    place = index_of(Path(folder), Path(out) if out else None)  # what cannot be written is said before
     clip = ClipEmbedder.load(model, device=device)
-    run = Writer(Path(folder), clip, model=model, out=Path(out) if out else None, workers=workers)
+    run = Writer(Path(folder), clip, model=model, out=place, workers=workers)
     for _ in run.run():
         pass
     return run.summary

@@ -22,7 +22,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from unclip.errors import SearchError
+from unclip.errors import InputError, SearchError
+from unclip.runtime import check_writable
 
 FOLDER = ".unclip-index"  # within the folder of pictures
 DATABASE = "index.sqlite"
@@ -306,6 +307,19 @@ class Store:
             raise SearchError(
                 f"{self.folder} is an index of format {found}, this version reads {FORMAT}: make it again"
             )
+
+
+def index_of(folder: Path, out: Path | None = None) -> Path:
+    """Where the index of a folder of pictures is written to: `out`, or within the folder.
+
+    Raises:
+        InputError: there is no such folder, or no index can be written there.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}")
+    place = out or folder / FOLDER
+    check_writable(place, "choose another place by --out")
+    return place.resolve()
 
 
 @contextmanager

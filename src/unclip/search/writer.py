@@ -23,7 +23,7 @@ from unclip.search.background import BACKGROUND
 from unclip.search.encoder import Encoder
 from unclip.search.files import walk, within
 from unclip.search.reading import UNREADABLE, Job, Reading, read_all
-from unclip.search.store import FOLDER, File, Found, Store, writer_lock
+from unclip.search.store import FOLDER, File, Found, Store, index_of, writer_lock
 from unclip.search.vectors import update_graph
 
 BATCH = 64  # pictures in one call of the model, and at most in one commit
@@ -82,7 +82,7 @@ class Writer:
         batch: pictures in one call of the model.
 
     Raises:
-        InputError: there is no such folder, or no worker or picture in a batch.
+        InputError: there is no such folder, its index cannot be written, or no worker or picture in a batch.
     """
 
     def __init__(
@@ -95,12 +95,10 @@ class Writer:
         workers: int | None = None,
         batch: int = BATCH,
     ) -> None:
-        if not folder.is_dir():
-            raise InputError(f"no such folder: {folder}")
+        self._index = index_of(folder, out)
         if batch < 1 or (workers is not None and workers < 1):
             raise InputError(f"workers {workers}, batch {batch}: choose 1 or more")
         self._folder = folder.resolve()
-        self._index = (out or folder / FOLDER).resolve()
         self._clip = clip
         self._model = model
         self._workers = workers or cores()

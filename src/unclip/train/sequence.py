@@ -41,7 +41,7 @@ from unclip.models.supervised import SupervisedConfig
 from unclip.models.upsampler import UpsamplerConfig
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
-from unclip.runtime import atomic_path, autocast, pick_precision, sha256
+from unclip.runtime import atomic_path, autocast, check_writable, pick_precision, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
 from unclip.train import ancestors, card, loop, state
 from unclip.train.config import LoopConfig
@@ -81,7 +81,12 @@ class TokenizerStage:
 
 
 class Sequence:
-    """The stages of one recipe over one corpus, in one folder."""
+    """The stages of one recipe over one corpus, in one folder.
+
+    Raises:
+        InputError: the folder cannot be written into.
+        DataError: there is no corpus.
+    """
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class Sequence:
         device: torch.device,
         stop: threading.Event | None = None,
     ) -> None:
+        check_writable(out)
         self.recipe, self.out, self.device, self.stop = recipe, out, device, stop
         self.train = Corpus(data, Split.TRAIN)
         held_out = [Corpus(data, split) for split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
