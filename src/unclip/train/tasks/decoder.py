@@ -50,7 +50,7 @@ class DecoderTaskConfig:
         embedding_noise: the embedding is noised by a level drawn from 0 to this, so that the decoder
             forgives what the prior gets wrong.
         weighting: of the loss over noise levels.
-        whole: share of the pictures of which a decoder with `inpainting` sees nothing; it fills in the others.
+        whole: share of the pictures that a decoder with `inpainting` draws whole; it fills in the others.
     """
 
     fed: Fed = Fed.IMAGE
