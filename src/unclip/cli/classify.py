@@ -51,14 +51,13 @@ def classify(
     """
     from unclip.cli.lines import read_lines
     from unclip.errors import InputError
-    from unclip.runtime import limit_spinning
 
     if (labels is None) == (labels_file is None):
         raise InputError("give labels either by --labels or by --labels-file, for example --labels cat,dog")
     if template and templates:
         raise InputError("give either --template or --templates, not both")
     given = labels.split(",") if labels is not None else read_lines(labels_file or "", "labels")
-    limit_spinning()
+
     from unclip.classify import (
         DEFAULT_TEMPLATES,
         check_labels,

@@ -61,11 +61,10 @@ def evaluate(
     from json import dumps
 
     from unclip.cli.progress import StageProgress
-    from unclip.runtime import check_writable, limit_spinning
+    from unclip.runtime import check_writable
 
     if out is not None:
         check_writable(out)
-    limit_spinning()
 
     from unclip.evaluate.evaluation import Evaluation, Settings, sections
     from unclip.evaluate.report import document, table, write

@@ -103,7 +103,6 @@ def generate(
     from unclip.drawing import Options
     from unclip.images import ImageFormat, open_image
     from unclip.naming import Names
-    from unclip.runtime import limit_spinning
 
     texts = _texts(prompts or [], from_file)
     asked: dict[str, Any] = {
@@ -137,7 +136,6 @@ def generate(
     drawn: list[tuple[str, Picture]] = []
     with StageProgress() as progress:
         progress.update("load", 0, 1)
-        limit_spinning()
         from unclip.pipeline import load
 
         seconds["import"] = time.perf_counter() - started

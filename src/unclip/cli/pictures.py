@@ -50,7 +50,6 @@ def draw(
     from unclip.images import ImageFormat
     from unclip.manipulate.frames import Strip
     from unclip.naming import Names
-    from unclip.runtime import limit_spinning
 
     strips = [Strip(kind, path) for kind, path in zip(Strip.Kind, together, strict=True) if path]
     singly = not strips or naming["out"] is not None
@@ -64,7 +63,6 @@ def draw(
     drawn: list[tuple[str, Picture]] = []
     with StageProgress() as progress:
         progress.update("load", 0, 1)
-        limit_spinning()
         from unclip.families.unclip import UnCLIP
         from unclip.pipeline import load as load_model
 

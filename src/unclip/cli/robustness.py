@@ -39,11 +39,9 @@ def robustness(
     good as CLIP in the styles that both learned from.
     """
     from unclip.config import to_dict
-    from unclip.runtime import limit_spinning, pick_device
-
-    limit_spinning()
     from unclip.embedding import ClipEmbedder
     from unclip.evaluate import robustness as measure
+    from unclip.runtime import pick_device
 
     clip = ClipEmbedder.load(bundle, device=device)
     work = measure.robustness(clip, supervised, data, templates, device=pick_device(device), seed=seed)

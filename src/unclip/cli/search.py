@@ -45,13 +45,11 @@ def make_index(
     broken, or of more than 50 megapixels are skipped and listed.
     """
     from unclip.cli.progress import StageProgress
-    from unclip.runtime import limit_spinning
     from unclip.search.store import index_of
 
     place = index_of(folder, out)  # what cannot be written is said before anything is loaded
     with StageProgress(rates=True) as progress:
         progress.update("load", 0, 1)
-        limit_spinning()
         from unclip.embedding import ClipEmbedder
         from unclip.search.writer import Writer
 
@@ -134,9 +132,7 @@ def search(
     if sheet is not None:
         ImageFormat.named(sheet.suffix or ImageFormat.PNG)
         check_writable(sheet.parent)
-    from unclip.runtime import limit_spinning
 
-    limit_spinning()
     from unclip import search as engine
 
     with engine.open(index, model=model, device=device) as opened:

@@ -58,10 +58,7 @@ def train(
             assignments += [f"{table}.{name}={value}" for table in tables]
     loaded = recipes.load(recipe, assignments)
 
-    from unclip.runtime import limit_spinning, pick_device
-
-    limit_spinning()
-
+    from unclip.runtime import pick_device
     from unclip.train.sequence import Sequence
 
     typer.echo(Sequence(loaded, data, out, pick_device(device)).run(only))

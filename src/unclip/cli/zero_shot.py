@@ -58,7 +58,6 @@ def zero_shot(
     from unclip.config import to_dict
     from unclip.data.labelled import check_layout, open_labelled, read_names
     from unclip.errors import InputError
-    from unclip.runtime import limit_spinning
 
     if layout and len(layout) != len(data):
         raise InputError(f"{len(layout)} --layout for {len(data)} --data: give one for each, or none")
@@ -66,7 +65,7 @@ def zero_shot(
     for pictures, wanted in zip(opened.values(), layout or (), strict=False):
         check_layout(pictures, wanted)
     given = {key: name for file in names or () for key, name in read_names(file).items()}
-    limit_spinning()
+
     from unclip import zero_shot as measure
     from unclip.embedding import ClipEmbedder
 
@@ -102,10 +101,9 @@ def linear_probe(
     """
     from unclip.config import to_dict
     from unclip.data.labelled import open_labelled
-    from unclip.runtime import limit_spinning
 
     train, tested = open_labelled(data), open_labelled(test)
-    limit_spinning()
+
     from unclip import zero_shot as measure
     from unclip.embedding import ClipEmbedder
 
