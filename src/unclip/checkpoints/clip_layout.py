@@ -21,6 +21,7 @@ from unclip.models.clip import (
     VisionTransformerConfig,
 )
 from unclip.models.clip_resnet import FEATURES, STRIDE, ModifiedResNetConfig
+from unclip.models.siglip import SiglipVisionConfig
 from unclip.nn.transformer import Activation
 from unclip.tokenizer import CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
 
@@ -69,7 +70,7 @@ def config_from_shapes(
         else:
             image = _vision_transformer(shapes, None if heads is None else heads[0])
         text_heads = max(1, text_width // HEAD_WIDTH) if heads is None else heads[1]
-        layers = _count(shapes, "text.transformer.resblocks.")
+        layers = count_children(shapes, "text.transformer.resblocks.")
         text = TextTransformerConfig(vocabulary, context, text_width, layers, text_heads)
         return CLIPConfig(
             embedding, image, text, vocabulary - 1, activation, logit_bias="logit_bias" in shapes
@@ -83,12 +84,12 @@ def _vision_transformer(shapes: Mapping[str, Shape], heads: int | None) -> Visio
     positions, _ = shapes["visual.positional_embedding"]
     inner, _ = shapes["visual.transformer.resblocks.0.mlp.c_fc.weight"]
     if heads is None:
-        heads = max(1, width // HEAD_WIDTH) if width <= WIDEST_OF_64 else MOST_HEADS
+        heads = heads_of_width(width)
     return VisionTransformerConfig(
         image_size=math.isqrt(positions - 1) * patch,
         patch=patch,
         width=width,
-        layers=_count(shapes, "visual.transformer.resblocks."),
+        layers=count_children(shapes, "visual.transformer.resblocks."),
         heads=heads,
         mlp_ratio=inner / width,
     )
@@ -97,7 +98,7 @@ def _vision_transformer(shapes: Mapping[str, Shape], heads: int | None) -> Visio
 def _resnet(shapes: Mapping[str, Shape]) -> ModifiedResNetConfig:
     width, _, _, _ = shapes["visual.conv3.weight"]
     positions, _ = shapes["visual.attnpool.positional_embedding"]
-    first, second, third, fourth = (_count(shapes, f"visual.layer{i}.") for i in range(1, 5))
+    first, second, third, fourth = (count_children(shapes, f"visual.layer{i}.") for i in range(1, 5))
     return ModifiedResNetConfig(
         image_size=math.isqrt(positions - 1) * STRIDE,
         layers=(first, second, third, fourth),
@@ -106,7 +107,12 @@ def _resnet(shapes: Mapping[str, Shape]) -> ModifiedResNetConfig:
     )
 
 
-def _count(shapes: Mapping[str, Shape], prefix: str) -> int:
+def heads_of_width(width: int) -> int:
+    """Heads that the published image transformers of this width have, which no shape tells."""
+    return max(1, width // HEAD_WIDTH) if width <= WIDEST_OF_64 else MOST_HEADS
+
+
+def count_children(shapes: Mapping[str, Shape], prefix: str) -> int:
     """How many numbered children there are below a prefix."""
     return len({name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)})
 
@@ -178,6 +184,10 @@ def clip_of(bundle: Bundle) -> CLIP:
     if not isinstance(model, CLIP) or not isinstance(model.config.text, TextTransformerConfig):
         raise CheckpointError(
             f"bundle {bundle.name}: its CLIP has no transformer for texts, as others expect"
+        )
+    if isinstance(model.config.image, SiglipVisionConfig):
+        raise CheckpointError(
+            f"bundle {bundle.name}: its image tower is SigLIP's, which others do not expect"
         )
     if (model.config.end_token, model.config.text.vocabulary) != (CLIP_VOCABULARY - 1, CLIP_VOCABULARY):
         raise CheckpointError(

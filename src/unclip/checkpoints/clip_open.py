@@ -3,7 +3,7 @@
 Published models are a folder with `open_clip_config.json` and safetensors or `.bin`; checkpoints of a
 training run are a `.pt` with the weights inside `state_dict`, each name after `module.` where it was
 distributed. The activation is in the config (`quick_gelu`, by default no) and nowhere else. Towers from timm
-and Hugging Face are other networks and are refused by name.
+and Hugging Face are other networks and are refused by name; SigLIP is a format of its own (`clip_siglip`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from unclip.models.clip import (
     TextTransformerConfig,
     VisionTransformerConfig,
 )
+from unclip.models.clip_resnet import ModifiedResNetConfig
 from unclip.nn.transformer import Activation
 
 CONFIG = "open_clip_config.json"
@@ -60,6 +61,7 @@ GUESS = (
     f"The activation is {{activation}}: there is no {CONFIG} that says. Models whose name has quickgelu in "
     "it, and OpenAI's own, need the option activation=quick-gelu."
 )
+SIGLIP = "visual.trunk.attn_pool.latent"  # the probe of its attention pooling
 FOREIGN_TOWERS = ("visual.trunk.", "visual.head.", "text.transformer.embeddings.")
 
 # What a config may say: what shapes tell, what is read here, and what must be as it is in our CLIP.
@@ -79,7 +81,7 @@ REQUIRED = {
 }
 
 
-def _weights(source: Source) -> Weights:
+def published_weights(source: Source) -> Weights:
     """The weights by open_clip's own names, out of a training checkpoint if need be.
 
     A published folder often holds the same model for transformers as well: open_clip's own file is taken.
@@ -99,22 +101,22 @@ def _table(weights: Weights) -> Table:
 def looks_like(source: Source) -> bool:
     """The names of a CLIP, without the numbers that OpenAI's archives have beside them."""
     try:
-        names = _weights(source)
+        names = published_weights(source)
     except CheckpointError:
         return False
     text = "token_embedding.weight" in names or "text.token_embedding.weight" in names
     image = any(name.startswith("visual.") for name in names)
-    return image and text and "input_resolution" not in names
+    return image and text and "input_resolution" not in names and SIGLIP not in names
 
 
 def convert(source: Source, options: Options) -> Conversion:
     """A bundle of the family `clip`."""
-    weights, where = _weights(source), str(source)
+    weights, where = published_weights(source), str(source)
     foreign = [name for name in weights if name.startswith(FOREIGN_TOWERS)]
     if foreign:
         raise CheckpointError(
             f"{where}: {foreign[0]} belongs to a tower of timm or Hugging Face, which is another network: "
-            "only open_clip's own ViT and ResNet with its own text transformer are read"
+            "only open_clip's own ViT and ResNet with its own text transformer are read, and SigLIP's towers"
         )
     about = source.configs.get(CONFIG, {})
     _check_config(about, where)
@@ -194,6 +196,7 @@ def _model_config(config: CLIPConfig) -> dict[str, Any]:
             "mlp_ratio": image.mlp_ratio,
         }
     else:
+        assert isinstance(image, ModifiedResNetConfig)  # clip_of
         about["vision_cfg"] |= {"layers": list(image.layers), "patch_size": None}
     if config.logit_bias:
         about["init_logit_bias"] = SIGMOID_INITIAL_BIAS

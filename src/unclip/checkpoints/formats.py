@@ -23,6 +23,7 @@ from unclip.runtime import PRECISIONS, atomic_path
 # source may have, the first is taken.
 MODULES = (
     "clip_openai",
+    "clip_siglip",
     "clip_open",
     "clip_transformers",
     "karlo_diffusers",

@@ -1,6 +1,7 @@
 """CLIP (2103.00020): an image and a text encoder whose outputs agree for a picture and its caption.
 
 Parameter names are those of openai/CLIP; its text keys stand at the top level there and under `text.` here.
+Either tower may be SigLIP's, which is another network (`models.siglip`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from unclip.errors import InputError
 from unclip.models.clip_resnet import FEATURES, ModifiedResNet, ModifiedResNetConfig
+from unclip.models.siglip import SiglipText, SiglipTextConfig, SiglipVision, SiglipVisionConfig
 from unclip.nn.transformer import Activation, Transformer, TransformerConfig
 
 # RGB in [0, 1]; openai/CLIP, clip/clip.py
@@ -82,17 +84,17 @@ class CLIPConfig:
 
     Attributes:
         embedding: width E of the space that pictures and texts share.
-        end_token: id at whose first occurrence the text feature is read.
-        activation: of the transformers' MLPs; OpenAI's weights need QUICK_GELU.
+        end_token: id at whose first occurrence the text feature is read; SigLIP's is read at the last place.
+        activation: of the transformers' MLPs; OpenAI's weights need QUICK_GELU. SigLIP's have their own.
         mean: of the three channels in [0, 1], subtracted inside `encode_image`.
         std: by which the difference is divided.
         logit_bias: the learned bias of the sigmoid loss; with it the scale starts at 10 and is not clipped.
-        dropout: of the transformers' residual branches and attention weights.
+        dropout: of the transformers' residual branches and attention weights; SigLIP's towers have none.
     """
 
     embedding: int
-    image: VisionTransformerConfig | ModifiedResNetConfig
-    text: TextTransformerConfig | CBOWConfig
+    image: VisionTransformerConfig | ModifiedResNetConfig | SiglipVisionConfig
+    text: TextTransformerConfig | CBOWConfig | SiglipTextConfig
     end_token: int
     activation: Activation = Activation.GELU
     mean: tuple[float, float, float] = CLIP_MEAN
@@ -105,11 +107,21 @@ class CLIPConfig:
             raise InputError(f"end_token {self.end_token} is not in the vocabulary of {self.text.vocabulary}")
         if min(self.std) <= 0:
             raise InputError(f"std {self.std}: each must be above 0")
-        no_transformer = isinstance(self.image, ModifiedResNetConfig) and isinstance(self.text, CBOWConfig)
-        if self.dropout and no_transformer:
+        image, text = self.image, self.text
+        transformer = isinstance(image, VisionTransformerConfig) or isinstance(text, TextTransformerConfig)
+        if self.dropout and not transformer:
             raise InputError(
-                f"dropout {self.dropout}: a ResNet with a bag of words has no transformer to drop from"
+                f"dropout {self.dropout}: {image.kind} with {text.kind} has no transformer to drop from"
             )
+        siglip = isinstance(image, SiglipVisionConfig) or isinstance(text, SiglipTextConfig)
+        if siglip and not transformer and self.activation is not Activation.GELU:
+            raise InputError(f"activation {self.activation}: SigLIP's towers have one each of their own")
+        for tower in (image, text):
+            projects = not isinstance(tower, SiglipVisionConfig) and getattr(tower, "projection", True)
+            if not projects and tower.width != self.embedding:
+                raise InputError(
+                    f"embedding {self.embedding}: {tower.kind} has no projection and a width of {tower.width}"
+                )
 
 
 class TextFeatures(NamedTuple):
@@ -239,17 +251,8 @@ class CLIP(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         self.config = config
-        image, text = config.image, config.text
-        self.visual = (
-            VisionTransformer(image, config.embedding, config.activation, config.dropout)
-            if isinstance(image, VisionTransformerConfig)
-            else ModifiedResNet(image, config.embedding)
-        )
-        self.text = (
-            TextTransformer(text, config.embedding, config.end_token, config.activation, config.dropout)
-            if isinstance(text, TextTransformerConfig)
-            else CBOW(text, config.embedding, config.end_token)
-        )
+        self.visual = _image_tower(config)
+        self.text = _text_tower(config)
         initial_scale = SIGMOID_INITIAL_SCALE if config.logit_bias else INITIAL_SCALE
         self.logit_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.logit_bias = nn.Parameter(torch.tensor(SIGMOID_INITIAL_BIAS)) if config.logit_bias else None
@@ -283,19 +286,40 @@ class CLIP(nn.Module):
         """Encode (B, L) token ids, L at most the config's context, to `TextFeatures`.
 
         Every text needs its end token. `mask` (B, L) bool is True where there is a token; behind the end
-        token it changes nothing that counts, so training may leave it out and use the faster kernels. The
+        token it changes nothing that counts, so training may leave it out and use the faster kernels. (With
+        SigLIP's tower it may be left out where `ids` are padded with that tower's own padding.) The
         embedding, and the sequence up to the end token, do not depend on how long the padding is.
 
         Raises InputError for a text that is too long, a mask of another shape and (where looking at the ids
-        costs no wait for the accelerator) a text without end token.
+        costs no wait for the accelerator) a text without end token, but for SigLIP's tower, which reads on.
         """
-        return self.text(ids, mask)
+        if isinstance(self.text, SiglipText):
+            _check_ids(ids, mask, self.config.text.context)
+        return TextFeatures(*self.text(ids, mask))
 
     def forward(self, images: Tensor, ids: Tensor, mask: Tensor | None = None) -> Features:
         """Encode both sides of a batch: what a training step calls, through DDP as well."""
         return Features(
             self.encode_image(images), self.encode_text(ids, mask).embedding, self.scale, self.logit_bias
         )
+
+
+def _image_tower(config: CLIPConfig) -> Any:  # one of three networks: who looks inside asks which
+    image = config.image
+    if isinstance(image, VisionTransformerConfig):
+        return VisionTransformer(image, config.embedding, config.activation, config.dropout)
+    if isinstance(image, SiglipVisionConfig):
+        return SiglipVision(image)
+    return ModifiedResNet(image, config.embedding)
+
+
+def _text_tower(config: CLIPConfig) -> TextTransformer | CBOW | SiglipText:
+    text = config.text
+    if isinstance(text, TextTransformerConfig):
+        return TextTransformer(text, config.embedding, config.end_token, config.activation, config.dropout)
+    if isinstance(text, SiglipTextConfig):
+        return SiglipText(text, config.embedding)
+    return CBOW(text, config.embedding, config.end_token)
 
 
 @dataclass(frozen=True)

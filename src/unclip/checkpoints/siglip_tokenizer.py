@@ -1,0 +1,173 @@
+"""SigLIP's tokenizers: the sentencepiece vocabularies of T5, mT5 and Gemma, as open_clip applies them.
+
+Texts lose ASCII punctuation and capitals first (big_vision's `canonicalize`); there is no start, every text
+ends with "</s>" (Gemma's is "<eos>"), and the padding behind it is read by the model: "</s>" again with T5's
+and mT5's, "<pad>" with Gemma's. The vocabulary is a `tokenizer.json`, in which both ids are kept as well.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import tokenizers
+import torch
+from tokenizers import processors
+
+from unclip.errors import InputError
+from unclip.runtime import atomic_path
+from unclip.tokenizer import Tokens
+
+VOCABULARY, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+UNKNOWN = "<unk>"
+NO_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # what Gemma spells letters with that it has no token for
+
+
+class SiglipTokenizer:
+    """A `tokenizers.Tokenizer` with SigLIP's cleaning, end and padding; see `unclip.tokenizer.Tokenizer`.
+
+    Ids that no text can have (sentinels such as "<extra_id_0>") are not counted in `vocabulary`: the model
+    has no rows for them.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, end: int, pad: int, unknown: int) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True  # "</s>" in a prompt is text, not an order
+        ends = tokenizer.id_to_token(end)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {ends}", special_tokens=[(ends, end)]
+        )
+        self._tokenizer = tokenizer
+        self._unknown = unknown
+        self.end = self.start = end  # nothing stands before a text
+        self.pad = pad
+        self.vocabulary = 1 + max(
+            index
+            for token, index in tokenizer.get_vocab(with_added_tokens=True).items()
+            if index in (end, pad, self._unknown) or _can_be_written(token)
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text alone, without the end, of any length."""
+        return self._ids(canonical(text))[0]
+
+    def _ids(self, text: str) -> tuple[list[int], list[int]]:
+        """Ids, and where in the text each begins."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        # full-width letters become ASCII inside the tokenizer, so a sentinel may be spelled after all
+        ids = [index if index < self.vocabulary else self._unknown for index in encoding.ids]
+        return ids, [start for start, _ in encoding.offsets]
+
+    def batch(self, texts: Sequence[str], context: int, full: bool = False) -> Tokens:
+        """As `Tokenizer.batch`; what was cut off is told without its punctuation and capitals."""
+        if not texts:
+            raise InputError("a batch of no texts: give at least one")
+        if context < 2:
+            raise InputError(f"context {context} is too short: one token and end need 2")
+        rows: list[list[int]] = []
+        truncated: list[str | None] = []
+        room = context - 1
+        for text in texts:
+            clean = canonical(text)
+            ids, starts = self._ids(clean)
+            truncated.append(clean[starts[room] :].strip() if len(ids) > room else None)
+            rows.append([*ids[:room], self.end])
+        length = context if full else max(map(len, rows))
+        filled = torch.full((len(rows), length), self.pad, dtype=torch.int64)
+        mask = torch.zeros((len(rows), length), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            filled[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = True
+        return Tokens(filled, mask, tuple(truncated))
+
+    def save(self, path: Path) -> None:
+        """Write one file that `load` reads: the vocabulary, with the padding in it."""
+        own = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        own.enable_padding(pad_id=self.pad, pad_token=own.id_to_token(self.pad))
+        with atomic_path(Path(path)) as temporary:
+            temporary.write_text(own.to_str(), encoding="utf-8")
+
+    def save_folder(self, folder: Path, context: int) -> None:
+        """Write what Hugging Face's libraries, and with them open_clip, open as a tokenizer."""
+        (folder / VOCABULARY).write_text(self._tokenizer.to_str(), encoding="utf-8")
+        ends, pads = (self._tokenizer.id_to_token(index) for index in (self.end, self.pad))
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": ends,
+            "pad_token": pads,
+            "unk_token": UNKNOWN,
+            "model_max_length": context,
+            "clean_up_tokenization_spaces": False,
+        }
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a published tokenizer.
+
+        Args:
+            path: a folder with `tokenizer.json` and `tokenizer_config.json`, or a file that `save` wrote.
+
+        Raises:
+            InputError: nothing there, or not a tokenizer of this kind.
+        """
+        path = Path(path)
+        file = path / VOCABULARY if path.is_dir() else path
+        try:
+            tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises plain Exception for a missing or broken file
+            raise InputError(f"{file}: not a tokenizer ({error})") from error
+        if path.is_dir():
+            end, pad = _said(path / SETTINGS, tokenizer)
+        else:
+            ends, padding = tokenizer.encode("").ids[:1], tokenizer.padding
+            if not ends or padding is None:
+                raise InputError(
+                    f"{file}: says neither how a text ends nor how it is padded: give its folder"
+                )
+            end, pad = ends[0], padding["pad_id"]
+        if (unknown := tokenizer.token_to_id(UNKNOWN)) is None:
+            raise InputError(f"{file}: has no token {UNKNOWN} for letters that it does not know")
+        return cls(tokenizer, end, pad, unknown)
+
+
+def canonical(text: str) -> str:
+    """What is tokenised of a text: no HTML entities, no ASCII punctuation, lower case, single spaces.
+
+    big_vision's canonicalize_text after open_clip's basic_clean, but for `ftfy`, as with CLIP's tokenizer.
+    """
+    plain = html.unescape(html.unescape(text)).strip().translate(NO_PUNCTUATION)
+    return " ".join(plain.lower().split())
+
+
+def _can_be_written(token: str) -> bool:
+    return not set(token) & set(string.punctuation) or BYTE.fullmatch(token) is not None
+
+
+def _said(file: Path, tokenizer: tokenizers.Tokenizer) -> tuple[int, int]:
+    """Ids of the end and the padding, as the tokenizer's settings name them."""
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: needed to know how texts end and are padded ({error})") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file}: not the settings of a tokenizer")
+    if settings.get("add_bos_token") or settings.get("add_eos_token") is False:
+        raise InputError(f"{file}: texts of SigLIP have an end and no start, this tokenizer adds others")
+    return _token(settings, "eos_token", file, tokenizer), _token(settings, "pad_token", file, tokenizer)
+
+
+def _token(settings: dict[str, Any], key: str, file: Path, tokenizer: tokenizers.Tokenizer) -> int:
+    said = settings.get(key)
+    token = said.get("content") if isinstance(said, dict) else said
+    index = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    if index is None:
+        raise InputError(f"{file}: {key} is {said!r}, which the vocabulary does not have")
+    return index
