@@ -148,7 +148,7 @@ def classifier_shapes(
 
 def glide_shapes(*, context: int, width: int, layers: int, vocabulary: int, **unet: object) -> Shapes:
     """Names and shapes of a GLIDE network; `unet` as in `unet_shapes`, without its context."""
-    shapes = unet_shapes(context=width, **unet)  # type: ignore[arg-type]
+    shapes = unet_shapes(context=width, **unet)
     shapes |= {
         "token_embedding.weight": (vocabulary, width),
         "positional_embedding": (context, width),
@@ -162,7 +162,7 @@ def glide_shapes(*, context: int, width: int, layers: int, vocabulary: int, **un
         shapes |= linear_shapes(f"{name}.mlp.c_fc", width, 4 * width)
         shapes |= linear_shapes(f"{name}.mlp.c_proj", 4 * width, width)
     shapes |= norm_shapes("final_ln", width)
-    return shapes | linear_shapes("transformer_proj", width, 4 * int(unet["channels"]))  # type: ignore[call-overload]
+    return shapes | linear_shapes("transformer_proj", width, 4 * int(unet["channels"]))
 
 
 # --- what the networks compute ---

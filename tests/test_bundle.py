@@ -290,6 +290,6 @@ def test_saving_replaces_a_bundle_and_nothing_else(
     with pytest.raises(BundleError, match="holds other things"):
         save_bundle(full, name="new", parts=parts, card="")
     with pytest.raises(TypeError):
-        save_bundle(tiny_bundle_copy, name=object(), parts=parts, card="")  # type: ignore[arg-type] # fails late
+        save_bundle(tiny_bundle_copy, name=object(), parts=parts, card="")  # fails late
     assert Bundle.load(tiny_bundle_copy).name == "new"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["copy", "full", "prior.safetensors"]

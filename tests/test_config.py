@@ -143,7 +143,7 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(InputError, match="missing key 'name': Drawing needs it"):
         from_dict(Drawing, {"shape": GOOD["shape"]})
     with pytest.raises(InputError, match="prior: got 3, expected a table of Drawing"):
-        from_dict(Drawing, 3, "prior")  # type: ignore[arg-type]  # what a file may hold
+        from_dict(Drawing, 3, "prior")  # what a file may hold
 
 
 @pytest.mark.parametrize(

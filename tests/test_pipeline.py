@@ -337,7 +337,7 @@ def test_sampling_defaults_are_checked_when_a_bundle_is_made() -> None:
         ({"candidates": 0}, "candidates"),
     ):
         with pytest.raises(InputError, match=message):
-            Sampling(steps=5, **wrong)  # type: ignore[arg-type] # a dictionary of several types
+            Sampling(steps=5, **wrong)
 
 
 # --- pictures and CLIP ---

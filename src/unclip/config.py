@@ -147,7 +147,7 @@ def _convert_union(choices: Sequence[Any], value: Any, key: str) -> Any:
     if value is None:
         if type(None) in choices:
             return None
-        raise InputError(f"{key}: got null, expected {_name(Union[tuple(choices)])}")  # noqa: UP007 (dynamic)
+        raise InputError(f"{key}: got null, expected {' or '.join(map(_name, choices))}")
     choices = [choice for choice in choices if choice is not type(None)]
     configs: list[Any] = [choice for choice in choices if dataclasses.is_dataclass(choice)]
     if isinstance(value, Mapping) and len(configs) > 1:

@@ -6,9 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 def cores() -> int:
@@ -44,8 +48,10 @@ def pool(workers: int) -> Iterator[Executor]:
 class _Inline(Executor):
     """Works in this process: one worker needs no second one."""
 
-    def submit(self, function, /, *arguments, **keywords):  # type: ignore[no-untyped-def]  # as in the base class
-        future: Future = Future()
+    def submit(
+        self, function: Callable[P, Result], /, *arguments: P.args, **keywords: P.kwargs
+    ) -> Future[Result]:
+        future = Future[Result]()
         future.set_result(function(*arguments, **keywords))
         return future
 

@@ -24,7 +24,7 @@ Run = Callable[..., int]
 
 def run_process(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "unclip", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, **options)  # type: ignore[call-overload]
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 @pytest.fixture

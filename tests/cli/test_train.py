@@ -29,7 +29,7 @@ class Recorder:
 @pytest.fixture(autouse=True)
 def _recorder(monkeypatch: pytest.MonkeyPatch) -> None:
     sequence = ModuleType("unclip.train.sequence")
-    sequence.Sequence = Recorder  # type: ignore[attr-defined]
+    sequence.Sequence = Recorder
     monkeypatch.setitem(sys.modules, "unclip.train.sequence", sequence)
 
 

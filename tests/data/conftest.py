@@ -51,7 +51,7 @@ PEOPLE = {
 def tar_bytes(files: Files, mode: str = "w:gz") -> bytes:
     """A tar archive of `files`."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode=mode) as tar:  # type: ignore[call-overload]  # the mode is a literal there
+    with tarfile.open(fileobj=out, mode=mode) as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)

@@ -232,7 +232,7 @@ def test_a_stopped_build_leaves_no_corpus_and_goes_on(
     for event in events:
         if event.done >= 4:
             break
-    events.close()  # type: ignore[attr-defined]  # build is a generator
+    events.close()
     assert not (tmp_path / "out" / "manifest.parquet").exists()
     assert drawn
 

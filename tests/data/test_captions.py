@@ -26,7 +26,7 @@ APPLE = {
 
 def many(record: Described, count: int = 2000, **options: object) -> list[str]:
     random = Random(7)
-    return [caption(record, random, **options) for _ in range(count)]  # type: ignore[arg-type]
+    return [caption(record, random, **options) for _ in range(count)]
 
 
 @pytest.mark.parametrize(

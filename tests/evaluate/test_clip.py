@@ -59,8 +59,8 @@ def test_a_picture_of_the_same_concept_is_right() -> None:
 
 def test_an_oracle_finds_everything(sample: Sample) -> None:
     findings, oracle = Findings(), Oracle(sample)
-    steps = list(clip.retrieval(oracle, [sample], findings, ("en", "ko", "de")))  # type: ignore[arg-type]
-    steps += clip.classification(oracle, sample, findings, ("en", "ko", "de"))  # type: ignore[arg-type]
+    steps = list(clip.retrieval(oracle, [sample], findings, ("en", "ko", "de")))
+    steps += clip.classification(oracle, sample, findings, ("en", "ko", "de"))
     assert steps[2] == ("clip retrieval", 3, 3)
     assert len(findings.figures) == 3 * 2 * 3 + 3 * 2
     assert {figure.estimate.value for figure in findings.figures} == {1.0}
@@ -74,7 +74,7 @@ def test_a_guess_finds_by_chance(sample: Sample) -> None:
             return np.random.default_rng(0).normal(size=(len(pixels), len(self.concepts)))
 
     findings = Findings()
-    list(clip.classification(Guess(sample), sample, findings, ("en",)))  # type: ignore[arg-type]
+    list(clip.classification(Guess(sample), sample, findings, ("en",)))
     top = {figure.name: figure for figure in findings.figures}["zero-shot concept, top 1"]
     assert top.among == 24
     assert top.estimate.value < 0.25

@@ -33,7 +33,7 @@ def consumed(work: object) -> tuple[list[Step], np.ndarray]:
     steps = []
     while True:
         try:
-            steps.append(next(work))  # type: ignore[call-overload]
+            steps.append(next(work))
         except StopIteration as stop:
             return steps, stop.value
 
@@ -83,7 +83,7 @@ def test_a_tokenizer_of_another_model_is_refused(encoder: Encoder) -> None:
         vocabulary, end = 100_000, 2
 
     with pytest.raises(BundleError, match="do not fit"):
-        Encoder("x", "0", encoder.model, Larger(), CPU, torch.float32)  # type: ignore[arg-type]
+        Encoder("x", "0", encoder.model, Larger(), CPU, torch.float32)
 
 
 @pytest.mark.parametrize("side", [32, 128, 100, 20])

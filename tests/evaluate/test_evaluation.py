@@ -33,7 +33,7 @@ def _few_pictures() -> object:
 
 def settings(bundle: Path, data: Path, **changes: object) -> Settings:
     usual = {"captions": 20, "only": tuple(Section), "precision": "float32", "device": "cpu"}
-    return Settings(bundle=str(bundle), data=data, **{**usual, **changes})  # type: ignore[arg-type]
+    return Settings(bundle=str(bundle), data=data, **{**usual, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_an_interrupted_evaluation_leaves_no_report(tiny_bundle: Path, shapes: P
     evaluation = Evaluation(settings(tiny_bundle, data, only=(Section.PICTURES,), judge=str(tiny_bundle)))
     work = evaluation.run()
     next(work)
-    work.close()  # type: ignore[attr-defined]
+    work.close()
     assert not [path for path in (data / "cache").iterdir() if path.name.startswith(".")]
     assert not evaluation.findings.figures
 

@@ -76,8 +76,8 @@ def told(work: Generator[Step, None, list[Point]]) -> list[Point]:
 @pytest.fixture(scope="module")
 def points(shapes: Path) -> list[Point]:
     sample = take(Corpus(shapes, EVERYTHING), 40, ["en"], style=False, seed=0)
-    asked = captioned(Judge(), sample, "en", 40, seed=0)  # type: ignore[arg-type]
-    return told(sweep(Painter(), Judge(), asked, "guidance", SCALES, 3, seed=0))  # type: ignore[arg-type]
+    asked = captioned(Judge(), sample, "en", 40, seed=0)
+    return told(sweep(Painter(), Judge(), asked, "guidance", SCALES, 3, seed=0))
 
 
 def test_guidance_trades_diversity_for_fidelity(points: list[Point]) -> None:
@@ -101,9 +101,9 @@ def test_what_is_not_swept_is_off(shapes: Path) -> None:
             return super().draw(jobs, options)
 
     sample = take(Corpus(shapes, EVERYTHING), 4, ["en"], style=False, seed=0)
-    asked = captioned(Judge(), sample, "en", 4, seed=0)  # type: ignore[arg-type]
+    asked = captioned(Judge(), sample, "en", 4, seed=0)
     for option in ("guidance", "clip_guidance"):
-        told(sweep(Listening(), Judge(), asked, option, (0.0, 2.0), 2, seed=0))  # type: ignore[arg-type]
+        told(sweep(Listening(), Judge(), asked, option, (0.0, 2.0), 2, seed=0))
     assert asked_for == [(0.0, None)] * 2 + [(2.0, None)] * 2 + [(1.0, 0.0)] * 2 + [(1.0, 2.0)] * 2
 
 
@@ -116,7 +116,7 @@ def test_few_pictures_have_no_distance() -> None:
 
 def test_a_class_is_right_where_the_nearest_training_picture_has_it(shapes: Path) -> None:
     train, judge = Corpus(shapes), Judge()
-    work = classed(judge, train, train, "style", 12, seed=0)  # type: ignore[arg-type]
+    work = classed(judge, train, train, "style", 12, seed=0)
     with pytest.raises(StopIteration) as stop:
         while True:
             next(work)
@@ -126,7 +126,7 @@ def test_a_class_is_right_where_the_nearest_training_picture_has_it(shapes: Path
     assert asked.right(asked.real).all()
     assert not asked.right(np.roll(asked.real, 1, axis=0)).all()
     with pytest.raises(DataError, match="has a subgroup"):
-        next(classed(judge, train, Corpus(shapes, Split.UNSEEN_PAIRS), "subgroup", 4, seed=0))  # type: ignore[arg-type]
+        next(classed(judge, train, Corpus(shapes, Split.UNSEEN_PAIRS), "subgroup", 4, seed=0))
 
 
 @pytest.fixture

@@ -36,13 +36,13 @@ def test_a_picture_that_says_its_caption_is_right_and_one_that_says_another_is_n
     judge = Reader()
     names = sample.names["en"]
     right = judge.texts(names.tolist())
-    own = score(judge, sample, "en", right, seed=0)  # type: ignore[arg-type]
+    own = score(judge, sample, "en", right, seed=0)
     assert own.right.all()
     assert own.offered == sample.others("en", 0).shape[1] + 1
     rival = sample.others("en", 0)[:, 0]
-    wrong = score(judge, sample, "en", right[rival], seed=0)  # type: ignore[arg-type]
+    wrong = score(judge, sample, "en", right[rival], seed=0)
     assert not wrong.right.any()
-    few = score(judge, sample, "en", right[:4], seed=0)  # type: ignore[arg-type]
+    few = score(judge, sample, "en", right[:4], seed=0)
     assert few.rows.tolist() == [0, 1, 2, 3]
 
 

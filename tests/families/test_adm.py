@@ -78,7 +78,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 def drawn(model: Pipeline, prompt: str, **options: object) -> Tensor:
     """The finished pictures (B, 3, S, S) before they are rounded to 8 bits."""
-    events = list(model.stream(prompt, seed=7, **options))  # type: ignore[arg-type]
+    events = list(model.stream(prompt, seed=7, **options))
     last = events[-1].estimate
     assert last is not None
     assert all(event.step <= event.total for event in events)
@@ -158,7 +158,7 @@ def test_pictures_carry_what_draws_them_again(whole: Pipeline) -> None:
     ],
 )
 def test_a_prompt_is_a_number_or_a_name(whole: Pipeline, prompt: str, number: int) -> None:
-    assert whole._class_of(prompt) == number  # type: ignore[attr-defined]
+    assert whole._class_of(prompt) == number
 
 
 @pytest.mark.parametrize("prompt", ["5", "-1", "class", "anything", "a goldfish in a bowl"])
@@ -175,7 +175,7 @@ def test_a_name_written_wrong_is_guessed(whole: Pipeline) -> None:
 @pytest.mark.parametrize("name", ["prior_guidance", "candidates", "rerank", "temperature", "clip_guidance"])
 def test_what_means_nothing_is_refused(whole: Pipeline, name: str) -> None:
     with pytest.raises(InputError, match=f"{name} means nothing"):
-        whole.generate("3", size=16, **{name: 1})  # type: ignore[arg-type]
+        whole.generate("3", size=16, **{name: 1})
 
 
 def test_only_its_own_sizes_are_drawn(whole: Pipeline) -> None:

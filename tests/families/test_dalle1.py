@@ -196,12 +196,12 @@ def test_the_first_rows_of_a_picture_are_kept(model: Dalle1) -> None:
     start = Image.fromarray(generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
     drawn = []
     monitor = model._show
-    model._show = lambda codes: drawn.append(codes) or monitor(codes)  # type: ignore[assignment,method-assign,func-returns-value]
+    model._show = lambda codes: drawn.append(codes) or monitor(codes)
     try:
         pictures = model.generate("a red apple", n=4, size=SIZE, seed=1, start=start, keep_rows=2)
         model.generate("a red apple", n=4, size=SIZE, seed=1)
     finally:
-        model._show = monitor  # type: ignore[method-assign]
+        model._show = monitor
     kept, free = (codes.view(4, GRID, GRID).numpy() for codes in drawn)
     assert (kept[:, :2] == codes_of(model, start)[:2]).all()
     assert len(np.unique(kept[:, 2:], axis=0)) > 1  # the rest is drawn
@@ -248,7 +248,7 @@ def test_a_bundle_without_clip_draws_but_cannot_rerank(tmp_path: Path) -> None:
 
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     wrong = parts()
-    config = wrong["transformer"].source.config  # type: ignore[union-attr]
+    config = wrong["transformer"].source.config
     wrong["transformer"] = Part(Transformer(replace(config, vocabulary=99)), codes=CodeSampling())
     save_bundle(tmp_path / "codes", name="wrong", parts=wrong, card="#\n", family="dalle1")
     with pytest.raises(BundleError, match="draws 99 codes, its codec has 24"):

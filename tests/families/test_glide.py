@@ -78,7 +78,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 def drawn(model: Pipeline, prompt: str = PROMPT, **options: object) -> Tensor:
     """The finished pictures (B, 3, S, S) before they are rounded to 8 bits."""
-    events = list(model.stream(prompt, seed=7, **options))  # type: ignore[arg-type]
+    events = list(model.stream(prompt, seed=7, **options))
     last = events[-1].estimate
     assert last is not None
     assert {event.stage: event.step for event in events} == {event.stage: event.total for event in events}
@@ -116,7 +116,7 @@ def published_base(
     left = iter(noises("glide", 16))
     x = next(left)
     text = captions(network, folder, PROMPT, "")
-    seen = {} if known is None else {"known": known.repeat(2, 1, 1, 1), "keep": keep.repeat(2, 1, 1, 1)}  # type: ignore[union-attr]
+    seen = {} if known is None else {"known": known.repeat(2, 1, 1, 1), "keep": keep.repeat(2, 1, 1, 1)}
     wanted = CLIPTokenizer.load(SHIPPED_VOCABULARY).batch([PROMPT], 7, full=True)
     for t in reversed(range(STEPS)):
         step = sampler.kept[t]
@@ -295,7 +295,7 @@ def test_pictures_carry_what_draws_them_again(whole: Pipeline) -> None:
 @pytest.mark.parametrize("name", ["prior_guidance", "candidates", "rerank", "temperature"])
 def test_what_means_nothing_is_refused(whole: Pipeline, name: str) -> None:
     with pytest.raises(InputError, match=f"{name} means nothing"):
-        whole.generate(PROMPT, size=16, **{name: 1})  # type: ignore[arg-type]
+        whole.generate(PROMPT, size=16, **{name: 1})
 
 
 def test_clip_guidance_needs_a_clip(tmp_path: Path) -> None:

@@ -61,10 +61,10 @@ def test_every_parameter_learns() -> None:
     adm(X, LABEL, torch.tensor([0, 2])).square().sum().backward()
     assert idle(adm) == []
     classifier = awake(Classifier(CLASSIFIER))
-    classifier.log_probability(X, LABEL, torch.tensor([1, 2])).sum().backward()  # type: ignore[operator]
+    classifier.log_probability(X, LABEL, torch.tensor([1, 2])).sum().backward()
     assert idle(classifier) == []
     glide = awake(Glide(GLIDE))
-    text = caption(glide, [1, 2], [3])  # type: ignore[arg-type]
+    text = caption(glide, [1, 2], [3])
     glide(X, LABEL, GlideCondition(text, text)).square().sum().backward()
     assert idle(glide) == []
 
@@ -76,20 +76,20 @@ def test_each_condition_is_read() -> None:
         adm(X, LABEL, torch.tensor([0, 1])), adm(X, LABEL, torch.tensor([0, 2])), atol=1e-4
     )
     glide = awake(Glide(replace(GLIDE, low_size=8, fills_in=True))).eval()
-    text, other = caption(glide, [1, 2], [3]), caption(glide, [1, 4], [3])  # type: ignore[arg-type]
+    text, other = caption(glide, [1, 2], [3]), caption(glide, [1, 4], [3])
     known, keep = torch.rand(2, 3, 16, 16), torch.ones(2, 1, 16, 16)
-    whole = GlideCondition(text, caption(glide, [], []), torch.rand(2, 3, 8, 8), known, keep)  # type: ignore[arg-type]
+    whole = GlideCondition(text, caption(glide, [], []), torch.rand(2, 3, 8, 8), known, keep)
     out = glide(X, LABEL, whole)
     for change in (
         {"text": other},
-        {"low": -whole.low},  # type: ignore[operator]
+        {"low": -whole.low},
         {"known": known / 2},
         {"keep": keep * 0},
     ):
         assert not torch.allclose(out, glide(X, LABEL, replace(whole, **change)), atol=1e-4)
     unseen = replace(whole, known=known / 2, keep=keep * 0)
     assert torch.equal(glide(X, LABEL, unseen), glide(X, LABEL, replace(whole, keep=keep * 0)))
-    prepared = glide.prepared(whole)  # type: ignore[operator]
+    prepared = glide.prepared(whole)
     torch.testing.assert_close(glide(X, LABEL, prepared), out)
     dropped = prepared.dropped()
     assert whole.empty is not None
@@ -125,7 +125,7 @@ def test_a_network_may_work_on_a_grid_of_patches() -> None:
     classifier = Classifier(replace(CLASSIFIER, patch=2))
     assert classifier(X, LABEL).shape == (2, 3)
     glide = awake(Glide(replace(GLIDE, patch=4, low_size=8)))
-    condition = GlideCondition(caption(glide, [1, 2], [3]), low=torch.rand(2, 3, 8, 8))  # type: ignore[arg-type]
+    condition = GlideCondition(caption(glide, [1, 2], [3]), low=torch.rand(2, 3, 8, 8))
     assert glide(X, LABEL, condition).shape == (2, 6, 16, 16)
     with pytest.raises(InputError, match="needs the empty caption"):
         condition.dropped()

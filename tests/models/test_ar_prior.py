@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -125,7 +126,7 @@ def test_the_same_noise_writes_the_same_codes_alone_and_in_a_batch(model: ArPrio
         generators = [torch.Generator().manual_seed(row) for row in rows]
         noise: Callable[[], Tensor] = uniform_noise(generators, torch.device("cpu"))
         writing = model.begin(given, DOT[rows])
-        step = lambda last: model.step(writing, last)  # noqa: E731
+        step = partial(model.step, writing)
         return torch.stack(list(write_codes(step, 5, noise, CodeSampling(), draw_ordered)), dim=1)
 
     together = write([0, 1])

@@ -96,4 +96,4 @@ def test_guidance_moves_away_from_the_logits_without_the_prompt() -> None:
 )
 def test_settings_outside_their_range_are_refused(changes: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        CodeSampling(**changes)  # type: ignore[arg-type]  # top_k is whole
+        CodeSampling(**changes)

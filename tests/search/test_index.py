@@ -37,7 +37,7 @@ def index(photos: Path, clip: Colours) -> Iterator[Index]:
 
 
 def names(index: Index, question: str | Path | Image.Image | list[Term], **options: object) -> list[str]:
-    hits = index.query(question, **options)  # type: ignore[arg-type]
+    hits = index.query(question, **options)
     return [hit.path.relative_to(index.folder).as_posix() for hit in hits]
 
 
@@ -91,7 +91,7 @@ def test_filters(photos: Path, clip: Colours, draw: Callable[..., Path]) -> None
     with Index(photos, clip=clip) as index:
 
         def found(**filters: object) -> set[str]:
-            return set(names(index, "red", top=20, fold=False, filters=Filters(**filters)))  # type: ignore[arg-type]
+            return set(names(index, "red", top=20, fold=False, filters=Filters(**filters)))
 
         assert found(folder="trip") == {"trip/d.png", "trip/e.png", "trip/day 2/f.png"}
         assert found(folder="trip/day 2/") == {"trip/day 2/f.png"}
@@ -132,7 +132,7 @@ def test_thumbnails_are_kept(index: Index, photos: Path) -> None:
     thumbnail = index.thumbnail(hit)
     assert thumbnail is not None
     assert thumbnail.size == (40, 30)
-    assert thumbnail.getpixel((5, 5))[0] > 150  # type: ignore[index]
+    assert thumbnail.getpixel((5, 5))[0] > 150
 
 
 def test_an_open_index_follows_its_writer(index: Index, photos: Path, clip: Colours) -> None:

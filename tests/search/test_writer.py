@@ -26,7 +26,7 @@ SCRIPT = Path(__file__).with_name("colour_clip.py")
 
 
 def run(folder: Path, clip: Colours, **options: object) -> Summary:
-    writer = Writer(folder, clip, **{"workers": 1, **options})  # type: ignore[arg-type]
+    writer = Writer(folder, clip, **{"workers": 1, **options})
     for _ in writer.run():
         pass
     return writer.summary

@@ -79,7 +79,7 @@ class PoisonedOnOneRank(Shares):
 
 
 def same_draws_on_every_rank() -> None:
-    loop.noise_generator = lambda seed, step, stage: noise_generator(seed, step, "shared")  # type: ignore[assignment]
+    loop.noise_generator = lambda seed, step, stage: noise_generator(seed, step, "shared")
 
 
 def main(out: Path) -> None:

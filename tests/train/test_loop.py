@@ -347,7 +347,7 @@ def test_an_error_in_the_batches_reaches_the_caller(tmp_path: Path) -> None:
 
 def test_a_model_whose_weights_could_not_be_read_back_is_refused_at_once(tmp_path: Path) -> None:
     task = TinyTask()
-    task.model = nn.Linear(1, 1)  # type: ignore[assignment]
+    task.model = nn.Linear(1, 1)
     with pytest.raises(CheckpointError, match="no kind of model is a Linear"):
         train(task, settings(), tmp_path)
 
@@ -390,7 +390,7 @@ def test_accumulated_gradients_equal_the_batch_to_1e_6(tmp_path: Path) -> None:
 
 def test_a_loss_that_needs_the_whole_batch_is_not_cut(tmp_path: Path) -> None:
     task = TinyTask()
-    task.accumulates = False  # type: ignore[attr-defined]
+    task.accumulates = False
     with pytest.raises(InputError, match="accumulate: got 2, but the loss of tiny needs the whole batch"):
         train(task, settings(accumulate=2), tmp_path)
     train(task, settings(), tmp_path)
@@ -430,7 +430,8 @@ def test_previews_are_pictures(tmp_path: Path) -> None:
 
 
 def test_tensorboard_has_the_losses(tmp_path: Path) -> None:
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing import event_accumulator
+
     train(TinyTask(), settings(tensorboard=True), tmp_path)
     events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

@@ -54,4 +54,4 @@ def test_what_it_cannot_do_is_refused(tokenizer: BytePairTokenizer) -> None:
     with pytest.raises(InputError, match="merge dropout 1"):
         MergeDropout(tokenizer, 1.0)
     with pytest.raises(InputError, match="our own byte-pair tokenizer, not object"):
-        MergeDropout(object(), 0.1)  # type: ignore[arg-type]
+        MergeDropout(object(), 0.1)

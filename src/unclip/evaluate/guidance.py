@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +112,8 @@ def sweep(
     found = []
     for scale in scales:
         # where another is swept, classifier-free guidance is off
-        options = Options(size=model.sizes[0], **{"guidance": 1.0, option: scale})  # type: ignore[arg-type]
+        swept: dict[str, Any] = {"guidance": 1.0, option: scale}
+        options = Options(size=model.sizes[0], **swept)
         series = []
         for k in range(pictures):
             label = f"{option} {scale:g}, {k + 1} of {pictures}"

@@ -8,6 +8,7 @@ prompt once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -216,7 +217,7 @@ class CodeDecoder(nn.Module):
         return F.linear(self.norm_out(x), self.out.weight[: self.vocabulary])
 
     def _layers(self) -> list[DecoderLayer]:
-        return list(self.layers)  # type: ignore[arg-type]  # a ModuleList does not say of what
+        return [cast(DecoderLayer, layer) for layer in self.layers]
 
 
 @dataclass(frozen=True)

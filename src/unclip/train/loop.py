@@ -144,7 +144,7 @@ class Run:
         self.precision = pick_precision(self.device, name)
         self.model = task.model.to(self.device)
         if config.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         self.step = self.pictures = self.skipped = self.bad = 0
         self.saved = -1  # the step of the newest checkpoint
         self.seconds = 0.0

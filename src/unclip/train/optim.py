@@ -118,7 +118,7 @@ class FlatMuon(torch.optim.Muon):
         super().__init__(self.matrices, **settings)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override] # closures are refused by type
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closures
         pairs = list(zip(self.kernels, self.matrices, strict=True))
         copied = [
             (k, m) for k, m in pairs if k.untyped_storage().data_ptr() != m.untyped_storage().data_ptr()
