@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from guided_reference import Shapes, State, attend, gelu, layer_norm, random_state
-from unclip.tokenizer import _byte_alphabet
+from unclip.tokenizer.clip import byte_alphabet
 
 VOCABULARY = 260
 NOISED = {"width": 128, "layers": 2, "embedding": 24}
@@ -102,7 +102,7 @@ def naive_text(state: State, ids: list[int], length: int) -> Tensor:
 
 def vocabulary(folder: Path) -> Path:
     """GPT-2's files as glide-text2im has them, with three merges."""
-    words = [*sorted(_byte_alphabet()), "re", "\u0120a", "red", "<|endoftext|>"]
+    words = [*sorted(byte_alphabet()), "re", "\u0120a", "red", "<|endoftext|>"]
     assert len(words) == VOCABULARY
     (folder / "encoder.json.gz").write_bytes(
         gzip.compress(json.dumps({word: i for i, word in enumerate(words)}).encode())

@@ -11,7 +11,8 @@ import torch
 
 from noised_clip_reference import VOCABULARY, vocabulary
 from unclip.errors import InputError
-from unclip.tokenizer import GlideTokenizer, _byte_alphabet
+from unclip.tokenizer import GlideTokenizer
+from unclip.tokenizer.clip import byte_alphabet
 
 # GPT-2's words, in Python's own classes: letters, digits, the rest, spaces but for the one before a word
 WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
@@ -31,7 +32,7 @@ def naive(text: str, ids: dict[str, int]) -> list[int]:
     """One word after the other, one merge after the other."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     order = [*printable, *(byte for byte in range(256) if byte not in printable)]
-    letters = dict(zip(order, _byte_alphabet(), strict=True))
+    letters = dict(zip(order, byte_alphabet(), strict=True))
     found = []
     for word in WORDS.findall(text.lower()):
         parts = [letters[byte] for byte in word.encode()]
@@ -57,7 +58,7 @@ def tokenizer(words: Path) -> GlideTokenizer:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_tokens_are_those_of_gpt2_in_lower_case(tokenizer: GlideTokenizer, text: str) -> None:
-    names = [*sorted(_byte_alphabet()), "re", "\u0120a", "red", "<|endoftext|>"]
+    names = [*sorted(byte_alphabet()), "re", "\u0120a", "red", "<|endoftext|>"]
     assert tokenizer.encode(text) == naive(text, {name: i for i, name in enumerate(names)})
 
 
@@ -78,7 +79,7 @@ def test_a_row_is_tokens_and_padding(tokenizer: GlideTokenizer) -> None:
 def test_vocabularies_come_as_glide_or_gpt2_has_them(
     tmp_path: Path, tokenizer: GlideTokenizer, names: tuple[str, str]
 ) -> None:
-    ids = {name: i for i, name in enumerate([*sorted(_byte_alphabet()), "re", "\u0120a", "red"])}
+    ids = {name: i for i, name in enumerate([*sorted(byte_alphabet()), "re", "\u0120a", "red"])}
     (tmp_path / names[0]).write_text(json.dumps(ids | {"<|endoftext|>": 259}))
     (tmp_path / names[1]).write_text("#version: 0.2\n" + "\n".join(map(" ".join, MERGES)) + "\n")
     loaded = GlideTokenizer.load(tmp_path)

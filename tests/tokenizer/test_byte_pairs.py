@@ -1,9 +1,7 @@
-"""Promises of the tokenizers: the same ids for the same words, nothing unknown, cuts that are told."""
+"""Promises of our own tokenizer: the same ids for the same words, nothing unknown, cuts that are told."""
 
 from __future__ import annotations
 
-import gzip
-import json
 import unicodedata
 from pathlib import Path
 
@@ -13,15 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unclip.errors import InputError
-from unclip.tokenizer import (
-    CLIP_END,
-    CLIP_START,
-    CLIP_VOCABULARY,
-    BytePairTokenizer,
-    CLIPTokenizer,
-    Tokenizer,
-    _byte_alphabet,
-)
+from unclip.tokenizer import BytePairTokenizer, Tokenizer
 
 CAPTIONS = [
     "a red apple",
@@ -37,28 +27,6 @@ CAPTIONS = [
 @pytest.fixture(scope="module")
 def ours() -> BytePairTokenizer:
     return BytePairTokenizer.train(CAPTIONS, vocabulary=400)
-
-
-@pytest.fixture(scope="module")
-def merges_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file laid out as OpenAI's, whose first merges are real words and whose rest are fillers."""
-    alphabet = _byte_alphabet()
-    merges = ["a p", "ap p", "l e</w>", "app le</w>", "r e", "re d</w>"]
-    known = set(merges)
-    for first in alphabet:
-        for second in alphabet:
-            for end in ("", "</w>"):
-                merge = f"{first} {second}{end}"
-                if merge not in known and len(merges) < CLIP_VOCABULARY - 514:
-                    merges.append(merge)
-    path = tmp_path_factory.mktemp("clip") / "bpe_simple_vocab_16e6.txt.gz"
-    path.write_bytes(gzip.compress(("#version: 0.2\n" + "\n".join(merges) + "\nx y\n").encode()))
-    return path
-
-
-@pytest.fixture(scope="module")
-def clip(merges_file: Path) -> CLIPTokenizer:
-    return CLIPTokenizer.load(merges_file)
 
 
 def test_ours_has_the_contracted_special_ids(ours: BytePairTokenizer) -> None:
@@ -86,10 +54,8 @@ def test_any_text_has_tokens_and_none_of_them_is_special(ours: BytePairTokenizer
     assert ids or not text.strip()
 
 
-def test_special_tokens_in_a_prompt_are_text(ours: BytePairTokenizer, clip: CLIPTokenizer) -> None:
+def test_special_tokens_in_a_prompt_are_text(ours: BytePairTokenizer) -> None:
     assert min(ours.encode("an <end> apple <pad> <start>")) >= 3
-    assert clip.end not in clip.encode(f"an {CLIP_END} apple")
-    assert clip.start not in clip.encode(f"an {CLIP_START} apple")
 
 
 def test_batch_is_as_long_as_its_longest_text(ours: BytePairTokenizer) -> None:
@@ -144,52 +110,3 @@ def test_bad_input_is_refused_with_a_reason(ours: BytePairTokenizer, tmp_path: P
     broken.write_text("{}")
     with pytest.raises(InputError, match="not a tokenizer"):
         BytePairTokenizer.load(broken)
-
-
-def test_clips_ids_are_openais(clip: CLIPTokenizer) -> None:
-    """49406 and 49407 are the ids of OpenAI's file; bytes come first in GPT-2's order, then merges."""
-    assert (clip.pad, clip.start, clip.end, clip.context) == (0, 49406, 49407, 77)
-    assert clip.vocabulary == 49408
-    assert clip.encode("!") == [256]  # "!" ends a word, so it is "!</w>"
-    assert clip.encode("Apple  RED") == [512 + 3, 512 + 5]
-    assert clip.encode("red&amp;amp;red") == [517, ord("&") - ord("!") + 256, 517]
-
-
-def test_clip_pads_with_zero_and_ends_a_cut_text(clip: CLIPTokenizer) -> None:
-    tokens = clip.batch(["red " * 100, "red"], context=77)
-    assert tokens.ids.shape == (2, 77)
-    assert tokens.ids[0, -1] == clip.end
-    assert tokens.ids[1, :4].tolist() == [49406, 517, 49407, 0]
-    assert tokens.truncated[0] == ("red " * 25).strip()
-    assert tokens.truncated[1] is None
-
-
-def test_clip_reads_all_three_layouts(clip: CLIPTokenizer, merges_file: Path, tmp_path: Path) -> None:
-    saved = tmp_path / "tokenizer.json"
-    clip.save(saved)
-    folder = tmp_path / "huggingface"
-    folder.mkdir()
-    model = json.loads(saved.read_text())["model"]
-    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
-    lines = gzip.decompress(merges_file.read_bytes()).decode().split("\n")[: 1 + CLIP_VOCABULARY - 514]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
-    alone = tmp_path / "newer"
-    alone.mkdir()
-    padded = json.loads(saved.read_text()) | {"padding": None, "truncation": None}
-    (alone / "tokenizer.json").write_text(json.dumps(padded))
-    for path in (saved, folder, alone):
-        again = CLIPTokenizer.load(path)
-        for text in ("a red apple!", "It's 2024 &amp; 빨간 <|endoftext|>"):
-            assert again.encode(text) == clip.encode(text)
-
-
-def test_clip_refuses_other_files(tmp_path: Path) -> None:
-    other = tmp_path / "merges.gz"
-    other.write_bytes(gzip.compress(b"#version\na b\n"))
-    with pytest.raises(InputError, match="holds"):
-        CLIPTokenizer.load(other)
-    other.write_bytes(b"plain")
-    with pytest.raises(InputError, match="not CLIP's merges"):
-        CLIPTokenizer.load(other)
-    with pytest.raises(InputError, match=r"vocab\.json"):
-        CLIPTokenizer.load(tmp_path)
