@@ -34,8 +34,9 @@ def pictograms(
     Ctrl-C stops it; the same command again goes on.
     """
     from unclip.data.pictograms import build_pictograms
+    from unclip.processes import cores
 
-    _run(build_pictograms(out, archives=archives, size=size, workers=_workers(workers), large=large), out)
+    _run(build_pictograms(out, archives=archives, size=size, workers=workers or cores(), large=large), out)
 
 
 @app.command()
@@ -56,11 +57,13 @@ def folder(
     from unclip.data.folder import Defaults, build_folder
     from unclip.data.records import Fit
     from unclip.errors import InputError
+    from unclip.processes import cores
 
     if fit not in list(Fit):
         raise InputError(f"unknown fit {fit!r}: choose {', '.join(Fit)}")
     defaults = Defaults(style=style, licence=licence, language=language, fit=Fit(fit))
-    _run(build_folder(source, out, defaults=defaults, size=size, workers=_workers(workers), large=large), out)
+    events = build_folder(source, out, defaults=defaults, size=size, workers=workers or cores(), large=large)
+    _run(events, out)
 
 
 @app.command()
@@ -69,16 +72,6 @@ def show(corpus: Annotated[Path, typer.Argument(help="Folder of a corpus.")]) ->
     from unclip.data.card import read
 
     typer.echo(read(corpus))
-
-
-def _workers(wanted: int | None) -> int:
-    import os
-
-    return (
-        wanted or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else wanted or os.cpu_count() or 1
-    )
 
 
 def _run(events: Iterable[Progress], out: Path) -> None:
