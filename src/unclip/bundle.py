@@ -24,6 +24,7 @@ from torch import nn
 from unclip import __version__
 from unclip.checkpoints.catalogue import PUBLISHED
 from unclip.checkpoints.native import KINDS, config_from_dict, kind_of, load_model, save_model
+from unclip.checkpoints.siglip_tokenizer import SiglipTokenizer
 from unclip.config import from_dict, to_dict
 from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig
@@ -45,12 +46,18 @@ SHIPPED = Path(__file__).parent / "bundles"
 DEFAULT = "pictograms"
 
 TOKENIZERS: dict[
-    str, type[BytePairTokenizer] | type[CLIPTokenizer] | type[DalleMiniTokenizer] | type[GlideTokenizer]
+    str,
+    type[BytePairTokenizer]
+    | type[CLIPTokenizer]
+    | type[DalleMiniTokenizer]
+    | type[GlideTokenizer]
+    | type[SiglipTokenizer],
 ] = {
     "byte-pair": BytePairTokenizer,
     "clip-bpe": CLIPTokenizer,
     "dalle-mini-bpe": DalleMiniTokenizer,
     "glide-bpe": GlideTokenizer,
+    "siglip": SiglipTokenizer,
 }
 # Components that a family cannot draw without.
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -74,11 +81,11 @@ class Preprocessing:
 
     Attributes:
         size: side in pixels.
-        fit: "pad" makes it square with white, "crop" cuts the middle out.
+        fit: "pad" makes it square with white, "crop" cuts the middle out, "stretch" squeezes all of it.
     """
 
     size: int
-    fit: Literal["pad", "crop"] = "pad"
+    fit: Literal["pad", "crop", "stretch"] = "pad"
 
 
 @dataclass(frozen=True)

@@ -269,8 +269,10 @@ def letterbox(
     return square
 
 
-def fit(image: Image.Image, size: int, how: Literal["pad", "crop"]) -> Image.Image:
-    """A square of `size` pixels: all of `image` with white beside it, or its middle."""
+def fit(image: Image.Image, size: int, how: Literal["pad", "crop", "stretch"]) -> Image.Image:
+    """A square of `size` pixels: all of `image` with white beside it, its middle, or all of it squeezed."""
+    if how == "stretch":
+        return on_white(image).resize((size, size), Image.Resampling.BICUBIC)
     return fit_square(image, size) if how == "pad" else crop_square(image, size)
 
 

@@ -16,20 +16,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tokenizers
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 
+from unclip import cli
+from unclip.bundle import Bundle
 from unclip.checkpoints import clip_siglip
 from unclip.checkpoints.clip_siglip import TIMM_MODELS, Siglip
 from unclip.checkpoints.foreign import Source
-from unclip.checkpoints.formats import guess
+from unclip.checkpoints.formats import export, guess
 from unclip.checkpoints.native import unfilled
 from unclip.checkpoints.siglip_tokenizer import SiglipTokenizer, canonical
+from unclip.embedding import ClipEmbedder
 from unclip.errors import CheckpointError, InputError
+from unclip.evaluate.encoder import Encoder
+from unclip.images import fit
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD, CBOWConfig, CLIPConfig
 from unclip.models.siglip import Gelu, SiglipTextConfig, SiglipVisionConfig
 from unclip.nn.transformer import Activation
@@ -554,7 +561,10 @@ def test_open_clips_own_code_computes_the_same(
         assert error(siglip.model.encode_image(images), model.encode_image(normalised)) < LARGEST_ERROR
         assert error(siglip.model.encode_text(ids).embedding, model.encode_text(ids)) < LARGEST_ERROR
         assert siglip.model.scale.item() == pytest.approx(model.logit_scale.exp().item())
-        assert "size=(36, 36), interpolation=bicubic" in str(transform)
+        seen = fit(drawing(), TINY.image_size, "stretch")
+        pixels = torch.from_numpy(np.asarray(seen).copy()).permute(2, 0, 1) / 255
+        mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
+        assert error((pixels - mean) / std, transform(drawing())) < LARGEST_ERROR
 
 
 @pytest.mark.parametrize("name", sorted(TIMM_MODELS))
@@ -774,6 +784,64 @@ def test_a_model_is_made_unfilled_in_no_time() -> None:
     assert isinstance(model, CLIP)
 
 
-def test_a_bundle_of_it_is_refused(folder: Path) -> None:
-    with pytest.raises(CheckpointError, match="a bundle has no place for its tokenizer"):
-        clip_siglip.FORMAT.read(Source(folder))
+# --- the bundle ---
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """By the command line, the format guessed."""
+    path = tmp_path_factory.mktemp("bundles") / "siglip"
+    assert cli.main(["convert", str(folder), str(path)]) == 0
+    return Bundle.load(path)
+
+
+def drawing() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 57, 3), np.uint8)
+    return Image.fromarray(pixels).resize((114, 60), Image.Resampling.BICUBIC)
+
+
+@torch.no_grad()
+def test_a_bundle_embeds_pictures_and_texts_as_google_does(bundle: Bundle) -> None:
+    reference = theirs(Gelu.EXACT)
+    processor = getattr(transformers, "SiglipImageProcessorPil", transformers.SiglipImageProcessor)(
+        size={"height": TINY.image_size, "width": TINY.image_size},
+        resample=Image.Resampling.BICUBIC,  # open_clip's; theirs is the same but for its config
+        image_mean=PREPROCESS["mean"],
+        image_std=PREPROCESS["std"],
+    )
+    embedder = ClipEmbedder.of(bundle, torch.device("cpu"), torch.float32)
+    tokens = bundle.tokenizer().batch(TEXTS, CONTEXT, full=True)
+    expected = reference(
+        pixel_values=processor(drawing(), return_tensors="pt")["pixel_values"], input_ids=tokens.ids
+    )
+    assert error(embedder.embed_images([drawing()]), expected.image_embeds) < LARGEST_ERROR
+    assert error(embedder.embed_texts(TEXTS), expected.text_embeds) < LARGEST_ERROR
+    for text, row in zip(TEXTS, expected.text_embeds, strict=True):  # alone, short
+        assert error(embedder.read([text]).embedding[0], row) < LARGEST_ERROR
+    classes = embedder.classify([drawing()], ["apple", "cat"])[0]
+    assert sum(classes.values()) == pytest.approx(1)
+
+
+def test_its_image_tower_measures_how_differently_pictures_look(bundle: Bundle) -> None:
+    encoder = Encoder.of(bundle, torch.device("cpu"), torch.float32)
+    first = np.asarray(drawing().resize((36, 36)))[None]
+    apart = encoder.distances(np.concatenate([first, first]), np.concatenate([first, 255 - first]))
+    assert apart[0] == pytest.approx(0, abs=1e-6)
+    assert apart[1] > 0.01
+
+
+def test_a_bundle_goes_back(bundle: Bundle, state: dict[str, Tensor], tmp_path: Path) -> None:
+    export(bundle, tmp_path / "back", "clip-siglip")
+    back = load_file(tmp_path / "back" / "open_clip_model.safetensors")
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
+    about = json.loads((tmp_path / "back" / "open_clip_config.json").read_text())
+    assert about["preprocess_cfg"] == {**PREPROCESS, "mode": "RGB"}
+    for format in ("clip-openai", "clip-open", "clip-transformers"):
+        with pytest.raises(CheckpointError, match="no transformer for texts, as others expect"):
+            export(bundle, tmp_path / format, format)
+
+
+def test_other_clips_are_not_written(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="its CLIP or its tokenizer is not SigLIP's"):
+        clip_siglip.export(Bundle.load(tiny_bundle), tmp_path / "out")

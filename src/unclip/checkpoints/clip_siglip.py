@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unclip.bundle import Bundle, Part, Preprocessing
 from unclip.checkpoints.clip_layout import count_children, heads_of_width, new_folder
 from unclip.checkpoints.clip_open import CONFIG, LOGITS, SIGLIP, WEIGHTS, published_weights
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
@@ -373,11 +374,23 @@ def _ratio(inner: int, width: int) -> float:
 
 
 def convert(source: Source, options: Options) -> Conversion:
-    """Refused: bundles keep neither such a tokenizer nor how such pictures are made square."""
-    raise CheckpointError(
-        f"{source}: this is a SigLIP, and a bundle has no place for its tokenizer and its squeezed pictures: "
-        "in Python, `unclip.checkpoints.clip_siglip.read` gives the model and the tokenizer"
-    )
+    """A bundle of the family `clip`."""
+    siglip = read(source, options)
+    size = siglip.model.config.image.image_size
+    preprocessing = Preprocessing(size, "stretch" if siglip.squeezed else "crop")
+    parts = {"tokenizer": Part(siglip.tokenizer), "clip": Part(siglip.model, preprocessing=preprocessing)}
+    return Conversion(source.name, "clip", parts, notes=siglip.notes)
+
+
+def export(bundle: Bundle, path: Path) -> None:
+    """`write` for the CLIP of a bundle. Raises CheckpointError where it is no SigLIP that open_clip has."""
+    model, tokenizer = bundle.model("clip"), bundle.tokenizer()
+    if not isinstance(model, CLIP) or not isinstance(tokenizer, SiglipTokenizer):
+        raise CheckpointError(f"bundle {bundle.name}: its CLIP or its tokenizer is not SigLIP's")
+    preprocessing = bundle.component("clip").preprocessing
+    if preprocessing is not None and preprocessing.fit == "pad":
+        raise CheckpointError(f"bundle {bundle.name}: open_clip has no preprocessing that pads with white")
+    write(Siglip(model, tokenizer, preprocessing is None or preprocessing.fit == "stretch"), path)
 
 
 FORMAT = Format(
@@ -387,4 +400,5 @@ FORMAT = Format(
     looks_like=looks_like,
     convert=convert,
     options=OPTIONS,
+    export=export,
 )

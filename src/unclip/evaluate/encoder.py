@@ -19,6 +19,7 @@ from unclip.data.records import CACHE
 from unclip.errors import BundleError, InputError
 from unclip.images import from_uint8, resize
 from unclip.models.clip import CLIP, VisionTransformer
+from unclip.models.siglip import SiglipVision
 from unclip.runtime import atomic_path, autocast, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
 
@@ -157,7 +158,7 @@ class Encoder:
     def _blocks(self) -> list[nn.Module]:
         """The parts of the image encoder whose outputs are compared."""
         visual = self.model.visual
-        if isinstance(visual, VisionTransformer):
+        if isinstance(visual, VisionTransformer | SiglipVision):
             return list(visual.transformer.resblocks)
         return [visual.layer1, visual.layer2, visual.layer3, visual.layer4]
 

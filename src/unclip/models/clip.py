@@ -304,7 +304,7 @@ class CLIP(nn.Module):
         )
 
 
-def _image_tower(config: CLIPConfig) -> Any:  # one of three networks: who looks inside asks which
+def _image_tower(config: CLIPConfig) -> VisionTransformer | ModifiedResNet | SiglipVision:
     image = config.image
     if isinstance(image, VisionTransformerConfig):
         return VisionTransformer(image, config.embedding, config.activation, config.dropout)

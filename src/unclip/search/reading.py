@@ -39,7 +39,7 @@ class Job:
     path: Path
     known: tuple[bytes, ...]
     size: int
-    how: Literal["pad", "crop"]
+    how: Literal["pad", "crop", "stretch"]
 
 
 @dataclass(frozen=True)
