@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
+import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import models, normalizers, pre_tokenizers, processors
@@ -40,8 +41,6 @@ from unclip.images import fit
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD, CBOWConfig, CLIPConfig
 from unclip.models.siglip import Gelu, SiglipTextConfig, SiglipVisionConfig
 from unclip.nn.transformer import Activation
-
-transformers = pytest.importorskip("transformers", reason="transformers is the reference")
 
 LARGEST_ERROR = 1e-4  # relative, of issue 4
 CAPTIONS = (Path(__file__).parent / "data" / "captions.txt").read_text(encoding="utf-8").splitlines()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -22,8 +23,6 @@ from unclip.errors import CheckpointError
 from unclip.images import crop_square, from_uint8
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD
 from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
-
-transformers = pytest.importorskip("transformers", reason="transformers is the reference")
 
 LARGEST_ERROR = 1e-4  # relative, of issue 4
 CAPTIONS = (Path(__file__).parent / "data" / "captions.txt").read_text(encoding="utf-8").splitlines()

@@ -248,7 +248,7 @@ def test_a_file_of_a_repository_must_have_the_hash_that_the_hub_states(server: F
     listing = server.listing(REPOSITORY)
     content = server.files[path]
     server.files[path] = content[:-1] + b"?"
-    server.listing = lambda repository: listing  # type: ignore[method-assign]
+    server.listing = lambda repository: listing
     with pytest.raises(DownloadError, match=r"not the published file .*(SHA-256|git SHA-1)"):
         fetch(model)
     assert name not in left(model)

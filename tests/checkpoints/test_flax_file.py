@@ -6,6 +6,7 @@ import contextlib
 import struct
 from pathlib import Path
 
+import msgpack
 import pytest
 import torch
 from hypothesis import given
@@ -77,7 +78,6 @@ def test_an_array_in_chunks_is_put_together(tmp_path: Path) -> None:
 
 
 def test_flax_writes_what_is_read_here(tmp_path: Path) -> None:
-    msgpack = pytest.importorskip("msgpack")
     numbers = torch.arange(6, dtype=torch.float32).numpy()
     inner = msgpack.packb(((2, 3), "float32", numbers.tobytes()), use_bin_type=True)
     data = msgpack.packb({"a": {"b": msgpack.ExtType(1, inner)}, "n": -5, "x": 0.5, "t": [1, None, True]})

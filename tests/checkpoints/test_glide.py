@@ -50,7 +50,7 @@ PUBLISHED_PARAMETERS = {
 
 
 def tiny(part: str) -> Shapes:
-    return glide_shapes(inputs=INPUTS[part], **TINY)  # type: ignore[arg-type]
+    return glide_shapes(inputs=INPUTS[part], **TINY)
 
 
 def released(part: str) -> Shapes:

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import karlo_reference as reference
 from unclip import cli
 from unclip.bundle import Bundle, save_bundle
 from unclip.checkpoints import karlo_diffusers, karlo_keys
@@ -35,11 +36,6 @@ from unclip.models.decoder import Decoder, DecoderCondition
 from unclip.models.prior import DiffusionPrior, PriorCondition
 from unclip.models.upsampler import Upsampler
 from unclip.pipeline import load
-
-pytest.importorskip("diffusers")
-pytest.importorskip("transformers")
-
-import karlo_reference as reference
 
 LARGEST_ERROR = 1e-4  # relative, of issue 4
 LARGEST_STEP = 0.5 + 255 * LARGEST_ERROR  # levels of an 8-bit picture: its rounding, and the error

@@ -16,16 +16,12 @@ import torch
 from torch import Tensor
 
 import clip_reference
+import karlo_reference as reference
 from unclip.checkpoints import karlo_diffusers, karlo_original
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.errors import CheckpointError
 from unclip.models.clip import CLIP
 from unclip.tokenizer import CLIP_VOCABULARY
-
-pytest.importorskip("diffusers")
-pytest.importorskip("transformers")
-
-import karlo_reference as reference
 
 State = dict[str, Tensor]
 HEAD = 64

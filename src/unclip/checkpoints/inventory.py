@@ -132,7 +132,7 @@ def _published(model: Published, folder: Path | None) -> Model:
 def _count(path: Path) -> int:
     """Numbers in a safetensors file, from its header."""
     with safetensors.safe_open(path, framework="pt") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - it is no mapping
 
 
 def _bytes(folder: Path) -> int:
