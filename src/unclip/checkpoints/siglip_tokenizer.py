@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import tokenizers
-import torch
 from tokenizers import processors
 
 from unclip.errors import InputError
 from unclip.runtime import atomic_path
 from unclip.tokenizer import Tokens
+from unclip.tokenizer.tokens import padded
 
 VOCABULARY, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 UNKNOWN = "<unk>"
@@ -80,12 +80,7 @@ class SiglipTokenizer:
             truncated.append(clean[starts[room] :].strip() if len(ids) > room else None)
             rows.append([*ids[:room], self.end])
         length = context if full else max(map(len, rows))
-        filled = torch.full((len(rows), length), self.pad, dtype=torch.int64)
-        mask = torch.zeros((len(rows), length), dtype=torch.bool)
-        for i, row in enumerate(rows):
-            filled[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = True
-        return Tokens(filled, mask, tuple(truncated))
+        return Tokens(*padded(rows, self.pad, length), tuple(truncated))
 
     def save(self, path: Path) -> None:
         """Write one file that `load` reads: the vocabulary, with the padding in it."""
