@@ -48,6 +48,12 @@ FLAGS = {
     "upsampler_num_head_channels": "16",
 }
 STEPS = 4
+SMALL = 2.5e-5  # found: 9e-6
+LARGE = 1e-4  # found: 5e-5; the reference is 4e-5 from its own run in float64
+# Found: 6e-4 to 1.3e-3, depending on the instruction set, in at most 4 numbers of 768. The first step divides by
+# sqrt(alpha_bar) = 5e-5, and DDIM does not clip x0 again after a classifier has moved it: x grows to 550 and
+# is off by 3e-3, which later steps clip away but for those numbers.
+GUIDED_DDIM, FEW = 3e-3, 12
 
 
 def bundle(folder: Path, *files: str, base: str = "base", labels: bool = False) -> Path:
@@ -122,7 +128,11 @@ def test_a_class_is_drawn_as_published(whole: Pipeline, guidance: float | None, 
     found = drawn(whole, "class 3", size=16, guidance=guidance, sampler=sampler)
     scale = 4.0 if guidance is None else guidance
     expected = published(16, "adm", None, 3, scale, sampler == "ddim")
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    if scale and sampler == "ddim":
+        torch.testing.assert_close(found, expected, atol=GUIDED_DDIM, rtol=0)
+        assert ((found - expected).abs() > SMALL).sum() <= FEW
+    else:
+        torch.testing.assert_close(found, expected, atol=SMALL, rtol=0)
 
 
 def test_guidance_and_class_change_the_picture(whole: Pipeline) -> None:
@@ -135,7 +145,7 @@ def test_a_picture_is_drawn_larger_as_published(whole: Pipeline) -> None:
     low = drawn(whole, "3", size=16)
     levels = ((low + 1) * 127.5).clamp(0, 255).to(torch.uint8)  # as the published script saves it
     expected = published(32, "upsampler-32", levels / 127.5 - 1, 3, 0.0, ddim=False)
-    torch.testing.assert_close(drawn(whole, "3", size=32), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(drawn(whole, "3", size=32), expected, atol=LARGE, rtol=0)
 
 
 def test_pictures_carry_what_draws_them_again(whole: Pipeline) -> None:
@@ -196,7 +206,7 @@ def test_without_a_classifier_there_is_no_guidance(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs a classifier"):
         model.generate("3", size=16, guidance=2)
     expected = published(16, "adm", None, 3, 0.0, ddim=False)
-    torch.testing.assert_close(drawn(model, "3", size=16), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(drawn(model, "3", size=16), expected, atol=SMALL, rtol=0)
     with pytest.raises(InputError, match="no names of classes"):
         model.generate("goldfish", size=16)
 

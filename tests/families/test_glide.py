@@ -49,6 +49,10 @@ NAIVE = {part: Network(state, blocks=1, wide=64) for part, state in STATES.items
 CLIP = {which: noised_clip(which) for which in ("image", "text")}
 PROMPT = "Red"
 STEPS = 4
+LARGEST_ERROR = 7e-5  # found: 3e-5, with a guidance of 6
+# Found: 4e-4, all of it where x0 was not clipped. The first steps multiply what the network rounds by
+# 1 / sqrt(alpha_bar) = 157 and 9.5; the reference is 1e-4 from its own run in float64, too.
+LARGEST_ERROR_DDIM = 8e-4
 
 
 def saved(folder: Path, conversion: Conversion) -> Pipeline:
@@ -176,22 +180,22 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("guidance", [None, 1.0, 6.0])
 def test_a_caption_is_drawn_as_published(whole: Pipeline, words: Path, guidance: float | None) -> None:
     expected = published_base(words, 3.0 if guidance is None else guidance)
-    torch.testing.assert_close(drawn(whole, size=16, guidance=guidance), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(drawn(whole, size=16, guidance=guidance), expected, atol=LARGEST_ERROR, rtol=0)
 
 
 def test_a_picture_is_drawn_larger_as_published(whole: Pipeline, words: Path) -> None:
     expected = published_upsampler(words, drawn(whole, size=16))
-    torch.testing.assert_close(drawn(whole, size=32), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(drawn(whole, size=32), expected, atol=LARGEST_ERROR_DDIM, rtol=0)
 
 
 def test_clip_guides_as_published(whole: Pipeline, words: Path) -> None:
     expected = published_base(words, 1.0, clip_scale=3.0)  # without the empty caption, as in the notebook
     found = drawn(whole, size=16, clip_guidance=3.0)
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found, expected, atol=LARGEST_ERROR, rtol=0)
     assert (found - drawn(whole, size=16, guidance=1.0)).abs().mean() > 1e-3
     both = published_base(words, 2.0, clip_scale=3.0)
     torch.testing.assert_close(
-        drawn(whole, size=16, clip_guidance=3.0, guidance=2.0), both, atol=1e-3, rtol=0
+        drawn(whole, size=16, clip_guidance=3.0, guidance=2.0), both, atol=LARGEST_ERROR, rtol=0
     )
 
 
@@ -216,7 +220,7 @@ class TestFillingIn:
         keep[:, 5:12] = 0
         found = drawn(whole.filling_in(small, keep), size=16)
         expected = published_base(words, 5.0, known=small[None], keep=keep[None])
-        torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+        torch.testing.assert_close(found, expected, atol=LARGEST_ERROR, rtol=0)
 
     def test_it_fills_in_large_pictures_as_published(self, whole: Pipeline, words: Path) -> None:
         assert isinstance(whole, Glide)
@@ -227,7 +231,7 @@ class TestFillingIn:
         found = events[-1].estimate
         expected = published_upsampler(words, small.clamp(-1, 1), self.picture[None], self.keep[None])
         assert found is not None
-        torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+        torch.testing.assert_close(found, expected, atol=LARGEST_ERROR, rtol=0)
 
     def test_what_stays_stays_bit_for_bit(self, whole: Pipeline) -> None:
         assert isinstance(whole, Glide)
