@@ -14,8 +14,11 @@ from typing import Any
 import torch
 
 from unclip import __version__
+from unclip.bundle import CARD, Bundle
 from unclip.data.corpus import Corpus
 from unclip.train.log import read_metrics
+
+TRAINING, BEFORE = "## Training", "## Trained before"
 
 
 def machine(device: torch.device) -> str:
@@ -54,10 +57,11 @@ def write(
         f"```\n{bundle['command']}\n```",
         "## Data",
         f"{len(corpus):,} captioned pictures (the split `train` of the corpus).",
-        _table(("source", "pictures", "licence of the art", "author"), _sources(corpus)),
-        "## Training",
+        _table(("source", "pictures", "licence of the art", "author"), _pictures(corpus)),
+        TRAINING,
         f"On {machine(device)}, torch {torch.__version__}.",
         _table(("stage", "parameters", "steps", "pictures seen", "hours"), _stages(out, sizes)),
+        *_before(recipe),
         "## Measured while training, on `unseen-pairs`",
         _table(("stage", "step", "figure", "value"), _figures(out, sizes)),
         "## Limits",
@@ -66,7 +70,7 @@ def write(
     return "\n\n".join(parts) + "\n"
 
 
-def _sources(corpus: Corpus) -> list[tuple[str, ...]]:
+def _pictures(corpus: Corpus) -> list[tuple[str, ...]]:
     columns = [corpus.records[name].to_pylist() for name in ("source", "licence", "author")]
     counts = Counter(zip(*columns, strict=True))
     ordered = sorted(counts.items(), key=lambda item: -item[1])
@@ -80,6 +84,37 @@ def _stages(out: Path, sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
         hours = f"{last['seconds'] / 3600:.2f}"
         rows.append((stage, f"{size:,}", f"{last['step']:,}", f"{last['pictures']:,}", hours))
     return rows
+
+
+def _before(recipe: Mapping[str, Any]) -> list[str]:
+    """What a run took over of finished weights, and what the cards of those that it began with say."""
+    parts, earlier = [], []
+    for key, told in (("start", "began with the weights of"), ("bundle", "are those of")):
+        for source, stages in _sources(recipe, key).items():
+            if source.endswith(".safetensors"):
+                parts.append(f"{stages} {told} `{source}`.")
+                continue
+            bundle = Bundle.load(source)
+            parts.append(f"{stages} {told} the bundle `{bundle.name}`, {bundle.identity}.")
+            if key == "start" and (bundle.folder / CARD).exists():
+                text = (bundle.folder / CARD).read_text(encoding="utf-8")
+                earlier += [part for head in (TRAINING, BEFORE) if (part := _section(text, head))]
+    return [*parts, BEFORE, *earlier] if earlier else parts
+
+
+def _sources(recipe: Mapping[str, Any], key: str) -> dict[str, str]:
+    """What stages name under `key`, each with those stages: `pictograms` -> "clip, prior"."""
+    found: dict[str, list[str]] = {}
+    for stage, table in recipe.items():
+        if isinstance(table, Mapping) and key in table:
+            found.setdefault(str(table[key]), []).append(stage)
+    return {source: ", ".join(stages) for source, stages in found.items()}
+
+
+def _section(card: str, head: str) -> str:
+    """What stands in a card beneath a headline, up to the next one; empty where there is no such headline."""
+    _, _, rest = f"\n{card}".partition(f"\n{head}\n")
+    return rest.partition("\n## ")[0].strip()
 
 
 def _figures(out: Path, stages: Mapping[str, int]) -> list[tuple[str, ...]]:
