@@ -15,6 +15,7 @@ from usearch.compiled import MetricKind
 from usearch.index import Index as Graph
 from usearch.index import search as compare_all
 
+from unclip.processes import cores
 from unclip.runtime import atomic_path
 from unclip.search.store import Store
 
@@ -23,8 +24,11 @@ STALE = 0.02  # share of the graph's pictures that may come or go before it is b
 ADDED_AT_ONCE = 1000  # to a graph
 COMPARED_AT_ONCE = 256  # with all others: 100 MB at most
 CONNECTIONS = 16  # of a node, M in the paper
-EXPANSION_ADD = 128  # efConstruction
-EXPANSION_SEARCH = 128  # ef; the more, the fewer are missed
+# Half of the usual efConstruction makes the graph in 0.6 of the time; twice the usual ef, a fifth more for a
+# query, finds what the graph then lacks (of 100,000 vectors .997 of the nearest ten with 64 and 256 and with
+# 128 and 128, of the corpus's pictures for texts .993 and .989).
+EXPANSION_ADD = 64  # efConstruction in the paper
+EXPANSION_SEARCH = 256  # ef; the more, the fewer are missed
 GRAPH_FILE, GRAPH_THROUGH = "graph_file", "graph_through"  # settings of the store
 GRAPH_FILES = "graph-*.usearch"
 
@@ -57,7 +61,7 @@ class Vectors:
             return _compared(*self._store.vectors_of(allowed.tolist()), query, count)
         alive = self.ids if allowed is None else allowed
         found, cosines = self._from_graph(query, count, alive)
-        rows = np.isin(self._ids, alive, assume_unique=True)
+        rows = _among(self._ids, alive)
         new, their = _compared(self._ids[rows], self._matrix[rows], query, count)
         found, cosines = np.concatenate([found, new]), np.concatenate([cosines, their])
         order = np.argsort(-cosines, kind="stable")[:count]
@@ -104,7 +108,7 @@ class Vectors:
         while True:
             matches = self._graph.search(query.astype(np.float32), asked)
             found = np.asarray(matches.keys).astype(np.int64)
-            kept = np.isin(found, alive, assume_unique=True)
+            kept = _among(found, alive)
             if kept.sum() >= count or asked >= len(self._graph):
                 return found[kept][:count], 1 - np.asarray(matches.distances)[kept][:count]
             asked = min(4 * asked, len(self._graph))
@@ -135,7 +139,7 @@ def update_graph(store: Store) -> Iterator[tuple[int, int]]:
         graph.remove(gone.astype(np.uint64))
     for start in range(0, len(new), ADDED_AT_ONCE):
         numbers, matrix = store.vectors_of(new[start : start + ADDED_AT_ONCE].tolist())
-        graph.add(numbers.astype(np.uint64), matrix)
+        graph.add(numbers.astype(np.uint64), matrix, threads=cores())
         yield min(start + ADDED_AT_ONCE, len(new)), len(new)
     name = f"graph-{int(ids[-1])}-{len(ids)}.usearch"
     with atomic_path(store.folder / name) as temporary:
@@ -156,6 +160,12 @@ def _remove_others(folder: Path, name: str) -> None:
         for path in folder.glob(pattern):
             if path.name != name:
                 path.unlink(missing_ok=True)
+
+
+def _among(few: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """Which of a few numbers are among many, which rise: without looking at all of those, as np.isin does."""
+    places = np.minimum(np.searchsorted(many, few), max(len(many) - 1, 0))
+    return many[places] == few if len(many) else np.zeros(len(few), bool)
 
 
 def _compared(
