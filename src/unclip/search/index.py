@@ -15,15 +15,15 @@ from PIL import Image
 
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError, SearchError
-from unclip.search.background import SYNONYM
 from unclip.search.encoder import Encoder
 from unclip.search.near import LEAST_COSINE, alike, groups, signatures
+from unclip.search.probability import PICTURE, TEXT, likeness, standing_out
 from unclip.search.query import EVERYTHING, Filters, Term, check, parse
 from unclip.search.store import FOLDER, Picture, Store, find_index
 from unclip.search.vectors import Vectors
 
 UNWANTED = 0.5  # weight of what is not wanted; with more, its contrary comes first and not what is wanted
-SAMPLE = 512  # pictures that a query by picture is compared with
+SAMPLE = 512  # pictures that stand for all of an index
 MOST_LOOKED_AT = 10_000  # nearest pictures among which those above a threshold are looked for
 REMEMBERED = 1000  # texts whose embeddings are kept
 
@@ -36,8 +36,8 @@ class Hit:
 
     Attributes:
         path: of its file.
-        probability: that the query belongs to the picture rather than anything of a background does. The
-            background of a text are common things by name, of a picture other pictures of the index.
+        probability: that the picture shows what was asked for; of several terms, that it shows every wanted
+            one and no unwanted one. See `unclip.search.probability`.
         cosine: between query and picture in CLIP's space, -1 to 1; comparable within one query only.
         width, height: in pixels.
         bytes: length of the file.
@@ -58,11 +58,21 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class _PreparedTerm:
+    """A term as a vector; `others` are the background of a text, or the sample for a picture."""
+
+    wanted: bool
+    is_text: bool
+    vector: np.ndarray  # (E,)
+    others: np.ndarray  # (B, E)
+
+
+@dataclass(frozen=True)
 class _Prepared:
-    """A query as vectors: what is ranked by, and each term with its background for the probability."""
+    """A query as vectors: what is ranked by, and each term for the probability."""
 
     ranking: np.ndarray  # (E,)
-    terms: tuple[tuple[bool, np.ndarray, np.ndarray], ...]  # wanted, (E,), (B, E)
+    terms: tuple[_PreparedTerm, ...]
 
 
 class Index:
@@ -230,7 +240,7 @@ class Index:
             # Cosines with pictures spread wider than those with texts: each term is to count alike.
             ranking += (1.0 if term.wanted else -UNWANTED) * vector / (spread or 1.0)
             others = self._background() if term.is_text else sample
-            prepared.append((term.wanted, vector, _without_synonyms(vector, others)))
+            prepared.append(_PreparedTerm(term.wanted, term.is_text, vector, others))
         return _Prepared(ranking / (np.linalg.norm(ranking) or 1.0), tuple(prepared))
 
     def _embedded(self, term: Term) -> np.ndarray:
@@ -262,7 +272,7 @@ class Index:
         if not ids:
             return []
         matrix = np.stack([rows[number] for number in ids])  # (N, E)
-        probability = _probabilities(matrix, prepared, self.clip.scale)  # (N,)
+        probability = _probabilities(matrix, prepared, self.clip.scale, len(vectors))  # (N,)
         kept: list[tuple[int, float, list[int]]] = []
         places: list[int] = []
         for place, number in enumerate(ids):
@@ -316,24 +326,16 @@ class Index:
         return hits
 
 
-def _probabilities(matrix: np.ndarray, prepared: _Prepared, scale: float) -> np.ndarray:
-    """Of pictures (N, E) that every wanted term belongs to them and no unwanted one does, (N,)."""
+def _probabilities(matrix: np.ndarray, prepared: _Prepared, scale: float, count: int) -> np.ndarray:
+    """Of pictures (N, E) of an index of `count` that they are what was asked for, (N,)."""
     result = np.ones(len(matrix))
-    for wanted, vector, others in prepared.terms:
-        own = scale * (matrix @ vector)  # (N,)
-        theirs = scale * (matrix @ others.T)  # (N, B)
-        # a picture of the sample does not compete with itself
-        theirs[matrix @ others.T >= 1 - 1e-3] = -np.inf
-        most = np.maximum(own, theirs.max(axis=1, initial=-np.inf))  # (N,)
-        share = np.exp(own - most) / (np.exp(own - most) + np.exp(theirs - most[:, None]).sum(1))
-        result *= share if wanted else 1 - share
+    for term in prepared.terms:
+        if term.is_text:
+            right = TEXT.probability(standing_out(matrix, term.vector, term.others, scale), count)
+        else:
+            right = PICTURE.probability(likeness(matrix, term.vector, term.others), count)
+        result *= right if term.wanted else 1 - right
     return result
-
-
-def _without_synonyms(vector: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Of a background (B, E) what does not say nearly the same as the term."""
-    cosines = others @ vector  # (B,)
-    return others[cosines <= cosines.mean() + SYNONYM * cosines.std()]
 
 
 def _alike(first: Sequence[Picture], second: Sequence[Picture]) -> np.ndarray:
