@@ -108,9 +108,9 @@ def search(
 ) -> None:
     """Find pictures in an indexed folder.
 
-    Each line is a probability, a cosine and a path. The probability is that the picture shows what was asked
-    for, as counted on pictures that the CLIP had not seen (docs/search.md). The cosine is CLIP's own score, to
-    be compared within one query only.
+    Each line is a probability, a cosine and a path. The probability is that the picture shows what was
+    asked for, as counted on pictures that the CLIP had not seen (docs/search.md). The cosine is CLIP's own
+    score, to be compared within one query only.
     """
     from unclip.errors import InputError
     from unclip.images import ImageFormat
