@@ -110,7 +110,8 @@ def test_variants_share_the_weight_of_one(toned: Path) -> None:
 
 def test_a_weight_for_a_source_that_is_not_there_is_refused(toned: Path) -> None:
     with pytest.raises(InputError, match=r"unknown source 'u': choose s, t"):
-        Corpus(toned).weights({"u": 1.0})
+        Corpus(toned).weights({"t": 2.0, "u": 1.0})
+    assert np.array_equal(Corpus(toned).weights({"u": 9.0}), Corpus(toned).weights())  # of another corpus
 
 
 def test_small_bitmaps_can_be_left_out(toned: Path) -> None:

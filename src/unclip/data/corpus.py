@@ -172,14 +172,16 @@ class Corpus:
         """How often to draw each picture, float64 (N,), sum 1.
 
         Pictures of the same concept and style share one weight, so that the five skin tones of a thing do
-        not outweigh another thing; `source_weights` multiplies by source (1 where it names none).
+        not outweigh another thing; `source_weights` multiplies by source (1 where it names none). Those of
+        another corpus, of whose sources this one has none, change nothing.
 
         Raises:
-            InputError: a source that the corpus does not have.
+            InputError: a source that the corpus does not have, among others that it has.
         """
         sources = self.records["source"].to_pylist()
         factors = dict(source_weights or {})
-        if unknown := sorted(set(factors) - set(sources)):
+        unknown = sorted(set(factors) - set(sources))
+        if unknown and len(unknown) < len(factors):
             raise InputError(f"unknown source {unknown[0]!r}: choose {', '.join(sorted(set(sources)))}")
         pairs = list(zip(self.records["concept"].to_pylist(), self._styles, strict=True))
         counts = Counter(pairs)
