@@ -90,3 +90,6 @@ def test_the_continued_recipe_begins_with_the_shipped_weights() -> None:
     )
     assert recipe["tokenizer"] == {"bundle": "pictograms"}
     assert recipe["decoder"]["model"] == recipes.load("pictograms")["decoder"]["model"]
+    words = recipes.load("pictograms-words")
+    assert words["clip"]["model"] == recipe["clip"]["model"]
+    assert (words["clip"]["task"]["locked"], "layout" in words) == (True, False)

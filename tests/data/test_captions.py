@@ -189,3 +189,15 @@ def test_every_style_of_the_corpus_is_said_in_three_languages() -> None:
 def test_shares_that_mean_nothing_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(InputError, match="language shares"):
         check_languages(shares)
+
+
+def test_tags_are_names_where_asked() -> None:
+    """What people call a thing often stands only there, and is then said with style and colour too."""
+    car = {"en": ["automobile", "car", "vehicle"], "de": ["Auto", "fahrzeug"]}
+    record = Described(car, "watercolour")
+    said = many(record, 2000, languages={"en": 1.0}, tags_as_names=0.5, colour="red")
+    assert {"red car", "a red car", "red car, watercolour", "red vehicle, watercolour"} <= set(said)
+    plain = many(record, 2000, languages={"en": 1.0}, colour="red")
+    assert not any("red car" in caption for caption in plain)
+    assert "fahrzeug, watercolour" in many(record, 500, languages={"de": 1.0}, tags_as_names=1.0)
+    assert set(many(Described({"en": ["kite"]}), 50, tags_as_names=1.0)) <= {"kite", "a kite"}

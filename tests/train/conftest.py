@@ -6,10 +6,40 @@ from pathlib import Path
 import pytest
 import torch
 
+from unclip import recipes
+from unclip.data.folder import build_folder
+from unclip.train.sequence import Sequence
+
 sys.path.insert(0, str(Path(__file__).parent))  # tiny_task, also for the processes that tests start
+
+from tiny_recipe import TINY, draw
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """Sums in the same order everywhere: what bit equality is about is the loop, not the machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    draw(folder / "shapes")
+    for _ in build_folder(folder / "shapes", folder / "corpus", large=3):
+        pass
+    return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(corpus: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run. Do not change it."""
+    out = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)  # the same first weights whatever ran before
+    return Sequence(recipes.load(recipe), corpus, out, torch.device("cpu")).run()

@@ -193,7 +193,11 @@ def check_languages(languages: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def caption(
-    record: Described, random: Random, languages: Mapping[str, float] = LANGUAGES, colour: str = ""
+    record: Described,
+    random: Random,
+    languages: Mapping[str, float] = LANGUAGES,
+    colour: str = "",
+    tags_as_names: float = 0.0,
 ) -> str:
     """One training caption.
 
@@ -203,6 +207,7 @@ def caption(
         languages: the share of each, "other" for all that are not named; what the record does not have
             gives its share to those that it has.
         colour: of the picture (`colours.colours`), said with a name that says none; empty is not said.
+        tags_as_names: share of captions that call the thing by one of its tags, "a car" an automobile.
 
     Raises:
         InputError: shares that are negative or all zero.
@@ -219,6 +224,8 @@ def caption(
         return random.choice(tags)
     if kind == "article" and language != "en":
         name = random.choice(own)
+    if tags_as_names and tags and random.random() < tags_as_names:
+        name = random.choice(tags)
     if colour:
         name = coloured(name, colour, language, random)
     if kind == "article":

@@ -92,6 +92,7 @@ class Corpus:
         random: Random,
         languages: Mapping[str, float] = captioning.LANGUAGES,
         colours: float = 0.0,
+        tags_as_names: float = 0.0,
     ) -> str:
         """A training caption, different each time.
 
@@ -100,10 +101,11 @@ class Corpus:
             random: decides everything.
             languages: shares such as {"en": .55, "other": .05}.
             colours: share of captions that say the picture's colour, where it has one.
+            tags_as_names: share of captions that call the thing by one of its tags.
         """
         said = colours and random.random() < colours and self._styles[index] not in COLOURLESS_STYLES
         colour = str(self.colours[index]) if said else ""
-        return captioning.caption(self.describe(index), random, languages, colour)
+        return captioning.caption(self.describe(index), random, languages, colour, tags_as_names)
 
     @cached_property
     def colours(self) -> np.ndarray:

@@ -35,6 +35,8 @@ class PicturesConfig:
             its longest caption.
         colours: share of captions that say the picture's colour (`data.colours`), where it has one and the
             name says none.
+        tags_as_names: share of captions that call a thing by one of its tags: the everyday names of emoji
+            stand only there ("car" of "automobile").
     """
 
     languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
@@ -42,10 +44,12 @@ class PicturesConfig:
     shift: int = 0
     tokens: int | None = None
     colours: float = 0.0
+    tags_as_names: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.colours <= 1:
-            raise InputError(f"colours: got {self.colours}, allowed is a share from 0 to 1")
+        for name in ("colours", "tags_as_names"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise InputError(f"{name}: got {share}, allowed is a share from 0 to 1")
 
 
 class Captioned(NamedTuple):
@@ -78,8 +82,9 @@ class Pictures:
         """Positions (B,) in the corpus, a caption for each, and what further choices can be made with."""
         index = self.positions(size, generator)
         choice = random.Random(int(torch.randint(2**62, (), generator=generator)))
+        say = self.config
         captions = [
-            self.corpus.caption(int(i), choice, self.config.languages, self.config.colours) for i in index
+            self.corpus.caption(int(i), choice, say.languages, say.colours, say.tags_as_names) for i in index
         ]
         return index, captions, choice
 

@@ -8,6 +8,7 @@ Tokenizer, CLIP, codec and upsamplers may be those of a bundle: `bundle = "picto
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import random
 import threading
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ from unclip.train.config import LoopConfig
 from unclip.train.pictures import HeldOut
 from unclip.train.starting import finished, take_weights
 from unclip.train.tasks.ar_prior import ArPriorTask, ArPriorTaskConfig
-from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, Splits
+from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, LockedCLIPTask, Splits
 from unclip.train.tasks.dalle1 import Coded, Dalle1Task, Dalle1TaskConfig
 from unclip.train.tasks.decoder import DecoderTask, DecoderTaskConfig
 from unclip.train.tasks.diffusion import Encoded
@@ -224,9 +225,8 @@ class Sequence:
         """The task of a stage, with everything that it needs of the stages before it."""
         task = self.new_task(stage)
         start = self.recipe[stage].get("start")
-        if (
-            start is not None and stage != "decoder"
-        ):  # which can begin with another kind, and so does it itself
+        # a decoder can begin with another kind, and so does it itself
+        if start is not None and stage != "decoder":
             if stage in FITTED_ANEW:
                 raise InputError(f"{stage}.start: {stage} cannot begin with other weights, leave it out")
             take_weights(task.model, finished(start, COMPONENTS.get(stage, stage)), f"{stage}.start: {start}")
@@ -308,7 +308,15 @@ class Sequence:
         task = self.part("clip", "task", CLIPTaskConfig)
         everything = task.splits is Splits.ALL
         corpus = Corpus(self.train.folder, EVERYTHING) if everything else self.train
-        return CLIPTask(model, task, tokenizer, corpus, self.held_out)
+        if not task.locked:
+            return CLIPTask(model, task, tokenizer, corpus, self.held_out)
+        if (start := self.recipe["clip"].get("start")) is None:
+            raise InputError(
+                "clip.task.locked: a locked image encoder needs clip.start, which it begins with"
+            )
+        clip = CLIP(model)
+        take_weights(clip, finished(start, "clip"), f"clip.start: {start}")
+        return LockedCLIPTask(clip, self.embeddings(clip, corpus), task, tokenizer, corpus, self.held_out)
 
     def supervised_task(self) -> SupervisedTask:
         task = self.part("supervised", "task", SupervisedTaskConfig)
@@ -355,14 +363,20 @@ class Sequence:
         held_out = HeldOut(
             self.held_out, self.tokenizer(), clip.config.text.context, clip.config.image.image_size
         )
-        size = clip.config.image.image_size
-        file = self.out / f"embeddings-{sha256(path)[:12]}.npy"
-        if not file.exists():
-            with atomic_path(file) as temporary:
-                np.save(temporary, self.embed(clip, self.train.pixels(size)).cpu().numpy())
-        embeddings = torch.from_numpy(np.load(file))
+        embeddings = self.embeddings(clip, self.train)
         held_out_embeddings = self.embed(clip, held_out.pixels).to(self.device)
         return Encoded(clip, embeddings, held_out, held_out_embeddings)
+
+    def embeddings(self, clip: CLIP, corpus: Corpus) -> torch.Tensor:
+        """(N, E) L2-normalised embeddings of a corpus's pictures, computed once for an image encoder."""
+        file = self.out / f"embeddings-{corpus.split}-{fingerprint(clip.visual)}.npy"
+        if not file.exists():
+            clip = clip.to(self.device).eval()
+            with atomic_path(file) as temporary:
+                np.save(
+                    temporary, self.embed(clip, corpus.pixels(clip.config.image.image_size)).cpu().numpy()
+                )
+        return torch.from_numpy(np.load(file))
 
     @torch.no_grad()
     def embed(self, clip: CLIP, pixels: np.ndarray) -> torch.Tensor:
@@ -374,6 +388,14 @@ class Sequence:
                 embedding = clip.encode_image(images)
             parts.append(F.normalize(embedding.float(), dim=1))
         return torch.cat(parts)  # (N, E)
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """12 hex digits that tell apart weights."""
+    digest = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def trained(path: Path, **options: Any) -> torch.nn.Module:

@@ -53,6 +53,8 @@ class CLIPTaskConfig:
         part: pairs that are encoded at once, for batches that memory does not hold (see
             `clip_loss.in_parts`); None is all of the batch.
         splits: of the corpus that are learned from.
+        locked: the image encoder stays as it is begun with and the text encoder learns alone, from embeddings
+            that are computed once (LiT, 2111.07991): what was trained on those stays valid.
         pictures: which of their pictures, with which captions.
     """
 
@@ -60,11 +62,16 @@ class CLIPTaskConfig:
     positives: bool = True
     part: int | None = None
     splits: Splits = Splits.TRAIN
+    locked: bool = False
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
     def __post_init__(self) -> None:
         if self.part is not None and self.part < 1:
             raise InputError(f"part {self.part}: encode 1 pair or more at once, or null for all")
+        if self.locked and self.pictures.shift:
+            raise InputError(
+                f"shift {self.pictures.shift}: locked, pictures are encoded once and never moved, so say 0"
+            )
 
 
 class ContrastiveTask(ABC):
@@ -172,3 +179,31 @@ class CLIPTask(ContrastiveTask):
         assert isinstance(model, CLIP)
         device = next(model.parameters()).device
         return self.recall(model, model.encode_image(self.held_out.images.to(device)))
+
+
+class LockedCLIPTask(CLIPTask):
+    """Locked-image tuning (2111.07991): texts learn where a finished image encoder puts their pictures."""
+
+    def __init__(
+        self,
+        clip: CLIP,
+        embeddings: Tensor,
+        task: CLIPTaskConfig,
+        tokenizer: Tokenizer,
+        train: Corpus,
+        held_out: Corpus,
+    ) -> None:
+        """`embeddings` (N, E) are those of the training pictures, by the image encoder of `clip`."""
+        super().__init__(clip.config, task, tokenizer, train, held_out)
+        self.model.load_state_dict(clip.state_dict())
+        self.model.visual.requires_grad_(False)
+        self.embeddings = embeddings
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens, Tensor]:
+        position, captions, _ = self.pictures.choose(size, generator)
+        tokens = self.pictures.tokenizer.batch(captions, self.pictures.context)
+        concept = torch.from_numpy(self.pictures.concepts[position])  # (B,)
+        return self.embeddings[torch.from_numpy(position)], tokens, concept
+
+    def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+        return images

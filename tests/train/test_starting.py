@@ -1,0 +1,155 @@
+"""Promises of runs that begin with finished weights: they go on from them, and say so."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unclip import load, recipes
+from unclip.bundle import Bundle
+from unclip.checkpoints.native import load_model
+from unclip.data.corpus import Corpus
+from unclip.errors import InputError, UnclipError
+from unclip.families.unclip import UnCLIP
+from unclip.models.decoder import FIRST_WEIGHT
+from unclip.train.sequence import Sequence
+from unclip.train.tasks.clip import LockedCLIPTask
+from unclip.train.tasks.decoder import DecoderTask
+
+
+def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    """It begins as the decoder of a bundle, its loss falls, and `edit` uses what it learned by itself."""
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("decoder", "bundle")))
+    text = recipe.read_text().replace(
+        "[decoder.model]", f'[decoder]\nstart = "{run / "bundle"}"\n[decoder.model]'
+    )
+    sizes = text[text.index("[decoder.model]") : text.index("[decoder.diffusion]")]
+    other = tmp_path / "inpainting.toml"
+    other.write_text(text.replace(sizes, "[decoder.model]\ninpainting = true\n"))  # the rest is the bundle's
+    sequence = Sequence(recipes.load(other), corpus, again, torch.device("cpu"))
+    task = sequence.task("decoder")
+    assert isinstance(task, DecoderTask)
+    plain = Bundle.load(run / "bundle").model("decoder", dtype=torch.float32)
+    state = task.model.state_dict()
+    for name, weight in plain.state_dict().items():
+        own = name == FIRST_WEIGHT or name.startswith("layout.")  # the layout is that of the run
+        assert own or torch.equal(state[name], weight)
+
+    def loss() -> torch.Tensor:
+        batch = task.batch(24, torch.Generator().manual_seed(1))
+        return task.loss(task.model, batch, torch.Generator().manual_seed(2))[0]
+
+    before, optimiser = loss().item(), torch.optim.Adam(task.model.parameters(), lr=3e-3)
+    for _ in range(12):
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+    assert loss().item() < 0.9 * before
+    seen = task.model.unet.conv_in.weight[:, 3 * task.model.config.patch**2 :]
+    assert bool((seen != 0).any())  # they began as zeros
+    sequence.run()
+    model = load(again / "bundle")
+    assert isinstance(model, UnCLIP)
+    picture = Image.new("RGB", (64, 64), (200, 30, 40))
+    mask = Image.new("RGBA", (64, 64), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 64, 32))
+    (edited,) = model.edit(picture, mask, "a red circle", seed=1)
+    assert (edited.metadata["rounds"], edited.metadata["steps"]) == ("1", "3")  # the recipe's own
+    assert np.array_equal(np.asarray(edited.image)[32:], np.asarray(picture)[32:])
+    larger = recipes.load(other, ["decoder.model.channels=16"])
+    with pytest.raises(InputError, match="channels = 8, the recipe says 16"):
+        Sequence(larger, corpus, again, torch.device("cpu")).task("decoder")
+
+
+def test_stages_begin_with_finished_weights(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    """Those of a bundle or a file; the tokenizer must be theirs."""
+    bundle = run / "bundle"
+    settings = [
+        f"clip.start={bundle}",
+        "clip.model.image.patch_dropout=0.5",  # no matter of the weights
+        f"prior.start={bundle / 'prior.safetensors'}",
+    ]
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("bundle")))
+    sequence = Sequence(recipes.load(recipe, settings), corpus, again, torch.device("cpu"))
+    for stage in ("clip", "prior"):
+        task, found = sequence.task(stage), Bundle.load(bundle).model(stage, dtype=torch.float32)
+        for name, weight in found.state_dict().items():
+            assert torch.equal(task.model.state_dict()[name], weight)
+
+
+def test_the_card_says_what_a_run_began_with(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    """And keeps what the card of that says of its training."""
+    settings = [f"prior.start={run / 'bundle'}", "prior.train.steps=4", "bundle.name=again"]
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("bundle", "prior")))
+    folder = Sequence(recipes.load(recipe, settings), corpus, again, torch.device("cpu")).run() / "bundle"
+    card, first = (folder / "README.md").read_text(), Bundle.load(run / "bundle")
+    assert f"prior began with the weights of the bundle `{first.name}`, {first.identity}." in card
+    _, now, before = card.replace("## Trained before", "## Training").split("## Training\n")
+    rows = [next(row for row in part.splitlines() if row.startswith("| prior |")) for part in (now, before)]
+    assert [row.split(" | ")[2] for row in rows] == ["4", "3"]  # steps
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("clip.model.embedding=12", r"clip\.start: .* has embedding = 16, the recipe says 12"),
+        ("layout.start=pictograms", r"layout\.start: layout cannot begin with other weights"),
+        ("prior.start=nowhere", r"nowhere"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    run: Path, corpus: Path, recipe: Path, setting: str, message: str
+) -> None:
+    settings = [f"clip.start={run / 'bundle'}", setting]
+    sequence = Sequence(recipes.load(recipe, settings), corpus, run, torch.device("cpu"))
+    with pytest.raises(UnclipError, match=message):
+        sequence.task(setting.partition(".")[0])
+
+
+def locked(run: Path, *more: str) -> list[str]:
+    """Settings of a recipe whose text encoder learns alone."""
+    return [f"clip.start={run / 'bundle'}", "clip.task.locked=true", *more]
+
+
+def test_a_text_encoder_learns_alone(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    """The image encoder is held, so that what was trained on its embeddings is as good as before."""
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("clip", "bundle")))
+    text = recipe.read_text() + "\n[clip.task]\n"
+    (other := tmp_path / "locked.toml").write_text(text)
+    sequence = Sequence(recipes.load(other, locked(run)), corpus, again, torch.device("cpu"))
+    task = sequence.task("clip")
+    assert isinstance(task, LockedCLIPTask)
+    embeddings, _, _ = task.batch(4, torch.Generator().manual_seed(1))
+    position = task.pictures.positions(4, torch.Generator().manual_seed(1))
+    expected = sequence.embed(task.model.eval(), Corpus(corpus).pixels(32)[position])
+    torch.testing.assert_close(embeddings, expected)
+    before = Bundle.load(run / "bundle").model("clip", dtype=torch.float32).state_dict()
+    sequence.run("clip")
+    after = load_model(sequence.weights("clip"), dtype=torch.float32).state_dict()
+    same = {name: torch.equal(before[name], after[name]) for name in before}
+    assert all(same[name] for name in before if name.startswith("visual."))
+    assert not any(same[name] for name in before if name.startswith("text.") and name.endswith("weight"))
+    files = set(again.glob("embeddings-*.npy"))
+    sequence.encoded()
+    assert set(again.glob("embeddings-*.npy")) == files  # still those of the pictures
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["clip.task.locked=true"], r"clip\.task\.locked: .* needs clip\.start"),
+        (["clip.task.locked=true", "clip.task.pictures={shift=2}"], r"shift 2: .* say 0"),
+    ],
+)
+def test_a_locked_encoder_wants_to_be_finished(
+    corpus: Path, recipe: Path, tmp_path: Path, settings: list[str], message: str
+) -> None:
+    (other := tmp_path / "locked.toml").write_text(recipe.read_text() + "\n[clip.task]\n")
+    sequence = Sequence(recipes.load(other, settings), corpus, tmp_path / "run", torch.device("cpu"))
+    with pytest.raises(InputError, match=message):
+        sequence.task("clip")
