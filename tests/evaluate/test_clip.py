@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from unclip.data.corpus import EVERYTHING, Corpus
+from unclip.data.folder import build_folder
 from unclip.evaluate import clip
 from unclip.evaluate.clip import found
 from unclip.evaluate.figures import Findings
@@ -66,6 +69,31 @@ def test_an_oracle_finds_everything(sample: Sample) -> None:
     assert {figure.estimate.value for figure in findings.figures} == {1.0}
     counts = {figure.language: figure.estimate.count for figure in findings.figures if figure.name == "R@1"}
     assert counts["en"] == 60 > counts["ko"]
+
+
+def test_a_tag_is_found_where_a_picture_has_it(tmp_path: Path) -> None:
+    """The name is no tag, a shared tag may find any of its pictures, and a wrong one counts."""
+    (tmp_path / "own").mkdir()
+    lines = []
+    for k in range(12):
+        Image.new("RGB", (64, 64), (20 * k, 90, 200 - 10 * k)).save(tmp_path / "own" / f"{k}.png")
+        captions = {"en": [f"name {k}", f"Tag {k}", f"name {k}", "shared"]}
+        lines.append(json.dumps({"file_name": f"{k}.png", "captions": captions}))
+    (tmp_path / "own" / "metadata.jsonl").write_text("\n".join(lines))
+    for _ in build_folder(tmp_path / "own", tmp_path / "corpus"):
+        pass
+    sample = take(Corpus(tmp_path / "corpus", EVERYTHING), 12, ("en",), style=False, seed=0)
+    order = [int(name.removeprefix("name ")) for name in sample.names["en"]]
+
+    class Tags:
+        def texts(self, texts: list[str]) -> np.ndarray:
+            shown = {"shared": 3, "tag 5": 6} | {f"tag {k}": k for k in range(12) if k != 5}
+            return np.eye(12)[[order.index(shown[text]) for text in texts]]
+
+    (figure,) = clip.by_tags(Tags(), sample, np.eye(12), "en")
+    assert (figure.variant, figure.among) == ("tag to picture", 12)
+    assert (figure.estimate.value, figure.estimate.count) == (12 / 13, 13)
+    assert not list(clip.by_tags(Tags(), sample, np.eye(12), "de"))
 
 
 def test_a_guess_finds_by_chance(sample: Sample) -> None:

@@ -1,4 +1,4 @@
-"""CLIP alone: captions find pictures, pictures find captions and the names of their concepts, or do not."""
+"""CLIP alone: captions and tags find pictures, pictures find captions and names of concepts, or do not."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ TOP = (1, 5)
 def retrieval(
     encoder: Encoder, samples: Sequence[Sample], findings: Findings, languages: Sequence[str]
 ) -> Iterator[Step]:
-    """Recall at 1, 5 and 10 both ways on each sample, among all of its pictures; any picture (or caption) of
-    the right concept is right.
+    """Recall at 1, 5 and 10 both ways on each sample, among all of its pictures, and at 1 by tags.
+
+    Any picture (or caption) of the right concept is right.
     """
     total = len(samples) * len(languages)
     for number, sample in enumerate(samples):
@@ -49,7 +50,22 @@ def retrieval(
                                 len(rows),
                             )
                         )
+            findings.figures += by_tags(encoder, sample, pictures, language)
             yield "clip retrieval", done, total
+
+
+def by_tags(encoder: Encoder, sample: Sample, pictures: np.ndarray, language: str) -> Iterator[Figure]:
+    """Share of tags whose most similar of a sample's pictures (N, E) has that tag: other words than names.
+
+    No figure where the sample has fewer than a dozen tags.
+    """
+    tagged = sample.tags(language)
+    tags = sorted(set().union(*tagged))
+    if len(tags) > max(RANKS):
+        best = (encoder.texts(tags) @ pictures.T).argmax(axis=1)  # (T,)
+        right = np.array([tag in tagged[picture] for tag, picture in zip(tags, best.tolist(), strict=True)])
+        estimate = share(right, np.array(tags))
+        yield Figure(SECTION, "R@1", estimate, sample.split, language, "tag to picture", len(sample))
 
 
 def found(similarity: np.ndarray, wanted: np.ndarray, offered: np.ndarray, rank: int) -> np.ndarray:

@@ -48,6 +48,14 @@ class Sample:
         """The rows, int64 (M,), that have a name in a language."""
         return np.flatnonzero(self.names[language] != "")
 
+    def tags(self, language: str) -> list[set[str]]:
+        """The tags of each picture in a language, in lower case and without its name."""
+        described = (self.corpus.describe(position) for position in self.positions.tolist())
+        return [
+            {tag.casefold() for tag in record.options(language)[1]} if language in record.captions else set()
+            for record in described
+        ]
+
     def pixels(self, size: int) -> np.ndarray:
         """The pictures, uint8 (N, size, size, 3)."""
         return np.asarray(self.corpus.pixels(size)[self.positions])
