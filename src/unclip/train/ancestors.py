@@ -54,6 +54,8 @@ def noised_clip_task(run: Run) -> loop.Task:
     table["text"] = {**table["text"], "vocabulary": tokenizer.vocabulary}
     model = from_dict(NoisedCLIPConfig, {**table, "end_token": tokenizer.end}, f"{NOISED_CLIP}.model")
     task = run.part(NOISED_CLIP, "task", CLIPTaskConfig)
+    if task.locked:
+        raise InputError(f"{NOISED_CLIP}.task.locked: pictures are noised anew each time, so leave it out")
     return NoisedCLIPTask(model, task, diffusion, tokenizer, run.train, run.held_out)
 
 
