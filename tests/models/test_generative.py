@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig, Unconditional
@@ -15,11 +16,13 @@ from unclip.models.decoder import (
     DecoderConfig,
     TextNorm,
     noise_embedding,
+    relaid,
     widened,
 )
 from unclip.models.layout import LayoutConfig
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.models.upsampler import Enlargement, Upsampler, UpsamplerConfig, enlarge
+from unclip.nn.layers import space_to_depth
 
 DECODER = DecoderConfig(
     image_size=16,
@@ -156,6 +159,20 @@ class TestDecoder:
         read = decoder(self.x, self.label, decoder.read(condition))
         torch.testing.assert_close(read, decoder(self.x, self.label, condition))
         torch.testing.assert_close(widened(decoder).double()(self.x, self.label, condition), read)
+
+    def test_a_finer_layout_takes_the_place_of_a_coarse_one(self) -> None:
+        decoder = filled(Decoder(replace(DECODER, layout=LayoutConfig(embedding=6, side=8, width=5))))
+        finer = LayoutConfig(embedding=6, side=16, width=5, blocks=1, rank=3)
+        other = relaid(decoder, finer).double()
+        assert other.config == replace(decoder.config, layout=finer)
+        condition = decoder_condition()
+        coarse = decoder.read(condition).beside
+        read = replace(other.read(condition), beside=space_to_depth(F.interpolate(coarse, scale_factor=2), 2))
+        torch.testing.assert_close(other(self.x, self.label, read), decoder(self.x, self.label, condition))
+        assert other.read(condition).beside.shape == (2, 12, 8, 8)
+        for unfit in (other, Decoder(DECODER)):
+            with pytest.raises(InputError, match="begin with a decoder that has it"):
+                relaid(unfit, finer)
 
 
 def test_noised_embeddings_keep_their_variance() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unclip.nn.layers import Whitening, depth_to_space, group_norm, space_to_depth, timestep_embedding
+from unclip.nn.group_norm import group_norm
+from unclip.nn.layers import Whitening, depth_to_space, space_to_depth, timestep_embedding
 from unclip.nn.unet import Modulation, ResidualBlock, UNet, UNetConfig
 
 SMALL = UNetConfig(

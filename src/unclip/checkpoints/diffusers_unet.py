@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from unclip.checkpoints.table import Rule, joined_rows
 from unclip.errors import CheckpointError
-from unclip.nn.layers import NORM_GROUPS
+from unclip.nn.group_norm import NORM_GROUPS
 from unclip.nn.unet import Stage, UNet
 
 ATTENDING_DOWN, ATTENDING_UP = "SimpleCrossAttnDownBlock2D", "SimpleCrossAttnUpBlock2D"

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
-from unclip.nn.layers import TimeEmbedding, depth_to_space, group_norm, space_to_depth
+from unclip.nn.group_norm import group_norm
+from unclip.nn.layers import TimeEmbedding, depth_to_space, space_to_depth
 from unclip.nn.unet import HalfUNet, UNet, UNetConfig
 
 RGB = 3

@@ -79,16 +79,24 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         side = self.image_size // self.patch
-        if self.layout is not None and (self.layout.side, self.layout.embedding) != (side, self.embedding):
+        if self.layout is not None and (self.layout.side % side or self.layout.embedding != self.embedding):
             raise InputError(
                 f"layout: got {self.layout.side} cells a side, {self.layout.embedding} numbers; "
-                f"for this decoder set layout.side = {side} and layout.embedding = {self.embedding}"
+                f"for this decoder set layout.side = {side} or a multiple of it, and "
+                f"layout.embedding = {self.embedding}"
             )
         if self.text_width is not None and self.caption is not None:
             raise InputError(
                 "a decoder reads captions by CLIP's features (text_width) or by its own encoder (caption): "
                 "set one of the two"
             )
+
+    @property
+    def layout_channels(self) -> int:
+        """What the UNet sees of the layout, in channels of its grid."""
+        if self.layout is None:
+            return 0
+        return RGB * (self.layout.side * self.patch // self.image_size) ** 2
 
 
 # Karlo v1-alpha's (kakaobrain/karlo-v1-alpha, decoder/config.json and text_proj/config.json)
@@ -196,7 +204,7 @@ class Decoder(nn.Module):
         seen_channels = SEEN * config.patch**2 if config.inpainting else 0
         self.unet = UNet(
             UNetConfig(
-                in_channels=grid_channels + (0 if config.layout is None else RGB) + seen_channels,
+                in_channels=grid_channels + config.layout_channels + seen_channels,
                 out_channels=grid_channels * (2 if config.learned_range else 1),
                 channels=config.channels,
                 multipliers=config.multipliers,
@@ -256,17 +264,18 @@ class Decoder(nn.Module):
     def _beside(self, condition: DecoderCondition) -> Tensor | None:
         """What the UNet sees beside the noised picture, (B, C', S / p, S / p), or None."""
         parts = []
+        side = self.config.image_size // self.config.patch
         if self.layout is not None:
             embedding, level = self._embedding(condition), condition.noise_level
             level = embedding.new_zeros(len(embedding)) if level is None else level * condition.keep_image
-            parts.append(self.layout(embedding, level))
+            coarse = self.layout(embedding, level)  # (B, 3, side, side)
+            parts.append(space_to_depth(coarse, coarse.shape[-1] // side))
         known, keep = condition.known, condition.keep
         if (known is None) != (keep is None):
             raise ValueError("known pixels and their mask go together")
         if self.config.inpainting:
             patch = self.config.patch
             if known is None or keep is None:
-                side = self.config.image_size // patch
                 parts.append(
                     condition.embedding.new_zeros(len(condition.embedding), SEEN * patch**2, side, side)
                 )
@@ -310,6 +319,30 @@ class Decoder(nn.Module):
 
 def _with(grid: Tensor, beside: Tensor | None) -> Tensor:
     return grid if beside is None else torch.cat([grid, beside.to(grid.dtype)], dim=1)
+
+
+def relaid(decoder: Decoder, layout: LayoutConfig) -> Decoder:
+    """The same decoder with another layout, as yet untrained, in place of one as coarse as its grid.
+
+    New cells share the weights of the old one that they lie in: it draws the same where their mean is what
+    the old layout said. Raises InputError where the decoder has no such layout.
+    """
+    old, config = decoder.config, replace(decoder.config, layout=layout)
+    if old.layout_channels != RGB:
+        raise InputError(
+            f"layout: got {old.layout}; another one takes the place of one as coarse as the decoder's grid: "
+            "begin with a decoder that has it"
+        )
+    new, state = Decoder(config), decoder.state_dict()
+    plain = RGB * old.patch**2
+    weight = state[FIRST_WEIGHT]
+    grid, coarse, seen = weight.split([plain, RGB, weight.shape[1] - plain - RGB], dim=1)
+    finer = config.layout_channels // RGB  # new cells in an old one
+    coarse = (coarse / finer).repeat_interleave(finer, dim=1)
+    state = {name: weight for name, weight in state.items() if not name.startswith("layout.")}
+    state |= {name: weight for name, weight in new.state_dict().items() if name.startswith("layout.")}
+    new.load_state_dict({**state, FIRST_WEIGHT: torch.cat([grid, coarse, seen], dim=1)})
+    return new
 
 
 def widened(decoder: Decoder) -> Decoder:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 Module = TypeVar("Module", bound=nn.Module)
 
 MAX_PERIOD = 10_000.0  # of the sinusoids, section 3.5 of 1706.03762
-NORM_GROUPS = 32  # ADM, 2105.05233
 
 
 def timestep_embedding(label: Tensor, width: int) -> Tensor:
@@ -42,11 +41,6 @@ def space_to_depth(x: Tensor, patch: int) -> Tensor:
 def depth_to_space(x: Tensor, patch: int) -> Tensor:
     """(B, C * patch^2, H, W) -> (B, C, H * patch, W * patch): the inverse of `space_to_depth`."""
     return x if patch == 1 else F.pixel_shuffle(x, patch)
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with ADM's 32 groups, fewer where 32 does not divide the channels."""
-    return nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels)
 
 
 def zero_init(module: Module) -> Module:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
+from unclip.nn.attention import attention
 
 
 class Activation(StrEnum):
@@ -159,9 +160,7 @@ class Attention(nn.Module):
             key, value = cache.extend(key, value, start)  # (B, H, M, D/H)
             key, value = key.to(query.dtype), value.to(query.dtype)
         dropout = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(
-            query, key, value, allowed, dropout, is_causal=causal
-        )  # (B, H, N, D/H)
+        out = attention(query, key, value, allowed, dropout, causal=causal)  # (B, H, N, D/H)
         return self.out_proj(out.transpose(1, 2).flatten(2))  # (B, N, D)
 
 

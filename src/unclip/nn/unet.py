@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.nn.layers import group_norm, zero_init
+from unclip.nn.attention import attention
+from unclip.nn.group_norm import group_norm
+from unclip.nn.layers import zero_init
 
 
 class Modulation(StrEnum):
@@ -103,12 +105,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv_in(self.resample(F.silu(self.norm_in(x))))  # (B, C_out, H', W')
-        modulation = self.modulation(embedding)[:, :, None, None]  # (B, C_out or 2 C_out, 1, 1)
+        modulation = self.modulation(embedding)  # (B, C_out or 2 C_out)
         if self.scaled:
-            gain, bias = modulation.chunk(2, dim=1)  # (B, C_out, 1, 1) each
-            h = torch.addcmul(bias, self.norm_out(h), 1 + gain)  # adaptive group normalisation, Eq. 3 of ADM
+            gain, bias = modulation.chunk(2, dim=1)  # (B, C_out) each
+            h = self.norm_out(h, 1 + gain, bias)
         else:
-            h = self.norm_out(h + modulation)
+            h = self.norm_out(h + modulation[:, :, None, None])
         h = self.conv_out(self.dropout(F.silu(h)))
         out: Tensor = self.skip(self.resample(x)) + h
         return out
@@ -158,7 +160,7 @@ class AttentionBlock(nn.Module):
                 mask = F.pad(context_mask, (0, height * width), value=True)[
                     :, None, None
                 ]  # (B, 1, 1, M + HW)
-        h = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        h = attention(query, key, value, mask)
         h = self.out(h.transpose(1, 2).reshape(batch, height * width, channels))
         return x + h.transpose(1, 2).reshape(batch, channels, height, width)
 

@@ -17,7 +17,7 @@ from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
-from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding, widened
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding, relaid, widened
 from unclip.models.layout import Layout
 from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
@@ -84,13 +84,13 @@ class DecoderTask(DiffusionTask):
         layout: Layout | None = None,
         start: str | None = None,
     ) -> None:
-        """`layout` is a trained one, which becomes the decoder's; it stays as it is.
+        """`layout` is one trained on these embeddings, which becomes the decoder's; it stays as it is.
 
         `start` is a bundle, by name or folder, or a weight file, whose decoder training begins with; None is
         anew. One that does not fill in begins to (`models.decoder.widened`) where the model is to.
         """
         super().__init__(diffusion)
-        self.model = Decoder(model) if start is None else begun(start, model)
+        self.model = Decoder(model) if start is None else begun(start, model, layout)
         if layout is not None:
             assert self.model.layout is not None
             self.model.layout.load_state_dict(layout.state_dict())
@@ -100,7 +100,7 @@ class DecoderTask(DiffusionTask):
         self.encoded = encoded
         context = encoded.clip.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
-        if start is None:
+        if start is None or layout is not None:  # a new layout was fitted to embeddings whitened by these
             self.model.whitening.fit(self._whitened_by())
 
     def _whitened_by(self) -> Tensor:
@@ -218,12 +218,17 @@ class DecoderTask(DiffusionTask):
         return draw(partial(model, condition=condition), self.diffusion, (len(choice), 3, side, side), device)
 
 
-def begun(start: str, config: DecoderConfig) -> Decoder:
-    """A decoder to train with the weights of a finished one. Raises InputError where the sizes differ."""
+def begun(start: str, config: DecoderConfig, layout: Layout | None) -> Decoder:
+    """A decoder to train with the weights of a finished one, which may get another, trained layout.
+
+    Raises InputError where the sizes differ.
+    """
     found = finished(start, "decoder")
     assert isinstance(found, Decoder)
     if config.inpainting and not found.config.inpainting:
         found = widened(found)
+    if layout is not None and found.config.layout != layout.config:
+        found = relaid(found, layout.config)
     decoder = Decoder(config)
     take_weights(decoder, found, f"decoder.start: {start}")
     return decoder

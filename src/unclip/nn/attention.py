@@ -1,0 +1,48 @@
+"""Scaled dot-product attention, by torch's fused kernels or by plain products, whichever is faster."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Up to so many pairs of query and key. Above, the weights of all heads take more memory than they are worth.
+MOST_PAIRS = 512 * 512
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    allowed: Tensor | None = None,
+    dropout: float = 0.0,
+    *,
+    causal: bool = False,
+) -> Tensor:
+    """softmax(query key^T / sqrt(D)) value; a query that may attend to nothing gets zeros.
+
+    A CPU's fused kernel is slow where gradients are taken: backward through 64 queries, 100 keys took 12
+    times the forward pass, and two plain products with a softmax between them a third of that
+    (docs/training-log.md). So training on a CPU takes those.
+
+    Args:
+        query: (B, H, N, D).
+        key, value: (B, H, M, D).
+        allowed: bool, broadcastable to (B, H, N, M), True = attend; None for all.
+        dropout: of the weights.
+        causal: query i sees the keys up to i; with it `allowed` must be None.
+
+    Returns:
+        (B, H, N, D).
+    """
+    queries, keys = query.shape[-2], key.shape[-2]
+    wanted = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    if not wanted or dropout or query.device.type != "cpu" or queries * keys > MOST_PAIRS:
+        return F.scaled_dot_product_attention(query, key, value, allowed, dropout, is_causal=causal)
+    if causal:
+        allowed = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril()
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, H, N, M)
+    if allowed is None:
+        return scores.softmax(-1).to(value.dtype) @ value
+    weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1)
+    return (weights.to(value.dtype) @ value) * allowed.any(-1, keepdim=True)  # nothing from nothing

@@ -1,0 +1,67 @@
+"""Promises of group normalisation: channels-last it is torch's own, gradients and modulation too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unclip.nn.group_norm import GroupNorm, group_norm
+
+
+def by_torch(norm: GroupNorm, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    normalised = F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+    return normalised * gain[:, :, None, None] + bias[:, :, None, None]
+
+
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[GroupNorm, Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    norm = GroupNorm(4, 16).to(dtype)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = 3 * torch.randn(3, 16, 6, 5, dtype=dtype) + 2
+    return norm, x, torch.randn(3, 16, dtype=dtype), torch.randn(3, 16, dtype=dtype)
+
+
+def gradients(out: Tensor, *wanted: Tensor) -> list[Tensor]:
+    weights = torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view(out.shape)
+    return list(torch.autograd.grad((out * weights).sum(), wanted))
+
+
+def test_channels_last_it_gives_torchs_numbers_and_gradients() -> None:
+    norm, x, gain, bias = inputs(torch.float32)
+    leaves = [part.requires_grad_() for part in (x, gain, bias)]
+    expected = by_torch(norm, *leaves)
+    last = x.detach().to(memory_format=torch.channels_last).requires_grad_()
+    found = norm(last, gain, bias)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(
+        gradients(found, last, gain, bias, norm.weight, norm.bias),
+        gradients(expected, *leaves, norm.weight, norm.bias),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_without_modulation_it_is_the_plain_norm() -> None:
+    norm, x, _, _ = inputs(torch.float32)
+    last = x.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(norm(last), F.group_norm(x, 4, norm.weight, norm.bias), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_bfloat16_stays_within_its_rounding(memory_format: torch.memory_format) -> None:
+    norm, x, gain, bias = inputs(torch.float32)
+    expected = by_torch(norm, x, gain, bias)
+    rounded = x.bfloat16().to(memory_format=memory_format)
+    found = norm.bfloat16()(rounded, gain.bfloat16(), bias.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=2**-5, atol=2**-5)  # a few roundings of 2^-8
+
+
+def test_a_picture_of_one_colour_is_finite() -> None:
+    x = torch.full((1, 32, 8, 8), 7.0).to(memory_format=torch.channels_last).requires_grad_()
+    (gradient,) = torch.autograd.grad(group_norm(32)(x).sum(), x)
+    assert torch.isfinite(gradient).all()

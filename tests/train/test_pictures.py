@@ -1,0 +1,51 @@
+"""Promises of the batches of captioned pictures that stages learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from unclip.data.corpus import Corpus
+from unclip.errors import InputError
+from unclip.tokenizer import BytePairTokenizer
+from unclip.train.pictures import ALIKE, Pictures, PicturesConfig
+
+
+def pictures(folder: Path, config: PicturesConfig, kinds: list[str]) -> Pictures:
+    """Of the corpus, whose pictures are of `kinds` in turn."""
+    corpus = Corpus(folder)
+    column = pa.array([kinds[i % len(kinds)] for i in range(len(corpus))])
+    corpus.records = corpus.records.set_column(
+        corpus.records.column_names.index("subgroup"), "subgroup", column
+    )
+    tokenizer = BytePairTokenizer.train(["a red circle", "a blue square"], 300)
+    return Pictures(corpus, config, tokenizer, context=8, size=32)
+
+
+def rows(drawn: Pictures, size: int) -> list[set[str]]:
+    """The kinds in each row of a batch."""
+    kinds = np.array(drawn.kinds)[drawn.positions(size, torch.Generator().manual_seed(0))]
+    return [set(kinds[start : start + ALIKE].tolist()) for start in range(0, size, ALIKE)]
+
+
+def test_alike_pictures_come_in_rows_and_the_others_as_before(corpus: Path) -> None:
+    found = rows(pictures(corpus, PicturesConfig(alike=0.5), ["face", "food"]), 8 * ALIKE)
+    assert all(len(row) == 1 for row in found[:4])
+    assert set.union(*found[:4]) == {"face", "food"}
+    assert all(len(row) == 2 for row in found[4:])
+
+
+def test_pictures_of_no_kind_are_alike_to_none(corpus: Path) -> None:
+    plain = pictures(corpus, PicturesConfig(), [""])
+    alike = pictures(corpus, PicturesConfig(alike=1.0), [""])
+    drawn = [each.positions(64, torch.Generator().manual_seed(1)) for each in (plain, alike)]
+    assert (drawn[0] == drawn[1]).all()
+
+
+def test_a_share_is_a_share() -> None:
+    with pytest.raises(InputError, match=r"alike: got 1\.5, allowed is a share from 0 to 1"):
+        PicturesConfig(alike=1.5)
