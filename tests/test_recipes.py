@@ -93,3 +93,12 @@ def test_the_continued_recipe_begins_with_the_shipped_weights() -> None:
     words = recipes.load("pictograms-words")
     assert words["clip"]["model"] == recipe["clip"]["model"]
     assert (words["clip"]["task"]["locked"], "layout" in words) == (True, False)
+
+
+def test_the_recipe_for_alike_things_fits_all_that_stands_on_clip_anew() -> None:
+    recipe = recipes.load("pictograms-faces")
+    assert (recipe["clip"]["start"], recipe["clip"]["task"]["pictures"]["alike"]) == ("pictograms", 0.5)
+    assert {"prior", "ar-prior", "layout", "decoder"} <= set(
+        recipe
+    )  # trained, as all of them read its embeddings
+    assert recipe["layout"]["model"]["side"] == 2 * (64 // recipe["decoder"]["model"]["patch"])
