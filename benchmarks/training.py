@@ -86,8 +86,9 @@ def main() -> None:
     for last in (False, True):
         model = bundle.model("decoder", dtype=torch.float32)
         assert isinstance(model, Decoder)
-        assert model.layout is not None
-        model.layout.requires_grad_(False)
+        model.train().requires_grad_(True)
+        if model.layout is not None:
+            model.layout.requires_grad_(False)  # as in training
         models[last] = model.to(memory_format=torch.channels_last) if last else model
     given = condition(models[False], batch)
 
