@@ -39,7 +39,8 @@ class LayoutConfig:
     rank: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.embedding, self.side, self.width) < 1 or self.blocks < 0 or self.rank == 0:
+        sizes = (self.embedding, self.side, self.width, *([] if self.rank is None else [self.rank]))
+        if min(sizes) < 1 or self.blocks < 0:
             raise InputError(f"sizes of a layout are at least 1, blocks at least 0: got {self}")
 
 
