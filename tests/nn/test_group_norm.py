@@ -61,6 +61,23 @@ def test_bfloat16_stays_within_its_rounding(memory_format: torch.memory_format) 
     torch.testing.assert_close(found.float(), expected, rtol=2**-5, atol=2**-5)  # a few roundings of 2^-8
 
 
+def test_gradients_channels_last_are_those_of_differences() -> None:
+    norm, x, gain, bias = inputs()
+    last = x[:2].to(memory_format=torch.channels_last).requires_grad_()
+    leaves = (last, gain[:2].requires_grad_(), bias[:2].requires_grad_())
+    assert norm(*leaves).dtype == torch.float64
+    assert torch.autograd.gradcheck(norm, leaves)
+
+
+def test_far_from_zero_the_variance_does_not_drown() -> None:
+    torch.manual_seed(0)
+    norm = group_norm(64)
+    x = (50 + torch.randn(2, 64, 16, 16)).bfloat16()
+    expected = F.group_norm(x.float(), norm.num_groups)
+    found = norm(x.to(memory_format=torch.channels_last)).float()
+    torch.testing.assert_close(found, expected, rtol=2**-5, atol=2**-5)
+
+
 def test_a_picture_of_one_colour_is_finite() -> None:
     x = torch.full((1, 32, 8, 8), 7.0).to(memory_format=torch.channels_last).requires_grad_()
     (gradient,) = torch.autograd.grad(group_norm(32)(x).sum(), x)

@@ -29,7 +29,8 @@ class GroupNorm(nn.GroupNorm):
             gain, bias: (B, C), both or neither.
         """
         if _channels_last_on_cpu(x):
-            own_gain, own_bias = self.weight.float(), self.bias.float()  # (C,)
+            wide = torch.promote_types(x.dtype, torch.float32)
+            own_gain, own_bias = self.weight.to(wide), self.bias.to(wide)  # (C,)
             if gain is None or bias is None:
                 both = own_gain.expand(len(x), -1), own_bias.expand(len(x), -1)  # (B, C) each
             else:
@@ -57,37 +58,42 @@ def _channels_last_on_cpu(x: Tensor) -> bool:
 
 
 class _ChannelsLast(torch.autograd.Function):
-    """Statistics, gain and bias (B, C) of channels-last x (B, C, H, W) in two readings and one writing."""
+    """Statistics, gain and bias (B, C) of channels-last x (B, C, H, W), all from sums over channels.
+
+    The group's mean is taken off first: of values far from zero the squares would drown the variance. In
+    bfloat16 the mean that can be taken off is rounded, and `left` (B, C) is what remains of it.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
         count = x[0].numel() // groups
-        mean = _of_groups(_channel_sums(x), groups) / count  # (B, groups)
-        square = _of_groups(_channel_sums(x * x), groups) / count
-        scale = torch.rsqrt((square - mean**2).clamp(min=0) + eps)  # 1 / standard deviation, (B, groups)
-        ctx.save_for_backward(x, gain, mean, scale)
-        factor = gain * _of_channels(scale, x)  # (B, C)
-        shift = bias - factor * _of_channels(mean, x)
-        return torch.addcmul(_like(shift, x), x, _like(factor, x))
+        mean = _of_channels(_of_groups(_channel_sums(x), groups) / count, x)  # (B, C)
+        centred = x - _like(mean, x)
+        left = mean - mean.to(x.dtype)
+        variance = _of_channels(_of_groups(_channel_sums(centred * centred), groups) / count, x) - left**2
+        scale = torch.rsqrt(variance.clamp(min=0) + eps)  # 1 / standard deviation, (B, C)
+        ctx.save_for_backward(centred, gain, left, scale)
+        ctx.groups = groups
+        factor = gain * scale
+        return torch.addcmul(_like(bias - factor * left, x), centred, _like(factor, x))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        x, gain, mean, scale = ctx.saved_tensors
-        groups = mean.shape[1]
-        count = x[0].numel() // groups
-        grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        mean, scale = _of_channels(mean, x), _of_channels(scale, x)  # (B, C) each
+        centred, gain, left, scale = ctx.saved_tensors
+        groups: int = ctx.groups
+        count = centred[0].numel() // groups
+        grad = grad.to(centred.dtype).contiguous(memory_format=torch.channels_last)
         to_bias = _channel_sums(grad)  # (B, C)
-        to_gain = (_channel_sums(grad * x) - mean * to_bias) * scale
+        to_gain = (_channel_sums(grad * centred) - left * to_bias) * scale
         # d loss / d x = scale (gain grad - m1 - normalised m2), m1, m2 the means over the group of gain grad
-        # and of gain grad normalised: a sum of grad, x and 1 with a factor a channel each
-        m1 = _of_channels(_of_groups(gain * to_bias, groups) / count, x)
-        m2 = _of_channels(_of_groups(gain * to_gain, groups) / count, x)
-        of_x = -m2 * scale**2
-        constant = -m1 * scale - of_x * mean
-        to_x = torch.addcmul(_like(constant, x), x, _like(of_x, x))
-        to_x.addcmul_(grad, _like(gain * scale, x))
+        # and of gain grad normalised: a sum of grad, centred and 1 with a factor a channel each
+        m1 = _of_channels(_of_groups(gain * to_bias, groups) / count, grad)
+        m2 = _of_channels(_of_groups(gain * to_gain, groups) / count, grad)
+        of_centred = -m2 * scale**2
+        constant = -m1 * scale - of_centred * left
+        to_x = torch.addcmul(_like(constant, grad), centred, _like(of_centred, grad))
+        to_x.addcmul_(grad, _like(gain * scale, grad))
         return to_x, to_gain, to_bias, None, None
 
 

@@ -78,8 +78,9 @@ class Pictures:
         self.weights = torch.from_numpy(corpus.weights(dict(config.sources))).double()
         self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
         kinds = corpus.records["subgroup"].to_numpy()
-        self.alike = {kind: torch.from_numpy(np.flatnonzero(kinds == kind)) for kind in set(kinds) - {""}}
         self.kinds: list[str] = kinds.tolist()  # (N,), "" for none
+        named = set(self.kinds) - {""} if config.alike else set()
+        self.alike = {kind: torch.from_numpy(np.flatnonzero(kinds == kind)) for kind in named}
 
     def positions(self, size: int, generator: torch.Generator) -> np.ndarray:
         """(B,) in the corpus, each picture as often as its source's share says."""
