@@ -139,7 +139,9 @@ def update_graph(store: Store) -> Iterator[tuple[int, int]]:
         graph.remove(gone.astype(np.uint64))
     for start in range(0, len(new), ADDED_AT_ONCE):
         numbers, matrix = store.vectors_of(new[start : start + ADDED_AT_ONCE].tolist())
-        graph.add(numbers.astype(np.uint64), matrix, threads=cores())
+        # the first ones alone: what comes in at the same time is not linked, and a small graph has no other way
+        threads = 1 if len(graph) < ADDED_AT_ONCE else cores()
+        graph.add(numbers.astype(np.uint64), matrix, threads=threads)
         yield min(start + ADDED_AT_ONCE, len(new)), len(new)
     name = f"graph-{int(ids[-1])}-{len(ids)}.usearch"
     with atomic_path(store.folder / name) as temporary:
