@@ -139,7 +139,7 @@ def update_graph(store: Store) -> Iterator[tuple[int, int]]:
         graph.remove(gone.astype(np.uint64))
     for start in range(0, len(new), ADDED_AT_ONCE):
         numbers, matrix = store.vectors_of(new[start : start + ADDED_AT_ONCE].tolist())
-        # the first ones alone: what comes in at the same time is not linked, and a small graph has no other way
+        # the first ones alone: what comes in at the same time is not linked, and small graphs would miss it
         threads = 1 if len(graph) < ADDED_AT_ONCE else cores()
         graph.add(numbers.astype(np.uint64), matrix, threads=threads)
         yield min(start + ADDED_AT_ONCE, len(new)), len(new)
