@@ -6,10 +6,11 @@
 Prints tables and writes `benchmarks/results/clip-PROCESSOR-CORES.json`. Leave the machine alone meanwhile.
 
 - index: with the shipped bundle all pictures of a folder, `--count` of a corpus (as files), or as many that
-  are drawn here; and some of them with ViT-B/32: files to an index with worker processes, against the model
-  alone. Aimed at with ViT-B/32: 90 % of the model alone.
+  are drawn here; and some of them with ViT-B/32: files to embeddings and to an index with worker processes,
+  against the model alone. Aimed at with ViT-B/32: files to embeddings at 90 % of the model alone.
 - embed: ViT-B/32 (OpenAI's, with its GELU) with random weights, pictures a second in float32, under bfloat16
-  autocast and in bfloat16; beside it open_clip's, where that is installed. Aimed at: 1.15 times its best.
+  autocast, in bfloat16 and packed; beside it open_clip's, where that is installed. Aimed at: 1.15 times its
+  best.
 - query: latency on 20,000 synthetic vectors, all compared and by a graph, with the recall at 10 of the graph;
   with `--million` on a million too, whose graph should take some five to ten minutes on two cores (one made
   that of 200,000 in 67 seconds, at the same cost a vector as that of 100,000).
@@ -46,10 +47,10 @@ from unclip.data.records import Split
 from unclip.embedding import ClipEmbedder
 from unclip.images import SUFFIXES
 from unclip.models.clip import CLIP, PRESETS
+from unclip.nn.packed import can_pack, with_packed_weights
 from unclip.runtime import atomic_path, autocast, peak_memory_bytes, pick_precision
 from unclip.search import vectors
 from unclip.search.index import Index
-from unclip.search.reading import Job, read
 from unclip.search.store import File, Found, Store
 from unclip.search.vectors import Vectors, update_graph
 from unclip.search.writer import BATCH, Writer
@@ -111,6 +112,9 @@ def measure_embedding(seconds: float) -> Row:
     add("autocast bfloat16", model.encode_image, images, torch.bfloat16)
     model = model.bfloat16()
     add("bfloat16", model.encode_image, images.bfloat16(), torch.float32)
+    if can_pack(cpu, torch.bfloat16):
+        model = with_packed_weights(model.requires_grad_(False))
+        add("packed bfloat16", model.encode_image, images.bfloat16(), torch.float32)
     try:
         import open_clip
     except ImportError:
@@ -144,26 +148,30 @@ def vit_b_32() -> ClipEmbedder:
     device = torch.device("cpu")
     dtype = pick_precision(device)
     model = CLIP(config).eval().requires_grad_(False).to(dtype)
+    if can_pack(device, dtype):  # as `ClipEmbedder.load` does
+        model = with_packed_weights(model)
     shape = Preprocessing(224, "crop")
     return ClipEmbedder(lambda: model, config, tokenizer, shape, device, dtype, "ViT-B/32", "random")
 
 
+def some_pictures(folder: Path, count: int) -> list[Path]:
+    """The first pictures of a folder."""
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES][:count]
+
+
 def some_of(folder: Path, count: int, into: Path) -> Path:
     """A folder of links to the first pictures of another."""
-    pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    for number, path in enumerate(pictures[:count]):
+    for number, path in enumerate(some_pictures(folder, count)):
         (into / f"{number}{path.suffix}").symlink_to(path.resolve())
     return into
 
 
 def measure_indexing(folder: Path, clip: ClipEmbedder, extent: Extent) -> Row:
-    """Files to an index with worker processes, and the model alone."""
-    shape = clip.preprocessing
-    path = next(path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
-    reading = read(Job(path, (), shape.size, shape.fit))
-    assert reading.pixels is not None
-    batch = np.stack([reading.pixels.square] * BATCH)
-    alone = rate(lambda: clip.embed_pixels(batch), BATCH, extent.seconds)
+    """Files to embeddings, files to an index with worker processes, and the model alone."""
+    paths = some_pictures(folder, FEW)
+    batch = np.stack([clip.prepare(path) for path in paths[:BATCH]])
+    alone = rate(lambda: clip.embed_pixels(batch), len(batch), extent.seconds)
+    decoded = rate(lambda: clip.embed_images(paths), len(paths), extent.seconds)
     with tempfile.TemporaryDirectory() as place:
         seconds = []
         for _ in range(2):
@@ -182,7 +190,8 @@ def measure_indexing(folder: Path, clip: ClipEmbedder, extent: Extent) -> Row:
         "files": first.files,
         "files_per_second": round(first.read / seconds[0], 1),
         "model_alone_per_second": round(alone, 1),
-        "share_of_model": round(first.read / seconds[0] / alone, 3),
+        "files_embedded_per_second": round(decoded, 1),
+        "share_of_model": round(decoded / alone, 3),
         "seconds_unchanged": round(seconds[1], 2),
         "embedded_unchanged": writer.summary.embedded,
         "bytes_per_picture": round(size / max(1, first.pictures)),

@@ -22,9 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from unclip import __version__
@@ -59,12 +61,23 @@ def _memory(device: str) -> int:
     return torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_memory_bytes()
 
 
+def widened(interpolate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """`F.interpolate` by way of float32: Diffusers asks for bicubic in bfloat16, which a CPU has not."""
+
+    def wide(image: torch.Tensor, **options: Any) -> torch.Tensor:
+        return interpolate(image.float(), **options).to(image.dtype)
+
+    return wide
+
+
 def theirs(folder: Path, device: str, dtype: torch.dtype, batch: int) -> Row:
     """Diffusers: seconds of the whole pipeline and of each stage, with the peak memory of this process."""
     sys.path.insert(0, str(TESTS))
     import karlo_reference
 
     pipe = karlo_reference.loaded(folder, dtype).to(device)
+    module = sys.modules[type(pipe).__module__]
+    module.F = SimpleNamespace(**{**vars(F), "interpolate": widened(F.interpolate)})
     networks = {
         "prior": [pipe.prior],
         "decoder": [pipe.decoder],

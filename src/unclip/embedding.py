@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -19,6 +20,8 @@ from unclip.classify import DEFAULT_TEMPLATES, Classifier
 from unclip.errors import BundleError, InputError
 from unclip.images import fit, from_uint8, open_image, to_pil
 from unclip.models.clip import CLIP, CLIPConfig, ClipText, ClipTextConfig
+from unclip.nn.packed import can_pack, with_packed_weights
+from unclip.processes import cores
 from unclip.runtime import autocast, pick_device, pick_precision
 from unclip.tokenizer import Tokenizer
 
@@ -150,7 +153,11 @@ class ClipEmbedder:
     ) -> ClipEmbedder:
         """The CLIP of a bundle alone, without what draws. Arguments and errors as of `unclip.load`."""
         chosen = pick_device(device)
-        return cls.of(Bundle.load(source), chosen, pick_precision(chosen, precision))
+        dtype, bundle = pick_precision(chosen, precision), Bundle.load(source)
+        if not can_pack(chosen, dtype):
+            return cls.of(bundle, chosen, dtype)
+        model = with_packed_weights(bundle.model("clip", dtype=dtype, device=chosen))
+        return cls.of(bundle, chosen, dtype, lambda: model)
 
     @property
     def sees(self) -> bool:
@@ -250,9 +257,10 @@ class ClipEmbedder:
         if not images:
             raise InputError("no pictures given")
         rows = []
-        for start in range(0, len(images), BATCH):
-            prepared = [self.prepare(image) for image in images[start : start + BATCH]]
-            rows.append(self.embed_pixels(np.stack(prepared), raw=raw))
+        with ThreadPoolExecutor(min(cores(), len(images))) as readers:  # Pillow lets go of the interpreter
+            for start in range(0, len(images), BATCH):
+                prepared = list(readers.map(self.prepare, images[start : start + BATCH]))
+                rows.append(self.embed_pixels(np.stack(prepared), raw=raw))
         return torch.cat(rows)
 
     def prepare(self, image: Image.Image | Path | str) -> np.ndarray:

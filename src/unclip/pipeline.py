@@ -29,6 +29,7 @@ from unclip.drawing import Event, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.images import resize, to_pil
 from unclip.models.code_sampling import CodeSampling
+from unclip.nn.packed import can_pack, with_packed_weights
 from unclip.runtime import noise_generator, pick_device, pick_precision
 
 __all__ = ["Event", "Job", "Options", "Picture", "Pipeline", "Settings", "load"]
@@ -129,6 +130,7 @@ class Pipeline(ABC):
 
     family: ClassVar[str]
     honours: ClassVar[frozenset[str]]  # fields of `Options`, beside n, size and seed, that mean something
+    guides: ClassVar[frozenset[str]] = frozenset()  # components whose gradients are taken
     offloads: ClassVar[bool] = False  # whether it can do with one network at a time
     offload: bool = False
     _context: int
@@ -273,8 +275,15 @@ class Pipeline(ABC):
     def _model(self, name: str) -> nn.Module:
         """A component's network, read when it is first needed."""
         if name not in self._models:
-            self._models[name] = self.bundle.model(name, dtype=self.precision, device=self.device)
+            model = self.bundle.model(name, dtype=self.precision, device=self.device)
+            self._models[name] = self._ready(name, model)
         return self._models[name]
+
+    def _ready(self, name: str, model: nn.Module) -> nn.Module:
+        """A component's network as it draws fastest."""
+        if name in self.guides or not can_pack(self.device, self.precision):
+            return model
+        return with_packed_weights(model)
 
     def _let_go(self, name: str) -> None:
         """A component's stage is done: with `offload` its network goes, and is read again when needed."""

@@ -45,6 +45,35 @@ def test_channels_last_it_gives_torchs_numbers_and_gradients() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_gradients_it_gives_the_same_numbers_another_way(dtype: torch.dtype) -> None:
+    norm, x, gain, bias = inputs(dtype)
+    last = x.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        found = norm(last, gain, bias)
+        plain = norm(last)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, by_torch(norm, x, gain, bias), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(plain, norm(x), rtol=1e-5, atol=1e-5)
+
+
+def test_without_gradients_values_far_from_zero_keep_their_differences() -> None:
+    torch.manual_seed(0)
+    norm = GroupNorm(4, 16).bfloat16()
+    x = (torch.randn(2, 16, 8, 8) + 100).bfloat16().to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        found = norm(x).float()
+    torch.testing.assert_close(found, F.group_norm(x.float(), 4), rtol=0.01, atol=0.01)
+
+
+def test_one_picture_that_overflowed_spoils_no_other() -> None:
+    norm, x, gain, bias = inputs(torch.float32)
+    x[0] = torch.inf
+    with torch.inference_mode():
+        found = norm(x.to(memory_format=torch.channels_last), gain, bias)
+    torch.testing.assert_close(found[1:], by_torch(norm, x, gain, bias)[1:], rtol=1e-5, atol=1e-5)
+
+
 def test_without_modulation_it_is_the_plain_norm() -> None:
     norm, x, _, _ = inputs(torch.float32)
     last = x.to(memory_format=torch.channels_last)

@@ -41,6 +41,7 @@ class ADM(DiffusionPipeline):
 
     family = "adm"
     honours = frozenset({"steps", "guidance", "sampler"})
+    guides = frozenset({CLASSIFIER})
     offloads = True
 
     def __init__(self, bundle: Bundle, *, device: str | None = None, precision: str | None = None) -> None:

@@ -90,12 +90,8 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
     def sizes(self) -> tuple[int, ...]:
         return (self._size, *self._chain)
 
-    def _model(self, name: str) -> nn.Module:
-        known = name in self._models
-        model = super()._model(name)
-        if name == TRANSFORMER and self._int8 and not known:
-            with_int8_weights(model)
-        return model
+    def _ready(self, name: str, model: nn.Module) -> nn.Module:
+        return with_int8_weights(model) if name == TRANSFORMER and self._int8 else super()._ready(name, model)
 
     # --- plan ---
 

@@ -56,6 +56,7 @@ class Glide(FromPicture):
 
     family = "glide"
     honours = frozenset({"steps", "guidance", "sampler", "clip_guidance", "init", "strength", "fit"})
+    guides = frozenset({CLIP})
     offloads = True
 
     def __init__(self, bundle: Bundle, *, device: str | None = None, precision: str | None = None) -> None:

@@ -35,6 +35,8 @@ class GroupNorm(nn.GroupNorm):
                 both = own_gain.expand(len(x), -1), own_bias.expand(len(x), -1)  # (B, C) each
             else:
                 both = own_gain * gain, own_bias * gain + bias
+            if not torch.is_grad_enabled():
+                return _without_gradient(x, *both, self.num_groups, self.eps)
             out: Tensor = _ChannelsLast.apply(x, *both, self.num_groups, self.eps)
             return out
         normalised = super().forward(x)
@@ -55,6 +57,27 @@ def _channels_last_on_cpu(x: Tensor) -> bool:
         and not x.is_contiguous()
         and x.is_contiguous(memory_format=torch.channels_last)
     )
+
+
+def _without_gradient(x: Tensor, gain: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+    """`_ChannelsLast` by torch's batch normalisation, one picture at a time: it reads the picture twice.
+
+    Statistics of each channel become those of its group; gain and bias are added on the way out.
+    """
+    out = torch.empty_like(x)
+    unused = gain.new_empty(0), gain.new_empty(0)
+    for one, into, own_gain, own_bias in zip(x.split(1), out.split(1), gain, bias, strict=True):
+        # what is found has the type of the running statistics, which serve for nothing else
+        mean, variance = torch.batch_norm_update_stats(
+            one, torch.zeros_like(own_gain), torch.zeros_like(own_gain), 0.0
+        )
+        means = mean.view(groups, -1)  # (groups, C / groups)
+        mean_of_group = means.mean(1, keepdim=True)  # (groups, 1)
+        variance_of_group = (variance.view(groups, -1) + (means - mean_of_group) ** 2).mean(1, keepdim=True)
+        mean = mean_of_group.expand_as(means).flatten()
+        variance = variance_of_group.expand_as(means).flatten()
+        torch.native_batch_norm(one, own_gain, own_bias, mean, variance, False, 0.0, eps, out=(into, *unused))
+    return out
 
 
 class _ChannelsLast(torch.autograd.Function):

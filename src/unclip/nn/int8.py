@@ -6,14 +6,13 @@ Each row is scaled by its largest value. At a few rows of input a CPU multiplies
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.nn.transformer import Attention
+from unclip.nn.own_product import OwnProduct, replace_matrices
 
 LARGEST = 127
 FEW = 4  # rows of input up to which the kernel is faster than a product in bfloat16; measured on AVX512
@@ -21,7 +20,7 @@ FEW = 4  # rows of input up to which the kernel is faster than a product in bflo
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class Int8Matrix(Tensor):
+class Int8Matrix(OwnProduct):
     """A matrix (N, K) in eight bits that `F.linear` takes as a weight.
 
     Attributes:
@@ -40,33 +39,21 @@ class Int8Matrix(Tensor):
         made.eight, made.scale = rounded, scale.to(matrix.dtype)
         return made
 
-    @classmethod
-    def __torch_function__(
-        cls,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is F.linear:
-            return _linear(*args, **(kwargs or {}))
-        return super().__torch_function__(func, types, args, kwargs)
+    @staticmethod
+    def compute(x: Tensor, weight: Int8Matrix, bias: Tensor | None = None) -> Tensor:
+        scale = weight.scale
+        rows = x.numel() // x.shape[-1]
+        if rows <= FEW and x.device.type == "cpu":
+            flat = x.reshape(rows, -1).to(scale.dtype)
+            out: Tensor = torch.ops.aten._weight_int8pack_mm(flat, weight.eight, scale)
+            out = out.view(*x.shape[:-1], -1)
+        else:
+            out = F.linear(x.to(scale.dtype), weight.wide())
+        return out if bias is None else out + bias.to(out.dtype)
 
     def wide(self) -> Tensor:
         """The matrix in the type it was made from."""
         return self.eight.to(self.scale.dtype) * self.scale[:, None]
-
-
-def _linear(x: Tensor, weight: Int8Matrix, bias: Tensor | None = None) -> Tensor:
-    scale = weight.scale
-    rows = x.numel() // x.shape[-1]
-    if rows <= FEW and x.device.type == "cpu":
-        flat = x.reshape(rows, -1).to(scale.dtype)
-        out: Tensor = torch.ops.aten._weight_int8pack_mm(flat, weight.eight, scale)
-        out = out.view(*x.shape[:-1], -1)
-    else:
-        out = F.linear(x.to(scale.dtype), weight.wide())
-    return out if bias is None else out + bias.to(out.dtype)
 
 
 def with_int8_weights(model: Module) -> Module:
@@ -74,10 +61,5 @@ def with_int8_weights(model: Module) -> Module:
 
     For inference: such a model cannot be trained, saved or moved to another device.
     """
-    for module in model.modules():
-        name = {nn.Linear: "weight", Attention: "in_proj_weight"}.get(type(module))
-        if name is not None:
-            matrix = Int8Matrix(getattr(module, name).detach())
-            delattr(module, name)  # it was a parameter, and these are none
-            setattr(module, name, matrix)
+    replace_matrices(model, Int8Matrix)
     return model

@@ -25,9 +25,12 @@ class Activation(StrEnum):
     QUICK_GELU = "quick-gelu"
 
 
+QUICK_GELU_SLOPE = 1.702
+
+
 def quick_gelu(x: Tensor) -> Tensor:
     """Return x * sigmoid(1.702 x), the approximation of GELU that OpenAI's CLIP was trained with."""
-    return x * torch.sigmoid(1.702 * x)
+    return x * torch.sigmoid(QUICK_GELU_SLOPE * x)
 
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {

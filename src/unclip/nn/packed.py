@@ -1,0 +1,151 @@
+"""Layers for inference on a CPU: weights laid out for oneDNN's kernels, activations within them.
+
+`F.linear` and `F.conv2d` lay a weight out for the kernel anew at every call, and an activation behind them
+reads and writes once more all that they made. Here the one is done when the model is loaded, and the other
+before a product leaves the registers. Convolutions also take and give channels-last memory, in which they are
+faster, and `group_norm` with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Self, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unclip.nn.own_product import OwnProduct, replace, replace_matrices
+from unclip.nn.transformer import MLP, QUICK_GELU_SLOPE, quick_gelu
+
+ROWS = 1024  # of input, which a matrix is laid out for; on AVX512 and AMX it was the same for 8 to 3200
+OPERATIONS = (
+    "_reorder_linear_weight",
+    "_linear_pointwise",
+    "_reorder_convolution_weight",
+    "_convolution_pointwise",
+)
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class _Packed(OwnProduct):
+    """A weight in oneDNN's own layout. As a tensor it has a shape and a type, and no values: each is NaN.
+
+    Attributes:
+        packed: the weight.
+    """
+
+    packed: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, packed: Tensor) -> Self:
+        made: Self = torch.Tensor._make_subclass(cls, weight.new_full((), torch.nan).expand(weight.shape))
+        made.packed = packed
+        return made
+
+
+class PackedMatrix(_Packed):
+    """A matrix (N, K) in bfloat16.
+
+    Attributes:
+        after: what is applied to the product: "none", "gelu" (exact) or "swish" (x * sigmoid(x)).
+    """
+
+    after: str
+
+    @staticmethod
+    def __new__(cls, matrix: Tensor, after: str = "none") -> Self:
+        made = cls.of(matrix, torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous(), ROWS))
+        made.after = after
+        return made
+
+    @staticmethod
+    def compute(x: Tensor, weight: PackedMatrix, bias: Tensor | None = None) -> Tensor:
+        x, bias = x.to(weight.dtype), None if bias is None else bias.to(weight.dtype)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.packed, bias, weight.after, [], "none")
+        return out
+
+
+class PackedKernel(_Packed):
+    """A convolution's kernel (C_out, C_in / groups, H, W), of float32 or bfloat16."""
+
+    function: ClassVar[Callable[..., Tensor]] = F.conv2d
+
+    @staticmethod
+    def __new__(cls, layer: nn.Conv2d) -> Self:
+        weight = layer.weight.detach()
+        return cls.of(weight, torch.ops.mkldnn._reorder_convolution_weight(weight, *_shape(layer)))
+
+    @staticmethod
+    def compute(
+        x: Tensor,
+        weight: PackedKernel,
+        bias: Tensor | None,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> Tensor:
+        x = x.to(weight.dtype).contiguous(memory_format=torch.channels_last)
+        bias = None if bias is None else bias.to(weight.dtype)
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, weight.packed, bias, padding, stride, dilation, groups, "none", [], ""
+        )
+        return out
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this machine has the kernels for weights of this type there."""
+    operations = torch.ops.mkldnn
+    return (
+        device.type == "cpu"
+        and dtype in (torch.float32, torch.bfloat16)
+        and torch.backends.mkldnn.is_available()
+        and all(hasattr(operations, name) for name in OPERATIONS)
+        and (dtype == torch.float32 or bool(operations._is_mkldnn_bf16_supported()))
+    )
+
+
+@torch.no_grad()
+def with_packed_weights(model: Module) -> Module:
+    """The same model, on a CPU, with the weights of its convolutions, linear layers and attention packed.
+
+    In float32 convolutions alone: of matrices oneDNN's kernels are no faster there. For inference, and only
+    where `can_pack`: such a model cannot be trained, saved or moved elsewhere. Its outputs differ by
+    rounding, since what an activation takes is no longer rounded to bfloat16 before.
+    """
+    matrices_too = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    for module in model.modules():
+        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and isinstance(module.padding, tuple):
+            replace(module, "weight", PackedKernel(module))
+        elif isinstance(module, MLP) and matrices_too:
+            _pack_mlp(module)
+    if matrices_too:
+        replace_matrices(model, PackedMatrix)
+    return model
+
+
+# How the kernel calls an activation, and the slope s where f(x) = its(s * x) / s.
+FUSED: dict[Callable[[Tensor], Tensor], tuple[str, float]] = {
+    F.gelu: ("gelu", 1.0),
+    quick_gelu: ("swish", QUICK_GELU_SLOPE),
+}
+
+
+def _pack_mlp(mlp: MLP) -> None:
+    """Both matrices, with the activation in the product of the first, where the kernel knows it."""
+    if (fused := FUSED.get(mlp.activation)) is None:
+        return
+    after, slope = fused
+    replace(mlp.c_fc, "weight", PackedMatrix(mlp.c_fc.weight.detach() * slope, after))
+    if mlp.c_fc.bias is not None:
+        mlp.c_fc.bias = nn.Parameter(mlp.c_fc.bias * slope, requires_grad=False)
+    replace(mlp.c_proj, "weight", PackedMatrix(mlp.c_proj.weight.detach() / slope))
+    mlp.activation = nn.Identity()
+
+
+def _shape(layer: nn.Conv2d) -> tuple[Sequence[int], Sequence[int], Sequence[int], int]:
+    """Padding, stride, dilation and groups, in the order of oneDNN's operations."""
+    assert not isinstance(layer.padding, str)  # checked by who packs
+    return layer.padding, layer.stride, layer.dilation, layer.groups

@@ -1,0 +1,157 @@
+"""Promises of packed weights: the same products and answers within rounding, and nothing kept twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from unclip.models.siglip import SiglipTextConfig, SiglipVisionConfig
+from unclip.nn.packed import PackedKernel, PackedMatrix, can_pack, with_packed_weights
+from unclip.nn.transformer import Activation
+from unclip.nn.unet import UNet, UNetConfig
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.skipif(
+    not can_pack(CPU, torch.bfloat16), reason="this machine has no bfloat16 kernels"
+)
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    return float((found.float() - expected).norm() / expected.norm())
+
+
+def test_only_a_cpu_packs() -> None:
+    assert can_pack(CPU, torch.float32)
+    assert not can_pack(CPU, torch.float16)
+    assert not can_pack(torch.device("meta"), torch.bfloat16)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 70])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_product_is_the_one_of_the_matrix_itself(rows: int, biased: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, rows, 40, generator=generator).bfloat16()
+    matrix = torch.randn(24, 40, generator=generator).bfloat16()
+    bias = torch.randn(24, generator=generator).bfloat16() if biased else None
+    found = F.linear(x.float(), PackedMatrix(matrix), bias)  # taken in its own type
+    assert found.shape == (2, rows, 24)
+    assert found.dtype == torch.bfloat16
+    assert error(found, F.linear(x.float(), matrix.float(), None if bias is None else bias.float())) < 0.003
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(12, 10), (1, 1), (64, 3)])
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2}, {"padding": 1, "bias": False}, {"groups": 4, "dilation": 2, "padding": 2}]
+)
+def test_a_convolution_is_the_same_in_channels_last_memory(
+    options: dict[str, Any], size: tuple[int, int], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 24, 3 if "padding" in options else 1, **options).requires_grad_(False).to(dtype)
+    x = torch.randn(2, 16, *size)
+    expected = F.conv2d(
+        x.to(dtype).float(),
+        layer.weight.float(),
+        None if layer.bias is None else layer.bias.float(),
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+    )
+    found = with_packed_weights(nn.Sequential(layer))(x)  # taken in its own type
+    assert isinstance(layer.weight, PackedKernel)
+    assert found.dtype == dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert error(found, expected) < (1e-6 if dtype == torch.float32 else 0.004)
+
+
+def test_convolutions_that_are_padded_otherwise_stay() -> None:
+    layers = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
+    )
+    x = torch.randn(1, 4, 6, 6)
+    with torch.inference_mode():
+        assert torch.equal(layers(x), with_packed_weights(layers.requires_grad_(False))(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_unet_draws_the_same_within_rounding(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    config = UNetConfig(
+        3, 3, 32, (1, 2), blocks=1, attention=(2,), head_channels=16, embedding=24, context=20
+    )
+    network = UNet(config).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.normal_(std=0.1)
+    network.to(dtype)
+    exact = UNet(config).eval().requires_grad_(False)
+    exact.load_state_dict(network.state_dict())
+    x, embedding, context = torch.randn(2, 3, 16, 16), torch.randn(2, 24), torch.randn(2, 5, 20)
+    given = [part.to(dtype) for part in (x, embedding, context)]
+    with torch.inference_mode():
+        expected = exact(x, embedding, context)
+        before = network(*given)
+        after = with_packed_weights(network)(*given)
+    assert error(after, expected) < max(1.5 * error(before, expected), 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gelu", "quick-gelu", "siglip"])
+def test_a_clip_answers_the_same_within_rounding(kind: str) -> None:
+    torch.manual_seed(0)
+    if kind == "siglip":  # its GELU is by tanh, which stays outside the product
+        config = CLIPConfig(
+            32,
+            SiglipVisionConfig(32, 8, 32, layers=2, heads=2, mlp_width=80),
+            SiglipTextConfig(90, 12, 32, layers=2, heads=2, mlp_width=80, pad=0),
+            end_token=1,
+        )
+    else:
+        config = CLIPConfig(
+            32,
+            VisionTransformerConfig(32, 8, 64, layers=3, heads=2),
+            TextTransformerConfig(90, 12, 64, layers=3, heads=2),
+            end_token=1,
+            activation=Activation(kind),
+        )
+    model = CLIP(config).eval().requires_grad_(False).bfloat16()
+    exact = CLIP(config).eval().requires_grad_(False)
+    exact.load_state_dict(model.state_dict())
+    images, ids = torch.rand(3, 3, 32, 32) * 2 - 1, torch.randint(2, 90, (3, 12))
+    ids[:, -1] = 1
+    with torch.inference_mode():
+        expected = exact.encode_image(images), exact.encode_text(ids)[0]
+        before = model.encode_image(images.bfloat16()), model.encode_text(ids)[0]
+        assert with_packed_weights(model) is model
+        after = model.encode_image(images.bfloat16()), model.encode_text(ids)[0]
+    for was, now, right in zip(before, after, expected, strict=True):
+        assert not torch.equal(was, now)
+        assert error(now, right) < 1.5 * error(was, right) < 0.05
+
+
+def test_every_matrix_of_a_clip_is_packed_and_nothing_is_kept_twice() -> None:
+    config = CLIPConfig(
+        32,
+        VisionTransformerConfig(32, 8, 64, layers=1, heads=2),
+        TextTransformerConfig(90, 12, 64, layers=1, heads=2),
+        end_token=1,
+    )
+    model = with_packed_weights(CLIP(config).requires_grad_(False).bfloat16())
+    matrices = [
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, PackedMatrix)
+    ]
+    assert len(matrices) == 8  # two projections and two layers of the MLP in each tower
+    assert all(matrix.untyped_storage().nbytes() <= 2 and matrix.isnan().all() for matrix in matrices)
+    assert not [
+        name
+        for name, one in model.named_modules()
+        if isinstance(one, nn.Linear) and "weight" in one._parameters
+    ]
