@@ -114,6 +114,19 @@ def test_a_weight_for_a_source_that_is_not_there_is_refused(toned: Path) -> None
     assert np.array_equal(Corpus(toned).weights({"u": 9.0}), Corpus(toned).weights())  # of another corpus
 
 
+def test_a_kind_of_emoji_is_drawn_more_often(built: Path) -> None:
+    corpus = Corpus(built)
+    groups, subgroups = (corpus.records[name].to_numpy() for name in ("group", "subgroup"))
+    group = next(name for name in groups if name)
+    subgroup = next(name for name in subgroups[groups == group] if name)
+    plain, weighted = corpus.weights(), corpus.weights(None, {group: 3.0, subgroup: 2.0})
+    factor = np.where(groups == group, 3, 1) * np.where(subgroups == subgroup, 2, 1)
+    assert np.allclose(weighted, plain * factor / (plain * factor).sum())
+    with pytest.raises(InputError, match=r"unknown kind 'smileys': choose .*"):
+        corpus.weights(None, {group: 3.0, "smileys": 2.0})
+    assert np.array_equal(corpus.weights(None, {"smileys": 2.0}), plain)  # of another corpus
+
+
 def test_small_bitmaps_can_be_left_out(toned: Path) -> None:
     corpus = Corpus(toned)
     keys = corpus.records["key"].to_pylist()

@@ -170,26 +170,32 @@ class Corpus:
         digest = hashlib.blake2b(repr(list(places)).encode(), digest_size=6).hexdigest()
         return self.folder / CACHE / f"{self.split}-{what}-{digest}.npy"
 
-    def weights(self, source_weights: Mapping[str, float] | None = None) -> np.ndarray:
+    def weights(
+        self,
+        source_weights: Mapping[str, float] | None = None,
+        kind_weights: Mapping[str, float] | None = None,
+    ) -> np.ndarray:
         """How often to draw each picture, float64 (N,), sum 1.
 
         Pictures of the same concept and style share one weight, so that the five skin tones of a thing do
-        not outweigh another thing; `source_weights` multiplies by source (1 where it names none). Those of
-        another corpus, of whose sources this one has none, change nothing.
+        not outweigh another thing; `source_weights` multiplies by source, `kind_weights` by an emoji's group
+        and its subgroup (1 where they name none). Names of another corpus, of which this one has none, change
+        nothing.
 
         Raises:
-            InputError: a source that the corpus does not have, among others that it has.
+            InputError: a source or a kind that the corpus does not have, among others that it has.
         """
         sources = self.records["source"].to_pylist()
-        factors = dict(source_weights or {})
-        unknown = sorted(set(factors) - set(sources))
-        if unknown and len(unknown) < len(factors):
-            raise InputError(f"unknown source {unknown[0]!r}: choose {', '.join(sorted(set(sources)))}")
+        groups, subgroups = (self.records[name].to_pylist() for name in GROUPS)
+        by_source = _factors("source", source_weights, set(sources))
+        by_kind = _factors("kind", kind_weights, {*groups, *subgroups} - {""})
         pairs = list(zip(self.records["concept"].to_pylist(), self._styles, strict=True))
         counts = Counter(pairs)
         weights = np.array(
-            [factors.get(source, 1.0) / counts[pair] for source, pair in zip(sources, pairs, strict=True)]
+            [by_source.get(source, 1.0) / counts[pair] for source, pair in zip(sources, pairs, strict=True)]
         )
+        for kinds in (groups, subgroups):
+            weights *= [by_kind.get(kind, 1.0) for kind in kinds]
         return weights / weights.sum()
 
     def _read(self, shard: str, offset: int, size: int) -> Image.Image:
@@ -227,3 +233,12 @@ class Corpus:
             pixels.flush()
         if sys.stderr.isatty():
             print(file=sys.stderr)
+
+
+def _factors(what: str, given: Mapping[str, float] | None, known: set[str]) -> dict[str, float]:
+    """`given`, unless some of its names are known and others are not: those are slips of the pen."""
+    factors = dict(given or {})
+    unknown = sorted(set(factors) - known)
+    if unknown and len(unknown) < len(factors):
+        raise InputError(f"unknown {what} {unknown[0]!r}: choose {', '.join(sorted(known))}")
+    return factors

@@ -31,6 +31,7 @@ class PicturesConfig:
     Attributes:
         languages: share of captions by language code ("other" = all the others together).
         sources: factor on a source's share of the pictures (1 where not named, 0 leaves it out).
+        kinds: the same by an emoji's group ("food-drink") or subgroup ("face-smiling").
         shift: pictures are moved by up to so many pixels each way, on white.
         tokens: captions are cut to so many tokens, where the model would read more: a batch is as long as
             its longest caption.
@@ -44,6 +45,7 @@ class PicturesConfig:
 
     languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
     sources: Mapping[str, float] = field(default_factory=dict)
+    kinds: Mapping[str, float] = field(default_factory=dict)
     shift: int = 0
     tokens: int | None = None
     colours: float = 0.0
@@ -75,7 +77,7 @@ class Pictures:
         self.tokenizer = tokenizer
         self.context = min(context, config.tokens or context)
         self.pixels = corpus.pixels(size)
-        self.weights = torch.from_numpy(corpus.weights(dict(config.sources))).double()
+        self.weights = torch.from_numpy(corpus.weights(config.sources, config.kinds)).double()
         self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
         kinds = corpus.records["subgroup"].to_numpy()
         self.kinds: list[str] = kinds.tolist()  # (N,), "" for none
