@@ -75,6 +75,22 @@ def test_picture_k_is_the_same_alone_and_in_any_batch(tiny_bundle: Path, precisi
             assert difference(few[k], many[k]) <= ROUNDING
 
 
+def test_an_upsampler_takes_as_many_grids_at_once_as_are_fast(
+    model: UnCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = model.generate("a red apple", n=3, seed=1)
+    taken: list[int] = []
+    hook = model._model("upsampler-256").register_forward_pre_hook(
+        lambda _, given: taken.append(len(given[0]))
+    )
+    side = 256 // model.bundle.config("upsampler-256").patch
+    monkeypatch.setattr("unclip.pipeline.CELLS", 2 * side**2)
+    parts = model.generate("a red apple", n=3, seed=1)
+    hook.remove()
+    assert taken[:4] == [2, 1, 2, 1]
+    assert all(difference(a, b) <= ROUNDING for a, b in zip(whole, parts, strict=True))
+
+
 def test_the_noise_of_a_picture_is_the_same_bits_in_any_batch(
     model: UnCLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ __all__ = ["Event", "Job", "Options", "Picture", "Pipeline", "Settings", "load"]
 DEFAULT_SIZE = 256  # what is large enough to look at and quick to draw
 GROUP = 16  # pictures that go through all stages together: those of a long list appear as they are done
 PIXELS = 8 * 256 * 256  # pixels in one call of a network that draws, what keeps a CPU below 1 GB
+CELLS = 16 * 64 * 64  # of its own grid that a network takes in one step: a CPU is slower outside its cache
 ACCELERATOR = 16  # times as much on an accelerator
 
 # The class that draws each family of bundles; imported when a bundle of the family is loaded.
@@ -294,6 +295,11 @@ class Pipeline(ABC):
         """How many pictures of a side go through a network in one call."""
         pixels = PIXELS if self.device.type == "cpu" else PIXELS * ACCELERATOR
         return max(1, min(GROUP, pixels // size**2))
+
+    def _at_once(self, side: int) -> int:
+        """How many grids of that side a network takes in one step; what it holds between steps is little."""
+        cells = CELLS if self.device.type == "cpu" else CELLS * ACCELERATOR
+        return max(1, cells // side**2)
 
     def _noise(self, streams: Sequence[tuple[Job, str]], shape: tuple[int, ...]) -> Callable[[], Tensor]:
         """Standard normal noise (B, *shape), each row from its job's own stream of that name."""

@@ -107,9 +107,17 @@ class DiffusionPipeline(Pipeline):
         config, sampling = cast(UpsamplerConfig, self.bundle.config(name)), self._sampling(name)
         size = low.shape[-1] * config.scale
         schedule, last = self._schedule(name, sampling), f"{name}{LAST_STEP}"
+        rows = self._at_once(size // config.patch)
 
         def given(component: str) -> Denoiser:
-            return self._denoiser(component, schedule, lambda x, label: self._model(component)(x, label, low))
+            def network(x: Tensor, label: Tensor) -> Tensor:
+                model, parts = (
+                    self._model(component),
+                    zip(*(whole.split(rows) for whole in (x, label, low)), strict=True),
+                )
+                return torch.cat([model(*part) for part in parts])
+
+            return self._denoiser(component, schedule, network)
 
         inner = given(name)
         if last in self.bundle.components:
