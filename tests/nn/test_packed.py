@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.siglip import SiglipTextConfig, SiglipVisionConfig
+from unclip.nn import packed
 from unclip.nn.packed import PackedKernel, PackedMatrix, can_pack, with_packed_weights
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet, UNetConfig
@@ -29,6 +30,19 @@ def test_only_a_cpu_packs() -> None:
     assert can_pack(CPU, torch.float32)
     assert not can_pack(CPU, torch.float16)
     assert not can_pack(torch.device("meta"), torch.bfloat16)
+
+
+@pytest.mark.parametrize("fault", [AttributeError("no such operation"), RuntimeError("not on this machine")])
+def test_what_pytorch_no_longer_has_is_done_without(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    packed._tried.cache_clear()
+    monkeypatch.setattr(packed.PackedKernel, "compute", fail)
+    assert not can_pack(CPU, torch.float32)
+    packed._tried.cache_clear()
 
 
 @pytest.mark.parametrize("rows", [1, 3, 70])

@@ -9,6 +9,7 @@ faster, and `group_norm` with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import ClassVar, Self, TypeVar
 
 import torch
@@ -19,12 +20,6 @@ from unclip.nn.own_product import OwnProduct, replace, replace_matrices
 from unclip.nn.transformer import MLP, QUICK_GELU_SLOPE, quick_gelu
 
 ROWS = 1024  # of input, which a matrix is laid out for; on AVX512 and AMX it was the same for 8 to 3200
-OPERATIONS = (
-    "_reorder_linear_weight",
-    "_linear_pointwise",
-    "_reorder_convolution_weight",
-    "_convolution_pointwise",
-)
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -96,15 +91,29 @@ class PackedKernel(_Packed):
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this machine has the kernels for weights of this type there."""
-    operations = torch.ops.mkldnn
+    """Whether this machine and this PyTorch have the kernels for weights of this type there."""
     return (
         device.type == "cpu"
         and dtype in (torch.float32, torch.bfloat16)
         and torch.backends.mkldnn.is_available()
-        and all(hasattr(operations, name) for name in OPERATIONS)
-        and (dtype == torch.float32 or bool(operations._is_mkldnn_bf16_supported()))
+        and _tried(dtype)
     )
+
+
+@cache
+def _tried(dtype: torch.dtype) -> bool:
+    """PyTorch promises nothing of these operations, so they are tried: once, on next to nothing."""
+    ones = torch.ones(1, 1, 1, 1, dtype=dtype)
+    try:
+        with torch.inference_mode():
+            layer = nn.Conv2d(1, 1, 1, bias=False).to(dtype)
+            layer.weight.copy_(ones)
+            found = [F.conv2d(ones, PackedKernel(layer), None, (1, 1), (0, 0), (1, 1), 1)]
+            if dtype == torch.bfloat16:
+                found.append(F.linear(ones[0, 0], PackedMatrix(ones[0, 0])))
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+    return all(bool((each == 1).all()) for each in found)
 
 
 @torch.no_grad()
@@ -123,6 +132,10 @@ def with_packed_weights(model: Module) -> Module:
             _pack_mlp(module)
     if matrices_too:
         replace_matrices(model, PackedMatrix)
+    for left in (*model.parameters(), *model.buffers()):
+        left.data = (
+            left.data.clone()
+        )  # else the little that is left would hold the file that it is mapped from
     return model
 
 
