@@ -1,13 +1,14 @@
 """Draw with Karlo's architecture beside Diffusers: the same weights, steps and noise, both in one run.
 
-    python benchmarks/karlo.py [--width 64] [--full-steps] [--device cpu] [--out FILE]
+    python benchmarks/karlo.py [--width 64] [--batches 1,4] [--full-steps] [--device cpu] [--out FILE]
 
 A random UnCLIPPipeline is saved, converted and drawn with by both: whole pipeline and by stage, float32 and
 bfloat16, one picture and four, each in a child process of its own whose peak memory is kept. On a CPU the
-widths are reduced to `--width` channels at the first level (320 in Karlo), and the report says so;
-`--width 320` on a GPU is Karlo itself. `--full-steps` adds single steps of the full-size networks, which hold
-4 GB each. Writes `benchmarks/results/karlo-DEVICE-WIDTH.json`. Diffusers and transformers must be installed.
-Leave the machine alone meanwhile.
+widths are reduced to `--width` channels at the first level (320 in Karlo), and the report says so; ours holds
+one network at a time there (`offload`), which Diffusers can on accelerators only. `--width 320` on a GPU is
+Karlo itself. `--full-steps` adds single steps of the full-size networks, which hold 4 GB each. Writes
+`benchmarks/results/karlo-DEVICE-WIDTH.json`. Diffusers and transformers must be installed. Leave the machine
+alone meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -123,7 +124,8 @@ def theirs(folder: Path, device: str, dtype: torch.dtype, batch: int) -> Row:
 
 def ours(folder: Path, device: str, dtype: torch.dtype, batch: int) -> Row:
     """This package, the same figures; a stage's seconds are those of its events, sampling included."""
-    model = load(folder, device=device, precision=str(dtype).removeprefix("torch."), offload=False)
+    offload = device == "cpu"  # where Diffusers cannot
+    model = load(folder, device=device, precision=str(dtype).removeprefix("torch."), offload=offload)
     size = model.sizes[-1]
     model.generate(PROMPT, n=batch, size=size, seed=0, steps=2)  # warm
     wait = _waits(device)
@@ -221,14 +223,14 @@ def child(arguments: list[str]) -> Row:
     return row
 
 
-def compare(width: int, device: str, *, full: bool) -> Row:
+def compare(width: int, device: str, batches: Sequence[int], *, full: bool) -> Row:
     """All figures."""
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         child(["--prepare", temporary, "--width", str(width)])
         for precision in ("float32", "bfloat16"):
-            for batch in (1, 4):
+            for batch in batches:
                 row: Row = {"precision": precision, "batch": batch}
                 for side in SIDES:
                     place = folder / ("theirs" if side == "diffusers" else precision)
@@ -282,6 +284,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=64, help="channels of the first level, a multiple of 64")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batches", default="1,4", help="numbers of pictures, with commas")
     parser.add_argument("--full-steps", action="store_true")
     parser.add_argument("--out", type=Path)
     for hidden in ("--prepare", "--side", "--folder", "--precision"):
@@ -300,7 +303,8 @@ def main() -> int:
         dtype = getattr(torch, given.precision)
         print(json.dumps(SIDES[given.side](Path(given.folder), given.device, dtype, given.batch)))
         return 0
-    report = compare(given.width, given.device, full=given.full_steps)
+    batches = [int(batch) for batch in given.batches.split(",")]
+    report = compare(given.width, given.device, batches, full=given.full_steps)
     path = given.out or RESULTS / f"karlo-{given.device.replace(':', '-')}-{given.width}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n")
