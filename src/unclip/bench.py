@@ -195,7 +195,10 @@ class Benchmark:
             return None
         from torch.utils.flop_counter import FlopCounterMode
 
-        with FlopCounterMode(display=False) as counter:
+        from unclip.nn.packed import can_pack, flop_formulas
+
+        formulas = flop_formulas() if can_pack(model.device, model.precision) else {}
+        with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
             self._draw(model, warm.pictures)
         flop = sum(counter.get_flop_counts()["Decoder"].values())
         peak = _peak_flop_per_second(model.device, model.precision)

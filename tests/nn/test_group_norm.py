@@ -45,6 +45,21 @@ def test_channels_last_it_gives_torchs_numbers_and_gradients() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture
+def whatever_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small grids are normalised as large ones are."""
+    monkeypatch.setattr("unclip.nn.group_norm.SMALL", 0)
+
+
+def test_without_gradients_a_small_grid_leaves_channels_last_memory() -> None:
+    norm, x, gain, bias = inputs(torch.float32)
+    with torch.inference_mode():
+        found = norm(x.to(memory_format=torch.channels_last), gain, bias)
+        assert torch.equal(found, norm(x, gain, bias))
+    assert found.is_contiguous()
+
+
+@pytest.mark.usefixtures("whatever_the_size")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_without_gradients_it_gives_the_same_numbers_another_way(dtype: torch.dtype) -> None:
     norm, x, gain, bias = inputs(dtype)
@@ -57,6 +72,7 @@ def test_without_gradients_it_gives_the_same_numbers_another_way(dtype: torch.dt
     torch.testing.assert_close(plain, norm(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("whatever_the_size")
 def test_without_gradients_values_far_from_zero_keep_their_differences() -> None:
     torch.manual_seed(0)
     norm = GroupNorm(4, 16).bfloat16()
@@ -66,6 +82,7 @@ def test_without_gradients_values_far_from_zero_keep_their_differences() -> None
     torch.testing.assert_close(found, F.group_norm(x.float(), 4), rtol=0.01, atol=0.01)
 
 
+@pytest.mark.usefixtures("whatever_the_size")
 def test_one_picture_that_overflowed_spoils_no_other() -> None:
     norm, x, gain, bias = inputs(torch.float32)
     x[0] = torch.inf

@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.siglip import SiglipTextConfig, SiglipVisionConfig
 from unclip.nn import packed
-from unclip.nn.packed import PackedKernel, PackedMatrix, can_pack, with_packed_weights
+from unclip.nn.packed import PackedKernel, PackedMatrix, can_pack, flop_formulas, with_packed_weights
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet, UNetConfig
 
@@ -113,6 +114,22 @@ def test_a_unet_draws_the_same_within_rounding(dtype: torch.dtype) -> None:
         before = network(*given)
         after = with_packed_weights(network)(*given)
     assert error(after, expected) < max(1.5 * error(before, expected), 1e-5)
+
+
+def test_the_cost_of_a_packed_network_is_that_of_the_plain_one() -> None:
+    layers = nn.ModuleList([nn.Conv2d(8, 6, 3, padding=1, stride=2), nn.Linear(5, 7)])
+    network = nn.Sequential(*layers).requires_grad_(False).bfloat16()
+    x = torch.randn(2, 8, 10, 10).bfloat16()
+    costs = []
+    for _ in range(2):
+        with (
+            torch.inference_mode(),
+            FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter,
+        ):
+            network(x)
+        costs.append(counter.get_total_flops())
+        with_packed_weights(network)
+    assert costs[0] == costs[1] == 2 * (2 * 6 * 25) * (8 * 9) + 2 * (2 * 6 * 5 * 5) * 7
 
 
 @pytest.mark.parametrize("kind", ["gelu", "quick-gelu", "siglip"])

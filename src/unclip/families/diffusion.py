@@ -111,10 +111,8 @@ class DiffusionPipeline(Pipeline):
 
         def given(component: str) -> Denoiser:
             def network(x: Tensor, label: Tensor) -> Tensor:
-                model, parts = (
-                    self._model(component),
-                    zip(*(whole.split(rows) for whole in (x, label, low)), strict=True),
-                )
+                model = self._model(component)
+                parts = zip(x.split(rows), label.split(rows), low.split(rows), strict=True)
                 return torch.cat([model(*part) for part in parts])
 
             return self._denoiser(component, schedule, network)

@@ -8,9 +8,10 @@ faster, and `group_norm` with them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -124,19 +125,35 @@ def with_packed_weights(model: Module) -> Module:
     where `can_pack`: such a model cannot be trained, saved or moved elsewhere. Its outputs differ by
     rounding, since what an activation takes is no longer rounded to bfloat16 before.
     """
+    size = _size(model)
     matrices_too = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
     for module in model.modules():
-        if type(module) is nn.Conv2d and module.padding_mode == "zeros" and isinstance(module.padding, tuple):
+        if type(module) is nn.Conv2d and _packable(module):
             replace(module, "weight", PackedKernel(module))
         elif isinstance(module, MLP) and matrices_too:
             _pack_mlp(module)
     if matrices_too:
         replace_matrices(model, PackedMatrix)
-    for left in (*model.parameters(), *model.buffers()):
-        left.data = (
-            left.data.clone()
-        )  # else the little that is left would hold the file that it is mapped from
+    if 2 * _size(model) < size:
+        # else the little that is left would hold the file that it is mapped from
+        for left in (*model.parameters(), *model.buffers()):
+            left.data = left.data.clone()
     return model
+
+
+def flop_formulas() -> dict[Any, Callable[..., int]]:
+    """What packed products cost, for the `custom_mapping` of a `FlopCounterMode`: it does not know them."""
+
+    def linear(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+        return 2 * math.prod(x) * weight[0]
+
+    def convolution(
+        _: Sequence[int], weight: Sequence[int], *__: Any, out_shape: Sequence[int], **___: Any
+    ) -> int:
+        return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+    operations = torch.ops.mkldnn
+    return {operations._linear_pointwise: linear, operations._convolution_pointwise: convolution}
 
 
 # How the kernel calls an activation, and the slope s where f(x) = its(s * x) / s.
@@ -158,7 +175,18 @@ def _pack_mlp(mlp: MLP) -> None:
     mlp.activation = nn.Identity()
 
 
+def _packable(layer: nn.Conv2d) -> bool:
+    """Whether the kernel pads as the layer does, and is not packed yet."""
+    plain = layer.padding_mode == "zeros" and isinstance(layer.padding, tuple)
+    return plain and not isinstance(layer.weight, OwnProduct)
+
+
+def _size(model: nn.Module) -> int:
+    """Numbers in its parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _shape(layer: nn.Conv2d) -> tuple[Sequence[int], Sequence[int], Sequence[int], int]:
     """Padding, stride, dilation and groups, in the order of oneDNN's operations."""
-    assert not isinstance(layer.padding, str)  # checked by who packs
+    assert not isinstance(layer.padding, str)  # `_packable`
     return layer.padding, layer.stride, layer.dilation, layer.groups
