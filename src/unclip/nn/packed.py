@@ -121,8 +121,8 @@ def _tried(dtype: torch.dtype) -> bool:
 def with_packed_weights(model: Module) -> Module:
     """The same model, on a CPU, with the weights of its convolutions, linear layers and attention packed.
 
-    In float32 convolutions alone: of matrices oneDNN's kernels are no faster there. For inference, and only
-    where `can_pack`: such a model cannot be trained, saved or moved elsewhere. Its outputs differ by
+    In float32 convolutions alone, for linear layers take other kernels there. For inference, and only where
+    `can_pack`: such a model cannot be trained, saved or moved elsewhere. Its outputs differ by
     rounding, since what an activation takes is no longer rounded to bfloat16 before.
     """
     size = _size(model)
