@@ -97,7 +97,9 @@ def test_the_continued_recipe_begins_with_the_shipped_weights() -> None:
 
 def test_the_recipe_for_alike_things_fits_all_that_stands_on_clip_anew() -> None:
     recipe = recipes.load("pictograms-faces")
-    assert (recipe["clip"]["start"], recipe["clip"]["task"]["pictures"]["alike"]) == ("pictograms", 0.5)
+    assert recipe["clip"]["start"] == "pictograms"
+    assert recipe["clip"]["task"]["pictures"]["alike"] >= 0.5
+    assert recipe["clip"]["task"]["pictures"]["kinds"]["smileys-emotion"] > 1
     assert {"prior", "ar-prior", "layout", "decoder"} <= set(
         recipe
     )  # trained, as all of them read its embeddings
