@@ -29,7 +29,7 @@ class GroupNorm(nn.GroupNorm):
             x: (B, C, H, W).
             gain, bias: (B, C), both or neither.
         """
-        if not torch.is_grad_enabled() and x[0, 0].numel() <= SMALL:
+        if _channels_last_on_cpu(x) and not torch.is_grad_enabled() and x[0, 0].numel() <= SMALL:
             x = x.contiguous()
         if _channels_last_on_cpu(x):
             wide = torch.promote_types(x.dtype, torch.float32)
