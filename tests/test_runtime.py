@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -129,6 +130,25 @@ def test_peak_memory_counts_bytes() -> None:
     before, after = map(int, done.stdout.split())
     assert 5e6 < before < 1e8
     assert 0.5e8 < after - before < 1.5e8
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"),
+    reason="the C library is not glibc",
+)
+def test_freed_memory_goes_back_to_the_system() -> None:
+    # each smaller than what glibc asks the system for alone, and the last one holds the heap's end
+    blocks = [b"x" * 100_000 for _ in range(1000)]
+    last = b"x" * 100_000
+    blocks.clear()
+    before = resident_bytes()
+    runtime.return_freed_memory()
+    assert before - resident_bytes() > 50e6
+    assert len(last) == 100_000
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def test_the_data_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.images import resize, to_pil
 from unclip.models.code_sampling import CodeSampling
 from unclip.nn.packed import can_pack, with_packed_weights
-from unclip.runtime import noise_generator, pick_device, pick_precision
+from unclip.runtime import noise_generator, pick_device, pick_precision, return_freed_memory
 
 __all__ = ["Event", "Job", "Options", "Picture", "Pipeline", "Settings", "load"]
 
@@ -276,6 +276,8 @@ class Pipeline(ABC):
     def _model(self, name: str) -> nn.Module:
         """A component's network, read when it is first needed."""
         if name not in self._models:
+            if self.offload:
+                return_freed_memory()  # of the network before
             model = self.bundle.model(name, dtype=self.precision, device=self.device)
             self._models[name] = self._ready(name, model)
         return self._models[name]

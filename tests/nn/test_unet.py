@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unclip.nn.group_norm import group_norm
-from unclip.nn.layers import Whitening, depth_to_space, space_to_depth, timestep_embedding
+from unclip.nn.layers import Whitening, depth_to_space, plus, space_to_depth, timestep_embedding
 from unclip.nn.unet import Modulation, ResidualBlock, UNet, UNetConfig
 
 SMALL = UNetConfig(
@@ -135,3 +135,27 @@ def test_a_shift_is_added_before_the_second_norm() -> None:
     inside = block.norm_out(inside + block.modulation(embedding)[:, :, None, None])
     expected = block.skip(x) + block.conv_out(torch.nn.functional.silu(inside))
     torch.testing.assert_close(block(x, embedding), expected)
+
+
+@pytest.mark.parametrize("modulation", list(Modulation))
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_without_gradients_memory_is_used_again_and_nothing_else_changes(
+    modulation: Modulation, scale: float
+) -> None:
+    block = awake(ResidualBlock(8, 12 if scale == 1 else 8, 16, 0.0, scale, modulation))
+    x, embedding = torch.randn(2, 8, 8, 8), torch.randn(2, 16)
+    given = x.clone(), embedding.clone()
+    with_gradients = block(x, embedding)
+    with torch.no_grad():
+        assert torch.equal(block(x, embedding), with_gradients)
+    assert torch.equal(x, given[0])
+    assert torch.equal(embedding, given[1])
+
+
+def test_a_sum_takes_the_memory_of_the_first_only_if_it_fits() -> None:
+    one, other = torch.ones(3, dtype=torch.bfloat16), torch.full((3,), 1e-3)
+    assert plus(one, one.clone()).data_ptr() != one.data_ptr()
+    with torch.no_grad():
+        assert torch.equal(plus(one, other), torch.full((3,), 1 + 1e-3))
+        assert plus(one, one.clone()).data_ptr() == one.data_ptr()
+    assert torch.equal(one, torch.full((3,), 2.0, dtype=torch.bfloat16))

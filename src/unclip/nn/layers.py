@@ -50,6 +50,17 @@ def zero_init(module: Module) -> Module:
     return module
 
 
+def silu(spent: Tensor) -> Tensor:
+    """SiLU of what nothing else reads, in its own memory where no gradients are taken."""
+    return F.silu(spent, inplace=not torch.is_grad_enabled())
+
+
+def plus(spent: Tensor, other: Tensor) -> Tensor:
+    """The sum of two, in the memory of the first, which nothing else reads, where no gradients are taken."""
+    wider = torch.promote_types(spent.dtype, other.dtype) != spent.dtype
+    return spent + other if torch.is_grad_enabled() or wider else spent.add_(other)
+
+
 class TimeEmbedding(nn.Module):
     """Sinusoids and a two-layer perceptron: label (B,) -> (B, width_out)."""
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unclip.nn.attention import attention
 from unclip.nn.group_norm import group_norm
-from unclip.nn.layers import zero_init
+from unclip.nn.layers import plus, silu, zero_init
 
 
 class Modulation(StrEnum):
@@ -104,16 +104,15 @@ class ResidualBlock(nn.Module):
         return x
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv_in(self.resample(F.silu(self.norm_in(x))))  # (B, C_out, H', W')
+        h = self.conv_in(self.resample(silu(self.norm_in(x))))  # (B, C_out, H', W')
         modulation = self.modulation(embedding)  # (B, C_out or 2 C_out)
         if self.scaled:
             gain, bias = modulation.chunk(2, dim=1)  # (B, C_out) each
             h = self.norm_out(h, 1 + gain, bias)
         else:
-            h = self.norm_out(h + modulation[:, :, None, None])
-        h = self.conv_out(self.dropout(F.silu(h)))
-        out: Tensor = self.skip(self.resample(x)) + h
-        return out
+            h = self.norm_out(plus(h, modulation[:, :, None, None]))
+        h = self.conv_out(self.dropout(silu(h)))
+        return plus(h, self.skip(self.resample(x)))
 
 
 class AttentionBlock(nn.Module):
@@ -296,5 +295,5 @@ class UNet(HalfUNet):
             if cast(Stage, stage).residual.scale == 1:
                 h = torch.cat([h, skips.pop()], dim=1)
             h = stage(h, embedding, context, context_mask)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
+        out: Tensor = self.conv_out(silu(self.norm_out(h)))
         return out
