@@ -19,6 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from chart import Place, Series, chart
+
 import unclip
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
@@ -36,8 +38,6 @@ ROOT = Path(__file__).parent.parent
 RESULT, FIGURE = ROOT / "benchmarks/results/guidance.json", ROOT / "docs/images/guidance.svg"
 FREE = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # 1 is none
 GRADIENT = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # 0 is none
-WIDTH, HEIGHT, MARGIN = 640, 420, 56
-COLOURS = ("#1f6feb", "#d1495b", "#2e933c", "#8f5bd4", "#c77d0a")
 
 Result = TypeVar("Result")
 
@@ -105,36 +105,14 @@ def measure(
 
 def figure(curves: Sequence[dict[str, Any]]) -> str:
     """The curves as SVG: diversity to the right, fidelity upwards, the scale beside each point."""
-    places = [(p["variety"]["value"], p["right"]["value"]) for curve in curves for p in curve["points"]]
-    far, high = max(x for x, _ in places) * 1.08, min(1.0, max(y for _, y in places) * 1.08)
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return MARGIN + x / far * (WIDTH - 2 * MARGIN), HEIGHT - MARGIN - y / high * (HEIGHT - 2 * MARGIN)
-
-    left, bottom = at(0, 0)
-    right, top = at(far, high)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="black"/>',
-        f'<text x="{(left + right) / 2}" y="{HEIGHT - 12}" text-anchor="middle">diversity</text>',
-        f'<text x="16" y="{(top + bottom) / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 16 {(top + bottom) / 2})">known to the judge</text>',
-        f'<text x="{right}" y="{bottom + 16}" text-anchor="end">{far:.2f}</text>',
-        f'<text x="{left - 4}" y="{top + 4}" text-anchor="end">{high:.2f}</text>',
+    series = [
+        Series(
+            f"{curve['bundle']}, {curve['option'].replace('_', ' ')}",
+            [Place(p["variety"]["value"], p["right"]["value"], f"{p['scale']:g}") for p in curve["points"]],
+        )
+        for curve in curves
     ]
-    for number, curve in enumerate(curves):
-        colour = COLOURS[number % len(COLOURS)]
-        points = [at(p["variety"]["value"], p["right"]["value"]) for p in curve["points"]]
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        for (x, y), p in zip(points, curve["points"], strict=True):
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-            parts.append(f'<text x="{x + 5:.1f}" y="{y - 5:.1f}" fill="{colour}">{p["scale"]:g}</text>')
-        name = f"{curve['bundle']}, {curve['option'].replace('_', ' ')}"
-        parts.append(f'<text x="{left + 12}" y="{top + 8 + 16 * number}" fill="{colour}">{name}</text>')
-    return "\n".join([*parts, "</svg>", ""])
+    return chart(series, "diversity", "known to the judge", highest=1.0)
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
-"""The promise that the scripts about search still run: quickly, on little, with nothing measured."""
+"""The promise that scripts of benchmarks/ still run: quickly, on little, with nothing measured."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -52,3 +54,60 @@ def test_the_sheet_has_a_row_a_query(
     hits = sum(row["hits"] for row in said["calibration"])
     assert 12 < hits <= 12 * script.LOOKED_AT
     assert all(row["from"] <= row["said"] <= row["to"] for row in said["calibration"])
+
+
+def test_a_chart_has_every_point_and_name() -> None:
+    script = importlib.import_module("chart")
+    series = [
+        script.Series("a < b", [script.Place(1, 0.5, "first"), script.Place(2, 1.0, "second")]),
+        script.Series("alone", [script.Place(1, 0.25, "third")], line=False),
+    ]
+    root = ElementTree.fromstring(script.chart(series, "seconds", "share", highest=1.0))
+    tags = [element.tag.split("}")[1] for element in root.iter()]
+    said = {element.text for element in root.iter() if element.text}
+    assert (tags.count("circle"), tags.count("polyline")) == (3, 1)
+    assert {"a < b", "alone", "first", "second", "third", "seconds", "share", "1.00", "2.16"} <= said
+
+
+def test_the_frontier_has_what_no_quicker_one_beats() -> None:
+    script = importlib.import_module("pareto")
+    values = {
+        "own": (2.0, 0.8),
+        "quick": (1.0, 0.5),
+        "worse": (1.5, 0.4),
+        "slow": (3.0, 0.9),
+        "as good": (4.0, 0.9),
+    }
+    points = [
+        {"name": name, "seconds": seconds, "recall_over_real": {"value": value}}
+        for name, (seconds, value) in values.items()
+    ]
+    assert [point["name"] for point in script.frontier(points)] == ["quick", "own", "slow"]
+    assert "slow" in script.figure(points)
+
+
+def test_no_setting_is_drawn_twice() -> None:
+    script = importlib.import_module("pareto")
+    chosen = list(script.settings())
+    assert len({setting.name for setting in chosen}) == len(chosen)
+    assert len({repr((setting.decoder, setting.prior)) for setting in chosen}) == len(chosen)
+
+
+def test_evaluations_become_a_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = importlib.import_module("curve")
+    arguments = []
+    for name, pictures, value in (("early", 1000, 0.4), ("late", 5000, 0.7)):
+        figure = {"name": script.RATIO, "split": "unseen-pairs", "variant": "", "value": value}
+        figure |= {"low": value - 0.1, "high": value + 0.1, "count": 200, "interval": "bootstrap"}
+        report = {"judge": "j", "seed": 0, "captions": 200, "styles_in_prompts": True, "bundle": name}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "evaluation.json").write_text(json.dumps({**report, "figures": [figure]}))
+        arguments.append(f"{name}:{pictures}:{tmp_path / name}")
+    monkeypatch.setattr(script, "DISTANCES", script.SHARES)
+    places = ["--out", str(tmp_path / "curve.json"), "--images", str(tmp_path)]
+    script.main([*arguments, *places])
+    stages = json.loads((tmp_path / "curve.json").read_text())["stages"]
+    assert [one["figures"][script.SHARES[0][-1]]["value"] for one in stages] == [0.4, 0.7]
+    assert (tmp_path / "curve.svg").read_text().count("<circle") == 2
+    with pytest.raises(SystemExit):
+        script.main(["no-numbers", *places])

@@ -1,0 +1,70 @@
+"""A chart as SVG, for figures that stand in docs: series of labelled points in the upper right quarter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+
+WIDTH, HEIGHT, MARGIN = 640, 420, 56
+ROOM = 1.08  # of the largest values
+COLOURS = ("#1f6feb", "#d1495b", "#2e933c", "#8f5bd4", "#c77d0a")
+
+
+class Place(NamedTuple):
+    """A point with what is written beside it."""
+
+    x: float
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one colour. With `line` they are joined in their order."""
+
+    name: str
+    places: Sequence[Place]
+    line: bool = True
+
+
+def chart(series: Sequence[Series], x: str, y: str, highest: float = float("inf")) -> str:
+    """The series over axes called `x` and `y`; the upper end of the second is at most `highest`."""
+    places = [place for one in series for place in one.places]
+    far = max(place.x for place in places) * ROOM
+    high = min(highest, max(place.y for place in places) * ROOM)
+
+    def at(across: float, up: float) -> tuple[float, float]:
+        return (
+            MARGIN + across / far * (WIDTH - 2 * MARGIN),
+            HEIGHT - MARGIN - up / high * (HEIGHT - 2 * MARGIN),
+        )
+
+    left, bottom = at(0, 0)
+    right, top = at(far, high)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="black"/>',
+        f'<text x="{(left + right) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x)}</text>',
+        f'<text x="16" y="{(top + bottom) / 2}" text-anchor="middle" '
+        f'transform="rotate(-90 16 {(top + bottom) / 2})">{escape(y)}</text>',
+        f'<text x="{right}" y="{bottom + 16}" text-anchor="end">{far:.2f}</text>',
+        f'<text x="{left - 4}" y="{top + 4}" text-anchor="end">{high:.2f}</text>',
+    ]
+    for number, one in enumerate(series):
+        colour = COLOURS[number % len(COLOURS)]
+        points = [at(place.x, place.y) for place in one.places]
+        if one.line:
+            line = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for (across, down), place in zip(points, one.places, strict=True):
+            parts.append(f'<circle cx="{across:.1f}" cy="{down:.1f}" r="3" fill="{colour}"/>')
+            parts.append(
+                f'<text x="{across + 5:.1f}" y="{down - 5:.1f}" fill="{colour}">{escape(place.label)}</text>'
+            )
+        name = escape(one.name)
+        parts.append(f'<text x="{left + 12}" y="{top + 8 + 16 * number}" fill="{colour}">{name}</text>')
+    return "\n".join([*parts, "</svg>", ""])
