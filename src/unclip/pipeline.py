@@ -275,9 +275,9 @@ class Pipeline(ABC):
 
     def _model(self, name: str) -> nn.Module:
         """A component's network, read when it is first needed."""
+        if self.offload:
+            return_freed_memory()  # of the network, or the step, before
         if name not in self._models:
-            if self.offload:
-                return_freed_memory()  # of the network before
             model = self.bundle.model(name, dtype=self.precision, device=self.device)
             self._models[name] = self._ready(name, model)
         return self._models[name]

@@ -65,8 +65,9 @@ def test_a_product_is_the_one_of_the_matrix_itself(rows: int, biased: bool) -> N
     "options", [{}, {"stride": 2}, {"padding": 1, "bias": False}, {"groups": 4, "dilation": 2, "padding": 2}]
 )
 def test_a_convolution_is_the_same_in_channels_last_memory(
-    options: dict[str, Any], size: tuple[int, int], dtype: torch.dtype
+    options: dict[str, Any], size: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(packed, "_has_tiles", lambda: True)
     torch.manual_seed(0)
     layer = nn.Conv2d(16, 24, 3 if "padding" in options else 1, **options).requires_grad_(False).to(dtype)
     x = torch.randn(2, 16, *size)
@@ -86,6 +87,21 @@ def test_a_convolution_is_the_same_in_channels_last_memory(
     assert error(found, expected) < (1e-6 if dtype == torch.float32 else 0.004)
 
 
+def test_without_amx_bfloat16_convolutions_become_channels_last_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_has_tiles", lambda: False)
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 24, 3).requires_grad_(False)
+    x = torch.randn(2, 16, 12, 10)
+    expected = layer(x)
+    network = with_packed_weights(nn.Sequential(layer.bfloat16()))
+    found = network(x.bfloat16())
+    assert not isinstance(layer.weight, PackedKernel)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert error(found, expected) < 0.01
+    wide = with_packed_weights(nn.Conv2d(16, 24, 3).requires_grad_(False))
+    assert isinstance(wide.weight, PackedKernel)
+
+
 def test_convolutions_that_are_padded_otherwise_stay() -> None:
     layers = nn.Sequential(
         nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
@@ -95,8 +111,12 @@ def test_convolutions_that_are_padded_otherwise_stay() -> None:
         assert torch.equal(layers(x), with_packed_weights(layers.requires_grad_(False))(x))
 
 
+@pytest.mark.parametrize("tiles", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_unet_draws_the_same_within_rounding(dtype: torch.dtype) -> None:
+def test_a_unet_draws_the_same_within_rounding(
+    dtype: torch.dtype, tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "_has_tiles", lambda: tiles)
     torch.manual_seed(0)
     config = UNetConfig(
         3, 3, 32, (1, 2), blocks=1, attention=(2,), head_channels=16, embedding=24, context=20

@@ -121,24 +121,35 @@ def _tried(dtype: torch.dtype) -> bool:
 def with_packed_weights(model: Module) -> Module:
     """The same model, on a CPU, with the weights of its convolutions, linear layers and attention packed.
 
-    In float32 convolutions alone, for linear layers take other kernels there. For inference, and only where
-    `can_pack`: such a model cannot be trained, saved or moved elsewhere. Its outputs differ by
+    In float32 convolutions alone, for linear layers take other kernels there; in bfloat16 on a processor
+    without AMX convolutions only become channels-last: packed they are slower there. For inference, and only
+    where `can_pack`: such a model cannot be trained, saved or moved elsewhere. Its outputs differ by
     rounding, since what an activation takes is no longer rounded to bfloat16 before.
     """
     size = _size(model)
     matrices_too = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    relaid = 0  # numbers in weights that only became channels-last
     for module in model.modules():
         if type(module) is nn.Conv2d and _packable(module):
-            replace(module, "weight", PackedKernel(module))
+            if matrices_too and not _has_tiles():
+                module.weight.data = module.weight.data.clone(memory_format=torch.channels_last)
+                relaid += module.weight.numel()
+            else:
+                replace(module, "weight", PackedKernel(module))
         elif isinstance(module, MLP) and matrices_too:
             _pack_mlp(module)
     if matrices_too:
         replace_matrices(model, PackedMatrix)
-    if 2 * _size(model) < size:
+    if 2 * (_size(model) - relaid) < size:
         # else the little that is left would hold the file that it is mapped from
         for left in (*model.parameters(), *model.buffers()):
             left.data = left.data.clone()
     return model
+
+
+def _has_tiles() -> bool:
+    """Whether the processor multiplies tiles of bfloat16 (AMX)."""
+    return torch.cpu._is_amx_tile_supported()
 
 
 def flop_formulas() -> dict[Any, Callable[..., int]]:
