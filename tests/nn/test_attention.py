@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from unclip.nn import attention as attending
 from unclip.nn.attention import attention
 
 QUERIES, KEYS = 5, 7
@@ -47,3 +48,25 @@ def test_who_may_see_nothing_gets_nothing() -> None:
     out = attention(*parts, allowed)
     assert not out[1, :, 2].any()
     assert all(torch.isfinite(part).all() for part in torch.autograd.grad(out.sum(), parts))
+
+
+@pytest.mark.parametrize(
+    "masked", [{}, {"allowed": PADDED}, {"causal": True}], ids=["all", "padding", "causal"]
+)
+def test_bfloat16_is_computed_by_what_is_faster_on_the_processor(
+    masked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    exact = [rows(QUERIES, 8), rows(KEYS, 8), rows(KEYS, 8)]
+    parts = [part.detach().bfloat16() for part in exact]
+    expected = attention(*exact, **masked)
+    fused = F.scaled_dot_product_attention
+    calls: list[int] = []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or fused(*a, **k))
+    for tiles in (True, False):
+        monkeypatch.setattr(attending, "has_tiles", lambda tiles=tiles: tiles)
+        found = attention(*parts, **masked)
+        torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)
+        assert len(calls) == 1  # the fused kernel is for AMX
+    attention(*(part.float() for part in parts), **masked)
+    assert len(calls) == 2

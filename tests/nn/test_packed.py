@@ -13,7 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.siglip import SiglipTextConfig, SiglipVisionConfig
 from unclip.nn import packed
-from unclip.nn.packed import PackedKernel, PackedMatrix, can_pack, flop_formulas, with_packed_weights
+from unclip.nn.packed import (
+    PackedKernel,
+    PackedMatrix,
+    PackedPatches,
+    can_pack,
+    flop_formulas,
+    with_packed_weights,
+)
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet, UNetConfig
 
@@ -67,7 +74,7 @@ def test_a_product_is_the_one_of_the_matrix_itself(rows: int, biased: bool) -> N
 def test_a_convolution_is_the_same_in_channels_last_memory(
     options: dict[str, Any], size: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed, "_has_tiles", lambda: True)
+    monkeypatch.setattr(packed, "has_tiles", lambda: True)
     torch.manual_seed(0)
     layer = nn.Conv2d(16, 24, 3 if "padding" in options else 1, **options).requires_grad_(False).to(dtype)
     x = torch.randn(2, 16, *size)
@@ -88,7 +95,7 @@ def test_a_convolution_is_the_same_in_channels_last_memory(
 
 
 def test_without_amx_bfloat16_convolutions_become_channels_last_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "_has_tiles", lambda: False)
+    monkeypatch.setattr(packed, "has_tiles", lambda: False)
     torch.manual_seed(0)
     layer = nn.Conv2d(16, 24, 3).requires_grad_(False)
     x = torch.randn(2, 16, 12, 10)
@@ -100,6 +107,22 @@ def test_without_amx_bfloat16_convolutions_become_channels_last_only(monkeypatch
     assert error(found, expected) < 0.01
     wide = with_packed_weights(nn.Conv2d(16, 24, 3).requires_grad_(False))
     assert isinstance(wide.weight, PackedKernel)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("size", [(12, 8), (13, 11)])
+def test_without_amx_patches_are_a_matrix_product(
+    size: tuple[int, int], biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "has_tiles", lambda: False)
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 24, (4, 2), stride=(4, 2), bias=biased).requires_grad_(False)
+    x = torch.randn(2, 3, *size)
+    expected = layer(x)
+    found = with_packed_weights(nn.Sequential(layer.bfloat16()))(x)  # taken in its own type
+    assert isinstance(layer.weight, PackedPatches)
+    assert found.shape == expected.shape == (2, 24, 3, size[1] // 2)
+    assert error(found, expected) < 0.01
 
 
 def test_convolutions_that_are_padded_otherwise_stay() -> None:
@@ -116,7 +139,7 @@ def test_convolutions_that_are_padded_otherwise_stay() -> None:
 def test_a_unet_draws_the_same_within_rounding(
     dtype: torch.dtype, tiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed, "_has_tiles", lambda: tiles)
+    monkeypatch.setattr(packed, "has_tiles", lambda: tiles)
     torch.manual_seed(0)
     config = UNetConfig(
         3, 3, 32, (1, 2), blocks=1, attention=(2,), head_channels=16, embedding=24, context=20

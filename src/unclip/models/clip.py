@@ -279,8 +279,9 @@ class CLIP(nn.Module):
             raise InputError(
                 f"images {tuple(images.shape)}: this CLIP takes (B, 3, {size}, {size}), so resize them"
             )
-        pixels = (images + 1) / 2
-        return self.visual((pixels - self.mean) / self.std)
+        images = images.to(torch.promote_types(images.dtype, self.mean.dtype))
+        gain, bias = 0.5 / self.std, (0.5 - self.mean) / self.std  # (pixel - mean) / std, in one pass
+        return self.visual(torch.addcmul(bias.to(images.dtype), images, gain.to(images.dtype)))
 
     def encode_text(self, ids: Tensor, mask: Tensor | None = None) -> TextFeatures:
         """Encode (B, L) token ids, L at most the config's context, to `TextFeatures`.

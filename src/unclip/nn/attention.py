@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unclip.runtime import has_tiles
+
 # Up to so many pairs of query and key. Above, the weights of all heads take more memory than they are worth.
 MOST_PAIRS = 512 * 512
 
@@ -23,7 +25,8 @@ def attention(
 
     A CPU's fused kernel is slow where gradients are taken: backward through 64 queries, 100 keys took 12
     times the forward pass, and two plain products with a softmax between them a third of that
-    (docs/training-log.md). So training on a CPU takes those.
+    (docs/training-log.md). So training on a CPU takes those, and so does bfloat16 without AMX, where the
+    fused kernel took 1.2 to 2 times as long.
 
     Args:
         query: (B, H, N, D).
@@ -37,7 +40,8 @@ def attention(
     """
     queries, keys = query.shape[-2], key.shape[-2]
     wanted = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
-    if not wanted or dropout or query.device.type != "cpu" or queries * keys > MOST_PAIRS:
+    plain = wanted or (query.dtype == torch.bfloat16 and not has_tiles())
+    if not plain or dropout or query.device.type != "cpu" or queries * keys > MOST_PAIRS:
         return F.scaled_dot_product_attention(query, key, value, allowed, dropout, is_causal=causal)
     if causal:
         allowed = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril()

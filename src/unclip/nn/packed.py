@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unclip.nn.own_product import OwnProduct, replace, replace_matrices
 from unclip.nn.transformer import MLP, QUICK_GELU_SLOPE, quick_gelu
+from unclip.runtime import has_tiles
 
 ROWS = 1024  # of input, which a matrix is laid out for; on AVX512 and AMX it was the same for 8 to 3200
 
@@ -91,6 +92,29 @@ class PackedKernel(_Packed):
         return out
 
 
+class PackedPatches(_Packed):
+    """A kernel whose pieces do not overlap, as a matrix (C_out, C_in * H * W) in bfloat16."""
+
+    function: ClassVar[Callable[..., Tensor]] = F.conv2d
+
+    @staticmethod
+    def __new__(cls, layer: nn.Conv2d) -> Self:
+        weight = layer.weight.detach()
+        matrix = weight.flatten(1).contiguous()
+        return cls.of(weight, torch.ops.mkldnn._reorder_linear_weight(matrix, ROWS))
+
+    @staticmethod
+    def compute(x: Tensor, weight: PackedPatches, bias: Tensor | None, *_: Any) -> Tensor:
+        high, wide = weight.shape[-2:]
+        rows, columns = x.shape[-2] // high, x.shape[-1] // wide
+        x = x.to(weight.dtype)[..., : rows * high, : columns * wide]
+        pieces = x.unflatten(-1, (columns, wide)).unflatten(-3, (rows, high))  # (B, C, rows, H, columns, W)
+        pieces = pieces.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, cells, C_in * H * W)
+        bias = None if bias is None else bias.to(weight.dtype)
+        out = torch.ops.mkldnn._linear_pointwise(pieces, weight.packed, bias, "none", [], "none")
+        return out.transpose(1, 2).unflatten(2, (rows, columns))
+
+
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this machine and this PyTorch have the kernels for weights of this type there."""
     return (
@@ -122,7 +146,8 @@ def with_packed_weights(model: Module) -> Module:
     """The same model, on a CPU, with the weights of its convolutions, linear layers and attention packed.
 
     In float32 convolutions alone, for linear layers take other kernels there; in bfloat16 on a processor
-    without AMX convolutions only become channels-last: packed they are slower there. For inference, and only
+    without AMX convolutions only become channels-last, for packed they are slower there, and those whose
+    pieces do not overlap become matrices. For inference, and only
     where `can_pack`: such a model cannot be trained, saved or moved elsewhere. Its outputs differ by
     rounding, since what an activation takes is no longer rounded to bfloat16 before.
     """
@@ -131,7 +156,9 @@ def with_packed_weights(model: Module) -> Module:
     relaid = 0  # numbers in weights that only became channels-last
     for module in model.modules():
         if type(module) is nn.Conv2d and _packable(module):
-            if matrices_too and not _has_tiles():
+            if matrices_too and not has_tiles() and _takes_patches(module):
+                replace(module, "weight", PackedPatches(module))
+            elif matrices_too and not has_tiles():
                 module.weight.data = module.weight.data.clone(memory_format=torch.channels_last)
                 relaid += module.weight.numel()
             else:
@@ -145,11 +172,6 @@ def with_packed_weights(model: Module) -> Module:
         for left in (*model.parameters(), *model.buffers()):
             left.data = left.data.clone()
     return model
-
-
-def _has_tiles() -> bool:
-    """Whether the processor multiplies tiles of bfloat16 (AMX)."""
-    return torch.cpu._is_amx_tile_supported()
 
 
 def flop_formulas() -> dict[Any, Callable[..., int]]:
@@ -190,6 +212,12 @@ def _packable(layer: nn.Conv2d) -> bool:
     """Whether the kernel pads as the layer does, and is not packed yet."""
     plain = layer.padding_mode == "zeros" and isinstance(layer.padding, tuple)
     return plain and not isinstance(layer.weight, OwnProduct)
+
+
+def _takes_patches(layer: nn.Conv2d) -> bool:
+    """Whether each value of the input enters one product with each kernel."""
+    padding, stride, dilation, groups = _shape(layer)
+    return stride == layer.kernel_size and set(padding) == {0} and set(dilation) == {1} and groups == 1
 
 
 def _size(model: nn.Module) -> int:
