@@ -24,8 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import resource
 import statistics
 import sys
@@ -40,6 +38,7 @@ import numpy as np
 import torch
 from corpus_files import write_files
 from PIL import Image
+from places import result_path
 
 from unclip import __version__
 from unclip.bundle import Bundle, Preprocessing
@@ -48,14 +47,13 @@ from unclip.embedding import ClipEmbedder
 from unclip.images import SUFFIXES
 from unclip.models.clip import CLIP, PRESETS
 from unclip.nn.packed import can_pack, with_packed_weights
-from unclip.runtime import atomic_path, autocast, peak_memory_bytes, pick_precision
+from unclip.runtime import atomic_path, autocast, peak_memory_bytes, pick_precision, processor_name
 from unclip.search import vectors
 from unclip.search.index import Index
 from unclip.search.store import File, Found, Store
 from unclip.search.vectors import Vectors, update_graph
 from unclip.search.writer import BATCH, Writer
 
-RESULTS = Path(__file__).parent / "results"
 EMBEDDED = 32  # pictures in one call of ViT-B/32
 FEW = 600  # pictures that ViT-B/32 indexes
 WIDTH = 512  # of the synthetic vectors
@@ -306,8 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.quick:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processor = re.sub(r"[^a-z0-9]+", "-", (platform.processor() or platform.machine()).lower()).strip("-")
-    path = RESULTS / f"clip-{processor}-{cores}.json"
+    path = result_path("clip", processor_name(), cores)
     # parts that were not measured now stay as they were
     report = {**(json.loads(path.read_text()) if path.is_file() else {}), **report}
     with atomic_path(path) as temporary:
@@ -319,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
         aims["times open_clip's best"] = (report["embed"]["ratio"], AIMED_AT_PEER)
     for name, (value, aim) in aims.items():
         print(f"{name:<24} {value:6.2f} of {aim:.2f}  {'met' if value >= aim else 'MISSED'}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}")
+    print(f"written to {path.relative_to(Path(__file__).parent.parent)}")
     return 0 if all(value >= aim for value, aim in aims.values()) else 1
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import sys
 import time
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from places import result_path
 from torch import Tensor, nn
 
 from unclip.models.code_sampling import CodeSampling, exponential_noise, write_codes
@@ -38,7 +38,6 @@ from unclip.nn.int8 import with_int8_weights
 from unclip.runtime import autocast, pick_device, pick_precision
 from unclip.train.card import machine
 
-RESULTS = Path(__file__).parent / "results"
 GUIDED = 3.0
 LIMIT_BYTES = 2**29  # read to measure the bandwidth
 MATRIX = 2048
@@ -299,8 +298,7 @@ def main() -> int:
         results[name] = PARTS[name](device, arguments.codes, arguments.batches)
         for row in results[name]:
             print(name, json.dumps(row))
-    processor = re.sub(r"[^a-z0-9]+", "-", machine(device).lower()).strip("-")
-    path = arguments.out or RESULTS / f"dalle1-{processor}-{device.type}.json"
+    path = arguments.out or result_path("dalle1", machine(device), device.type)
     path.parent.mkdir(exist_ok=True, parents=True)
     document = {"machine": machine(device), "torch": torch.__version__, "codes": arguments.codes, **results}
     path.write_text(json.dumps(document, indent=1) + "\n")

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
+from places import result_path
+
 from unclip.bench import Benchmark, Report, document, table
 
-RESULTS = Path(__file__).parent / "results"
 # Seconds and bytes aimed at on two cores, at 256 px.
 TARGETS = {"help": 0.3, "cold": 4.0, "warm": 2.0, "memory": 10**9}
 
@@ -44,8 +44,7 @@ def main() -> int:
     report = benchmark.report
     assert report is not None
     machine = report.machine
-    processor = re.sub(r"[^a-z0-9]+", "-", machine.processor.lower()).strip("-")
-    path = RESULTS / f"generate-{processor}-{machine.cores}-{machine.device}.json"
+    path = result_path("generate", machine.processor, machine.cores, machine.device)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document(report), indent=1) + "\n")
     print(table(report))
@@ -54,7 +53,7 @@ def main() -> int:
         met = value <= TARGETS[name]
         missed += not met
         print(f"{name:<8} {value:>14.2f} of {TARGETS[name]:>14.2f}  {'met' if met else 'MISSED'}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}")
+    print(f"written to {path.relative_to(Path(__file__).parent.parent)}")
     return 1 if missed else 0
 
 

@@ -7,8 +7,8 @@ bfloat16, one picture and four, each in a child process of its own whose peak me
 widths are reduced to `--width` channels at the first level (320 in Karlo), and the report says so; ours holds
 one network at a time there (`offload`), which Diffusers can on accelerators only. `--width 320` on a GPU is
 Karlo itself. `--full-steps` adds single steps of the full-size networks, which hold 4 GB each. Writes
-`benchmarks/results/karlo-DEVICE-WIDTH.json`. Diffusers and transformers must be installed. Leave the machine
-alone meanwhile.
+`benchmarks/results/karlo-PROCESSOR-DEVICE-WIDTH.json`. Diffusers and transformers must be installed. Leave
+the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from places import result_path
 from torch import nn
 
 from unclip import __version__
@@ -41,9 +41,8 @@ from unclip.models.decoder import Decoder, DecoderCondition
 from unclip.models.prior import DiffusionPrior, PriorCondition
 from unclip.models.upsampler import Upsampler
 from unclip.pipeline import load
-from unclip.runtime import peak_memory_bytes
+from unclip.runtime import peak_memory_bytes, processor_name
 
-RESULTS = Path(__file__).parent / "results"
 TESTS = Path(__file__).parent.parent / "tests"
 KARLO_WIDTH = 320
 PROMPT = "a red apple on a wooden table"
@@ -245,7 +244,7 @@ def compare(width: int, device: str, batches: Sequence[int], *, full: bool) -> R
     report: Row = {
         "version": __version__,
         "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
+        "machine": torch.cuda.get_device_name(device) if device.startswith("cuda") else processor_name(),
         "threads": torch.get_num_threads(),
         "device": device,
         "width": width,
@@ -305,7 +304,7 @@ def main() -> int:
         return 0
     batches = [int(batch) for batch in given.batches.split(",")]
     report = compare(given.width, given.device, batches, full=given.full_steps)
-    path = given.out or RESULTS / f"karlo-{given.device.replace(':', '-')}-{given.width}.json"
+    path = given.out or result_path("karlo", report["machine"], given.device.replace(":", "-"), given.width)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(table(report))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unclip import __version__
 from unclip.config import to_dict
 from unclip.errors import InputError, UnclipError
-from unclip.runtime import limit_spinning, peak_memory_bytes
+from unclip.runtime import limit_spinning, peak_memory_bytes, processor_name
 
 if TYPE_CHECKING:
     import torch
@@ -284,7 +284,7 @@ def _peak_flop_per_second(device: torch.device, precision: torch.dtype) -> float
 def _machine(model: Pipeline) -> Machine:
     import torch
 
-    processor = _processor()
+    processor = processor_name()
     if model.device.type == "cuda":
         processor = torch.cuda.get_device_name(model.device)
     return Machine(
@@ -300,13 +300,3 @@ def _machine(model: Pipeline) -> Machine:
         model=model.bundle.name,
         weights=model.bundle.identity,
     )
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 import sys
@@ -197,6 +198,16 @@ def return_freed_memory() -> None:
     """Has the C library hand what was freed back to the system: glibc keeps it for what may come next."""
     with suppress(AttributeError, OSError, TypeError):  # another C library has no such thing
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def processor_name() -> str:
+    """What the processor is called."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def data_folder() -> Path:

@@ -5,7 +5,6 @@ Every figure is read from the files of the run.
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from unclip import __version__
 from unclip.bundle import CARD, Bundle
 from unclip.data.corpus import Corpus
+from unclip.runtime import processor_name
 from unclip.train.log import read_metrics
 
 TRAINING, BEFORE = "## Training", "## Trained before"
@@ -25,16 +25,7 @@ def machine(device: torch.device) -> str:
     """The processor that trains, in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} threads"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return f"{processor_name()}, {torch.get_num_threads()} threads"
 
 
 def write(
