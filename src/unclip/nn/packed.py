@@ -145,11 +145,11 @@ def _tried(dtype: torch.dtype) -> bool:
 def with_packed_weights(model: Module) -> Module:
     """The same model, on a CPU, with the weights of its convolutions, linear layers and attention packed.
 
-    In float32 convolutions alone, for linear layers take other kernels there; in bfloat16 on a processor
-    without AMX convolutions only become channels-last, for packed they are slower there, and those whose
-    pieces do not overlap become matrices. For inference, and only
-    where `can_pack`: such a model cannot be trained, saved or moved elsewhere. Its outputs differ by
-    rounding, since what an activation takes is no longer rounded to bfloat16 before.
+    In float32 convolutions alone, for linear layers take other kernels there. In bfloat16 on a processor
+    without AMX convolutions become channels-last, for packed they are slower there, and those whose pieces do
+    not overlap become matrices. For inference, and only where `can_pack`: such a model cannot be trained,
+    saved or moved elsewhere. Its outputs differ by rounding, since what an activation takes is no longer
+    rounded to bfloat16 before.
     """
     size = _size(model)
     matrices_too = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
