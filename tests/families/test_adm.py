@@ -49,7 +49,8 @@ FLAGS = {
 }
 STEPS = 4
 SMALL = 2.5e-5  # found: 9e-6
-LARGE = 1e-4  # found: 5e-5; the reference is 4e-5 from its own run in float64
+# Found: 5e-5 to 1.6e-4, by instruction set; the reference is 4e-5 from its own run in float64.
+LARGE = 3e-4
 # Found: 6e-4 to 1.3e-3, by instruction set, in at most 4 numbers of 768. The first step divides by
 # sqrt(alpha_bar) = 5e-5, and DDIM does not clip x0 again after a classifier has moved it: x grows to 550 and
 # is off by 3e-3, which later steps clip away but for those numbers.
