@@ -26,7 +26,7 @@ def attention(
     A CPU's fused kernel is slow where gradients are taken: backward through 64 queries, 100 keys took 12
     times the forward pass, and two plain products with a softmax between them a third of that
     (docs/training-log.md). So training on a CPU takes those, and so does bfloat16 without AMX, where the
-    fused kernel took 1.2 to 2 times as long.
+    fused kernel mostly took 1.2 to 2 times as long (docs/training-log.md).
 
     Args:
         query: (B, H, N, D).
