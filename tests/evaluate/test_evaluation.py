@@ -13,7 +13,7 @@ from unclip.bundle import Bundle, Part, save_bundle
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.errors import BundleError, InputError, UnclipWarning
-from unclip.evaluate import ablation, pictures
+from unclip.evaluate import ablation, pictures, reranking
 from unclip.evaluate.evaluation import Evaluation, Section, Settings, sections
 from unclip.evaluate.report import DOCUMENT, TABLE, document, table, write
 
@@ -28,6 +28,7 @@ def _few_pictures() -> object:
         patch.setattr(pictures, "FIXED_PROMPTS", ("a red apple", "빨간 사과"))
         patch.setattr(pictures, "SHEET_SIZE", 64)
         patch.setattr(ablation, "SCALES", (1.0, 3.0))
+        patch.setattr(reranking, "COUNTS", (1, 2))
         yield
 
 
@@ -83,6 +84,7 @@ def test_what_the_issue_asks_for_is_there(whole: Evaluation) -> None:
             *("upsampler-256: judge R@1", "upsampler-256: error of a white border (levels of 255)"),
         ],
         "ablation": ["judge R@1", "mean distance between pictures of one caption"],
+        "rerank": ["judge R@1", "Frechet distance, drawn / real"],
     }
     for section, listed in wanted.items():
         for name in listed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,65 +12,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from painter import Judge, Painter, told
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
-from unclip.drawing import Event, Job, Options, Picture
+from unclip.drawing import Event, Job, Options
 from unclip.errors import DataError
-from unclip.evaluate.encoder import Encoder, Step
+from unclip.evaluate.encoder import Encoder
 from unclip.evaluate.guidance import Asked, Point, captioned, classed, measured, sweep
 from unclip.evaluate.sample import take
 
-SIDE, WIDTH = 8, 64
 SCALES = (0.3, 1.0, 8.0)
-
-
-def direction(text: str) -> np.ndarray:
-    vector = np.random.default_rng(list(text.encode())).normal(size=WIDTH)
-    return np.asarray(vector / np.linalg.norm(vector), np.float32)
-
-
-class Judge:
-    """It reads a direction out of a picture's pixels; every text has one of its own."""
-
-    size = SIDE
-
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
-        return np.stack([direction(text) for text in texts])
-
-    def images(self, pixels: np.ndarray) -> np.ndarray:
-        values = pixels.reshape(len(pixels), -1)[:, :WIDTH].astype(np.float32) - 127.0
-        return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True))
-
-    def corpus(self, corpus: Corpus) -> Generator[Step, None, np.ndarray]:
-        yield "features", 1, 1
-        return self.images(np.asarray(corpus.pixels(SIDE)))
-
-
-class Painter:
-    """It writes the prompt's direction into a picture, the surer the higher the scale."""
-
-    sizes = (SIDE,)
-
-    def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
-        for job in jobs:
-            random = np.random.default_rng([job.seed, job.index])
-            vector = direction(job.prompt) + random.normal(size=WIDTH) / WIDTH**0.5 / (options.guidance or 1)
-            pixels = np.full(SIDE * SIDE * 3, 127.0)
-            pixels[:WIDTH] += 100 * vector
-            image = Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8).reshape(SIDE, SIDE, 3))
-            picture = Picture(image, job.prompt, job.seed, job.index, None, "painter", "0")
-            yield Event("pictures", 1, 1, 0.0, (picture,))
-
-
-def told(work: Generator[Step, None, list[Point]]) -> list[Point]:
-    while True:
-        try:
-            next(work)
-        except StopIteration as stop:
-            found: list[Point] = stop.value
-            return found
 
 
 @pytest.fixture(scope="module")

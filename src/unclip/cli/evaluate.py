@@ -30,7 +30,9 @@ def evaluate(
     ] = None,
     only: Annotated[
         str,
-        typer.Option(metavar="PARTS", help="Of clip, prior, pictures, upsamplers, ablation, with commas."),
+        typer.Option(
+            metavar="PARTS", help="Of clip, prior, pictures, upsamplers, ablation, rerank, with commas."
+        ),
     ] = "clip,prior,pictures,upsamplers",
     captions: Annotated[int, typer.Option(help="Captions of each split, at most.", min=2)] = 1000,
     languages: Annotated[

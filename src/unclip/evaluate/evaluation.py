@@ -14,7 +14,7 @@ from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.errors import BundleError, InputError, UnclipWarning
-from unclip.evaluate import ablation, clip, pictures, prior, upsamplers
+from unclip.evaluate import ablation, clip, pictures, prior, reranking, upsamplers
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Findings
 from unclip.evaluate.sample import HELD_OUT, Sample, languages_of, take
@@ -32,6 +32,7 @@ class Section(StrEnum):
     PICTURES = "pictures"
     UPSAMPLERS = "upsamplers"
     ABLATION = "ablation"
+    RERANK = "rerank"
 
 
 LEAST = 10  # pictures of a held-out split that is to be judged by
@@ -40,7 +41,7 @@ USUAL = (
     Section.PRIOR,
     Section.PICTURES,
     Section.UPSAMPLERS,
-)  # the ablation is asked for by name
+)  # what takes longest is asked for by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,7 @@ class Evaluation:
             Section.PICTURES: self._pictures,
             Section.UPSAMPLERS: self._upsamplers,
             Section.ABLATION: self._ablation,
+            Section.RERANK: self._rerank,
         }
         for section in (section for section in Section if section in self.settings.only):
             started = time.perf_counter()
@@ -159,11 +161,13 @@ class Evaluation:
             return f"a bundle of the family {family} has no CLIP that sees pictures"
         if section in (Section.PRIOR, Section.ABLATION) and not (self._staged and self._sees):
             return f"this bundle of the family {family} has no prior whose embeddings its CLIP could check"
-        if section is Section.PICTURES and (
+        if section is Section.RERANK and not self._sees:
+            return f"a bundle of the family {family} has no CLIP that could choose among pictures"
+        if section in (Section.PICTURES, Section.RERANK) and (
             family not in FAMILIES or (family == Stages.family and not self._staged)
         ):
             return f"this bundle of the family {family} draws no pictures from text"
-        if section is Section.PICTURES and family == "adm":
+        if section in (Section.PICTURES, Section.RERANK) and family == "adm":
             return "a bundle of the family adm draws classes: benchmarks/guidance.py measures it"
         if section is Section.UPSAMPLERS and not (self._staged and self.staged.chain):
             return f"this bundle of the family {family} has no upsamplers that can be run alone"
@@ -233,6 +237,19 @@ class Evaluation:
         sample = self._held_out(Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)[0]
         yield from upsamplers.evaluate(
             self.staged, self.judge, sample, self.languages[0], self.findings, self.settings.seed
+        )
+
+    def _rerank(self) -> Iterator[Step]:
+        assert self.encoder is not None  # see `_why_not`
+        sample = self._held_out(Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)[0]
+        yield from reranking.evaluate(
+            self.model,
+            self.encoder,
+            self.judge,
+            sample,
+            self.languages[0],
+            self.findings,
+            self.settings.seed,
         )
 
     def _ablation(self) -> Generator[Step, None, None]:

@@ -14,7 +14,7 @@ class Figure:
     """One measured value.
 
     Attributes:
-        section: the part of the evaluation: "clip", "prior", "pictures", "upsamplers" or "ablation".
+        section: the part of the evaluation: "clip", "prior", "pictures", "upsamplers", "ablation", "rerank".
         name: what was measured, as docs/evaluation.md has it.
         estimate: the value with its interval.
         split: of the corpus, that the captions are of.
