@@ -30,7 +30,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from places import result_path
@@ -40,6 +40,7 @@ from unclip.models.code_sampling import CodeSampling, exponential_noise, write_c
 from unclip.models.dalle1 import Attention, Dalle1, Dalle1Config
 from unclip.models.dalle_mini import PRESETS, DalleMini
 from unclip.nn.int8 import with_int8_weights
+from unclip.nn.packed import can_pack, with_packed_weights
 from unclip.runtime import autocast, pick_device, pick_precision
 from unclip.train.card import machine
 
@@ -58,6 +59,7 @@ UNUSED = {
 TARGETS = {"peer": 20.0, "mini": 1.3, "limit": 0.6}
 
 Row = dict[str, Any]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
@@ -121,14 +123,25 @@ def drawing(model: Dalle1, batch: int, guidance: float, codes: int, dtype: torch
     return draw
 
 
+def cast(model: Model, dtype: torch.dtype) -> Model:
+    """The weights in a type, as a bundle's are read: norms and biases stay as they are."""
+    for parameter in model.parameters():
+        if parameter.ndim >= 2:
+            parameter.data = parameter.data.to(dtype)
+    return model
+
+
+def loaded(model: Model, dtype: torch.dtype) -> Model:
+    """A network as a pipeline has it."""
+    device = next(model.parameters()).device
+    model = cast(model, dtype)
+    return with_packed_weights(model, few_rows=True) if can_pack(device, dtype) else model
+
+
 def built(config: Dalle1Config, device: torch.device, kind: str) -> tuple[Dalle1, torch.dtype]:
     model = Dalle1(config).to(device).eval().requires_grad_(False)
-    if kind == "float32":
-        return model, torch.float32
-    for parameter in model.parameters():  # as a bundle's weights are loaded: norms stay as they are
-        if parameter.ndim >= 2:
-            parameter.data = parameter.data.bfloat16()
-    return (with_int8_weights(model) if kind == "int8" else model), torch.bfloat16
+    dtype = torch.float32 if kind == "float32" else torch.bfloat16
+    return (with_int8_weights(cast(model, dtype)) if kind == "int8" else loaded(model, dtype)), dtype
 
 
 def limit(device: torch.device, codes: int, batches: list[int]) -> list[Row]:
@@ -211,7 +224,6 @@ def mini(device: torch.device, codes: int, batches: list[int]) -> list[Row]:
     except ImportError as error:
         return [{"left out": f"min-dalle: {error}"}]
     config = PRESETS["mini"]
-    ours = DalleMini(config).to(device).eval().requires_grad_(False)
     theirs = DalleBartDecoder(
         image_vocab_count=config.start,
         embed_count=config.width,
@@ -222,44 +234,60 @@ def mini(device: torch.device, codes: int, batches: list[int]) -> list[Row]:
     )
     theirs = theirs.to(device).eval().requires_grad_(False)
     rows: list[Row] = []
-    for batch in batches:
-        text = torch.randn(2 * batch, config.text_context, config.width, device=device)
-        mask = torch.ones(2 * batch, config.text_context, dtype=torch.bool, device=device)
+    for dtype in (torch.float32, torch.bfloat16):
+        ours = loaded(DalleMini(config).to(device).eval().requires_grad_(False), dtype)
+        theirs = theirs.to(dtype)
+        for batch in batches:
+            text = torch.randn(2 * batch, config.text_context, config.width, device=device, dtype=dtype)
+            mask = torch.ones(2 * batch, config.text_context, dtype=torch.bool, device=device)
 
-        def draw(batch: int = batch, text: Tensor = text, mask: Tensor = mask) -> None:
-            generators = [torch.Generator().manual_seed(k) for k in range(batch)]
-            noise = exponential_noise(generators, config.vocabulary, device)
-            step = partial(ours.step, ours.begin(text, mask))
-            for _ in write_codes(step, codes, noise, CodeSampling(guidance=GUIDED, top_k=256)):
-                pass
+            def draw(
+                batch: int = batch,
+                text: Tensor = text,
+                mask: Tensor = mask,
+                ours: DalleMini = ours,
+                dtype: torch.dtype = dtype,
+            ) -> None:
+                generators = [torch.Generator().manual_seed(k) for k in range(batch)]
+                noise = exponential_noise(generators, config.vocabulary, device)
+                with autocast(device, dtype):
+                    step = partial(ours.step, ours.begin(text, mask))
+                    for _ in write_codes(step, codes, noise, CodeSampling(guidance=GUIDED, top_k=256)):
+                        pass
 
-        def other(batch: int = batch, text: Tensor = text, mask: Tensor = mask) -> None:
-            shape = (config.layers, 4 * batch, IMAGE_TOKEN_COUNT, config.width)
-            state = torch.zeros(shape, device=device)
-            last = torch.full((batch,), config.start, device=device)
-            index = torch.arange(IMAGE_TOKEN_COUNT, device=device)
-            settings = torch.tensor([1.0, 256.0, GUIDED], device=device)
-            for i in range(codes):
-                last, state = theirs.sample_tokens(
-                    settings=settings,
-                    attention_mask=mask[:, None, None],
-                    encoder_state=text,
-                    attention_state=state,
-                    prev_tokens=last[:, None],
-                    token_index=index[[i]],
-                )
+            def other(
+                batch: int = batch,
+                text: Tensor = text,
+                mask: Tensor = mask,
+                theirs: DalleBartDecoder = theirs,
+                dtype: torch.dtype = dtype,
+            ) -> None:
+                shape = (config.layers, 4 * batch, IMAGE_TOKEN_COUNT, config.width)
+                state = torch.zeros(shape, device=device, dtype=dtype)
+                last = torch.full((batch,), config.start, device=device)
+                index = torch.arange(IMAGE_TOKEN_COUNT, device=device)
+                settings = torch.tensor([1.0, 256.0, GUIDED], device=device)
+                for i in range(codes):
+                    last, state = theirs.sample_tokens(
+                        settings=settings,
+                        attention_mask=mask[:, None, None],
+                        encoder_state=text,
+                        attention_state=state,
+                        prev_tokens=last[:, None],
+                        token_index=index[[i]],
+                    )
 
-        with torch.inference_mode():
-            mine, yours = seconds(draw, device), seconds(other, device, repeats=1)
-        rows.append(
-            {
-                "weights": "float32",
-                "batch": batch,
-                "codes_per_second": batch * codes / mine,
-                "theirs": batch * codes / yours,
-                "times_as_fast": yours / mine,
-            }
-        )
+            with torch.inference_mode():
+                mine, yours = seconds(draw, device), seconds(other, device, repeats=1)
+            rows.append(
+                {
+                    "weights": str(dtype).removeprefix("torch."),
+                    "batch": batch,
+                    "codes_per_second": batch * codes / mine,
+                    "theirs": batch * codes / yours,
+                    "times_as_fast": yours / mine,
+                }
+            )
     return rows
 
 

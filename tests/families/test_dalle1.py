@@ -270,8 +270,8 @@ def test_eight_bits_draw_nearly_the_same(folder: Path, model: Dalle1) -> None:
     assert isinstance(light, Dalle1)
     transformer = light._model("transformer")
     assert isinstance(transformer, Transformer)
-    reference = Transformer(transformer.config).eval()
-    reference.load_state_dict({k: v.float() for k, v in model._model("transformer").state_dict().items()})
+    reference = model.bundle.model("transformer", dtype=torch.float32)
+    assert isinstance(reference, Transformer)
     tokens = light._tokenizer.batch(["a red apple"], 24, full=True)
     codes = torch.arange(16)[None] % 24
     with torch.inference_mode():

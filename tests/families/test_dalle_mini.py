@@ -205,3 +205,10 @@ def test_offloaded_networks_draw_the_same_and_are_let_go(
     kept = model.generate("a red apple", n=2, size=SIZE, seed=5)
     assert all(same(a, b) for a, b in zip(pictures, kept, strict=True))
     assert lean._models == {}
+
+
+def test_it_draws_in_bfloat16(tmp_path_factory: pytest.TempPathFactory, parts: dict[str, Part]) -> None:
+    folder = saved(tmp_path_factory.mktemp("bundles") / "half", parts)
+    half = unclip.load(folder, device="cpu", precision="bfloat16")
+    drawn = half.generate("a red apple", n=2, size=SIZE, seed=5)
+    assert [picture.image.size for picture in drawn] == [(SIZE, SIZE)] * 2

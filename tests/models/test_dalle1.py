@@ -212,8 +212,9 @@ def test_a_caption_can_be_written_on() -> None:
     ids, mask, codes = example()
     with torch.no_grad():
         whole = model(ids[1:], mask[1:], codes[1:]).text  # (1, 5, V), of a caption without padding
-        cache, first = model.begin_text(ids[1:, :2], batch=3)
-        steps = [first] + [model.step_text(cache, ids[1, i].expand(3)) for i in range(2, 5)]
+        writing = model.begin_text(ids[1:, :2], batch=3)
+        steps = [model.step_text(writing)]
+        steps += [model.step_text(writing, ids[1, i].expand(3)) for i in range(2, 5)]
     for k in range(3):
         torch.testing.assert_close(torch.stack(steps, 1)[k], whole[0, 1:])
 

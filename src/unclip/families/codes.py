@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unclip.bundle import Bundle
 from unclip.drawing import Job, Options
@@ -15,6 +15,7 @@ from unclip.errors import BundleError, InputError
 from unclip.models.code_sampling import CodeSampling, exponential_noise, write_codes
 from unclip.models.vqgan import VQGAN, VQGANConfig
 from unclip.models.vqvae import VQVAE, VQVAEConfig
+from unclip.nn.packed import can_pack, with_packed_weights
 from unclip.pipeline import ACCELERATOR, Done, Pipeline
 from unclip.runtime import autocast, noise_generator
 
@@ -29,6 +30,11 @@ class CodesPipeline(Pipeline):
 
     _vocabulary: int  # codes that the transformer draws from
     _grid: int  # codes along each side of the picture
+
+    def _ready(self, name: str, model: nn.Module) -> nn.Module:
+        if name == TRANSFORMER and can_pack(self.device, self.precision):
+            return with_packed_weights(model, few_rows=True)
+        return super()._ready(name, model)
 
     def _codec_size(self, bundle: Bundle) -> int:
         """Side in pixels of what the codec makes of the grid. Raises BundleError where they do not fit."""

@@ -40,6 +40,7 @@ from unclip.models.dalle1 import Dalle1 as Transformer
 from unclip.models.dalle1 import Dalle1Config, Writing
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
+from unclip.nn.attention import kept_dtype
 from unclip.nn.int8 import with_int8_weights
 from unclip.nn.raster import RasterCache
 from unclip.pipeline import ACCELERATOR, PICTURES, Done, Plan, chunks
@@ -172,7 +173,7 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
             config.grid,
             config.kernel,
             device="meta",
-            dtype=self.precision,
+            dtype=kept_dtype(self.device, self.precision),
         )
         most = ROWS if self.device.type == "cpu" else ROWS * ACCELERATOR
         return min(most, self._cache_rows(row.bytes))
@@ -244,12 +245,12 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
         generators = [noise_generator(seed, index, CAPTION) for index in range(options.n)]
         noise = exponential_noise(generators, self._config.text_vocabulary, self.device)
         with torch.inference_mode(), autocast(self.device, self.precision):
-            cache, first = model.begin_text(torch.tensor([begun], device=self.device), options.n)
-            impossible = torch.zeros_like(first)
+            writing = model.begin_text(torch.tensor([begun], device=self.device), options.n)
+            impossible = torch.zeros_like(writing.first)
             impossible[:, [tokenizer.pad, tokenizer.start]] = -torch.inf
 
             def step(last: Tensor | None) -> Tensor:
-                return impossible + (first if last is None else model.step_text(cache, last))
+                return impossible + model.step_text(writing, last)
 
             ends = torch.stack(list(write_codes(step, room, noise, sampling)), dim=1).tolist()
         return [tokenizer.decode(begun[1:] + _before(end, tokenizer.end)) for end in ends]

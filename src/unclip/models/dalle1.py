@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unclip.errors import InputError
+from unclip.nn.attention import kept_dtype
 from unclip.nn.gradient_scale import GradientScales, ScaledBlock
 from unclip.nn.raster import KERNEL, Pattern, RasterCache, allowed, paper_patterns
+from unclip.nn.steps import Steps
 from unclip.nn.transformer import Block, LayerCache, TransformerConfig
 
 TEXT_SHARE = 1 / 8  # of the loss: section 2.2 of 2102.12092
@@ -103,12 +105,13 @@ class Losses(NamedTuple):
 
 
 class Writing:
-    """Pictures that are being written: what `Dalle1.step` needs to go on with a batch of B."""
+    """What is being written, pictures or captions: what going on with a batch of B needs."""
 
-    def __init__(self, cache: RasterCache, first: Tensor, kept: int) -> None:
+    def __init__(self, cache: RasterCache, first: Tensor, kept: int, steps: Steps | None) -> None:
         self.cache = cache
-        self.first = first  # (B, V), logits of the first code that is to be drawn
+        self.first = first  # (B, V), logits of the first code or token that is to be drawn
         self.kept = kept  # codes that were given
+        self.steps = steps  # the blocks for one position; None where they must be called themselves
 
     def again(self) -> None:
         """Forget what was drawn: the same prompts once more, without reading them again.
@@ -214,7 +217,7 @@ class Dalle1(nn.Module):
         if codes is not None and given:
             x = torch.cat([x, self._embed_codes(codes, 0)], dim=1)
         first = self._code_logits(self.norm_out(self._blocks(x, cache)[:, -1]))  # (P, V)
-        return Writing(cache, first if rows is None else first[rows], given)
+        return Writing(cache, first if rows is None else first[rows], given, self._steps())
 
     def step(self, writing: Writing, codes: Tensor | None = None) -> Tensor:
         """Logits (B, vocabulary) of the next code.
@@ -231,18 +234,15 @@ class Dalle1(nn.Module):
         position = writing.cache.position - self.config.text_context
         if position >= self.config.codes - 1:
             raise InputError(f"the picture has all its {self.config.codes} codes")
-        x = self._blocks(self._embed_codes(codes[:, None], position), writing.cache)
-        return self._code_logits(self.norm_out(x[:, -1]))
+        x = self._next(self._embed_codes(codes[:, None], position)[:, 0], writing)
+        return self._code_logits(self.norm_out(x))
 
-    def begin_text(self, ids: Tensor, batch: int) -> tuple[RasterCache, Tensor]:
-        """Read the beginning of one caption, to write `batch` ends of it.
+    def begin_text(self, ids: Tensor, batch: int) -> Writing:
+        """Read the beginning of one caption, to write `batch` ends of it with `step_text`.
 
         Args:
             ids: (1, n) int64, start token and text, n below the text context.
             batch: ends that are written together.
-
-        Returns:
-            What `step_text` goes on with, and the logits (batch, text_vocabulary) of the next token.
         """
         if ids.shape[0] != 1 or not 1 <= ids.shape[1] < self.config.text_context:
             raise InputError(
@@ -251,15 +251,18 @@ class Dalle1(nn.Module):
             )
         cache = self._cache(batch, torch.zeros(batch, dtype=torch.int64, device=ids.device))
         x = self._blocks(self._embed_text(ids, torch.ones_like(ids, dtype=torch.bool)), cache)
-        return cache, self._text_logits(self.norm_out(x[:, -1])).expand(batch, -1)
+        first = self._text_logits(self.norm_out(x[:, -1])).expand(batch, -1)
+        return Writing(cache, first, 0, self._steps())
 
-    def step_text(self, cache: RasterCache, tokens: Tensor) -> Tensor:
-        """Logits (B, text_vocabulary) behind the tokens (B,) that were drawn last."""
-        start = cache.position
+    def step_text(self, writing: Writing, tokens: Tensor | None = None) -> Tensor:
+        """Logits (B, text_vocabulary) behind the tokens (B,) that were drawn last; None for the first."""
+        if tokens is None:
+            return writing.first
+        start = writing.cache.position
         if start >= self.config.text_context - 1:
             raise InputError(f"the caption has all its {self.config.text_context} tokens")
-        x = self.token(tokens[:, None]) + self.position.weight[start]  # (B, 1, D)
-        return self._text_logits(self.norm_out(self._blocks(x, cache)[:, -1]))
+        x = self.token(tokens) + self.position.weight[start]  # (B, D)
+        return self._text_logits(self.norm_out(self._next(x, writing)))
 
     # --- parts ---
 
@@ -274,7 +277,7 @@ class Dalle1(nn.Module):
             config.kernel,
             rows=rows,
             device=weight.device,
-            dtype=weight.dtype,
+            dtype=kept_dtype(weight.device, weight.dtype),
         )
 
     def _check(self, ids: Tensor, mask: Tensor, codes: int) -> None:
@@ -323,6 +326,16 @@ class Dalle1(nn.Module):
         if cache is not None:
             cache.position = start + count
         return x
+
+    def _steps(self) -> Steps | None:
+        """The blocks for one position; with gradients, or scales of them, they are called themselves."""
+        return None if self.scales is not None or torch.is_grad_enabled() else Steps(self.resblocks)
+
+    def _next(self, x: Tensor, writing: Writing) -> Tensor:
+        """(B, D) -> (B, D) at the position behind those that were seen."""
+        if writing.steps is not None:
+            return writing.steps(x, writing.cache)
+        return self._blocks(x[:, None], writing.cache)[:, -1]
 
     def _block(
         self,

@@ -214,7 +214,8 @@ class CodeDecoder(nn.Module):
             x = layer(x, memories[i], allowed, None if cache is None else cache.layers[i], start)
         if cache is not None:
             cache.position = end
-        return F.linear(self.norm_out(x), self.out.weight[: self.vocabulary])
+        logits: Tensor = self.out(self.norm_out(x))
+        return logits[..., : self.vocabulary]
 
     def _layers(self) -> list[DecoderLayer]:
         return [cast(DecoderLayer, layer) for layer in self.layers]

@@ -25,6 +25,10 @@ class OwnProduct(Tensor):
         """What `function` is to return, with its arguments."""
         raise NotImplementedError
 
+    def product(self, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """The same with its arguments but the input, for who calls it many times."""
+        return lambda x: self.compute(x, self, bias)
+
     @classmethod
     def __torch_function__(
         cls,

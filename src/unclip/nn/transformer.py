@@ -161,10 +161,9 @@ class Attention(nn.Module):
         query, key, value = qkv.unbind(0)
         if cache is not None:
             key, value = cache.extend(key, value, start)  # (B, H, M, D/H)
-            key, value = key.to(query.dtype), value.to(query.dtype)
         dropout = self.dropout if self.training else 0.0
-        out = attention(query, key, value, allowed, dropout, causal=causal)  # (B, H, N, D/H)
-        return self.out_proj(out.transpose(1, 2).flatten(2))  # (B, N, D)
+        out = attention(query.to(key.dtype), key, value, allowed, dropout, causal=causal)  # (B, H, N, D/H)
+        return self.out_proj(out.transpose(1, 2).flatten(2).to(x.dtype))  # (B, N, D)
 
 
 class MLP(nn.Module):
