@@ -229,6 +229,9 @@ class Sequence:
         if start is not None and stage != "decoder":
             if stage in FITTED_ANEW:
                 raise InputError(f"{stage}.start: {stage} cannot begin with other weights, leave it out")
+            if stage in ancestors.DRAW:
+                ancestors.begin(task.model, stage, str(start))
+                return task
             take_weights(task.model, finished(start, COMPONENTS.get(stage, stage)), f"{stage}.start: {start}")
         return task
 

@@ -11,7 +11,9 @@ from unclip.bundle import Bundle
 from unclip.checkpoints.native import kind_of, load_model
 from unclip.config import to_dict
 from unclip.errors import InputError
+from unclip.models.decoder import FIRST_WEIGHT, Decoder
 
+UNET = ("unet.", "time.")  # what a decoder's weights begin with that draw, whatever they are told
 REGULARISERS = ("dropout", "patch_dropout")  # settings of a model that its weights do not depend on
 
 
@@ -46,6 +48,26 @@ def take_weights(model: nn.Module, found: nn.Module, source: str) -> None:
             "make the stage's model the same"
         )
     model.load_state_dict(found.state_dict())
+
+
+def take_unet(model: nn.Module, decoder: Decoder, source: str) -> None:
+    """Gives a GLIDE or an ADM the UNet and the time embedding of a decoder; what tells it what to draw stays.
+
+    Of the first layer it takes what sees the noised picture.
+
+    Raises:
+        InputError: the UNets are of different sizes; the message begins with `source` and names a weight.
+    """
+    own, taken = model.state_dict(), {}
+    for name, weight in decoder.state_dict().items():
+        if name.startswith(UNET) and (wanted := own.get(name)) is not None:
+            if name == FIRST_WEIGHT:
+                weight = weight[:, : wanted.shape[1]]
+            if weight.shape != wanted.shape:
+                sizes = f"{tuple(weight.shape)}, the recipe makes it {tuple(wanted.shape)}"
+                raise InputError(f"{source} has {name} of {sizes}: make the UNets the same")
+            taken[name] = weight
+    model.load_state_dict(own | taken)
 
 
 def _sizes(config: dict[str, Any]) -> dict[str, Any]:
