@@ -51,6 +51,7 @@ def evaluate(
         Path | None, typer.Option("--out", "-o", help="Folder for the report and sheets of pictures.")
     ] = None,
     device: options.Device = None,
+    dtype: options.Dtype = None,
     json: options.Json = False,
 ) -> None:
     """Measure how well a bundle draws what it is told, on the held-out pictures of a corpus.
@@ -82,6 +83,7 @@ def evaluate(
         text_decoder=text_decoder,
         seed=seed,
         device=device,
+        precision=dtype,
     )
     command = shlex.join(["unclip", *sys.argv[1:]])
     with StageProgress() as progress:

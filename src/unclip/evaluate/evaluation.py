@@ -19,6 +19,7 @@ from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Findings
 from unclip.evaluate.sample import HELD_OUT, Sample, languages_of, take
 from unclip.evaluate.stages import Stages
+from unclip.families.dalle1 import INT8
 from unclip.families.imagining import COMPONENTS
 from unclip.pipeline import FAMILIES, Pipeline, load
 from unclip.runtime import pick_device, pick_precision
@@ -59,7 +60,7 @@ class Settings:
         style: whether prompts name the style of the picture that they are the caption of.
         text_decoder: weight file of a decoder that was trained on text embeddings, for the ablation.
         seed: of the choice of captions, the noise, and the resampling.
-        device, precision: as in `unclip.load`.
+        device, precision: as in `unclip.load`; where that is "int8", CLIP and judge compute in the device's own.
     """
 
     bundle: str | None
@@ -94,7 +95,8 @@ class Evaluation:
         self.settings = settings
         self.bundle = Bundle.load(settings.bundle)
         self.device = pick_device(settings.device)
-        self.precision = pick_precision(self.device, settings.precision)
+        precision = None if settings.precision == INT8 else settings.precision
+        self.precision = pick_precision(self.device, precision)
         self.train = Corpus(settings.data)
         self.languages = settings.languages or languages_of(self.train)
         self.findings = Findings()

@@ -40,7 +40,7 @@ def document(evaluation: Evaluation, command: str) -> dict[str, Any]:
             or evaluation.judge.weights != evaluation.encoder.weights,
         },
         "device": evaluation.device.type,
-        "precision": str(evaluation.precision).removeprefix("torch."),
+        "precision": settings.precision or str(evaluation.precision).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "version": __version__,
         "seconds": {name: round(value, 1) for name, value in evaluation.seconds.items()},
