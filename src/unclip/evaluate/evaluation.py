@@ -60,7 +60,7 @@ class Settings:
         style: whether prompts name the style of the picture that they are the caption of.
         text_decoder: weight file of a decoder that was trained on text embeddings, for the ablation.
         seed: of the choice of captions, the noise, and the resampling.
-        device, precision: as in `unclip.load`; where that is "int8", CLIP and judge compute in the device's own.
+        device, precision: as in `unclip.load`; where it is "int8", CLIP and judge take the device's own.
     """
 
     bundle: str | None
