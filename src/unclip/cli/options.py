@@ -32,8 +32,8 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps. By d
 Dtype = Annotated[
     str | None,
     typer.Option(
-        help="Compute in float32, bfloat16 or float16; DALL-E 1 also with weights in int8. By default bfloat16 "
-        "where that is fast."
+        help="Compute in float32, bfloat16 or float16; DALL-E 1 also with weights in int8. By default "
+        "bfloat16 where that is fast."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for other programs.")]
