@@ -1,4 +1,4 @@
-"""Promises of GLIDE and ADM that begin with finished weights: a decoder's UNet, or their own kind's."""
+"""Promises of GLIDE, ADM and DALL-E 1 that begin with finished weights, of their own kind or of another."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unclip.checkpoints.native import save_model
 from unclip.errors import InputError
 from unclip.models.adm import ADM, ADMConfig
 from unclip.models.caption import CaptionConfig
+from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from unclip.models.dalle1 import Dalle1, Dalle1Config
 from unclip.models.decoder import FIRST_WEIGHT, RGB, Decoder, DecoderConfig
 from unclip.models.glide import Glide, GlideConfig
+from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet
-from unclip.train.ancestors import begin
+from unclip.train.starting import begin
 
 DECODER = DecoderConfig(
     image_size=16,
@@ -67,7 +70,7 @@ def weights(decoder: Decoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("stage", MODELS)
 def test_they_take_a_decoders_unet(stage: str, decoder: Decoder, weights: Path) -> None:
     model = MODELS[stage]()
-    begin(model, stage, str(weights))
+    begin(model, stage, str(weights), "start")
     found, own = decoder.state_dict(), model.state_dict()
     drawing = [name for name in own if name.startswith(("unet.", "time."))]
     assert len(drawing) > 20
@@ -83,7 +86,7 @@ def test_they_take_the_weights_of_their_own_kind(stage: str, tmp_path: Path) -> 
     torch.manual_seed(1)
     first, second = MODELS[stage](), MODELS[stage]()
     save_model(tmp_path / "first.safetensors", first)
-    begin(second, stage, str(tmp_path / "first.safetensors"))
+    begin(second, stage, str(tmp_path / "first.safetensors"), "start")
     for name, weight in first.state_dict().items():
         assert torch.equal(second.state_dict()[name], weight)
 
@@ -92,5 +95,47 @@ def test_unets_of_other_sizes_are_refused(weights: Path, run: Path) -> None:
     """Also where a bundle is named, which has a decoder and no GLIDE."""
     wider = Glide(replace(GLIDE, widths=(16, 32)))
     for start in (weights, run / "bundle"):
-        with pytest.raises(InputError, match=r"glide\.start: .* has (unet|time)\..* make the UNets the same"):
-            begin(wider, "glide", str(start))
+        with pytest.raises(InputError, match=r"start has (unet|time)\..* make the UNets the same"):
+            begin(wider, "glide", str(start), "start")
+
+
+TEXT = TextTransformerConfig(vocabulary=20, context=9, width=24, layers=2, heads=2)
+DALLE1 = Dalle1Config(
+    text_vocabulary=20, text_context=6, vocabulary=12, grid=4, width=24, layers=3, heads=2, tied=True
+)
+
+
+def clip(text: TextTransformerConfig = TEXT, activation: Activation = Activation.GELU) -> CLIP:
+    torch.manual_seed(2)
+    image = VisionTransformerConfig(image_size=16, patch=8, width=8, layers=1, heads=2)
+    return CLIP(CLIPConfig(embedding=8, image=image, text=text, end_token=2, activation=activation))
+
+
+def test_dalle1_reads_captions_as_a_clip_does(tmp_path: Path) -> None:
+    """Up to where its own blocks begin."""
+    save_model(tmp_path / "clip.safetensors", found := clip())
+    begin(model := Dalle1(DALLE1).eval(), "transformer", str(tmp_path / "clip.safetensors"), "start")
+    ids = torch.tensor([[1, 5, 7, 9, 3, 2]])
+    read: list[Tensor] = []
+    model.resblocks[1].register_forward_hook(lambda _module, _inputs, output: read.append(output))
+    with torch.no_grad():
+        model(ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros(1, 3, dtype=torch.int64))
+        expected = found.eval().encode_text(ids).sequence
+        torch.testing.assert_close(found.text.ln_final(read[0][:, :6]), expected)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (clip(replace(TEXT, width=16)), "start has a text encoder of width 16, the recipe says 24"),
+        (clip(replace(TEXT, heads=4)), "start has a text encoder of heads 4, the recipe says 2"),
+        (clip(replace(TEXT, vocabulary=21)), "start has a text encoder of vocabulary 21, the recipe says 20"),
+        (clip(replace(TEXT, context=5)), "start has a text encoder of 5 tokens and 2 layers"),
+        (clip(replace(TEXT, layers=4)), "start has a text encoder of 9 tokens and 4 layers"),
+        (clip(activation=Activation.QUICK_GELU), "start has the activation quick-gelu"),
+    ],
+)
+def test_a_clip_of_other_sizes_is_refused(found: CLIP, message: str, tmp_path: Path) -> None:
+    save_model(tmp_path / "clip.safetensors", found)
+    with pytest.raises(InputError, match=message):
+        begin(Dalle1(DALLE1), "transformer", str(tmp_path / "clip.safetensors"), "start")

@@ -8,21 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from torch import nn
-
-from unclip.bundle import Bundle
 from unclip.config import Config, from_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.models.adm import ADMConfig, ClassifierConfig
-from unclip.models.decoder import Decoder
 from unclip.models.glide import GlideConfig
 from unclip.models.noised_clip import NoisedCLIPConfig
 from unclip.tokenizer import Tokenizer
 from unclip.train import loop
 from unclip.train.labelled import ClassBy, labels_of
-from unclip.train.starting import finished, take_unet, take_weights
 from unclip.train.tasks.adm import ADMTask, ADMTaskConfig
 from unclip.train.tasks.classifier import ClassifierTask, ClassifierTaskConfig
 from unclip.train.tasks.clip import CLIPTaskConfig
@@ -30,8 +25,6 @@ from unclip.train.tasks.glide import GlideTask, GlideTaskConfig
 from unclip.train.tasks.noised_clip import NoisedCLIPTask
 
 GLIDE, NOISED_CLIP, ADM, CLASSIFIER = "glide", "noised-clip", "adm", "classifier"
-
-DRAW = (GLIDE, ADM)  # stages that can begin with a decoder's UNet
 
 
 class Run(Protocol):
@@ -94,27 +87,6 @@ TASKS: dict[str, Callable[[Run], loop.Task]] = {
     CLASSIFIER: classifier_task,
     ADM: adm_task,
 }
-
-
-def begin(model: nn.Module, stage: str, start: str) -> None:
-    """Gives the model of a stage finished weights: all of another such model, or a decoder's UNet.
-
-    Args:
-        model: of the stage.
-        stage: "glide" or "adm".
-        start: a bundle or a weight file; of a bundle that has no such stage its decoder is taken.
-
-    Raises:
-        BundleError, CheckpointError, InputError: there are no such weights, or they do not fit.
-    """
-    component = stage
-    if not start.endswith(".safetensors") and stage not in Bundle.load(start).components:
-        component = "decoder"
-    found, source = finished(start, component), f"{stage}.start: {start}"
-    if isinstance(found, Decoder):
-        take_unet(model, found, source)
-    else:
-        take_weights(model, found, source)
 
 
 def _diffusion(run: Run, stage: str) -> DiffusionConfig:

@@ -47,7 +47,7 @@ from unclip.tokenizer import BytePairTokenizer, Tokenizer
 from unclip.train import ancestors, card, loop, state
 from unclip.train.config import LoopConfig
 from unclip.train.pictures import HeldOut
-from unclip.train.starting import finished, take_weights
+from unclip.train.starting import begin, finished, take_weights
 from unclip.train.tasks.ar_prior import ArPriorTask, ArPriorTaskConfig
 from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, LockedCLIPTask, Splits
 from unclip.train.tasks.dalle1 import Coded, Dalle1Task, Dalle1TaskConfig
@@ -229,10 +229,7 @@ class Sequence:
         if start is not None and stage != "decoder":
             if stage in FITTED_ANEW:
                 raise InputError(f"{stage}.start: {stage} cannot begin with other weights, leave it out")
-            if stage in ancestors.DRAW:
-                ancestors.begin(task.model, stage, str(start))
-                return task
-            take_weights(task.model, finished(start, COMPONENTS.get(stage, stage)), f"{stage}.start: {start}")
+            begin(task.model, COMPONENTS.get(stage, stage), str(start), f"{stage}.start: {start}")
         return task
 
     def new_task(self, stage: str) -> loop.Task:

@@ -11,8 +11,12 @@ from unclip.bundle import Bundle
 from unclip.checkpoints.native import kind_of, load_model
 from unclip.config import to_dict
 from unclip.errors import InputError
+from unclip.models.clip import CLIP, TextTransformer
+from unclip.models.dalle1 import Dalle1
 from unclip.models.decoder import FIRST_WEIGHT, Decoder
 
+# What stages begin with of a bundle that has no model of their own: a part of another.
+INSTEAD = {"glide": "decoder", "adm": "decoder", "transformer": "clip"}
 UNET = ("unet.", "time.")  # what a decoder's weights begin with that draw, whatever they are told
 REGULARISERS = ("dropout", "patch_dropout")  # settings of a model that its weights do not depend on
 
@@ -30,6 +34,32 @@ def finished(start: str, component: str) -> nn.Module:
     if start.endswith(".safetensors"):
         return load_model(start, dtype=torch.float32)
     return Bundle.load(start).model(component, dtype=torch.float32)
+
+
+def begin(model: nn.Module, component: str, start: str, source: str) -> None:
+    """Gives a model finished weights: all of another one of its kind, or what it can take of another kind.
+
+    GLIDE and ADM take a decoder's UNet (`take_unet`), DALL-E 1 a CLIP's text encoder (`take_text`).
+
+    Args:
+        model: that is to be trained.
+        component: what it is called in a bundle.
+        start: a bundle, by name or folder, or a weight file.
+        source: what messages begin with.
+
+    Raises:
+        BundleError, CheckpointError: there is no such bundle or file, or no such model in it.
+        InputError: the weights do not fit.
+    """
+    if not start.endswith(".safetensors") and component not in Bundle.load(start).components:
+        component = INSTEAD.get(component, component)
+    found = finished(start, component)
+    if isinstance(found, Decoder) and not isinstance(model, Decoder):
+        take_unet(model, found, source)
+    elif isinstance(found, CLIP) and isinstance(model, Dalle1):
+        take_text(model, found, source)
+    else:
+        take_weights(model, found, source)
 
 
 def take_weights(model: nn.Module, found: nn.Module, source: str) -> None:
@@ -68,6 +98,40 @@ def take_unet(model: nn.Module, decoder: Decoder, source: str) -> None:
                 raise InputError(f"{source} has {name} of {sizes}: make the UNets the same")
             taken[name] = weight
     model.load_state_dict(own | taken)
+
+
+def take_text(model: Dalle1, clip: CLIP, source: str) -> None:
+    """Gives a DALL-E 1 the text encoder of a CLIP: token and position embeddings, and its first blocks.
+
+    So it knows what captions say before it has drawn anything; the blocks behind learn to draw it.
+
+    Raises:
+        InputError: the sizes differ; the message begins with `source` and names one.
+    """
+    text, config = clip.text, model.config
+    if not isinstance(text, TextTransformer):
+        raise InputError(f"{source} has a CLIP whose text encoder is no transformer: name another")
+    blocks = text.transformer.config
+    if blocks.activation != config.transformer.activation:
+        raise InputError(f"{source} has the activation {blocks.activation}, DALL-E 1 has none but gelu")
+    sizes = {
+        "width": (blocks.width, config.width),
+        "heads": (blocks.heads, config.heads),
+        "vocabulary": (text.config.vocabulary, config.text_vocabulary),
+    }
+    for name, (own, wanted) in sizes.items():
+        if own != wanted:
+            raise InputError(f"{source} has a text encoder of {name} {own}, the recipe says {wanted}")
+    if text.config.context < config.text_context or blocks.layers > config.layers:
+        raise InputError(
+            f"{source} has a text encoder of {text.config.context} tokens and {blocks.layers} layers: make "
+            "text_context at most that and layers at least"
+        )
+    with torch.no_grad():
+        model.token.weight.copy_(text.token_embedding.weight)
+        model.position.weight.copy_(text.positional_embedding[: config.text_context])
+    for taken, block in zip(text.transformer.resblocks, model.resblocks, strict=False):
+        block.load_state_dict(taken.state_dict())
 
 
 def _sizes(config: dict[str, Any]) -> dict[str, Any]:
