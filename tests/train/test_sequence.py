@@ -22,6 +22,7 @@ from unclip.images import from_uint8
 from unclip.models.ar_prior import ArPrior
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.embedding_codes import PrincipalComponents
+from unclip.train import parallel
 from unclip.train.sequence import Sequence
 from unclip.train.tasks.decoder import DecoderTask
 
@@ -159,6 +160,21 @@ def test_more_steps_go_on_where_it_stopped(run: Path, corpus: Path, recipe: Path
 def test_one_stage_alone(corpus: Path, recipe: Path, tmp_path: Path) -> None:
     Sequence(recipes.load(recipe), corpus, tmp_path, torch.device("cpu")).run("upsampler-256")
     assert {path.name for path in tmp_path.iterdir()} == {"upsampler-256"}
+
+
+def test_one_of_several_processes_writes_the_bundle(
+    run: Path, corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("bundle")))
+    sequence = Sequence(recipes.load(recipe), corpus, again, torch.device("cpu"))
+    waited = []
+    monkeypatch.setattr(parallel.World, "barrier", lambda world: waited.append(world.rank))
+    for rank, written in ((1, False), (0, True)):
+        world = parallel.World(torch.device("cpu"), rank, 2)
+        monkeypatch.setattr(parallel, "join", lambda _, world=world: world)
+        assert sequence.bundle() == again / "bundle"
+        assert (again / "bundle").exists() == written
+    assert waited == [1, 0]
 
 
 def test_an_unknown_stage_is_refused(corpus: Path, recipe: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
 from unclip.runtime import atomic_path, autocast, check_writable, pick_precision, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
-from unclip.train import ancestors, card, loop, state
+from unclip.train import ancestors, card, loop, parallel, state
 from unclip.train.config import LoopConfig
 from unclip.train.pictures import HeldOut
 from unclip.train.starting import begin, finished, take_weights
@@ -149,7 +149,17 @@ class Sequence:
         return path
 
     def bundle(self) -> Path:
-        """The bundle of what was trained, with its model card, in the folder `bundle` of the run."""
+        """The bundle of what was trained, with its model card, in the folder `bundle` of the run.
+
+        Of several processes one writes it, the others wait.
+        """
+        folder, world = self.out / "bundle", parallel.join(self.device)
+        if world.writes:
+            self._write_bundle(folder)
+        world.barrier()
+        return folder
+
+    def _write_bundle(self, folder: Path) -> None:
         table = self.recipe["bundle"]
         licence, data = str(table["licence"]), str(table["data"])
         shares = bool(table.get("shares"))  # refer to what other bundles have, and copy nothing of it
@@ -190,7 +200,6 @@ class Sequence:
                 data=data,
             )
         text = card.write(self.recipe, self.train, self.out, sizes, self.device)
-        folder = self.out / "bundle"
         save_bundle(
             folder,
             name=str(table["name"]),
@@ -200,7 +209,6 @@ class Sequence:
             licence=licence,
             data=data,
         )
-        return folder
 
     def shared(self, stage: str) -> Bundle | None:
         """The bundle whose tokenizer or weights serve as this stage's; None where the stage is trained."""
