@@ -110,20 +110,3 @@ def test_nearest_is_what_comparing_all_finds(dtype: type) -> None:
         every[query] = np.inf
         assert position[row] == every.argmin()
         assert distance[row] == pytest.approx(every.min(), rel=1e-3)
-
-
-def test_precision_and_recall_tell_quality_from_variety() -> None:
-    """Of two clusters: one drawn alone is precise, both with strays are covered and not precise."""
-    random = np.random.default_rng(0)
-    left, right = random.normal(size=(2, 200, 4)) + np.array([[[0.0]], [[30.0]]])
-    real = np.concatenate([left, right])
-    again = np.concatenate(random.normal(size=(2, 200, 4)) + np.array([[[0.0]], [[30.0]]]))
-    both = statistics.precision_recall(again, real)
-    assert min(both) > 0.8
-    one = statistics.precision_recall(again[:200], real)
-    assert one[0] > 0.8
-    assert 0.3 < one[1] < 0.5
-    stray = statistics.precision_recall(np.concatenate([again, random.normal(size=(400, 4)) - 60]), real)
-    assert 0.35 < stray[0] < 0.5
-    assert stray[1] > 0.8
-    assert statistics.precision_recall(real, real) == (1.0, 1.0)

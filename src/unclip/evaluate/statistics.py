@@ -143,34 +143,6 @@ def frechet_distances(drawn: np.ndarray, real: np.ndarray, seed: int) -> Frechet
     return FrechetDistances(*estimates)
 
 
-def precision_recall(drawn: np.ndarray, real: np.ndarray, neighbours: int = 3) -> tuple[float, float]:
-    """How much of what is drawn looks real, and how much of what is real can be drawn (1904.06991).
-
-    A series covers what lies no farther from one of its rows than that row's k-th nearest other one does.
-
-    Args:
-        drawn, real: (N, E) and (M, E) features; compare only figures of the same N and M.
-        neighbours: k, 3 in the paper.
-
-    Returns:
-        The share of drawn rows that the real ones cover (precision), and the converse (recall).
-    """
-    return _covered(drawn, real, neighbours), _covered(real, drawn, neighbours)
-
-
-def _covered(rows: np.ndarray, by: np.ndarray, neighbours: int) -> float:
-    """The share of `rows` that `by` covers."""
-    reach = np.sort(_squares(by, by), axis=1)[:, neighbours]  # (M,); the nearest of all is the row itself
-    return float((_squares(rows, by) <= reach).any(axis=1).mean())
-
-
-def _squares(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances (N, M)."""
-    a, b = first.astype(np.float64), second.astype(np.float64)
-    distances: np.ndarray = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
-    return distances.clip(min=0)
-
-
 def nearest(
     queries: np.ndarray, base: np.ndarray, itself: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
