@@ -23,7 +23,9 @@ from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig
 from unclip.models.vqgan import VQGANConfig
 from unclip.models.vqvae import VQVAEConfig
 from unclip.models.vqvae_loss import CriticConfig, Reconstruction
+from unclip.train.pictures import PicturesConfig
 from unclip.train.sequence import Sequence
+from unclip.train.tasks.dalle1 import Dalle1TaskConfig
 from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
 
 TINY = """
@@ -317,6 +319,59 @@ def test_the_transformer_learns(run: Path, corpus: Path, tmp_path: Path) -> None
         optimiser.zero_grad()
         losses.append(float(parts["codes"]))
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
+
+
+def test_pictures_are_encoded_in_several_places(run: Path, corpus: Path, tmp_path: Path) -> None:
+    """And a share of the codes is read as something else, which is not to be predicted."""
+    settings = recipe(tmp_path, settings=["dalle1.model.tied=true"])
+    for stage in ("tokenizer", "clip", "vqvae"):
+        settings[stage] = {"bundle": str(run / "bundle")}
+    settings["dalle1"]["task"] = {"copies": 3, "shift": 4, "code_keep": 0.75, "merge_dropout": 0.0}
+    sequence = Sequence(settings, corpus, tmp_path / "out", torch.device("cpu"))
+    task = sequence.dalle1_task()
+    codes = task.coded.codes
+    assert codes.shape == (len(Corpus(corpus)), 3, 16)
+    plain = Sequence(
+        {**settings, "dalle1": {**settings["dalle1"], "task": {}}},
+        corpus,
+        tmp_path / "out",
+        torch.device("cpu"),
+    ).dalle1_task()
+    assert torch.equal(codes[:, :1], plain.coded.codes)
+    assert not torch.equal(codes[:, 1], codes[:, 0])
+    assert not torch.equal(codes[:, 1], codes[:, 2])
+    _, drawn = task.batch(64, torch.Generator().manual_seed(0))
+    known = {tuple(row) for row in codes.flatten(0, 1).tolist()}
+    assert {tuple(row) for row in drawn.tolist()} <= known
+    assert not {tuple(row) for row in drawn.tolist()} <= {tuple(row) for row in codes[:, 0].tolist()}
+    read = task._read_codes(drawn, torch.Generator().manual_seed(1))
+    assert 0.15 < float((read != drawn).float().mean()) < 0.35
+    seen: list[torch.Tensor] = []
+    original = task.model.losses
+
+    def losses(ids: torch.Tensor, mask: torch.Tensor, codes: torch.Tensor, told: Any, read: Any) -> Any:
+        seen.extend([codes, read])
+        return original(ids, mask, codes, told, read)
+
+    task.model.losses = losses  # type: ignore[method-assign]
+    batch = task.batch(8, torch.Generator().manual_seed(2))
+    task.loss(task.model, batch, torch.Generator().manual_seed(3))
+    assert torch.equal(seen[0], batch[1])
+    assert not torch.equal(seen[1], batch[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"copies": 2}, "copies 2, shift 0: give both"),
+        ({"shift": 2}, "copies 1, shift 2: give both"),
+        ({"code_keep": 0.0}, r"code_keep 0\.0: choose more than 0"),
+        ({"pictures": PicturesConfig(shift=1)}, r"pictures\.shift 1: .* give copies and shift"),
+    ],
+)
+def test_ways_to_vary_that_mean_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Dalle1TaskConfig(**settings)
 
 
 def test_the_papers_recipe_is_whole() -> None:

@@ -178,13 +178,21 @@ class Dalle1(nn.Module):
         last = ids.shape[1] - 1  # it predicts the first code
         return Logits(self._text_logits(x[:, :last]), self._code_logits(x[:, last:]))
 
-    def losses(self, ids: Tensor, mask: Tensor, codes: Tensor, told: Tensor | None = None) -> Losses:
+    def losses(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        codes: Tensor,
+        told: Tensor | None = None,
+        seen: Tensor | None = None,
+    ) -> Losses:
         """Section 2.2 of 2102.12092: 1/8 of the mean over the text's tokens and 7/8 of that over the codes.
 
         Padding is not predicted. `told` (B,) bool is False for captions that were dropped: their text is not
-        predicted either, or else the model would learn to write empty captions.
+        predicted either, or else the model would learn to write empty captions. `seen` (B, N) stands in the
+        place of the codes (B, N) where they are read: some may be wrong, the right ones are predicted.
         """
-        logits = self(ids, mask, codes)
+        logits = self(ids, mask, codes if seen is None else seen)
         target = ids[:, 1:].masked_fill(~mask[:, 1:], -100)  # what cross entropy leaves out
         if told is not None:
             target = target.masked_fill(~told[:, None], -100)

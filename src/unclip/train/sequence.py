@@ -46,7 +46,7 @@ from unclip.runtime import atomic_path, autocast, check_writable, pick_precision
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
 from unclip.train import ancestors, card, loop, parallel, state
 from unclip.train.config import LoopConfig
-from unclip.train.pictures import HeldOut
+from unclip.train.pictures import HeldOut, shifted
 from unclip.train.starting import begin, finished, take_weights
 from unclip.train.tasks.ar_prior import ArPriorTask, ArPriorTaskConfig
 from unclip.train.tasks.clip import CLIPTask, CLIPTaskConfig, LockedCLIPTask, Splits
@@ -348,19 +348,35 @@ class Sequence:
         assert isinstance(codec, VQGAN | VQVAE)
         sizes = {"text_vocabulary": tokenizer.vocabulary, "vocabulary": codec.config.vocabulary}
         model = self.part("dalle1", "model", Dalle1Config, **sizes)
+        task = self.part("dalle1", "task", Dalle1TaskConfig)
         side = model.grid * codec.config.factor
-        file = self.out / f"codes-{side}-{sha256(path)[:12]}.npy"
-        if not file.exists():
-            with atomic_path(file) as temporary:
-                np.save(temporary, encode(codec, self.train.pixels(side), self.device).numpy())
         held_out = HeldOut(self.held_out, tokenizer, model.text_context, side)
         coded = Coded(
             codec,
-            torch.from_numpy(np.load(file)),
+            self.codes(codec, f"codes-{side}-{sha256(path)[:12]}", side, task),
             held_out,
             encode(codec, held_out.pixels, self.device).long(),
         )
-        return Dalle1Task(model, self.part("dalle1", "task", Dalle1TaskConfig), coded, tokenizer, self.train)
+        return Dalle1Task(model, task, coded, tokenizer, self.train)
+
+    def codes(self, codec: VQGAN | VQVAE, name: str, side: int, task: Dalle1TaskConfig) -> torch.Tensor:
+        """(N, copies, codes) of the pictures of the training split, each copy computed once.
+
+        Several processes share the copies out among themselves.
+        """
+        files = [self.out / f"{name}.npy"]
+        files += [self.out / f"{name}-shift-{task.shift}-{copy}.npy" for copy in range(1, task.copies)]
+        world = parallel.join(self.device)
+        for copy, file in enumerate(files):
+            if copy % world.size == world.rank and not file.exists():
+                shift = task.shift if copy else 0
+                with atomic_path(file) as temporary:
+                    np.save(
+                        temporary,
+                        encode(codec, self.train.pixels(side), self.device, shift, seed=copy).numpy(),
+                    )
+        world.barrier()
+        return torch.from_numpy(np.stack([np.load(file) for file in files], axis=1))
 
     def encoded(self) -> Encoded:
         """The run's CLIP, with the embedding of every picture (computed once and kept)."""
@@ -413,11 +429,17 @@ def trained(path: Path, **options: Any) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def encode(codec: VQGAN | VQVAE, pixels: np.ndarray, device: torch.device) -> torch.Tensor:
-    """(N, S, S, 3) uint8 -> codes (N, codes), in as few bytes as their number needs."""
+def encode(
+    codec: VQGAN | VQVAE, pixels: np.ndarray, device: torch.device, shift: int = 0, seed: int = 0
+) -> torch.Tensor:
+    """(N, S, S, 3) uint8 -> codes (N, codes), in as few bytes as their number needs.
+
+    With `shift` each picture is moved by chance before, by up to so many pixels each way.
+    """
+    generator = torch.Generator().manual_seed(seed)
     kind = torch.int16 if codec.config.vocabulary <= torch.iinfo(torch.int16).max else torch.int32
     parts = []
     for start in range(0, len(pixels), ENCODE_BATCH):
-        images = from_uint8(pixels[start : start + ENCODE_BATCH]).to(device)
+        images = from_uint8(shifted(pixels[start : start + ENCODE_BATCH], shift, generator)).to(device)
         parts.append(codec.encode(images).flatten(1).to("cpu", kind))
     return torch.cat(parts)  # (N, codes)

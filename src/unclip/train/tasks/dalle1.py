@@ -38,18 +38,34 @@ class Dalle1TaskConfig:
     Attributes:
         caption_drop: share of captions that are replaced by the empty one, for classifier-free guidance.
         merge_dropout: share of the tokenizer's merges that are left out; 0.1 in section 2.2 of the paper.
+        code_keep: share of codes that are read as they are, the others being replaced by chance ("pkeep" of
+            2012.09841's code): a small corpus is learned by heart more slowly, and a wrongly drawn code is
+            no surprise.
+        copies: so many times each picture is encoded, all but the first time moved by chance.
+        shift: by up to so many pixels each way, on white.
         checkpointing: compute activations a second time instead of keeping them.
-        pictures: which pictures, with which captions. They are encoded once: none are shifted.
+        pictures: which pictures, with which captions; how they move is said by `shift` above.
     """
 
     caption_drop: float = 0.1
     merge_dropout: float = 0.1
+    code_keep: float = 1.0
+    copies: int = 1
+    shift: int = 0
     checkpointing: bool = False
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
     def __post_init__(self) -> None:
         if self.pictures.shift:
-            raise InputError(f"shift {self.pictures.shift}: pictures are encoded once, so give 0")
+            raise InputError(
+                f"pictures.shift {self.pictures.shift}: pictures are encoded before, so give copies and shift"
+            )
+        if not 0 < self.code_keep <= 1:
+            raise InputError(f"code_keep {self.code_keep}: choose more than 0, at most 1")
+        if self.copies < 1 or self.shift < 0 or (self.copies == 1) != (self.shift == 0):
+            raise InputError(
+                f"copies {self.copies}, shift {self.shift}: give both, 2 and 1 at least, or leave both out"
+            )
 
 
 class Coded:
@@ -59,7 +75,7 @@ class Coded:
         self, codec: VQGAN | VQVAE, codes: Tensor, held_out: HeldOut, held_out_codes: Tensor
     ) -> None:
         self.codec = codec.eval().requires_grad_(False)
-        self.codes = codes  # (N, codes) int16 or int32: one number a code, and no more memory than it needs
+        self.codes = codes  # (N, copies, codes) int16 or int32: no more memory than the numbers need
         self.held_out = held_out
         self.held_out_codes = held_out_codes  # (M, codes) int64
 
@@ -73,8 +89,8 @@ class Dalle1Task:
     def __init__(
         self, model: Dalle1Config, task: Dalle1TaskConfig, coded: Coded, tokenizer: Tokenizer, train: Corpus
     ) -> None:
-        if coded.codes.shape[1] != model.codes:
-            raise InputError(f"grid {model.grid}: the codec makes {coded.codes.shape[1]} codes of a picture")
+        if coded.codes.shape[2] != model.codes:
+            raise InputError(f"grid {model.grid}: the codec makes {coded.codes.shape[2]} codes of a picture")
         self.model = Dalle1(model)
         self.model.checkpointing = task.checkpointing
         self.task = task
@@ -96,7 +112,11 @@ class Dalle1Task:
             tokens = self._read(captions)
         else:
             tokens = self.merge_dropout.batch(captions, context, choice)
-        return tokens, self.coded.codes[torch.from_numpy(index)].long()
+        rows = torch.from_numpy(index)
+        if self.task.copies == 1:
+            return tokens, self.coded.codes[rows, 0].long()
+        copies = torch.randint(self.task.copies, (size,), generator=generator)
+        return tokens, self.coded.codes[rows, copies].long()
 
     def loss(
         self, model: nn.Module, batch: tuple[Tokens, Tensor], generator: torch.Generator
@@ -107,8 +127,16 @@ class Dalle1Task:
         empty = self.empty.to(codes.device)
         ids = torch.where(told[:, None], tokens.ids, empty.ids)
         mask = torch.where(told[:, None], tokens.mask, empty.mask)
-        losses = model.losses(ids, mask, codes, told)
+        losses = model.losses(ids, mask, codes, told, self._read_codes(codes, generator))
         return losses.total, {"text": losses.text, "codes": losses.codes}
+
+    def _read_codes(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """The codes (B, N) as the model reads them."""
+        if self.task.code_keep == 1:
+            return codes
+        stays = torch.rand(codes.shape, generator=generator).to(codes.device) < self.task.code_keep
+        other = torch.randint(self.model.config.vocabulary, codes.shape, generator=generator)
+        return torch.where(stays, codes, other.to(codes.device))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
