@@ -15,7 +15,8 @@ installs without what it asks for (`pip install --no-deps dalle-pytorch==1.6.6 "
 needs axial-positional-embedding, einops, rotary-embedding-torch, omegaconf, ftfy, g-mlp-pytorch and
 torchvision. Leave the machine alone meanwhile.
 
-Writes `benchmarks/results/dalle1-PROCESSOR-CORES-DEVICE.json`.
+Writes `benchmarks/results/dalle1-PROCESSOR-CORES-DEVICE.json` after each part. On two cores the others take
+minutes for 16 pictures: `--batches 1` is for the impatient.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from unclip.models.dalle1 import Attention, Dalle1, Dalle1Config
 from unclip.models.dalle_mini import PRESETS, DalleMini
 from unclip.nn.int8 import with_int8_weights
 from unclip.nn.packed import can_pack, with_packed_weights
-from unclip.runtime import autocast, pick_device, pick_precision
+from unclip.runtime import atomic_path, autocast, pick_device, pick_precision
 from unclip.train.card import machine
 
 GUIDED = 3.0
@@ -341,16 +342,19 @@ def main() -> int:
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
     torch.manual_seed(0)
+    path = arguments.out or result_path("dalle1", machine(device), device.type)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    about = {"machine": machine(device), "torch": torch.__version__, "codes": arguments.codes}
     results = {}
     for name in arguments.only:
         print(f"{name} ...", file=sys.stderr)
         results[name] = PARTS[name](device, arguments.codes, arguments.batches)
         for row in results[name]:
-            print(name, json.dumps(row))
-    path = arguments.out or result_path("dalle1", machine(device), device.type)
-    path.parent.mkdir(exist_ok=True, parents=True)
-    document = {"machine": machine(device), "torch": torch.__version__, "codes": arguments.codes, **results}
-    path.write_text(json.dumps(document, indent=1) + "\n")
+            print(name, json.dumps(row), flush=True)
+        # parts that were not measured now stay as they were
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps({**known, **about, **results}, indent=1) + "\n")
     print(f"written to {path}", file=sys.stderr)
     return 1 if _missed(results) else 0
 
