@@ -88,7 +88,7 @@ def test_the_card_says_what_a_run_began_with(run: Path, corpus: Path, recipe: Pa
     again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("bundle", "prior")))
     folder = Sequence(recipes.load(recipe, settings), corpus, again, torch.device("cpu")).run() / "bundle"
     card, first = (folder / "README.md").read_text(), Bundle.load(run / "bundle")
-    assert f"prior began with the weights of the bundle `{first.name}`, {first.identity}." in card
+    assert f"prior began with weights of the bundle `{first.name}`, {first.identity}." in card
     _, now, before = card.replace("## Trained before", "## Training").split("## Training\n")
     rows = [next(row for row in part.splitlines() if row.startswith("| prior |")) for part in (now, before)]
     assert [row.split(" | ")[2] for row in rows] == ["4", "3"]  # steps

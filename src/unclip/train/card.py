@@ -80,7 +80,7 @@ def _stages(out: Path, sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
 def _before(recipe: Mapping[str, Any]) -> list[str]:
     """What a run took over of finished weights, and what the cards of those that it began with say."""
     parts, earlier = [], []
-    for key, told in (("start", "began with the weights of"), ("bundle", "are those of")):
+    for key, told in (("start", "began with weights of"), ("bundle", "are those of")):
         for source, stages in _sources(recipe, key).items():
             if source.endswith(".safetensors"):
                 parts.append(f"{stages} {told} `{source}`.")

@@ -112,11 +112,8 @@ class Dalle1Task:
             tokens = self._read(captions)
         else:
             tokens = self.merge_dropout.batch(captions, context, choice)
-        rows = torch.from_numpy(index)
-        if self.task.copies == 1:
-            return tokens, self.coded.codes[rows, 0].long()
         copies = torch.randint(self.task.copies, (size,), generator=generator)
-        return tokens, self.coded.codes[rows, copies].long()
+        return tokens, self.coded.codes[torch.from_numpy(index), copies].long()
 
     def loss(
         self, model: nn.Module, batch: tuple[Tokens, Tensor], generator: torch.Generator
