@@ -17,6 +17,7 @@ from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTr
 from unclip.models.dalle1 import Dalle1, Dalle1Config
 from unclip.models.decoder import FIRST_WEIGHT, RGB, Decoder, DecoderConfig
 from unclip.models.glide import Glide, GlideConfig
+from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet
 from unclip.train.starting import begin
@@ -105,10 +106,17 @@ DALLE1 = Dalle1Config(
 )
 
 
-def clip(text: TextTransformerConfig = TEXT, activation: Activation = Activation.GELU) -> CLIP:
+IMAGE = VisionTransformerConfig(image_size=16, patch=8, width=8, layers=1, heads=2)
+NOISED = NoisedCLIPConfig(8, IMAGE, replace(TEXT, context=6), end_token=2, labels=5)
+
+
+def clip(
+    text: TextTransformerConfig = TEXT, activation: Activation = Activation.GELU, embedding: int = 8
+) -> CLIP:
     torch.manual_seed(2)
-    image = VisionTransformerConfig(image_size=16, patch=8, width=8, layers=1, heads=2)
-    return CLIP(CLIPConfig(embedding=8, image=image, text=text, end_token=2, activation=activation))
+    image, channels = replace(IMAGE, patch_dropout=0.5), {"mean": (0.8, 0.7, 0.6), "std": (0.4, 0.3, 0.2)}
+    config = CLIPConfig(embedding, image, text, end_token=2, activation=activation, **channels)
+    return CLIP(config)
 
 
 def test_dalle1_reads_captions_as_a_clip_does(tmp_path: Path) -> None:
@@ -139,3 +147,31 @@ def test_a_clip_of_other_sizes_is_refused(found: CLIP, message: str, tmp_path: P
     save_model(tmp_path / "clip.safetensors", found)
     with pytest.raises(InputError, match=message):
         begin(Dalle1(DALLE1), "transformer", str(tmp_path / "clip.safetensors"), "start")
+
+
+def test_a_noised_clip_embeds_as_a_clip_does(tmp_path: Path) -> None:
+    """Whatever noise it is told of: it has yet to learn what that means."""
+    save_model(tmp_path / "clip.safetensors", found := clip().eval())
+    begin(model := NoisedCLIP(NOISED).eval(), "noised-clip", str(tmp_path / "clip.safetensors"), "start")
+    ids, images = torch.tensor([[1, 5, 7, 9, 3, 2], [1, 4, 2, 0, 0, 0]]), torch.rand(2, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        texts = nn.functional.normalize(found.encode_text(ids).embedding, dim=-1)
+        torch.testing.assert_close(model.encode_text(ids), texts)
+        pictures = nn.functional.normalize(found.encode_image(images), dim=-1)
+        for label in (0, 4):
+            torch.testing.assert_close(model.encode_image(images, torch.tensor([label, label])), pictures)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (clip(embedding=12), r"start has embedding = 12, the recipe says 8: make the stage's model the same"),
+        (clip(replace(TEXT, layers=4)), r"start has text\.layers = 4, the recipe says 2"),
+        (clip(replace(TEXT, context=5)), r"start has text\.context = 5, the recipe says 6"),
+        (clip(activation=Activation.QUICK_GELU), "start has the activation quick-gelu"),
+    ],
+)
+def test_a_noised_clip_of_other_sizes_is_refused(found: CLIP, message: str, tmp_path: Path) -> None:
+    save_model(tmp_path / "clip.safetensors", found)
+    with pytest.raises(InputError, match=message):
+        begin(NoisedCLIP(NOISED), "noised-clip", str(tmp_path / "clip.safetensors"), "start")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,12 +12,14 @@ from unclip.bundle import Bundle
 from unclip.checkpoints.native import kind_of, load_model
 from unclip.config import to_dict
 from unclip.errors import InputError
-from unclip.models.clip import CLIP, TextTransformer
+from unclip.models.clip import CLIP, TextTransformer, TextTransformerConfig
 from unclip.models.dalle1 import Dalle1
 from unclip.models.decoder import FIRST_WEIGHT, Decoder
+from unclip.models.noised_clip import NoisedCLIP
+from unclip.nn.transformer import Activation
 
 # What stages begin with of a bundle that has no model of their own: a part of another.
-INSTEAD = {"glide": "decoder", "adm": "decoder", "transformer": "clip"}
+INSTEAD = {"glide": "decoder", "adm": "decoder", "transformer": "clip", "noised-clip": "clip"}
 UNET = ("unet.", "time.")  # what a decoder's weights begin with that draw, whatever they are told
 REGULARISERS = ("dropout", "patch_dropout")  # settings of a model that its weights do not depend on
 
@@ -39,7 +42,8 @@ def finished(start: str, component: str) -> nn.Module:
 def begin(model: nn.Module, component: str, start: str, source: str) -> None:
     """Gives a model finished weights: all of another one of its kind, or what it can take of another kind.
 
-    GLIDE and ADM take a decoder's UNet (`take_unet`), DALL-E 1 a CLIP's text encoder (`take_text`).
+    GLIDE and ADM take a decoder's UNet (`take_unet`), DALL-E 1 a CLIP's text encoder (`take_text`), a noised
+    CLIP both encoders of one that knows no noise (`take_encoders`).
 
     Args:
         model: that is to be trained.
@@ -58,6 +62,8 @@ def begin(model: nn.Module, component: str, start: str, source: str) -> None:
         take_unet(model, found, source)
     elif isinstance(found, CLIP) and isinstance(model, Dalle1):
         take_text(model, found, source)
+    elif isinstance(found, CLIP) and isinstance(model, NoisedCLIP):
+        take_encoders(model, found, source)
     else:
         take_weights(model, found, source)
 
@@ -70,13 +76,7 @@ def take_weights(model: nn.Module, found: nn.Module, source: str) -> None:
     """
     if (kind := kind_of(found)) != (wanted := kind_of(model)):
         raise InputError(f"{source} holds a {kind}, and a {wanted} is trained here: name another")
-    own, said = _sizes(to_dict(found.config)), _sizes(to_dict(model.config))
-    if own != said:
-        name = next(name for name in own if own[name] != said.get(name))
-        raise InputError(
-            f"{source} has {name} = {own[name]}, the recipe says {said.get(name)}: "
-            "make the stage's model the same"
-        )
+    _same(to_dict(found.config), to_dict(model.config), source)
     model.load_state_dict(found.state_dict())
 
 
@@ -132,6 +132,47 @@ def take_text(model: Dalle1, clip: CLIP, source: str) -> None:
         model.position.weight.copy_(text.positional_embedding[: config.text_context])
     for taken, block in zip(text.transformer.resblocks, model.resblocks, strict=False):
         block.load_state_dict(taken.state_dict())
+
+
+def take_encoders(model: NoisedCLIP, clip: CLIP, source: str) -> None:
+    """Gives a noised CLIP the encoders of a CLIP: without noise it then embeds pictures and texts as that one.
+
+    Every noise level begins with the same class token. What the two subtract from pictures and divide them by
+    differs, which the first layer makes up for. A text encoder of more tokens gives its first ones.
+
+    Raises:
+        InputError: the encoders are of different kinds or sizes; the message begins with `source` and names one.
+    """
+    config, own = model.config, clip.config
+    if own.activation is not Activation.GELU:
+        raise InputError(f"{source} has the activation {own.activation}, a noised CLIP has none but gelu")
+    if isinstance(own.text, TextTransformerConfig) and own.text.context > config.text.context:
+        own = replace(own, text=replace(own.text, context=config.text.context))
+    for name in ("embedding", "end_token", "image", "text"):
+        _same({name: to_dict(own)[name]}, {name: to_dict(config)[name]}, source)
+    encoders = ("visual.", "text.")
+    taken = {name: weight for name, weight in clip.state_dict().items() if name.startswith(encoders)}
+    scale, offset = model.std / clip.std, (model.mean - clip.mean) / clip.std  # (3, 1, 1)
+    first, places = taken["visual.conv1.weight"], taken["visual.positional_embedding"].clone()
+    places[1:] += (first * offset).sum(dim=(1, 2, 3))
+    taken |= {
+        "visual.conv1.weight": first * scale,
+        "visual.positional_embedding": places,
+        "visual.class_embedding": taken["visual.class_embedding"].expand(config.labels, -1),
+        "text.positional_embedding": taken["text.positional_embedding"][: config.text.context],
+    }
+    model.load_state_dict(taken)
+
+
+def _same(own: dict[str, Any], said: dict[str, Any], source: str) -> None:
+    """Raises InputError unless two configs are the same in what weights depend on."""
+    own, said = _sizes(own), _sizes(said)
+    if own != said:
+        name = next(name for name in own if own[name] != said.get(name))
+        raise InputError(
+            f"{source} has {name} = {own[name]}, the recipe says {said.get(name)}: "
+            "make the stage's model the same"
+        )
 
 
 def _sizes(config: dict[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,8 @@ class DecoderTask(DiffusionTask):
         self.encoded = encoded
         context = encoded.clip.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
-        if start is None or layout is not None:  # a new layout was fitted to embeddings whitened by these
+        # a new layout was fitted to embeddings whitened by these; finished weights know image embeddings
+        if start is None or layout is not None or task.fed is Fed.TEXT:
             self.model.whitening.fit(self._whitened_by())
 
     def _whitened_by(self) -> Tensor:
