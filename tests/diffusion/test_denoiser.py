@@ -22,7 +22,7 @@ GEOMETRIC = geometric(10, 0.01, 50.0)
 def test_a_perfect_network_is_understood_whatever_it_predicts(
     schedule: Schedule, prediction: Prediction
 ) -> None:
-    """All four predictions of one x0 and noise give that x0 and noise back, also where variance explodes."""
+    """All predictions of one x0 and noise give that x0 and noise back, also where variance explodes."""
     generator = torch.Generator().manual_seed(0)
     x0, noise = torch.randn(2, 2, 3, 4, 4, dtype=torch.float64, generator=generator)
     for i in range(len(schedule)):
@@ -34,6 +34,18 @@ def test_a_perfect_network_is_understood_whatever_it_predicts(
         torch.testing.assert_close(found.x0, x0, rtol=0, atol=tolerance)
         torch.testing.assert_close(found.epsilon, noise, rtol=0, atol=tolerance)
         assert found.log_variance is None
+
+
+@pytest.mark.parametrize("schedule", [COSINE, GEOMETRIC])
+def test_edm_leaves_the_network_what_its_table_says(schedule: Schedule) -> None:
+    """D(y; s) = c_skip y + c_out F, for y = x / alpha of noise s and data of deviation 0.5 (2206.00364)."""
+    x, output = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for i in range(0, len(schedule), 7):
+        s = schedule.noise_to_signal[i]
+        skip, out = 0.25 / (s**2 + 0.25), s * 0.5 / (s**2 + 0.25).sqrt()
+        expected = skip * x / schedule.alpha[i] + out * output
+        found = denoiser(lambda x, _: output, schedule, Prediction.EDM)(x, i)
+        torch.testing.assert_close(found.x0, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_the_network_is_fed_the_label_of_the_whole_schedule() -> None:

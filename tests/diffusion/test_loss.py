@@ -41,7 +41,7 @@ def test_a_perfect_network_has_no_loss(prediction: Prediction, weighting: Weight
 @pytest.mark.parametrize("schedule", [linear(), geometric(20, 0.05, 20.0)])
 @pytest.mark.parametrize("weighting", [Weighting.MIN_SNR, Weighting.SOFT_MIN_SNR])
 def test_an_snr_weighting_is_one_loss_whatever_is_predicted(schedule: Schedule, weighting: Weighting) -> None:
-    """Four networks that mean the same x0 have the same loss: the papers' weight on the error of x0."""
+    """Networks that mean the same x0 have the same loss: the papers' weight on the error of x0."""
     x0, index, noise = batch(schedule=schedule)
     x = schedule.add_noise(x0, index, noise)
     estimate = x0 + 0.1 * torch.randn(
@@ -50,11 +50,13 @@ def test_an_snr_weighting_is_one_loss_whatever_is_predicted(schedule: Schedule, 
     alpha = schedule.alpha[index].reshape(-1, 1, 1, 1)
     sigma = schedule.sigma[index].reshape(-1, 1, 1, 1)
     epsilon = (x - alpha * estimate) / sigma
+    power = sigma**2 + (0.5 * alpha) ** 2
     outputs = {
         Prediction.X0: estimate,
         Prediction.EPSILON: epsilon,
         Prediction.V: alpha * epsilon - sigma * estimate,
         Prediction.SCORE: -epsilon / sigma,
+        Prediction.EDM: (sigma / 0.5 * estimate - 0.5 * alpha * epsilon) / power.sqrt(),
     }
     snr = (alpha / sigma).flatten() ** 2
     if weighting is Weighting.MIN_SNR:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from unclip.diffusion.schedule import Prediction, Schedule
+from unclip.diffusion.schedule import SIGMA_DATA, Prediction, Schedule
 from unclip.errors import InputError
 
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -105,6 +105,11 @@ def interpret(
         case Prediction.SCORE:
             epsilon = -sigma * output
             return (x - sigma * epsilon) / alpha, epsilon
+        case Prediction.EDM:
+            # c_skip x / alpha + c_out output, of the noise level sigma / alpha
+            power = sigma * sigma + (SIGMA_DATA * alpha) ** 2
+            scaled = SIGMA_DATA * output / power**0.5
+            return SIGMA_DATA**2 * alpha * x / power + sigma * scaled, sigma * x / power - alpha * scaled
 
 
 def split_output(output: Tensor, x: Tensor, learned_range: bool) -> tuple[Tensor, Tensor | None]:

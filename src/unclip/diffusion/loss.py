@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion.denoiser import Network, interpolate_log_variance, interpret, split_output
-from unclip.diffusion.schedule import Prediction, Schedule, gather
+from unclip.diffusion.schedule import SIGMA_DATA, Prediction, Schedule, gather
 from unclip.errors import InputError
 
 HYBRID_WEIGHT = 1e-3  # lambda of Eq. 16 of 2102.09672
@@ -22,8 +22,8 @@ class Weighting(StrEnum):
     """How much each noise level counts.
 
     UNIFORM takes the prediction's own squared error as it is: L_simple for epsilon (2006.11239), unCLIP's
-    loss for x0. For the score it is NCSN's lambda = sigma^2 (Eq. 6 of 1907.05600), without which the least
-    noise would be all that counts.
+    loss for x0, EDM's for what it leaves to the network. For the score it is NCSN's lambda = sigma^2 (Eq. 6
+    of 1907.05600), without which the least noise would be all that counts.
     MIN_SNR weights the error of x0 by min(SNR, gamma), whatever is predicted (2303.09556).
     SOFT_MIN_SNR weights it by SNR gamma / (SNR + gamma), the same without the corner (2401.11605).
     """
@@ -94,6 +94,10 @@ def prediction_target(
             return gather(schedule.alpha, index, x0) * noise - gather(schedule.sigma, index, x0) * x0
         case Prediction.SCORE:
             return -noise / gather(schedule.sigma, index, x0)
+        case Prediction.EDM:
+            alpha, sigma = gather(schedule.alpha, index, x0), gather(schedule.sigma, index, x0)
+            power = sigma**2 + (SIGMA_DATA * alpha) ** 2
+            return (sigma / SIGMA_DATA * x0 - SIGMA_DATA * alpha * noise) / power.sqrt()
 
 
 def loss_weight(
@@ -102,7 +106,7 @@ def loss_weight(
     """Weight of the prediction's own squared error at each index, float64 (T,).
 
     An SNR weighting is defined on the error of x0, which is sigma / alpha times epsilon's error,
-    sigma / (alpha^2 + sigma^2) times v's and sigma^2 / alpha times the score's.
+    sigma / (alpha^2 + sigma^2) times v's, sigma^2 / alpha times the score's and c_out times EDM's.
     """
     if weighting is Weighting.UNIFORM:
         if gamma is not None:
@@ -123,6 +127,8 @@ def loss_weight(
             return x0_weight * (sigma / (alpha**2 + sigma**2)) ** 2
         case Prediction.SCORE:
             return x0_weight * (sigma**2 / alpha) ** 2
+        case Prediction.EDM:
+            return x0_weight * (sigma * SIGMA_DATA) ** 2 / (sigma**2 + (SIGMA_DATA * alpha) ** 2)
 
 
 def variational_term(

@@ -27,6 +27,7 @@ MAX_BETA = 0.999  # section 3.2 of 2102.09672
 LINEAR_BETAS = (1e-4, 0.02)  # section 4 of 2006.11239, for 1000 steps
 LARGEST_LOG_SNR_NOISE = math.exp(5.1)  # where published DPM-Solvers cut the cosine schedule's tail
 LARGEST_KARRAS_NOISE = 80.0  # sigma_max of 2206.00364, Table 1
+SIGMA_DATA = 0.5  # standard deviation of the data, Table 1 of 2206.00364
 FAST27 = "10,10,3,2,2"  # GLIDE's sections; its last step is then taken two steps earlier
 
 
@@ -37,6 +38,7 @@ class Prediction(StrEnum):
     X0 = "x0"  # unCLIP's prior
     V = "v"  # alpha epsilon - sigma x_0, 2202.00512
     SCORE = "score"  # gradient of log p(x_t) = -epsilon / sigma, 1907.05600
+    EDM = "edm"  # what EDM's preconditioning leaves to the network, with its sigma_data: 2206.00364, Table 1
 
 
 class ScheduleName(StrEnum):

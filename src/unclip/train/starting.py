@@ -135,13 +135,13 @@ def take_text(model: Dalle1, clip: CLIP, source: str) -> None:
 
 
 def take_encoders(model: NoisedCLIP, clip: CLIP, source: str) -> None:
-    """Gives a noised CLIP the encoders of a CLIP: without noise it then embeds pictures and texts as that one.
+    """Gives a noised CLIP the encoders of a CLIP: it then embeds pictures and texts as that one does.
 
     Every noise level begins with the same class token. What the two subtract from pictures and divide them by
     differs, which the first layer makes up for. A text encoder of more tokens gives its first ones.
 
     Raises:
-        InputError: the encoders are of different kinds or sizes; the message begins with `source` and names one.
+        InputError: the encoders differ in kind or size; the message begins with `source` and names what.
     """
     config, own = model.config, clip.config
     if own.activation is not Activation.GELU:
