@@ -1,4 +1,4 @@
-"""Promises of the bundle that ships: whole, small enough, and right in three languages."""
+"""Promises of the bundles that ship: whole, small enough, and right in three languages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 
 import unclip
 from unclip.bundle import DEFAULT, SHIPPED, Bundle
+from unclip.families.dalle1 import Dalle1
 from unclip.families.unclip import UnCLIP
 
-MOST_BYTES = 48 * 2**20
+MOST_BYTES = {DEFAULT: 48 * 2**20, "pictograms-dalle1": 32 * 2**20}  # the second shares parts of the first
+SAID = {DEFAULT: "unclip train pictograms", "pictograms-dalle1": "unclip train pictograms-dalle1"}
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +21,30 @@ def model() -> UnCLIP:
     return unclip.load()
 
 
-def test_every_file_is_as_the_manifest_says() -> None:
-    Bundle.load().verify()
+@pytest.fixture(scope="module")
+def dalle1() -> Dalle1:
+    return unclip.load("pictograms-dalle1")
 
 
-def test_the_bundle_is_small_enough() -> None:
-    files: list[Path] = [path for path in (SHIPPED / DEFAULT).rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= MOST_BYTES
+def test_all_are_here() -> None:
+    assert {folder.name for folder in SHIPPED.iterdir()} == set(MOST_BYTES)
 
 
-def test_the_card_tells_where_the_art_is_from() -> None:
-    card = (SHIPPED / DEFAULT / "README.md").read_text(encoding="utf-8")
-    for words in ("unclip train pictograms", "CC-BY-4.0", "noto", "twemoji", "Limits", "pictures seen"):
+@pytest.mark.parametrize("name", MOST_BYTES)
+def test_every_file_is_as_the_manifest_says(name: str) -> None:
+    Bundle.load(name).verify()
+
+
+@pytest.mark.parametrize("name", MOST_BYTES)
+def test_a_bundle_is_small_enough(name: str) -> None:
+    files: list[Path] = [path for path in (SHIPPED / name).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MOST_BYTES[name]
+
+
+@pytest.mark.parametrize("name", MOST_BYTES)
+def test_the_card_tells_where_the_art_is_from(name: str) -> None:
+    card = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
+    for words in (SAID[name], "CC-BY-4.0", "noto", "twemoji", "Limits", "pictures seen"):
         assert words in card
 
 
@@ -53,4 +67,18 @@ def test_colours_are_right_in_three_languages(model: UnCLIP, prompts: tuple[str,
 def test_sizes(model: UnCLIP) -> None:
     assert model.sizes == (64, 256, 512, 1024)
     (picture,) = model.generate("a yellow star", size=512, seed=3)
+    assert picture.image.size == (512, 512)
+
+
+def test_dalle1_draws_the_colour_that_is_asked_for(dalle1: Dalle1) -> None:
+    for prompt, channel in (("a red apple", 0), ("blue heart", 2)):
+        means = np.mean(
+            [colour(picture) for picture in dalle1.generate(prompt, n=4, size=64, seed=1)], axis=0
+        )
+        assert means.argmax() == channel, f"{prompt}: {means}"
+
+
+def test_dalle1_draws_every_size(dalle1: Dalle1, model: UnCLIP) -> None:
+    assert dalle1.sizes == model.sizes
+    (picture,) = dalle1.generate("a yellow star", size=512, seed=3)
     assert picture.image.size == (512, 512)

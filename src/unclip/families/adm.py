@@ -47,6 +47,7 @@ class ADM(DiffusionPipeline):
     def __init__(self, bundle: Bundle, *, device: str | None = None, precision: str | None = None) -> None:
         super().__init__(bundle, device=device, precision=precision)
         self._config: ADMConfig = bundle.config(BASE)
+        self._first = self._config.image_size
         self._chain = self._find_chain()
         self._classes = self._config.classes
         if CLASSIFIER in bundle.components:
@@ -57,10 +58,6 @@ class ADM(DiffusionPipeline):
                     f"{guide.image_size} px, its model draws {self._classes} at {self._config.image_size} px"
                 )
             self._classes = guide.classes
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return (self._config.image_size, *self._chain)
 
     def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
         for job in jobs:
@@ -78,7 +75,7 @@ class ADM(DiffusionPipeline):
             if component.kind == "adm" and name != BASE
         }
         sizes = {name: (config.low_size or 0, config.image_size) for name, config in others.items()}
-        return upsampler_chain(self.bundle, self._config.image_size, sizes)
+        return upsampler_chain(self.bundle, self._first, sizes)
 
     def _plan(self, options: Options) -> Plan:
         guided = CLASSIFIER in self.bundle.components
@@ -86,7 +83,7 @@ class ADM(DiffusionPipeline):
             raise InputError(f"guidance needs a classifier, and {self.bundle.name} has none: leave it out")
         sampling = self._asked(BASE, options, options.guidance)
         self._schedule(BASE, sampling)  # refuses steps that cannot be taken
-        upsamplers = tuple(name for size, name in self._chain.items() if size <= options.size)
+        upsamplers = self._upsamplers(options.size)
         self.bundle.verify(BASE, *upsamplers, *([CLASSIFIER] if guided else []))
         settings = {
             "size": str(options.size),

@@ -84,12 +84,8 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
         self._config = config
         self._vocabulary, self._grid = config.vocabulary, config.grid
         self._context = config.text_context
-        self._size = self._codec_size(bundle)
-        self._chain = upsampler_chain(bundle, self._size)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return (self._size, *self._chain)
+        self._first = self._codec_size(bundle)
+        self._chain = upsampler_chain(bundle, self._first)
 
     def _ready(self, name: str, model: nn.Module) -> nn.Module:
         return with_int8_weights(model) if name == TRANSFORMER and self._int8 else super()._ready(name, model)
@@ -100,10 +96,7 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
         if options.rerank is not None and self.clip is None:
             raise InputError(f"rerank: {self.bundle.name} has no CLIP that could judge pictures")
         codes = self._code_sampling(options)
-        below = [self._size, *self._chain]
-        upsamplers = tuple(
-            name for low, name in zip(below, self._chain.values(), strict=False) if low < options.size
-        )
+        upsamplers = self._upsamplers(options.size)
         for name in (TRANSFORMER, CODEC, *upsamplers):
             self._model(name)  # is its file there and whole? Now, and not after the drawing
         settings = code_settings(options.size, codes)
@@ -119,7 +112,7 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
         if rows >= self._grid:
             raise InputError(f"keep_rows is {rows}: the picture has {self._grid} rows of codes, keep fewer")
         codec = cast(VQGAN | VQVAE, self._model(CODEC))
-        image = to_tensor(fit_square(start, self._size))[None].to(self.device)  # (1, 3, S, S)
+        image = to_tensor(fit_square(start, self._first))[None].to(self.device)  # (1, 3, S, S)
         with torch.inference_mode(), autocast(self.device, self.precision):
             codes: Tensor = codec.encode(image)[0, :rows]  # (rows, grid)
         return codes.flatten()
@@ -198,7 +191,7 @@ class Dalle1(CodesPipeline, DiffusionPipeline):
             codes = yield from self._written(jobs, partial(model.step, writing), count, plan.codes)
             if given is not None:
                 codes = torch.cat([given.expand(len(jobs), -1), codes], dim=1)
-            images += [self._show(some).cpu() for some in codes.split(self._chunk(self._size))]
+            images += [self._show(some).cpu() for some in codes.split(self._chunk(self._first))]
         return torch.cat(images)
 
     def _begin(

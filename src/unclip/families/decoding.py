@@ -57,14 +57,9 @@ class Decoding(FromPicture):
         super().__init__(bundle, device=device, precision=precision)
         self.clip = ClipEmbedder.of(bundle, self.device, self.precision, partial(self._model, CLIP))
         self._decoder: DecoderConfig = bundle.config(DECODER)
-        self._chain = upsampler_chain(bundle, self._decoder.image_size)
+        self._first = self._decoder.image_size
+        self._chain = upsampler_chain(bundle, self._first)
         self._filling: Filling | None = None
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        drawn = [self._decoder.image_size, *self._chain]
-        halves = [size // 2 for size in drawn if size // 4 in drawn]
-        return tuple(sorted({*drawn, *(half for half in halves if half > 256)}))
 
     @property
     def fills_in(self) -> bool:

@@ -50,10 +50,24 @@ AnyCondition = TypeVar("AnyCondition", bound=Condition)
 class DiffusionPipeline(Pipeline):
     """A family whose components are diffusion models.
 
-    `_chain` are its upsamplers by the size that each one draws, smallest first.
+    `_first` is the side of the pictures that are drawn first, `_chain` are the upsamplers behind by the size
+    that each one draws, smallest first.
     """
 
+    _first: int
     _chain: dict[int, str]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """What is drawn, and above 256 px also half of it: drawn twice as large and made smaller."""
+        drawn = [self._first, *self._chain]
+        halves = [size // 2 for size in drawn if size // 4 in drawn]
+        return tuple(sorted({*drawn, *(half for half in halves if half > 256)}))
+
+    def _upsamplers(self, size: int) -> tuple[str, ...]:
+        """Those that draw what pictures of `size` need."""
+        below = [self._first, *self._chain]
+        return tuple(name for low, name in zip(below, self._chain.values(), strict=False) if low < size)
 
     def _sampling(self, name: str) -> Sampling:
         """How a component draws where nothing else is asked for."""

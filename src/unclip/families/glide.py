@@ -66,12 +66,9 @@ class Glide(FromPicture):
         self._context = self._config.caption.context
         if self._tokenizer.vocabulary != self._config.caption.vocabulary:
             raise BundleError(f"bundle {bundle.name}: tokenizer and model do not fit each other")
+        self._first = self._config.image_size
         self._chain = self._find_chain()
         self._filling: Filling | None = None
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return (self._config.image_size, *self._chain)
 
     @property
     def fills_in(self) -> bool:
@@ -94,11 +91,11 @@ class Glide(FromPicture):
                 f"{self.bundle.name} has no component that was trained to fill in: convert GLIDE's "
                 "base_inpaint.pt and upsample_inpaint.pt with the others"
             )
-        side = picture.shape[-1]
-        if picture.shape != (3, side, side) or keep.shape != (1, side, side) or side not in self.sizes:
+        side, drawn = picture.shape[-1], (self._first, *self._chain)
+        if picture.shape != (3, side, side) or keep.shape != (1, side, side) or side not in drawn:
             raise InputError(
                 f"picture {tuple(picture.shape)} and mask {tuple(keep.shape)}: give (3, S, S) and (1, S, S) "
-                f"with S one of {listed(self.sizes)}"
+                f"with S one of {listed(drawn)}"
             )
         if not bool(((keep == 0) | (keep == 1)).all()):
             raise InputError("a mask is 1 where the picture stays and 0 where it is drawn, never between")
@@ -116,7 +113,7 @@ class Glide(FromPicture):
             if component.kind == "glide" and name != BASE and not name.endswith(INPAINT)
         }
         sizes = {name: (config.low_size or 0, config.image_size) for name, config in others.items()}
-        return upsampler_chain(self.bundle, self._config.image_size, sizes)
+        return upsampler_chain(self.bundle, self._first, sizes)
 
     @property
     def _clip_tokenizer(self) -> str:
@@ -142,7 +139,7 @@ class Glide(FromPicture):
         guidance = 1.0 if clip_scale and options.guidance is None else options.guidance
         sampling = self._asked(base, options, guidance)
         self._schedule(base, sampling)  # refuses steps that cannot be taken
-        upsamplers = tuple(self._named(name) for size, name in self._chain.items() if size <= options.size)
+        upsamplers = tuple(self._named(name) for name in self._upsamplers(options.size))
         self.bundle.verify(base, *upsamplers, *([CLIP, self._clip_tokenizer] if clip_scale else []))
         settings = {
             "size": str(options.size),
@@ -177,7 +174,7 @@ class Glide(FromPicture):
         return totals
 
     def _last_chunk(self, plan: Plan) -> int:
-        return self._chunk(max(size for size in self.sizes if size <= plan.options.size))
+        return self._chunk(min(size for size in (self._first, *self._chain) if size >= plan.options.size))
 
     def _work(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Iterator[Done]:
         (base,) = plan.sampling

@@ -156,10 +156,7 @@ class UnCLIP(Editing, Imagining):
         decoder = self._asked(DECODER, options, options.guidance)
         if self._resamples:
             decoder = replace(decoder, sampler="ancestral", spacing=Spacing.EVEN, eta=0.0)
-        below = [self._decoder.image_size, *self._chain]
-        upsamplers = tuple(
-            name for low, name in zip(below, self._chain.values(), strict=False) if low < options.size
-        )
+        upsamplers = self._upsamplers(options.size)
         self._schedule(DECODER, decoder)  # refuses steps that cannot be taken
         lasts = (f"{name}{LAST_STEP}" for name in upsamplers)
         names = (*priors, DECODER, *upsamplers, *(name for name in lasts if name in self.bundle.components))
