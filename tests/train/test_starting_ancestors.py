@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unclip.bundle import Bundle
 from unclip.checkpoints.native import save_model
 from unclip.errors import InputError
 from unclip.models.adm import ADM, ADMConfig
@@ -20,7 +21,7 @@ from unclip.models.glide import Glide, GlideConfig
 from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet
-from unclip.train.starting import begin
+from unclip.train.starting import begin, take_caption
 
 DECODER = DecoderConfig(
     image_size=16,
@@ -73,7 +74,8 @@ def test_they_take_a_decoders_unet(stage: str, decoder: Decoder, weights: Path) 
     model = MODELS[stage]()
     begin(model, stage, str(weights), "start")
     found, own = decoder.state_dict(), model.state_dict()
-    drawing = [name for name in own if name.startswith(("unet.", "time."))]
+    reading = ".context_kv."  # of captions, which the two read otherwise
+    drawing = [name for name in own if name.startswith(("unet.", "time.")) and reading not in name]
     assert len(drawing) > 20
     for name in drawing:
         seen = slice(0, RGB * SIZES["patch"] ** 2) if name == FIRST_WEIGHT else slice(None)
@@ -130,6 +132,42 @@ def test_dalle1_reads_captions_as_a_clip_does(tmp_path: Path) -> None:
         model(ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros(1, 3, dtype=torch.int64))
         expected = found.eval().encode_text(ids).sequence
         torch.testing.assert_close(found.text.ln_final(read[0][:, :6]), expected)
+
+
+def test_glide_reads_captions_as_a_decoder_does() -> None:
+    """The encoder is CLIP's, and its attention makes of the features what the decoder's makes of them."""
+    torch.manual_seed(3)
+    found, decoder = clip(), Decoder(replace(DECODER, text_width=24))
+    for parameter in decoder.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    model = Glide(
+        replace(GLIDE, caption=CaptionConfig(vocabulary=20, context=6, width=24, layers=2, heads=2))
+    )
+    take_caption(model, found, decoder, "start")
+    assert torch.equal(model.text.token.weight, found.text.token_embedding.weight)
+    for taken, block in zip(found.text.transformer.resblocks, model.text.transformer.resblocks, strict=True):
+        assert torch.equal(block.mlp.c_fc.weight, taken.mlp.c_fc.weight)
+    features = model.text.norm(torch.randn(2, 6, 24))
+    expected = decoder.unet.read(decoder.text_to_context(features)).pairs
+    assert expected
+    for own, wanted in zip(model.unet.read(features).pairs, expected, strict=True):
+        torch.testing.assert_close(own, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_glide_begins_with_a_bundle(run: Path) -> None:
+    """With its decoder and its CLIP, whose text encoder must be of the recipe's sizes."""
+    bundle = Bundle.load(run / "bundle")
+    drawn, read = bundle.config("decoder"), bundle.config("clip").text
+    caption = CaptionConfig(read.vocabulary, read.context, read.width, read.layers, read.heads)
+    sizes = {name: getattr(drawn, name) for name in SIZES if name != "widths"}
+    widths = tuple(drawn.channels * multiplier for multiplier in drawn.multipliers)
+    config = GlideConfig(**sizes, widths=widths, caption=caption)
+    begin(model := Glide(config), "glide", str(run / "bundle"), "start")
+    taken = bundle.model("clip", dtype=torch.float32).text.token_embedding.weight
+    assert torch.equal(model.text.token.weight, taken)
+    other = Glide(replace(config, caption=replace(caption, width=2 * read.width)))
+    with pytest.raises(InputError, match=f"text encoder of width {read.width}, the recipe says"):
+        begin(other, "glide", str(run / "bundle"), "start")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -12,11 +12,14 @@ from unclip.bundle import Bundle
 from unclip.checkpoints.native import kind_of, load_model
 from unclip.config import to_dict
 from unclip.errors import InputError
+from unclip.models.caption import CaptionConfig
 from unclip.models.clip import CLIP, TextTransformer, TextTransformerConfig
 from unclip.models.dalle1 import Dalle1
-from unclip.models.decoder import FIRST_WEIGHT, Decoder
+from unclip.models.decoder import FIRST_WEIGHT, Decoder, TextNorm
+from unclip.models.glide import Glide
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.nn.transformer import Activation
+from unclip.nn.unet import AttentionBlock
 
 # What stages begin with of a bundle that has no model of their own: a part of another.
 INSTEAD = {"glide": "decoder", "adm": "decoder", "transformer": "clip", "noised-clip": "clip"}
@@ -42,8 +45,8 @@ def finished(start: str, component: str) -> nn.Module:
 def begin(model: nn.Module, component: str, start: str, source: str) -> None:
     """Gives a model finished weights: all of another one of its kind, or what it can take of another kind.
 
-    GLIDE and ADM take a decoder's UNet (`take_unet`), DALL-E 1 a CLIP's text encoder (`take_text`), a noised
-    CLIP both encoders of one that knows no noise (`take_encoders`).
+    GLIDE and ADM take a decoder's UNet (`take_unet`) and GLIDE, of a bundle, CLIP's text encoder
+    (`take_caption`); DALL-E 1 takes that too (`take_text`), a noised CLIP both encoders (`take_encoders`).
 
     Args:
         model: that is to be trained.
@@ -60,6 +63,10 @@ def begin(model: nn.Module, component: str, start: str, source: str) -> None:
     found = finished(start, component)
     if isinstance(found, Decoder) and not isinstance(model, Decoder):
         take_unet(model, found, source)
+        if isinstance(model, Glide) and not start.endswith(".safetensors"):
+            clip = finished(start, "clip")
+            assert isinstance(clip, CLIP)  # unCLIP's decoder never goes without
+            take_caption(model, clip, found, source)
     elif isinstance(found, CLIP) and isinstance(model, Dalle1):
         take_text(model, found, source)
     elif isinstance(found, CLIP) and isinstance(model, NoisedCLIP):
@@ -81,7 +88,7 @@ def take_weights(model: nn.Module, found: nn.Module, source: str) -> None:
 
 
 def take_unet(model: nn.Module, decoder: Decoder, source: str) -> None:
-    """Gives a GLIDE or an ADM the UNet and the time embedding of a decoder; what tells it what to draw stays.
+    """Gives a GLIDE or an ADM the UNet and the time embedding of a decoder, but for what reads captions.
 
     Of the first layer it takes what sees the noised picture.
 
@@ -90,7 +97,8 @@ def take_unet(model: nn.Module, decoder: Decoder, source: str) -> None:
     """
     own, taken = model.state_dict(), {}
     for name, weight in decoder.state_dict().items():
-        if name.startswith(UNET) and (wanted := own.get(name)) is not None:
+        drawing = name.startswith(UNET) and ".context_kv." not in name
+        if drawing and (wanted := own.get(name)) is not None:
             if name == FIRST_WEIGHT:
                 weight = weight[:, : wanted.shape[1]]
             if weight.shape != wanted.shape:
@@ -108,30 +116,72 @@ def take_text(model: Dalle1, clip: CLIP, source: str) -> None:
     Raises:
         InputError: the sizes differ; the message begins with `source` and names one.
     """
-    text, config = clip.text, model.config
-    if not isinstance(text, TextTransformer):
-        raise InputError(f"{source} has a CLIP whose text encoder is no transformer: name another")
-    blocks = text.transformer.config
-    if blocks.activation != config.transformer.activation:
-        raise InputError(f"{source} has the activation {blocks.activation}, DALL-E 1 has none but gelu")
-    sizes = {
-        "width": (blocks.width, config.width),
-        "heads": (blocks.heads, config.heads),
-        "vocabulary": (text.config.vocabulary, config.text_vocabulary),
-    }
-    for name, (own, wanted) in sizes.items():
-        if own != wanted:
-            raise InputError(f"{source} has a text encoder of {name} {own}, the recipe says {wanted}")
-    if text.config.context < config.text_context or blocks.layers > config.layers:
-        raise InputError(
-            f"{source} has a text encoder of {text.config.context} tokens and {blocks.layers} layers: make "
-            "text_context at most that and layers at least"
-        )
+    config = model.config
+    sizes = (config.text_vocabulary, config.text_context, config.width, config.layers, config.heads)
+    text = _text_encoder(clip, CaptionConfig(*sizes), source)
     with torch.no_grad():
         model.token.weight.copy_(text.token_embedding.weight)
         model.position.weight.copy_(text.positional_embedding[: config.text_context])
     for taken, block in zip(text.transformer.resblocks, model.resblocks, strict=False):
         block.load_state_dict(taken.state_dict())
+
+
+def take_caption(model: Glide, clip: CLIP, decoder: Decoder, source: str) -> None:
+    """Gives a GLIDE the text encoder of a CLIP, and what a decoder that draws from it makes of what it reads.
+
+    GLIDE reads in both directions and CLIP in one, and it has no layers between encoder and attention: what
+    the decoder has there is multiplied into its attention. So it has to learn on, but not from nothing.
+
+    Raises:
+        InputError: the sizes differ; the message begins with `source` and names one.
+    """
+    config, own = model.config.caption, model.text
+    text = _text_encoder(clip, config, source)
+    with torch.no_grad():
+        own.token.weight.copy_(text.token_embedding.weight)
+        own.position.copy_(text.positional_embedding[: config.context])
+    for taken, block in zip(text.transformer.resblocks, own.transformer.resblocks, strict=False):
+        block.load_state_dict(taken.state_dict())
+    own.norm.load_state_dict(text.ln_final.state_dict())
+    if decoder.text_to_context is None or decoder.config.text_norm is not TextNorm.BEFORE:
+        return
+    norm, projection = cast(tuple[nn.LayerNorm, nn.Linear], tuple(decoder.text_to_context))
+    # of what the encoder gives: its norm has made the features' mean 0 and deviation 1 and then moved them
+    mean = own.norm.bias.mean()
+    deviation = (own.norm.weight.square().mean() + own.norm.bias.var()).sqrt()
+    with torch.no_grad():
+        matrix = projection.weight * norm.weight / deviation
+        offset = projection.bias + projection.weight @ norm.bias - matrix.sum(dim=1) * mean
+        for name, module in model.unet.named_modules():
+            if isinstance(module, AttentionBlock) and module.context_kv is not None:
+                read = cast(AttentionBlock, decoder.unet.get_submodule(name)).context_kv
+                assert read is not None  # UNets of one kind
+                module.context_kv.weight.copy_(read.weight @ matrix)
+                module.context_kv.bias.copy_(read.bias + read.weight @ offset)
+
+
+def _text_encoder(clip: CLIP, wanted: CaptionConfig, source: str) -> TextTransformer:
+    """The text encoder of a CLIP, if it fits one that is to begin with it; else raises InputError."""
+    text = clip.text
+    if not isinstance(text, TextTransformer):
+        raise InputError(f"{source} has a CLIP whose text encoder is no transformer: name another")
+    blocks = text.transformer.config
+    if blocks.activation is not Activation.GELU:
+        raise InputError(f"{source} has the activation {blocks.activation}, only gelu is trained here")
+    sizes = {
+        "width": (blocks.width, wanted.width),
+        "heads": (blocks.heads, wanted.heads),
+        "vocabulary": (text.config.vocabulary, wanted.vocabulary),
+    }
+    for name, (own, said) in sizes.items():
+        if own != said:
+            raise InputError(f"{source} has a text encoder of {name} {own}, the recipe says {said}")
+    if text.config.context < wanted.context or blocks.layers > wanted.layers:
+        raise InputError(
+            f"{source} has a text encoder of {text.config.context} tokens and {blocks.layers} layers: let at "
+            "most so many tokens be read, by at least so many layers"
+        )
+    return text
 
 
 def take_encoders(model: NoisedCLIP, clip: CLIP, source: str) -> None:
