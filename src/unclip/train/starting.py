@@ -143,9 +143,10 @@ def take_caption(model: Glide, clip: CLIP, decoder: Decoder, source: str) -> Non
     for taken, block in zip(text.transformer.resblocks, own.transformer.resblocks, strict=False):
         block.load_state_dict(taken.state_dict())
     own.norm.load_state_dict(text.ln_final.state_dict())
-    if decoder.text_to_context is None or decoder.config.text_norm is not TextNorm.BEFORE:
+    reads_clip = decoder.text_to_context is not None and decoder.caption is None
+    if not reads_clip or decoder.config.text_norm is not TextNorm.BEFORE:
         return
-    norm, projection = cast(tuple[nn.LayerNorm, nn.Linear], tuple(decoder.text_to_context))
+    norm, projection = cast(tuple[nn.LayerNorm, nn.Linear], decoder.text_to_context)
     # of what the encoder gives: its norm has made the features' mean 0 and deviation 1 and then moved them
     mean = own.norm.bias.mean()
     deviation = (own.norm.weight.square().mean() + own.norm.bias.var()).sqrt()
