@@ -47,6 +47,7 @@ from unclip.train.card import machine
 
 GUIDED = 3.0
 LIMIT_BYTES = 2**29  # read to measure the bandwidth
+LONG = 20.0  # seconds; what warming up can bring is lost in a run of this length
 MATRIX = 2048
 # DALLE-pytorch's example in our sizes: some 50M parameters in the blocks
 SIZES = Dalle1Config(text_vocabulary=10_000, text_context=64, grid=16, width=512, layers=16, heads=8)
@@ -64,7 +65,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """The median of a few runs after one that does not count."""
+    """The median of a few runs after one that does not count; if that one is long, it is the measurement."""
 
     def once() -> float:
         started = time.perf_counter()
@@ -73,8 +74,8 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) 
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
-    once()
-    return statistics.median(once() for _ in range(repeats))
+    first = once()
+    return first if first > LONG else statistics.median(once() for _ in range(repeats))
 
 
 def bandwidth(device: torch.device) -> float:
@@ -195,16 +196,16 @@ def peer(device: torch.device, codes: int, batches: list[int]) -> list[Row]:
     )
     theirs = theirs.to(device).eval()
     dense = replace(SIZES, grid=grid, attention=Attention.DENSE)
+    ours = {kind: built(dense, device, kind) for kind in ("float32", "bfloat16")}
     rows: list[Row] = []
-    for kind in ("float32", "bfloat16"):
-        ours, dtype = built(dense, device, kind)
-        for batch in batches:
-            text = torch.randint(3, SIZES.text_vocabulary, (batch, SIZES.text_context), device=device)
-            for guidance in (1.0, GUIDED):
-                mine = seconds(drawing(ours, batch, guidance, grid**2, dtype), device)
-                generate = partial(theirs.generate_images, text, cond_scale=guidance, use_cache=True)
-                with torch.inference_mode():
-                    other = seconds(generate, device, repeats=1)
+    for batch in batches:
+        text = torch.randint(3, SIZES.text_vocabulary, (batch, SIZES.text_context), device=device)
+        for guidance in (1.0, GUIDED):
+            generate = partial(theirs.generate_images, text, cond_scale=guidance, use_cache=True)
+            with torch.inference_mode():
+                other = seconds(generate, device, repeats=1)  # always in float32: it casts nothing
+            for kind, (model, dtype) in ours.items():
+                mine = seconds(drawing(model, batch, guidance, grid**2, dtype), device)
                 rows.append(
                     {
                         "weights": kind,
@@ -303,6 +304,7 @@ def train(device: torch.device, codes: int, batches: list[int]) -> list[Row]:
         mask = torch.ones_like(ids, dtype=torch.bool)
         drawn = torch.randint(SIZES.vocabulary, (batch, codes), device=device)
 
+        @torch.enable_grad()  # importing min-dalle turns gradients off
         def step(ids: Tensor = ids, mask: Tensor = mask, drawn: Tensor = drawn) -> None:
             with autocast(device, dtype):
                 loss = model.losses(ids, mask, drawn).total

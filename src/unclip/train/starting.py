@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unclip.bundle import Bundle
 from unclip.checkpoints.native import kind_of, load_model
@@ -119,11 +119,7 @@ def take_text(model: Dalle1, clip: CLIP, source: str) -> None:
     config = model.config
     sizes = (config.text_vocabulary, config.text_context, config.width, config.layers, config.heads)
     text = _text_encoder(clip, CaptionConfig(*sizes), source)
-    with torch.no_grad():
-        model.token.weight.copy_(text.token_embedding.weight)
-        model.position.weight.copy_(text.positional_embedding[: config.text_context])
-    for taken, block in zip(text.transformer.resblocks, model.resblocks, strict=False):
-        block.load_state_dict(taken.state_dict())
+    _read_alike(text, model.token, model.position.weight, model.resblocks)
 
 
 def take_caption(model: Glide, clip: CLIP, decoder: Decoder, source: str) -> None:
@@ -137,11 +133,7 @@ def take_caption(model: Glide, clip: CLIP, decoder: Decoder, source: str) -> Non
     """
     config, own = model.config.caption, model.text
     text = _text_encoder(clip, config, source)
-    with torch.no_grad():
-        own.token.weight.copy_(text.token_embedding.weight)
-        own.position.copy_(text.positional_embedding[: config.context])
-    for taken, block in zip(text.transformer.resblocks, own.transformer.resblocks, strict=False):
-        block.load_state_dict(taken.state_dict())
+    _read_alike(text, own.token, own.position, own.transformer.resblocks)
     own.norm.load_state_dict(text.ln_final.state_dict())
     reads_clip = decoder.text_to_context is not None and decoder.caption is None
     if not reads_clip or decoder.config.text_norm is not TextNorm.BEFORE:
@@ -159,6 +151,15 @@ def take_caption(model: Glide, clip: CLIP, decoder: Decoder, source: str) -> Non
                 assert read is not None  # UNets of one kind
                 module.context_kv.weight.copy_(read.weight @ matrix)
                 module.context_kv.bias.copy_(read.bias + read.weight @ offset)
+
+
+def _read_alike(text: TextTransformer, token: nn.Embedding, position: Tensor, blocks: nn.ModuleList) -> None:
+    """Gives an encoder's embeddings and first blocks those of `text`, as far as its positions go."""
+    with torch.no_grad():
+        token.weight.copy_(text.token_embedding.weight)
+        position.copy_(text.positional_embedding[: len(position)])
+    for taken, block in zip(text.transformer.resblocks, blocks, strict=False):
+        block.load_state_dict(taken.state_dict())
 
 
 def _text_encoder(clip: CLIP, wanted: CaptionConfig, source: str) -> TextTransformer:
