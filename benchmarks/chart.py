@@ -29,19 +29,35 @@ class Series:
     line: bool = True
 
 
-def chart(series: Sequence[Series], x: str, y: str, highest: float = float("inf")) -> str:
-    """The series over axes called `x` and `y`; the upper end of the second is at most `highest`."""
+def chart(
+    series: Sequence[Series],
+    x: str,
+    y: str,
+    *,
+    lowest: float = 0.0,
+    highest: float = float("inf"),
+    names_below: bool = False,
+) -> str:
+    """The series over axes called `x`, from 0, and `y`, from `lowest`.
+
+    Args:
+        series: in the order of their colours.
+        x, y: what is written at the axes.
+        lowest: where the second axis begins.
+        highest: its upper end at most.
+        names_below: the names of the series stand at the lower right, else at the upper left.
+    """
     places = [place for one in series for place in one.places]
     far = max(place.x for place in places) * ROOM
-    high = min(highest, max(place.y for place in places) * ROOM)
+    high = min(highest, lowest + (max(place.y for place in places) - lowest) * ROOM)
 
     def at(across: float, up: float) -> tuple[float, float]:
         return (
             MARGIN + across / far * (WIDTH - 2 * MARGIN),
-            HEIGHT - MARGIN - up / high * (HEIGHT - 2 * MARGIN),
+            HEIGHT - MARGIN - (up - lowest) / (high - lowest) * (HEIGHT - 2 * MARGIN),
         )
 
-    left, bottom = at(0, 0)
+    left, bottom = at(0, lowest)
     right, top = at(far, high)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
@@ -53,6 +69,7 @@ def chart(series: Sequence[Series], x: str, y: str, highest: float = float("inf"
         f'transform="rotate(-90 16 {(top + bottom) / 2})">{escape(y)}</text>',
         f'<text x="{right}" y="{bottom + 16}" text-anchor="end">{far:.2f}</text>',
         f'<text x="{left - 4}" y="{top + 4}" text-anchor="end">{high:.2f}</text>',
+        f'<text x="{left - 4}" y="{bottom + 4}" text-anchor="end">{lowest:g}</text>',
     ]
     for number, one in enumerate(series):
         colour = COLOURS[number % len(COLOURS)]
@@ -65,6 +82,8 @@ def chart(series: Sequence[Series], x: str, y: str, highest: float = float("inf"
             parts.append(
                 f'<text x="{across + 5:.1f}" y="{down - 5:.1f}" fill="{colour}">{escape(place.label)}</text>'
             )
-        name = escape(one.name)
-        parts.append(f'<text x="{left + 12}" y="{top + 8 + 16 * number}" fill="{colour}">{name}</text>')
+        where = f'x="{left + 12}" y="{top + 8 + 16 * number}"'
+        if names_below:
+            where = f'x="{right - 12}" y="{bottom - 12 - 16 * (len(series) - 1 - number)}" text-anchor="end"'
+        parts.append(f'<text {where} fill="{colour}">{escape(one.name)}</text>')
     return "\n".join([*parts, "</svg>", ""])
