@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from unclip.bundle import Bundle, Part, Preprocessing, save_bundle
@@ -23,6 +24,10 @@ from unclip.models.upsampler import Upsampler, UpsamplerConfig
 from unclip.tokenizer import BytePairTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))  # file_server
+
+# a machine that does other work beside the tests is no failure
+settings.register_profile("unclip", deadline=None)
+settings.load_profile("unclip")
 
 TINY_CAPTIONS = ["a red apple", "a green apple", "빨간 사과", "ein roter Apfel"] * 2
 

@@ -50,7 +50,7 @@ def test_prompts_become_readable_safe_names(prompt: str, expected: str) -> None:
     assert slug(prompt) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(prompt=st.text(max_size=200))
 def test_any_prompt_makes_a_name_that_is_safe_everywhere(prompt: str) -> None:
     name = slug(prompt)

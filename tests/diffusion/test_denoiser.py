@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -95,7 +95,6 @@ pictures = st.lists(st.floats(-30, 30), min_size=12, max_size=12).map(
 )
 
 
-@settings(deadline=None)
 @given(x0=pictures, limit=st.floats(0.1, 5), kind=st.sampled_from([Threshold.STATIC, Threshold.DYNAMIC]))
 def test_a_threshold_keeps_its_limit_its_signs_and_its_epsilon(
     x0: Tensor, limit: float, kind: Threshold
@@ -108,7 +107,6 @@ def test_a_threshold_keeps_its_limit_its_signs_and_its_epsilon(
     torch.testing.assert_close(rebuilt, x, rtol=0, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(x0=pictures)
 def test_dynamic_threshold_is_of_each_picture_alone(x0: Tensor) -> None:
     """And it is static where nothing exceeds the limit, and never lets a percentile above it through."""

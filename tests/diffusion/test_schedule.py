@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unclip.config import from_dict, to_dict
@@ -121,7 +121,6 @@ def test_respace_knows_published_notations() -> None:
     assert respace(1000, 1) == (999,)
 
 
-@settings(deadline=None)
 @given(total=st.integers(1, 1500), data=st.data())
 def test_respace_gives_as_many_as_asked_ends_included(total: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, total))
@@ -132,7 +131,6 @@ def test_respace_gives_as_many_as_asked_ends_included(total: int, data: st.DataO
     assert count == 1 or indices[0] == 0
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_sections_give_their_counts(data: st.DataObject) -> None:
     total = data.draw(st.integers(10, 1200))
@@ -181,7 +179,6 @@ def test_spacing_by_noise_is_even_and_distinct() -> None:
     assert float(power.diff().std() / power.diff().mean()) < 0.1
 
 
-@settings(deadline=None)
 @given(shift=st.floats(-6, 6))
 def test_a_shift_moves_the_log_snr_and_nothing_else(shift: float) -> None:
     for schedule in (cosine(100), geometric(10, 0.01, 1.0)):
