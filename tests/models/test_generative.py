@@ -17,6 +17,7 @@ from unclip.models.decoder import (
     TextNorm,
     noise_embedding,
     relaid,
+    told_of_augmentation,
     widened,
 )
 from unclip.models.layout import LayoutConfig
@@ -159,6 +160,22 @@ class TestDecoder:
         read = decoder(self.x, self.label, decoder.read(condition))
         torch.testing.assert_close(read, decoder(self.x, self.label, condition))
         torch.testing.assert_close(widened(decoder).double()(self.x, self.label, condition), read)
+
+    def test_one_that_is_told_of_augmentation_draws_the_same_where_nothing_was_done(self) -> None:
+        plain, condition = filled(Decoder(DECODER)), decoder_condition()
+        told, expected = told_of_augmentation(plain, 7).double(), plain(self.x, self.label, condition)
+        assert told.config == replace(DECODER, augmentation=7)
+        done = replace(condition, augmentation=torch.ones(2, 7, dtype=torch.float64))
+        assert torch.equal(told(self.x, self.label, done), expected)  # it has learned nothing of it yet
+        told = filled(told)
+        nothing = replace(condition, augmentation=torch.zeros(2, 7, dtype=torch.float64))
+        expected = told(self.x, self.label, condition)
+        assert torch.equal(told(self.x, self.label, nothing), expected)
+        assert not torch.allclose(told(self.x, self.label, done), expected)
+        with pytest.raises(ValueError, match="augmentation = 0"):
+            plain(self.x, self.label, done)
+        with pytest.raises(InputError, match="already"):
+            told_of_augmentation(told, 7)
 
     def test_a_finer_layout_takes_the_place_of_a_coarse_one(self) -> None:
         decoder = filled(Decoder(replace(DECODER, layout=LayoutConfig(embedding=6, side=8, width=5))))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from unclip import load, recipes
@@ -16,6 +17,7 @@ from unclip.checkpoints.native import load_model
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError, UnclipError
 from unclip.families.unclip import UnCLIP
+from unclip.images import resize
 from unclip.models.decoder import FIRST_WEIGHT
 from unclip.train.sequence import Sequence
 from unclip.train.tasks.clip import LockedCLIPTask
@@ -64,6 +66,48 @@ def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: P
     larger = recipes.load(other, ["decoder.model.channels=16"])
     with pytest.raises(InputError, match="channels = 8, the recipe says 16"):
         Sequence(larger, corpus, again, torch.device("cpu")).task("decoder")
+
+
+def test_a_finished_decoder_learns_from_augmented_pictures(
+    run: Path, corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    """It begins as it was, gets the embeddings of what it sees, and draws without being told anything."""
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("decoder", "bundle")))
+    text = recipe.read_text().replace(
+        "[decoder.model]", f'[decoder]\nstart = "{run / "bundle"}"\n[decoder.model]'
+    )
+    other = tmp_path / "augmented.toml"
+    other.write_text(text.replace("[decoder.task]", "[decoder.task]\naugment = 0.2"))
+    sequence = Sequence(recipes.load(other), corpus, again, torch.device("cpu"))
+    task = sequence.task("decoder")
+    assert isinstance(task, DecoderTask)
+    assert task.model.augmentation is not None
+    plain, state = Bundle.load(run / "bundle").model("decoder", dtype=torch.float32), task.model.state_dict()
+    assert all(
+        torch.equal(state[name], weight)
+        for name, weight in plain.state_dict().items()
+        if not name.startswith("layout.")  # that of the run
+    )
+    batch = task.batch(24, torch.Generator().manual_seed(1))
+    assert batch.augmentation is not None
+    changed = batch.augmentation.any(dim=1)
+    assert 0 < int(changed.sum()) < 24
+    embedded = task._embedded(batch.images, batch.embeddings, changed)
+    assert torch.equal(embedded[~changed], batch.embeddings[~changed])
+    with torch.no_grad():
+        seen = task.encoded.clip.encode_image(resize(batch.images, 32)).float()
+    torch.testing.assert_close(embedded[changed], F.normalize(seen[changed], dim=1))
+    sequence.run()
+    weight = load_model(again / "decoder" / "final" / "ema-0.safetensors").augmentation.weight
+    assert bool((weight != 0).any())  # it began as zeros
+    model = load(again / "bundle")
+    assert isinstance(model, UnCLIP)
+    (picture,) = model.generate("a red circle", size=64, seed=1)
+    assert picture.image.size == (64, 64)
+    with pytest.raises(InputError, match=r"augment: got 2.*from 0 to 1"):
+        Sequence(recipes.load(other, ["decoder.task.augment=2"]), corpus, again, torch.device("cpu")).task(
+            "decoder"
+        )
 
 
 def test_stages_begin_with_finished_weights(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ class DecoderConfig:
             UNet also sees the known pixels and where they are, in input channels behind the others.
         layout: the coarse picture to expect of the embedding, which the UNet sees beside the noised one (see
             `models.layout`); None is the papers' way.
+        augmentation: how many numbers tell what was done to a picture in training (see
+            `train.augmentation`); 0 where nothing is. Drawing does not depend on it.
     """
 
     image_size: int = 64
@@ -76,6 +78,7 @@ class DecoderConfig:
     unconditional: Unconditional = Unconditional.DROPPED
     inpainting: bool = False
     layout: LayoutConfig | None = None
+    augmentation: int = 0
 
     def __post_init__(self) -> None:
         side = self.image_size // self.patch
@@ -136,6 +139,8 @@ class DecoderCondition:
         known: (B, 3, S, S) pictures in [-1, 1] to fill in, for a decoder with `inpainting`; None where all
             is to be drawn.
         keep: (B, 1, S, S) 1 where `known` is to stay and 0 where it is not seen; goes with `known`.
+        augmentation: (B, N) what was done to the picture in training, for a decoder with `augmentation` N;
+            None, as zeros, for nothing.
     """
 
     embedding: Tensor
@@ -148,6 +153,7 @@ class DecoderCondition:
     text_embedding: Tensor | None = None
     known: Tensor | None = None
     keep: Tensor | None = None
+    augmentation: Tensor | None = None
 
     def dropped(self) -> DecoderCondition:
         """The same batch, its embedding and caption dropped: the other half of classifier-free guidance."""
@@ -191,6 +197,10 @@ class Decoder(nn.Module):
         self.null_embedding = nn.Parameter(torch.zeros(config.embedding))
         self.image_to_time = nn.Linear(config.embedding, width)
         self.text_to_time = nn.Linear(config.embedding, width) if config.text_to_time else None
+        self.augmentation = None
+        if config.augmentation:  # without a bias: nothing done adds nothing
+            self.augmentation = nn.Linear(config.augmentation, width, bias=False)
+            nn.init.zeros_(self.augmentation.weight)
         self.image_to_context = nn.Linear(config.embedding, config.tokens * config.context)
         self.caption = None if config.caption is None else CaptionEncoder(config.caption)
         text_width = config.text_width if config.caption is None else config.caption.width
@@ -305,6 +315,10 @@ class Decoder(nn.Module):
             modulation = modulation + self.noise_level(level * condition.keep_image)
         elif condition.noise_level is not None:
             raise ValueError("this decoder takes no noise level: its config has noisy_embedding = false")
+        if condition.augmentation is not None:
+            if self.augmentation is None:
+                raise ValueError("this decoder is told of no augmentation: its config has augmentation = 0")
+            modulation = modulation + self.augmentation(condition.augmentation)
         context = self.image_to_context(embedding).view(batch, config.tokens, config.context)
         mask = None
         text = self._text(condition)
@@ -343,6 +357,20 @@ def relaid(decoder: Decoder, layout: LayoutConfig) -> Decoder:
     state |= {name: weight for name, weight in new.state_dict().items() if name.startswith("layout.")}
     new.load_state_dict({**state, FIRST_WEIGHT: torch.cat([grid, coarse, seen], dim=1)})
     return new
+
+
+def told_of_augmentation(decoder: Decoder, labels: int) -> Decoder:
+    """The same decoder, which can be told by so many numbers what was done to a picture: it draws the same.
+
+    Raises InputError where it is told already.
+    """
+    if decoder.config.augmentation:
+        raise InputError(
+            f"this decoder is told of augmentation by {decoder.config.augmentation} numbers already"
+        )
+    told = Decoder(replace(decoder.config, augmentation=labels))
+    told.load_state_dict(told.state_dict() | decoder.state_dict())
+    return told
 
 
 def widened(decoder: Decoder) -> Decoder:

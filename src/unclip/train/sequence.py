@@ -45,6 +45,7 @@ from unclip.models.vqvae import VQVAE
 from unclip.runtime import atomic_path, autocast, check_writable, pick_precision, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
 from unclip.train import ancestors, card, loop, parallel, state
+from unclip.train.augmentation import LABELS
 from unclip.train.config import LoopConfig
 from unclip.train.pictures import HeldOut, shifted
 from unclip.train.starting import begin, finished, take_weights
@@ -278,8 +279,9 @@ class Sequence:
             prior = self.part(stage, "model", PriorConfig, **shared)
             prior_task = self.part(stage, "task", PriorTaskConfig)
             return PriorTask(prior, prior_task, diffusion, encoded, tokenizer, self.train)
-        decoder = self.part(stage, "model", DecoderConfig, **self.decoder_settings(encoded.clip, diffusion))
         task = self.part(stage, "task", DecoderTaskConfig)
+        settings = self.decoder_settings(encoded.clip, diffusion, task)
+        decoder = self.part(stage, "model", DecoderConfig, **settings)
         layout = None
         if "layout" in self.recipe:
             layout = native.load_model(self.weights("layout"), dtype=torch.float32)
@@ -290,12 +292,16 @@ class Sequence:
     def layout_config(self, clip: CLIP) -> LayoutConfig:
         return self.part("layout", "model", LayoutConfig, embedding=clip.config.embedding)
 
-    def decoder_settings(self, clip: CLIP, diffusion: DiffusionConfig) -> dict[str, Any]:
-        """What of a decoder's config follows from CLIP, tokenizer, diffusion, and what it starts from."""
+    def decoder_settings(
+        self, clip: CLIP, diffusion: DiffusionConfig, task: DecoderTaskConfig
+    ) -> dict[str, Any]:
+        """What of a decoder's config follows from the rest of the recipe, CLIP, and what it starts from."""
         settings: dict[str, Any] = {
             "embedding": clip.config.embedding,
             "learned_range": diffusion.learned_range,
         }
+        if task.augment:
+            settings["augmentation"] = LABELS
         if "layout" in self.recipe:
             settings["layout"] = to_dict(self.layout_config(clip))
         start = self.recipe["decoder"].get("start")

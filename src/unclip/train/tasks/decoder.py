@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +18,19 @@ from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
-from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding, relaid, widened
+from unclip.models.decoder import (
+    Decoder,
+    DecoderCondition,
+    DecoderConfig,
+    noise_embedding,
+    relaid,
+    told_of_augmentation,
+    widened,
+)
 from unclip.models.layout import Layout
 from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.augmentation import augmented
 from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig
 from unclip.train.starting import finished, take_weights
@@ -51,6 +61,8 @@ class DecoderTaskConfig:
             forgives what the prior gets wrong.
         weighting: of the loss over noise levels.
         whole: share of the pictures that a decoder with `inpainting` draws whole; it fills in the others.
+        augment: share of the pictures that are mirrored, scaled, stretched, turned and moved, each by itself
+            (0.12 in appendix F.2 of 2206.00364); the decoder is told which and how much.
     """
 
     fed: Fed = Fed.IMAGE
@@ -59,11 +71,22 @@ class DecoderTaskConfig:
     embedding_noise: float = 0.0
     weighting: Weighting = Weighting.UNIFORM
     whole: float = 0.15
+    augment: float = 0.0
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.whole <= 1:
-            raise InputError(f"whole: got {self.whole}, allowed is a share from 0 to 1")
+        for name in ("whole", "augment"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise InputError(f"{name}: got {share}, allowed is a share from 0 to 1")
+
+
+class DecoderBatch(NamedTuple):
+    """What a decoder learns from at once."""
+
+    images: Tensor  # (B, 3, S, S) in [-1, 1]
+    embeddings: Tensor  # (B, E) of the pictures in the corpus
+    tokens: Tokens
+    augmentation: Tensor | None  # (B, 7) what was done to the pictures since
 
 
 class DecoderTask(DiffusionTask):
@@ -87,7 +110,7 @@ class DecoderTask(DiffusionTask):
         """`layout` is one trained on these embeddings, which becomes the decoder's; it stays as it is.
 
         `start` is a bundle, by name or folder, or a weight file, whose decoder training begins with; None is
-        anew. One that does not fill in begins to (`models.decoder.widened`) where the model is to.
+        anew. One that does not fill in, or is not told of augmentation, begins to where the model is to.
         """
         super().__init__(diffusion)
         self.model = Decoder(model) if start is None else begun(start, model, layout)
@@ -113,19 +136,21 @@ class DecoderTask(DiffusionTask):
         batches = [self.pictures.draw(EMBEDDED, generator).tokens.to(device) for _ in range(WHITENED_BY)]
         return torch.cat([self.encoded.text(tokens)[0].cpu() for tokens in batches])
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
+    def batch(self, size: int, generator: torch.Generator) -> DecoderBatch:
         drawn = self.pictures.draw(size, generator)
-        return (
-            from_uint8(drawn.pixels),
-            self.encoded.embeddings[torch.from_numpy(drawn.position)],
-            drawn.tokens,
-        )
+        images, labels = from_uint8(drawn.pixels), None
+        if self.task.augment:
+            images, labels = augmented(images, self.task.augment, generator)
+        embeddings = self.encoded.embeddings[torch.from_numpy(drawn.position)]
+        return DecoderBatch(images, embeddings, drawn.tokens, labels)
 
     def loss(
-        self, model: nn.Module, batch: tuple[Tensor, Tensor, Tokens], generator: torch.Generator
+        self, model: nn.Module, batch: DecoderBatch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        images, embedding, tokens = batch
+        images, embedding, tokens, labels = batch
         size, device = len(images), images.device
+        if labels is not None:
+            embedding = self._embedded(images, embedding, labels.any(dim=1))
         text_embedding, sequence = self.encoded.text(tokens)
         if self.task.fed is Fed.TEXT:
             embedding = text_embedding
@@ -143,6 +168,7 @@ class DecoderTask(DiffusionTask):
             mask=tokens.mask,
             keep_text=kept(size, self.task.text_drop, generator),
             noise_level=level,
+            augmentation=labels,
         )
         if self.model.config.inpainting:
             keep = random_masks(size, images.shape[-1], generator, self.task.whole)
@@ -151,6 +177,15 @@ class DecoderTask(DiffusionTask):
         noise = torch.randn(images.shape, generator=generator, device=generator.device)
         losses = self.losses(partial(model, condition=condition), images, steps, noise)
         return losses.mean(), {}
+
+    @torch.no_grad()
+    def _embedded(self, images: Tensor, embeddings: Tensor, changed: Tensor) -> Tensor:
+        """Embeddings (B, E), those of the pictures that are `changed` (B,) anew."""
+        clip, rows = self.encoded.clip, changed.nonzero().squeeze(1)
+        if not len(rows):
+            return embeddings
+        resized = resize(images[rows], clip.config.image.image_size)
+        return embeddings.index_copy(0, rows, F.normalize(clip.encode_image(resized).float(), dim=1))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -228,6 +263,8 @@ def begun(start: str, config: DecoderConfig, layout: Layout | None) -> Decoder:
     assert isinstance(found, Decoder)
     if config.inpainting and not found.config.inpainting:
         found = widened(found)
+    if config.augmentation and not found.config.augmentation:
+        found = told_of_augmentation(found, config.augmentation)
     if layout is not None and found.config.layout != layout.config:
         found = relaid(found, layout.config)
     decoder = Decoder(config)
