@@ -104,3 +104,11 @@ def test_the_recipe_for_alike_things_fits_all_that_stands_on_clip_anew() -> None
         recipe
     )  # trained, as all of them read its embeddings
     assert recipe["layout"]["model"]["side"] == 2 * (64 // recipe["decoder"]["model"]["patch"])
+
+
+def test_the_recipe_with_augmentation_changes_the_decoder_alone() -> None:
+    recipe = recipes.load("pictograms-augmented")
+    taken = {"tokenizer", "clip", "prior", "ar-prior", "upsampler-256", "upsampler-1024"}
+    assert all(recipe[stage] == {"bundle": "pictograms"} for stage in taken)
+    assert set(recipe) - taken == {"description", "family", "bundle", "decoder"}
+    assert (recipe["decoder"]["start"], recipe["decoder"]["task"]["augment"]) == ("pictograms", 0.15)

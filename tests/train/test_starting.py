@@ -110,6 +110,36 @@ def test_a_finished_decoder_learns_from_augmented_pictures(
         )
 
 
+def test_a_share_of_the_weights_before_is_kept(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+    """The bundle gets the mean of what training began with and what it ended with."""
+    again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("prior", "bundle")))
+    other = tmp_path / "kept.toml"
+    text = recipe.read_text().replace("[prior.model]", f'[prior]\nstart = "{run / "bundle"}"\n[prior.model]')
+    other.write_text(text)
+    sequence = Sequence(recipes.load(other, ["prior.keep=0.25"]), corpus, again, torch.device("cpu"))
+    before = {name: w.clone() for name, w in sequence.task("prior").model.state_dict().items()}
+    mixed, after = (
+        load_model(path, dtype=torch.float32).state_dict()
+        for path in (sequence.weights("prior"), again / "prior" / "final" / "ema-0.safetensors")
+    )
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert changed
+    for name in before:
+        expected = 0.25 * before[name] + 0.75 * after[name]
+        torch.testing.assert_close(mixed[name], expected.to(mixed[name].dtype))
+    sequence.run()
+    assert (
+        "prior is the mean of the weights that it began with (0.25)"
+        in (again / "bundle" / "README.md").read_text()
+    )
+    shipped = Bundle.load(again / "bundle").model("prior", dtype=torch.float32).state_dict()
+    for name in changed:
+        torch.testing.assert_close(shipped[name], mixed[name], atol=1e-2, rtol=1e-2)  # bfloat16
+    for wrong in (["prior.keep=1.5"], ["prior.keep=0.5", "decoder.keep=0.5"]):
+        with pytest.raises(InputError, match=r"keep: got .*between 0 and 1, of the weights of"):
+            Sequence(recipes.load(other, wrong), corpus, again, torch.device("cpu")).run()
+
+
 def test_stages_begin_with_finished_weights(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
     """Those of a bundle or a file; the tokenizer must be theirs."""
     bundle = run / "bundle"

@@ -90,6 +90,11 @@ def _before(recipe: Mapping[str, Any]) -> list[str]:
             if key == "start" and (bundle.folder / CARD).exists():
                 text = (bundle.folder / CARD).read_text(encoding="utf-8")
                 earlier += [part for head in (TRAINING, BEFORE) if (part := _section(text, head))]
+    parts += [
+        f"{stage} is the mean of the weights that it began with ({table['keep']}) and those it ended with."
+        for stage, table in recipe.items()
+        if isinstance(table, Mapping) and table.get("keep")
+    ]
     return [*parts, BEFORE, *earlier] if earlier else parts
 
 

@@ -1,7 +1,8 @@
 """Runs the stages of a recipe one after the other, each in a folder of its own, and writes the bundle.
 
 A stage whose final weights lie there already is not trained again; a stage that was stopped goes on.
-`start = "pictograms"` in a stage's table begins with that bundle's weights, or with those of a weight file.
+`start = "pictograms"` in a stage's table begins with that bundle's weights, or with those of a weight file;
+`keep = 0.5` beside it makes the result the mean of those and of what training made of them.
 Tokenizer, CLIP, codec and upsamplers may be those of a bundle: `bundle = "pictograms"` and no other setting.
 """
 
@@ -142,12 +143,37 @@ class Sequence:
         if (shared := self.shared(stage)) is not None:
             shared.verify()
             return shared.path(COMPONENTS.get(stage, stage))
-        config = self.part(stage, "train", LoopConfig)
+        config, keep = self.part(stage, "train", LoopConfig), self.recipe[stage].get("keep", 0)
+        if keep and not ("start" in self.recipe[stage] and 0 < keep < 1):
+            raise InputError(
+                f"{stage}.keep: got {keep}, allowed is a share between 0 and 1, of the weights of "
+                f"{stage}.start"
+            )
         average = str(self.recipe[stage].get("weights", "ema-0" if config.ema else "raw"))
         path = self.out / stage / state.FINAL / f"{average}.safetensors"
         if not path.exists() or self.unfinished(stage, config):
             loop.train(self.task(stage), config, self.out / stage, device=self.device, stop=self.stop)
-        return path
+        return self._mixed(stage, path, keep) if keep else path
+
+    def _mixed(self, stage: str, path: Path, keep: float) -> Path:
+        """The weight file of a stage's mean of what it began with, at the share `keep`, and the file `path`.
+
+        Fine-tuned weights and those before draw better together than alone (2109.01903). Of several processes
+        one writes it, the others wait.
+        """
+        mixed, world = path.with_name(f"{path.stem}-keep-{keep}.safetensors"), parallel.join(self.device)
+        if world.writes and not (mixed.exists() and mixed.stat().st_mtime >= path.stat().st_mtime):
+            model = native.load_model(path, dtype=torch.float32)
+            began = self.task(stage).model.state_dict()
+            weights = {
+                name: torch.lerp(weight, began[name].to(weight), keep)
+                if weight.is_floating_point()
+                else weight
+                for name, weight in model.state_dict().items()
+            }
+            native.save_model(mixed, model, state=weights, details={"keep": keep})
+        world.barrier()
+        return mixed
 
     def bundle(self) -> Path:
         """The bundle of what was trained, with its model card, in the folder `bundle` of the run.
