@@ -222,13 +222,13 @@ def test_a_decoder_can_be_fed_text_embeddings(run: Path, corpus: Path, recipe: P
     assert sequence.weights("decoder").is_file()
     task = sequence.task("decoder")
     assert isinstance(task, DecoderTask)
-    images, embedding, tokens = task.batch(4, torch.Generator().manual_seed(1))
+    batch = task.batch(4, torch.Generator().manual_seed(1))
     losses = [
-        task.loss(task.model, (images, seen, tokens), torch.Generator().manual_seed(2))[0].item()
-        for seen in (embedding, torch.randn(embedding.shape))
+        task.loss(task.model, batch._replace(embeddings=seen), torch.Generator().manual_seed(2))[0].item()
+        for seen in (batch.embeddings, torch.randn(batch.embeddings.shape))
     ]
     assert losses[0] == losses[1]
-    spread = task.model.whitening.whiten(task.encoded.text(tokens)[0]).std()
+    spread = task.model.whitening.whiten(task.encoded.text(batch.tokens)[0]).std()
     assert 0.3 < float(spread) < 3  # of the scale of texts, not of pictures
 
 
