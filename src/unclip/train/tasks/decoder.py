@@ -149,7 +149,7 @@ class DecoderTask(DiffusionTask):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images, embedding, tokens, labels = batch
         size, device = len(images), images.device
-        if labels is not None:
+        if labels is not None and self.task.fed is Fed.IMAGE:
             embedding = self._embedded(images, embedding, labels.any(dim=1))
         text_embedding, sequence = self.encoded.text(tokens)
         if self.task.fed is Fed.TEXT:
