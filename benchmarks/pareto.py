@@ -4,9 +4,9 @@
 
 One thing at a time is changed from the bundle's own settings: sampler, steps, guidance and its interval,
 noise on the embedding of the decoder; guidance, candidates and steps of the prior. All draw captions of
-`unseen-pairs` in English with the same noise. Seconds are of prior and decoder, drawing in bulk, so compare
-them within one run. Writes `benchmarks/results/pareto.json` and the chart `docs/images/pareto.svg`. Leave the
-machine alone meanwhile.
+`unseen-pairs` in English with the same noise. What counts as memorised stands in docs/evaluation.md.
+Seconds are of prior and decoder, drawing in bulk, so compare them within one run. Writes
+`benchmarks/results/pareto.json` and the chart `docs/images/pareto.svg`. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.evaluate.encoder import Encoder
-from unclip.evaluate.pictures import Scored, score
+from unclip.evaluate.pictures import Scored, closer, score
 from unclip.evaluate.sample import Sample, take
 from unclip.evaluate.stages import Stages
-from unclip.evaluate.statistics import frechet_distances, mean, ratio
+from unclip.evaluate.statistics import frechet_distances, mean, ratio, share
 from unclip.families.decoding import DECODER
 from unclip.families.imagining import PRIOR
 from unclip.runtime import atomic_path, limit_spinning, pick_device, pick_precision
@@ -85,14 +85,22 @@ def drawn(model: Stages, setting: Setting, prompts: Sequence[str], seed: int) ->
 
 
 def measure(
-    model: Stages, judge: Encoder, sample: Sample, chosen: Sequence[Setting], seed: int
+    model: Stages,
+    judge: Encoder,
+    sample: Sample,
+    training: np.ndarray,
+    chosen: Sequence[Setting],
+    seed: int,
 ) -> list[dict[str, Any]]:
-    """What the judge says of each setting, against real pictures and against the first setting."""
+    """What the judge says of each setting, against real pictures and against the first setting.
+
+    `training` are its features of the training pictures, (T, E).
+    """
     rows = sample.named(LANGUAGE)
     prompts = sample.prompts[LANGUAGE][rows].tolist()
     concepts = sample.concepts[rows]
     real = score(judge, sample, LANGUAGE, judge.images(sample.pixels(model.sizes[0])[rows]), seed)
-    first: Scored | None = None
+    first: tuple[Scored, np.ndarray] | None = None
     found = []
     for setting in chosen:
         drawn(model, setting, prompts[:WARM], seed)
@@ -100,16 +108,19 @@ def measure(
         pictures = drawn(model, setting, prompts, seed)
         seconds = (time.perf_counter() - started) / len(prompts)
         scored = score(judge, sample, LANGUAGE, judge.images(pictures), seed)
-        first = first or scored
+        _, copied = closer(scored.features, training)
+        first = first or (scored, copied)
         distances = frechet_distances(scored.features, real.features, seed)
         assert distances is not None  # of a hundred captions and more
-        gained = scored.right.astype(float) - first.right
+        gained = scored.right.astype(float) - first[0].right
         point = {
             **asdict(setting),
             "seconds": seconds,
             "recall_over_real": asdict(ratio(scored.right, real.right, concepts, seed)),
             "recall_gained": asdict(mean(gained, concepts, seed)),
             "frechet_over_real": asdict(distances.ratio),
+            "memorised": asdict(share(copied, concepts)),
+            "memorised_gained": asdict(mean(copied.astype(float) - first[1], concepts, seed)),
         }
         found.append(point)
         print(f"\r{setting.name}: {seconds:.3f} s, {point['recall_over_real']['value']:.3f}\033[K")
@@ -160,7 +171,8 @@ def main() -> None:
     model = Stages(Bundle.load(arguments.bundle), device=str(device))
     corpus = Corpus(arguments.corpus, Split.UNSEEN_PAIRS)
     sample = take(corpus, arguments.captions, [LANGUAGE], style=True, seed=arguments.seed)
-    points = measure(model, judge, sample, list(settings()), arguments.seed)
+    training = told(judge.corpus(Corpus(arguments.corpus, Split.TRAIN)))
+    points = measure(model, judge, sample, training, list(settings()), arguments.seed)
     report = {
         "bundle": model.bundle.name,
         "weights": model.bundle.identity,

@@ -207,15 +207,24 @@ def memorised(
     """
     neighbours = {}
     for variant, pictures in series.items():
-        position, distance = nearest(pictures, training)
-        neighbours[variant] = position
-        several, which = np.unique(position, return_inverse=True)
-        _, between = nearest(training[several], training, itself=several)
+        neighbours[variant], close = closer(pictures, training)
         concepts = sample.concepts[sample.named(language)]
-        estimate = share(distance < between[which], concepts)
         name = f"memorised, by {space}"
-        findings.figures.append(Figure(SECTION, name, estimate, sample.split, language, variant))
+        findings.figures.append(
+            Figure(SECTION, name, share(close, concepts), sample.split, language, variant)
+        )
     return neighbours[DRAWN]
+
+
+def closer(pictures: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which pictures (M, E) lie nearer to a training picture than its nearest other training picture does.
+
+    Returns the nearest training picture of each, (M,), and whether it lies so near, (M,) bool.
+    """
+    position, distance = nearest(pictures, training)
+    several, which = np.unique(position, return_inverse=True)
+    _, between = nearest(training[several], training, itself=several)
+    return position, distance < between[which]
 
 
 def _diversity(
