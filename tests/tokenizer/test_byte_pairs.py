@@ -72,7 +72,9 @@ def test_batch_is_as_long_as_its_longest_text(ours: BytePairTokenizer) -> None:
     assert ours.batch(["a"], context=9, full=True).ids.shape == (1, 9)
 
 
-@pytest.mark.parametrize("text", ["A red apple and then   a rocket", "빨간 사과 " * 4 + "끝", "🍎🍎🍎 apple"])
+@pytest.mark.parametrize(
+    "text", ["A red apple and then   a rocket", "빨간 사과 " * 4 + "끝", "Äpfel — Äpfel"]
+)
 def test_what_was_cut_off_is_told_in_the_words_of_the_text(ours: BytePairTokenizer, text: str) -> None:
     tokens = ours.batch([text], context=8)
     assert tokens.ids.shape == (1, 8)
@@ -81,6 +83,28 @@ def test_what_was_cut_off_is_told_in_the_words_of_the_text(ours: BytePairTokeniz
     assert rest
     assert text.endswith(rest)
     assert len(rest) < len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("🍎", "red apple"),
+        ("a 🚀 and 🍎🍎", "a rocket and red apple red apple"),
+        ("❤ ❤️", "red heart red heart"),  # with and without the selector of its picture
+        ("🇰🇷🏴󠁧󠁢󠁳󠁣󠁴󠁿", "flag: south korea flag: scotland"),
+        ("👩🏿‍🚀 👍🏽", "woman astronaut with dark skin tone thumbs up with medium skin tone"),
+        ("1️⃣", "keycap 1"),
+    ],
+)
+def test_emoji_are_read_by_their_names(ours: BytePairTokenizer, text: str, words: str) -> None:
+    assert ours.encode(text) == ours.encode(words)
+    cut = ours.batch([text + words], context=4).truncated[0]
+    assert cut
+    assert cut.endswith(words)
+    assert (
+        BytePairTokenizer.train([text] * 4, 320).vocabulary
+        == BytePairTokenizer.train([words] * 4, 320).vocabulary
+    )
 
 
 def test_ours_survives_a_file(ours: BytePairTokenizer, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from unclip.images import from_uint8
 from unclip.models.ar_prior import ArPrior
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.embedding_codes import PrincipalComponents
-from unclip.train import parallel
+from unclip.train import card, parallel
+from unclip.train.log import METRICS
 from unclip.train.sequence import Sequence
 from unclip.train.tasks.decoder import DecoderTask
 
@@ -119,18 +120,31 @@ def test_a_stopped_ar_prior_ends_with_the_same_bits(
 
 
 def test_the_card_tells_what_was_done(run: Path, corpus: Path) -> None:
-    card = (run / "bundle" / "README.md").read_text()
-    assert "It knows shapes." in card
-    assert "unclip train tiny.toml" in card
-    assert f"{len(Corpus(corpus)):,} captioned pictures" in card
+    text = (run / "bundle" / "README.md").read_text()
+    assert "It knows shapes." in text
+    assert "unclip train tiny.toml" in text
+    assert f"{len(Corpus(corpus)):,} captioned pictures" in text
     steps = {
         row.split("|")[1].strip(): row.split("|")[3].strip()
-        for row in card.splitlines()
+        for row in text.splitlines()
         if row.count("|") == 6
     }
     assert (steps["clip"], steps["layout"], steps["decoder"]) == ("3", "60", "3")
-    assert "recall at 1 de" in card
-    assert "| decoder | 3 | cosine |" in card
+    assert "recall at 1 de" in text
+    assert "| decoder | 3 | cosine |" in text
+
+
+def test_a_card_without_figures_has_no_table_of_them(
+    run: Path, corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    """As of a stage that was not evaluated."""
+    (tmp_path / "prior").mkdir()
+    lines = (run / "prior" / METRICS).read_text().splitlines(keepends=True)
+    (tmp_path / "prior" / METRICS).write_text("".join(line for line in lines if "evaluate" not in line))
+    for out, heads in ((run, 1), (tmp_path, 0)):
+        text = card.write(recipes.load(recipe), Corpus(corpus), out, {"prior": 1}, torch.device("cpu"))
+        assert "| prior | 1 | " in text
+        assert text.count("## Measured") == heads
 
 
 def test_every_stage_leaves_its_figures_and_pictures(run: Path) -> None:

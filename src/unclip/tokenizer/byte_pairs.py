@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from unclip.errors import InputError
+from unclip.tokenizer.spelling import spell_out
 from unclip.tokenizer.tokens import FileTokenizer, check_ids, read_file
 
 PAD, START, END = "<pad>", "<start>", "<end>"
@@ -18,11 +19,16 @@ PAD, START, END = "<pad>", "<start>", "<end>"
 class BytePairTokenizer(FileTokenizer):
     """Byte-level BPE of our own: NFKC, lower case, single spaces; every text has tokens, none is unknown.
 
+    Emoji are spelled out by their English names ("red apple").
+
     Ids: 0 padding, 1 start, 2 end, then the 256 bytes, then the merges. A word has the same tokens at the
     beginning of a text as in its middle.
     """
 
     pad, start, end = 0, 1, 2
+
+    def _clean(self, text: str) -> str:
+        return spell_out(text)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary: int = 8192) -> Self:
@@ -55,7 +61,7 @@ class BytePairTokenizer(FileTokenizer):
             min_frequency=2,
             show_progress=False,
         )
-        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.train_from_iterator(map(spell_out, texts), trainer)
         return cls(tokenizer)
 
     @classmethod

@@ -22,7 +22,8 @@ class Tokens:
     Attributes:
         ids: (B, L) int64, each row is start, text, end, padding.
         mask: (B, L) bool, True where there is a token and not padding.
-        truncated: for each text what was cut off its end, as it was written; None where it fitted.
+        truncated: for each text what was cut off its end, as the tokenizer reads it (emoji in words,
+            say); None where it fitted.
     """
 
     ids: Tensor

@@ -40,7 +40,7 @@ def write(
         sizes: parameters of each component that was trained.
         device: on which the run ends.
     """
-    bundle = recipe["bundle"]
+    bundle, figures = recipe["bundle"], _figures(out, sizes)
     parts = [
         f"# {bundle['name']}",
         str(recipe["description"]) + ".",
@@ -53,12 +53,16 @@ def write(
         f"On {machine(device)}, torch {torch.__version__}.",
         _table(("stage", "parameters", "steps", "pictures seen", "hours"), _stages(out, sizes)),
         *_before(recipe),
-        "## Measured while training, on `unseen-pairs`",
-        _table(("stage", "step", "figure", "value"), _figures(out, sizes)),
+        *(_measured(figures) if figures else ()),
         "## Limits",
         str(bundle["limits"]).strip(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _measured(figures: Sequence[tuple[str, ...]]) -> tuple[str, str]:
+    table = _table(("stage", "step", "figure", "value"), figures)
+    return "## Measured while training, on `unseen-pairs`", table
 
 
 def _pictures(corpus: Corpus) -> list[tuple[str, ...]]:

@@ -11,6 +11,7 @@ import torch
 
 from unclip.errors import InputError
 from unclip.tokenizer import BytePairTokenizer, Tokenizer, Tokens
+from unclip.tokenizer.spelling import spell_out
 
 
 class MergeDropout:
@@ -52,6 +53,7 @@ class MergeDropout:
 
     def encode(self, text: str, random: Random) -> list[int]:
         """Ids of the text alone, without start and end."""
+        text = spell_out(text)
         if self._inner.normalizer is not None:
             text = self._inner.normalizer.normalize_str(text)
         words = [word for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(text)]
