@@ -1,11 +1,12 @@
 """Draws how the figures of a bundle grew with the pictures that its decoder saw.
 
     unclip evaluate BUNDLE --data CORPUS --judge JUDGE --only pictures --captions 200 --languages en --out OUT
-    python benchmarks/curve.py NAME:PICTURES:OUT...
+    python benchmarks/curve.py [--more] NAME:PICTURES:OUT...
 
 Each argument is a stage of the training: what it is called, how many pictures the decoder had seen by then
 (earlier stages included), and the folder of its evaluation. The same judge, captions and seed are asked for.
-Writes `benchmarks/results/curve.json`, and `docs/images/curve.svg` with `docs/images/curve-frechet.svg`.
+With --more they come after the stages that the result file holds. Writes `benchmarks/results/curve.json`,
+and `docs/images/curve.svg` with `docs/images/curve-frechet.svg`.
 """
 
 from __future__ import annotations
@@ -81,11 +82,13 @@ def drawing(stages: Sequence[dict[str, Any]], wanted: Sequence[Wanted], label: s
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("stages", nargs="+", metavar="NAME:PICTURES:OUT", type=stage)
+    parser.add_argument("--more", action="store_true", help="go on from what --out holds")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--images", type=Path, default=IMAGES)
     arguments = parser.parse_args(given)
-    stages = []
-    alike = {key: arguments.stages[0]["report"][key] for key in SAME}
+    held = json.loads(arguments.out.read_text()) if arguments.more else arguments.stages[0]["report"]
+    stages = held["stages"] if arguments.more else []
+    alike = {key: held[key] for key in SAME}
     for one in arguments.stages:
         if (found := {key: one["report"][key] for key in SAME}) != alike:
             parser.error(f"{one['name']} was measured otherwise: {found}, the first one {alike}")

@@ -108,6 +108,11 @@ def test_evaluations_become_a_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     script.main([*arguments, *places])
     stages = json.loads((tmp_path / "curve.json").read_text())["stages"]
     assert [one["figures"][script.SHARES[0][-1]]["value"] for one in stages] == [0.4, 0.7]
-    assert (tmp_path / "curve.svg").read_text().count("<circle") == 2
+    drawing = (tmp_path / "curve.svg").read_text()
+    assert drawing.count("<circle") == 2
+    script.main([arguments[0], *places])
+    script.main(["--more", arguments[1], *places])  # one after the other
+    assert json.loads((tmp_path / "curve.json").read_text())["stages"] == stages
+    assert (tmp_path / "curve.svg").read_text() == drawing
     with pytest.raises(SystemExit):
         script.main(["no-numbers", *places])
