@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT, MARGIN = 640, 420, 56
 ROOM = 1.08  # of the largest values
+LINE = 16  # from one series' name to the next
 COLOURS = ("#1f6feb", "#d1495b", "#2e933c", "#8f5bd4", "#c77d0a")
 
 
@@ -45,16 +46,17 @@ def chart(
         x, y: what is written at the axes.
         lowest: where the second axis begins.
         highest: its upper end at most.
-        names_below: the names of the series stand at the lower right, else at the upper left.
+        names_below: the names of the series stand at the lower right, else above the axes.
     """
     places = [place for one in series for place in one.places]
     far = max(place.x for place in places) * ROOM
+    above = MARGIN if names_below else 24 + LINE * len(series)
     high = min(highest, lowest + (max(place.y for place in places) - lowest) * ROOM)
 
     def at(across: float, up: float) -> tuple[float, float]:
         return (
             MARGIN + across / far * (WIDTH - 2 * MARGIN),
-            HEIGHT - MARGIN - (up - lowest) / (high - lowest) * (HEIGHT - 2 * MARGIN),
+            HEIGHT - MARGIN - (up - lowest) / (high - lowest) * (HEIGHT - MARGIN - above),
         )
 
     left, bottom = at(0, lowest)
@@ -67,7 +69,7 @@ def chart(
         f'<text x="{(left + right) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x)}</text>',
         f'<text x="16" y="{(top + bottom) / 2}" text-anchor="middle" '
         f'transform="rotate(-90 16 {(top + bottom) / 2})">{escape(y)}</text>',
-        f'<text x="{right}" y="{bottom + 16}" text-anchor="end">{far:.2f}</text>',
+        f'<text x="{right}" y="{bottom + 16}" text-anchor="end">{far:.4g}</text>',
         f'<text x="{left - 4}" y="{top + 4}" text-anchor="end">{high:.2f}</text>',
         f'<text x="{left - 4}" y="{bottom + 4}" text-anchor="end">{lowest:g}</text>',
     ]
@@ -82,8 +84,9 @@ def chart(
             parts.append(
                 f'<text x="{across + 5:.1f}" y="{down - 5:.1f}" fill="{colour}">{escape(place.label)}</text>'
             )
-        where = f'x="{left + 12}" y="{top + 8 + 16 * number}"'
+        after = LINE * (len(series) - 1 - number)
+        where = f'x="{left + 12}" y="{top - 12 - after}"'
         if names_below:
-            where = f'x="{right - 12}" y="{bottom - 12 - 16 * (len(series) - 1 - number)}" text-anchor="end"'
+            where = f'x="{right - 12}" y="{bottom - 12 - after}" text-anchor="end"'
         parts.append(f'<text {where} fill="{colour}">{escape(one.name)}</text>')
     return "\n".join([*parts, "</svg>", ""])
