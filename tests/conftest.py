@@ -12,8 +12,8 @@ from hypothesis import settings
 from torch import nn
 
 from unclip.bundle import Bundle, Part, Preprocessing, save_bundle
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Threshold
-from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.models.ar_prior import ArPrior, ArPriorConfig
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from unclip import bundle as bundle_module
 from unclip.bundle import MANIFEST, Bundle, Part, available_bundles, find_bundle, save_bundle
-from unclip.checkpoints.native import METADATA_KEY, load_model, read_header, save_model
 from unclip.config import to_dict
 from unclip.errors import BundleError, CheckpointError
 from unclip.models.prior import DiffusionPrior, PriorConfig
+from unclip.native import METADATA_KEY, load_model, read_header, save_model
 from unclip.runtime import sha256
 from unclip.tokenizer import BytePairTokenizer
 

@@ -13,7 +13,7 @@ LEVELS = [
     {"config", "runtime", "processes", "errors"},
     {"nn", "diffusion", "tokenizer", "images", "sheets"},
     {"models"},
-    {"bundle", "checkpoints", "data", "recipes"},
+    {"native", "catalogue", "bundle", "checkpoints", "data", "recipes"},
     {
         *("pipeline", "families", "drawing", "naming", "manipulate", "train"),
         *("embedding", "classify", "search", "evaluate", "zero_shot"),

@@ -13,7 +13,7 @@ from PIL import Image
 import unclip
 from unclip import pipeline
 from unclip.bundle import Bundle, Part, save_bundle
-from unclip.diffusion.sampling import Sampling
+from unclip.diffusion.defaults import Sampling
 from unclip.drawing import KEPT_PROMPT, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.families.unclip import UnCLIP

@@ -1,7 +1,7 @@
 """Bundles: a folder of components that draw together (seam 4 of the design).
 
 `bundle.json` names the family and, for each component, its kind, config, file, SHA-256, diffusion, sampling
-defaults, preprocessing, licence and data. Weights are safetensors (`checkpoints.native`), the tokenizer is
+defaults, preprocessing, licence and data. Weights are safetensors (`native`), the tokenizer is
 JSON, `README.md` is the model card. Nothing is taken on trust: files are hashed before they are used, and
 tensors must be exactly those of the model.
 """
@@ -22,14 +22,13 @@ import torch
 from torch import nn
 
 from unclip import __version__
-from unclip.checkpoints.catalogue import PUBLISHED
-from unclip.checkpoints.native import KINDS, config_from_dict, kind_of, load_model, save_model
-from unclip.checkpoints.siglip_tokenizer import SiglipTokenizer
+from unclip.catalogue import PUBLISHED
 from unclip.config import from_dict, to_dict
-from unclip.diffusion.sampling import Sampling
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import BundleError, CheckpointError, InputError
 from unclip.models.code_sampling import CodeSampling
+from unclip.native import KINDS, config_from_dict, kind_of, load_model, save_model
 from unclip.runtime import atomic_path, check_writable, data_folder, sha256
 from unclip.tokenizer import (
     BytePairTokenizer,
@@ -38,6 +37,7 @@ from unclip.tokenizer import (
     GlideTokenizer,
     Tokenizer,
 )
+from unclip.tokenizer.siglip import SiglipTokenizer
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -93,7 +93,7 @@ class Component:
     """One file of a bundle and all that is needed to use it.
 
     Attributes:
-        kind: a kind of model (`checkpoints.native.KINDS`) or of tokenizer (`TOKENIZERS`).
+        kind: a kind of model (`native.KINDS`) or of tokenizer (`TOKENIZERS`).
         file: its name, in the bundle's own folder.
         bytes, sha256: the file's size and SHA-256.
         config: the model's config; empty for a tokenizer.

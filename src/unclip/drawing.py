@@ -68,7 +68,7 @@ class Options:
         guidance: scale of the decoder's classifier-free guidance, 0 to 50; 1 is none.
         prior: what draws the image embedding, a `Prior`; "none" gives the decoder the text's embedding.
         prior_guidance: the same as `guidance`, of the prior.
-        sampler: of the decoder, a name in `diffusion.sample.SAMPLERS`.
+        sampler: of the decoder, a name in `diffusion.samplers.SAMPLERS`.
         candidates: embeddings that the prior draws for each picture, 1 to 64; the one nearest to the text is
             kept.
         rerank: draw so many small pictures of each prompt, n to 1000, and enlarge only the n that CLIP finds

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from unclip.bundle import Bundle
-from unclip.diffusion.sampling import Sampling
+from unclip.diffusion.defaults import Sampling
 from unclip.drawing import Event, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.images import resize, to_pil

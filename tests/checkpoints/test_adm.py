@@ -13,11 +13,11 @@ from torch import Tensor
 from guided_reference import Network, Shapes, State, classifier_shapes, random_state, unet_shapes
 from unclip.checkpoints import adm
 from unclip.checkpoints.foreign import Conversion, Source
-from unclip.checkpoints.native import unfilled
 from unclip.checkpoints.table import Table
 from unclip.diffusion.schedule import ScheduleName
 from unclip.errors import CheckpointError, InputError
 from unclip.models.adm import ADM, CLASSIFIERS, PRESETS, ADMConfig, Classifier, ClassifierConfig
+from unclip.native import unfilled
 
 # three levels, attention at the two coarser ones, heads of 16 channels
 UNET = {"channels": 32, "widths": (32, 32, 64), "blocks": 2, "attention": (2, 4)}

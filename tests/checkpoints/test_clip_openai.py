@@ -16,9 +16,9 @@ import clip_reference as reference
 from unclip.bundle import save_bundle
 from unclip.checkpoints import clip_openai
 from unclip.checkpoints.foreign import Conversion, Source
-from unclip.checkpoints.native import unfilled
 from unclip.errors import CheckpointError, InputError
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD, PRESETS
+from unclip.native import unfilled
 from unclip.nn.transformer import Activation
 from unclip.tokenizer import CLIP_VOCABULARY
 

@@ -10,8 +10,8 @@ import huggingface_hub
 import pytest
 
 from file_server import REVISION, FileServer
+from unclip.catalogue import Ability, HubFiles, Published, WebFile
 from unclip.checkpoints import download
-from unclip.checkpoints.catalogue import Ability, HubFiles, Published, WebFile
 from unclip.errors import DownloadError
 
 WEIGHTS = bytes(range(256)) * 20_000  # 5 MB

@@ -22,11 +22,11 @@ from noised_clip_reference import (
 )
 from unclip.checkpoints import glide
 from unclip.checkpoints.foreign import Conversion, Source
-from unclip.checkpoints.native import unfilled
 from unclip.diffusion.schedule import ScheduleName
 from unclip.errors import CheckpointError, InputError
 from unclip.models.glide import PRESETS, Glide, GlideCondition
 from unclip.models.noised_clip import RELEASED, NoisedCLIP
+from unclip.native import unfilled
 
 TINY = {
     "channels": 32,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from unclip.bundle import MANIFEST
-from unclip.checkpoints.catalogue import PUBLISHED
+from unclip.catalogue import PUBLISHED
 from unclip.checkpoints.inventory import Model, models
 
 

@@ -26,7 +26,7 @@ from unclip.checkpoints import karlo_diffusers, karlo_keys
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.checkpoints.karlo import process
 from unclip.diffusion.denoiser import Threshold, denoiser, threshold
-from unclip.diffusion.sample import ancestral
+from unclip.diffusion.samplers import ancestral
 from unclip.diffusion.schedule import Posterior, Prediction, Schedule, respace
 from unclip.drawing import Job, Options
 from unclip.errors import CheckpointError, InputError

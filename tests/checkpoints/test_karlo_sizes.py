@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from unclip.checkpoints.karlo_export import DECODER_WAYS, PRIOR_WAYS, UPSAMPLER_WAYS
-from unclip.checkpoints.native import unfilled
 from unclip.config import from_dict, to_dict
 from unclip.models import decoder, prior, upsampler
 from unclip.models.clip import PRESETS, ClipTextConfig, TextTransformerConfig
+from unclip.native import unfilled
 
 VIT_L = PRESETS["ViT-L/14"]
 assert isinstance(VIT_L.text, TextTransformerConfig)

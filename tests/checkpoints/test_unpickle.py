@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unclip.checkpoints.inert import Global, Record
+from unclip.checkpoints.pickle_values import Global, Record
 from unclip.checkpoints.unpickle import unpickle
 from unclip.errors import CheckpointError
 

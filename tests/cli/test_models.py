@@ -18,10 +18,10 @@ import torch
 from safetensors import SafetensorError
 
 from file_server import REVISION, FileServer
-from unclip import cli
+from unclip import catalogue, cli
 from unclip.bundle import Bundle
-from unclip.checkpoints import catalogue, clip_open, clip_openai
-from unclip.checkpoints.catalogue import Ability, HubFiles, Published, WebFile
+from unclip.catalogue import Ability, HubFiles, Published, WebFile
+from unclip.checkpoints import clip_open, clip_openai
 from unclip.checkpoints.clip_layout import CLIP_VOCABULARY
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.nn.transformer import Activation
@@ -240,7 +240,7 @@ def test_what_cannot_be_written_whole_leaves_nothing(
 
     assert cli.main(["convert", str(archive), str(tmp_path / "out")]) == 0
     monkeypatch.setattr("unclip.checkpoints.clip_open.save_file", full)
-    monkeypatch.setattr("unclip.checkpoints.native.save_file", full)
+    monkeypatch.setattr("unclip.native.save_file", full)
     before = sorted(tmp_path.iterdir())
     assert cli.main(["convert", str(tmp_path / "out"), str(tmp_path / "back"), "--to", "clip-open"]) == 1
     assert cli.main(["convert", str(archive), str(tmp_path / "other")]) == 1

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from unclip.data import build as builder
-from unclip.data import pictograms, stage
+from unclip.data import draw_workers, pictograms
 from unclip.data.build import Input, Progress, build
 from unclip.data.corpus import Corpus
 from unclip.data.pictograms import build_pictograms, fetch
@@ -221,13 +221,13 @@ def test_a_stopped_build_leaves_no_corpus_and_goes_on(
     monkeypatch.setattr(builder, "CHUNK", 2)
     drawings = [drawing(f"key-{n}", make.svg(shape=n), style=f"style {n}") for n in range(9)]
     drawn: list[str] = []
-    original = stage.draw
+    original = draw_workers.draw
 
     def draw(one: Drawing, size: int) -> dict[str, object]:
         drawn.append(one.key)
         return original(one, size)
 
-    monkeypatch.setattr(stage, "draw", draw)
+    monkeypatch.setattr(draw_workers, "draw", draw)
     events = build(tmp_path / "out", [Input("s", lambda: drawings)], size=64, fingerprint="x", title="T")
     for event in events:
         if event.done >= 4:
@@ -246,10 +246,10 @@ def test_a_stopped_build_leaves_no_corpus_and_goes_on(
 
 
 def test_a_half_written_file_is_never_taken_for_a_whole_one(tmp_path: Path, make: Any) -> None:
-    paths = list(stage.stage([drawing("a", make.svg())], tmp_path, "part", 32, 1, 9))
+    paths = list(draw_workers.stage([drawing("a", make.svg())], tmp_path, "part", 32, 1, 9))
     assert [(path.name, count) for path, count in paths] == [("part-00000.arrow", 1)]
-    other = list(stage.stage([drawing("b", make.svg())], tmp_path, "part", 32, 1, 9))
-    assert stage.open_staged([other[0][0]])["key"].to_pylist() == ["b"]  # another picture: drawn anew
+    other = list(draw_workers.stage([drawing("b", make.svg())], tmp_path, "part", 32, 1, 9))
+    assert draw_workers.open_staged([other[0][0]])["key"].to_pylist() == ["b"]  # another picture: drawn anew
 
 
 def test_workers_draw_the_same_as_one(tmp_path: Path, make: Any) -> None:

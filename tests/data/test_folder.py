@@ -17,9 +17,9 @@ import pytest
 import unclip
 from unclip.cli import main
 from unclip.data.corpus import Corpus
+from unclip.data.draw_workers import open_staged
 from unclip.data.folder import Defaults, build_folder, read_folder
 from unclip.data.records import Fit, Split
-from unclip.data.stage import open_staged
 from unclip.errors import DataError, InputError
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 200)}

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser
 from unclip.diffusion.guidance import Sees, autoguidance, classifier, classifier_free, clip_guidance
-from unclip.diffusion.sample import ancestral, ddim
+from unclip.diffusion.samplers import ancestral, ddim
 from unclip.diffusion.schedule import Schedule, cosine, respace
 from unclip.errors import InputError
 

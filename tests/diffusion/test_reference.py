@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion.denoiser import Threshold, denoiser, threshold
-from unclip.diffusion.sample import Variance, ancestral, ddim
+from unclip.diffusion.samplers import Variance, ancestral, ddim
 from unclip.diffusion.schedule import Prediction, cosine, linear, respace
 
 STEPS = 1000

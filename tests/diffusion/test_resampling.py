@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoised, FunctionDenoiser
-from unclip.diffusion.resampling import resampled
-from unclip.diffusion.sample import Variance, ancestral
+from unclip.diffusion.samplers import Variance, ancestral, resampled
 from unclip.diffusion.schedule import cosine
 from unclip.errors import InputError
 

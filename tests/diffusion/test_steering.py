@@ -11,10 +11,9 @@ from torch import Tensor
 
 from published_sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
 from unclip.diffusion.denoiser import Denoiser, Threshold, denoiser, threshold
-from unclip.diffusion.guidance import classifier
-from unclip.diffusion.sample import Sampler, ancestral, ddim
+from unclip.diffusion.guidance import classifier, mean_shifted, with_known
+from unclip.diffusion.samplers import Sampler, ancestral, ddim
 from unclip.diffusion.schedule import Prediction, cosine, linear, respace
-from unclip.diffusion.steering import mean_shifted, with_known
 
 SHAPE = (2, 3, 4, 4)
 SCALE = 2.5

@@ -13,8 +13,8 @@ from torch import nn
 
 from unclip import load
 from unclip.bundle import Part, Preprocessing, save_bundle
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Threshold
-from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.drawing import Job, Options, Picture
 from unclip.errors import BundleError, InputError

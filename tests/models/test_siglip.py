@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from unclip.checkpoints.native import unfilled
 from unclip.errors import InputError
 from unclip.models.clip import CLIP, CBOWConfig, CLIPConfig
 from unclip.models.siglip import SiglipTextConfig, SiglipVisionConfig
+from unclip.native import unfilled
 from unclip.nn.transformer import Activation
 
 IMAGE = SiglipVisionConfig(image_size=16, patch=8, width=32, layers=1, heads=2, mlp_width=64)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from unclip.checkpoints.native import load_model, save_model
 from unclip.errors import InputError
 from unclip.models.clip_resnet import ModifiedResNetConfig
 from unclip.models.supervised import Supervised, SupervisedConfig
+from unclip.native import load_model, save_model
 
 IMAGE = ModifiedResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=4, heads=2)
 CONFIG = SupervisedConfig(IMAGE, ("cat", "dog", "개"), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

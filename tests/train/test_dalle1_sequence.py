@@ -12,9 +12,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from unclip import cli, load, recipes
+from unclip import cli, load, native, recipes
 from unclip.bundle import Bundle
-from unclip.checkpoints import native
 from unclip.data.corpus import Corpus
 from unclip.data.folder import build_folder
 from unclip.errors import BundleError, InputError

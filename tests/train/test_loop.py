@@ -20,7 +20,7 @@ from PIL import Image
 from tiny_task import TinyTask
 from torch import Tensor, nn
 
-from unclip.checkpoints import native
+from unclip import native
 from unclip.errors import CheckpointError, InputError, Interrupted, TrainingError, UnclipWarning
 from unclip.train import state
 from unclip.train.config import LoopConfig, Optimiser, Precision, RateSchedule

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny_task import TinyTask
 
-from unclip.checkpoints import native
+from unclip import native
 from unclip.errors import TrainingError
 from unclip.train import loop, parallel
 from unclip.train.log import read_metrics

@@ -13,12 +13,12 @@ from PIL import Image
 
 from unclip import load, recipes
 from unclip.bundle import Bundle
-from unclip.checkpoints.native import load_model
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError, UnclipError
 from unclip.families.unclip import UnCLIP
 from unclip.images import resize
 from unclip.models.decoder import FIRST_WEIGHT
+from unclip.native import load_model
 from unclip.train.sequence import Sequence
 from unclip.train.tasks.clip import LockedCLIPTask
 from unclip.train.tasks.decoder import DecoderTask

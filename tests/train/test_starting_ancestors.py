@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from unclip.bundle import Bundle
-from unclip.checkpoints.native import save_model
 from unclip.errors import InputError
 from unclip.models.adm import ADM, ADMConfig
 from unclip.models.caption import CaptionConfig
@@ -19,6 +18,7 @@ from unclip.models.dalle1 import Dalle1, Dalle1Config
 from unclip.models.decoder import FIRST_WEIGHT, RGB, Decoder, DecoderConfig
 from unclip.models.glide import Glide, GlideConfig
 from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
+from unclip.native import save_model
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet
 from unclip.train.starting import begin, take_caption

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoints import native
+from unclip import native
 from unclip.config import to_dict
 
 

@@ -16,14 +16,14 @@ from typing import cast
 from unclip.bundle import Part
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.guided_unet import Sizes, choose, linear_rules, measure, time_rules, unet_rules
-from unclip.checkpoints.native import unfilled
 from unclip.checkpoints.table import Rule, Table, transposed
 from unclip.checkpoints.weights import Weights, open_weights
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Threshold
-from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
 from unclip.models.adm import ADM, CLASSIFIERS, PRESETS, RGB, ADMConfig, Classifier, ClassifierConfig
+from unclip.native import unfilled
 
 BASE, CLASSIFIER, UPSAMPLER = "adm", "classifier", "upsampler"
 STEPS = 250  # --timestep_respacing of guided-diffusion's README, without DDIM

@@ -23,11 +23,11 @@ from unclip.bundle import Bundle, Part, Preprocessing
 from unclip.checkpoints.clip_layout import count_children, heads_of_width, new_folder
 from unclip.checkpoints.clip_open import CONFIG, LOGITS, SIGLIP, WEIGHTS, published_weights
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
-from unclip.checkpoints.siglip_tokenizer import SETTINGS, VOCABULARY, SiglipTokenizer
 from unclip.checkpoints.table import Rule, Shape, Table
 from unclip.errors import CheckpointError, InputError
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD, SIGMOID_INITIAL_BIAS, CLIPConfig
 from unclip.models.siglip import NORM_EPSILON, Gelu, SiglipTextConfig, SiglipVisionConfig
+from unclip.tokenizer.siglip import SETTINGS, VOCABULARY, SiglipTokenizer
 
 STATISTICS = (0.5, 0.5, 0.5)  # mean and std of every published SigLIP
 TEXT_HEADS = 8  # open_clip's default

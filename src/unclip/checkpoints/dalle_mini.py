@@ -19,9 +19,9 @@ import torch
 
 from unclip.bundle import Part
 from unclip.checkpoints import vqgan_taming
-from unclip.checkpoints.assembled import filled, gathered, permuted, renamed, unstacked
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.table import Rule, Table, joined_rows
+from unclip.checkpoints.transforms import filled, gathered, permuted, renamed, unstacked
 from unclip.checkpoints.weights import Weights, open_weights
 from unclip.errors import CheckpointError, InputError
 from unclip.models.code_sampling import CodeSampling

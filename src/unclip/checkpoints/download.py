@@ -20,7 +20,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from unclip.checkpoints.catalogue import HubFiles, Published, WebFile
+from unclip.catalogue import HubFiles, Published, WebFile
 from unclip.errors import DownloadError
 from unclip.runtime import sha256
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 
 from unclip.bundle import Part
-from unclip.checkpoints.assembled import gathered
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.table import Rule, Table
+from unclip.checkpoints.transforms import gathered
 from unclip.checkpoints.weights import Weights, open_weights
 from unclip.errors import CheckpointError, InputError
 from unclip.models.vqvae import VQVAEConfig

@@ -17,11 +17,11 @@ from typing import Any
 from torch import nn
 
 from unclip.bundle import Bundle, Part
-from unclip.checkpoints.native import config_from_dict, unfilled
 from unclip.checkpoints.table import Table
 from unclip.checkpoints.weights import Weights, open_weights
 from unclip.config import to_dict
 from unclip.errors import CheckpointError, InputError
+from unclip.native import config_from_dict, unfilled
 
 LARGEST_CONFIG = 4 * 2**20  # bytes; vocabularies and indexes of larger models are not configs
 

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import Part
-from unclip.checkpoints.assembled import gathered
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.guided_unet import choose, measure, time_rules, unet_rules
-from unclip.checkpoints.native import unfilled
 from unclip.checkpoints.table import Rule, Table, interleaved_heads, joined_rows, transposed
+from unclip.checkpoints.transforms import gathered
 from unclip.checkpoints.weights import Weights, open_weights
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Threshold
-from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
 from unclip.models.adm import RGB
@@ -31,6 +30,7 @@ from unclip.models.caption import CaptionConfig
 from unclip.models.clip import TextTransformerConfig, VisionTransformerConfig
 from unclip.models.glide import PRESETS, Glide, GlideConfig
 from unclip.models.noised_clip import NoisedCLIPConfig
+from unclip.native import unfilled
 from unclip.tokenizer import GPT2_FILES, SHIPPED_VOCABULARY, CLIPTokenizer, GlideTokenizer
 
 BASE, BASE_INPAINT, UPSAMPLE, UPSAMPLE_INPAINT = PRESETS

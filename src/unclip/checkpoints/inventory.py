@@ -10,7 +10,7 @@ from pathlib import Path
 import safetensors
 
 from unclip.bundle import SHIPPED, Bundle, available_bundles
-from unclip.checkpoints.catalogue import PUBLISHED, Ability, HubFiles, Published
+from unclip.catalogue import PUBLISHED, Ability, HubFiles, Published
 from unclip.errors import BundleError
 
 # What bundles of a family can do; of published models the catalogue says more.

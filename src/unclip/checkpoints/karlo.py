@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from unclip.bundle import LAST_STEP, Part, Preprocessing
 from unclip.checkpoints.foreign import Conversion
 from unclip.checkpoints.table import Rule
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Threshold
-from unclip.diffusion.sampling import Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError
 from unclip.models.decoder import Decoder

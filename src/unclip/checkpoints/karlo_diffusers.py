@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from unclip.bundle import Preprocessing
-from unclip.checkpoints.assembled import filled, gathered, renamed
 from unclip.checkpoints.clip_layout import TOKENIZER_OPTION, find_tokenizer
 from unclip.checkpoints.clip_transformers import (
     ACTIVATIONS,
@@ -63,8 +62,8 @@ from unclip.checkpoints.karlo_keys import (
     prior_table,
     upsampler_table,
 )
-from unclip.checkpoints.native import unfilled
 from unclip.checkpoints.table import Table
+from unclip.checkpoints.transforms import filled, gathered, renamed
 from unclip.errors import CheckpointError
 from unclip.models.caption import Unconditional
 from unclip.models.clip import (
@@ -77,6 +76,7 @@ from unclip.models.clip import (
 from unclip.models.decoder import Decoder, DecoderConfig, TextNorm
 from unclip.models.prior import DiffusionPrior, PriorConfig
 from unclip.models.upsampler import Enlargement, Upsampler, UpsamplerConfig
+from unclip.native import unfilled
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import Modulation
 from unclip.tokenizer import CLIPTokenizer

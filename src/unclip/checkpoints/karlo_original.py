@@ -18,7 +18,6 @@ from torch import nn
 
 from unclip.bundle import Part
 from unclip.checkpoints import clip_openai
-from unclip.checkpoints.assembled import gathered
 from unclip.checkpoints.clip_layout import TOKENIZER_OPTION
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.guided_unet import linear_rules, measure, time_rules, unet_rules
@@ -31,8 +30,8 @@ from unclip.checkpoints.karlo import (
     conversion,
     null_embedding_rule,
 )
-from unclip.checkpoints.native import unfilled
 from unclip.checkpoints.table import Rule, Table
+from unclip.checkpoints.transforms import gathered
 from unclip.checkpoints.weights import SUFFIXES, Weights, open_weights
 from unclip.errors import CheckpointError
 from unclip.models import decoder as decoders
@@ -41,6 +40,7 @@ from unclip.models import upsampler as upsamplers
 from unclip.models.decoder import Decoder, DecoderConfig
 from unclip.models.prior import DiffusionPrior, PriorConfig
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
+from unclip.native import unfilled
 from unclip.tokenizer import CLIPTokenizer
 
 MODEL, FIRST_STEPS, FINAL_STEP = (

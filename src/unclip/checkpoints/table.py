@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from unclip.checkpoints.native import some
 from unclip.checkpoints.weights import Weights
 from unclip.errors import CheckpointError
+from unclip.native import some
 
 Shape: TypeAlias = tuple[int, ...]
 Transformation: TypeAlias = Callable[..., Any]  # tensors -> a tensor, or a tuple of them

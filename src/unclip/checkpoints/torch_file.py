@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
-from unclip.checkpoints.inert import Storage, StoredTensor
+from unclip.checkpoints.pickle_values import Storage, StoredTensor
 from unclip.checkpoints.unpickle import unpickle
 from unclip.errors import CheckpointError
 

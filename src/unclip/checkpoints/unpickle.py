@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
 
-from unclip.checkpoints.inert import (
+from unclip.checkpoints.pickle_values import (
     Record,
     Storage,
     StoredTensor,

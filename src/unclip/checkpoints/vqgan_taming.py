@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 from unclip.bundle import Part
-from unclip.checkpoints.assembled import permuted, renamed
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.table import Rule, Table, joined_rows
+from unclip.checkpoints.transforms import permuted, renamed
 from unclip.checkpoints.weights import Weights
 from unclip.errors import CheckpointError, InputError
 from unclip.models.vqgan import VQGAN, PixelRange, VQGANConfig

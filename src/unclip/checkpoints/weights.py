@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from unclip.checkpoints.flax_file import Array, FlaxFile
-from unclip.checkpoints.inert import Global, Record, Storage, StoredTensor
+from unclip.checkpoints.pickle_values import Global, Record, Storage, StoredTensor
 from unclip.checkpoints.torch_file import TorchFile
 from unclip.errors import CheckpointError
 

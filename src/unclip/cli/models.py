@@ -81,7 +81,7 @@ def pull(
     the usual variables for proxies are heeded.
     """
     from unclip.bundle import MANIFEST, check_folder
-    from unclip.checkpoints.catalogue import find_published
+    from unclip.catalogue import find_published
     from unclip.checkpoints.download import discard, fetch, kept, opened
     from unclip.cli.progress import StageProgress
     from unclip.errors import Interrupted

@@ -50,7 +50,7 @@ def reconstruct(
     no_metadata: options.NoMetadata = False,
 ) -> None:
     """Draw a picture from the first principal components of what CLIP sees in it."""
-    from unclip.manipulate import components as principal
+    from unclip.manipulate import principal_components as principal
 
     counts = None if components is None else numbers("components", components, int)
     draw(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unclip.data import card
+from unclip.data.draw_workers import open_staged, stage
 from unclip.data.emojibase import BORROWED_FLAGS
 from unclip.data.filters import THUMB, duplicates, seen
 from unclip.data.records import (
@@ -30,7 +31,6 @@ from unclip.data.records import (
 )
 from unclip.data.shards import Placed, write_shards
 from unclip.data.splits import order, share, split_pairs
-from unclip.data.stage import open_staged, stage
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path, check_writable
 

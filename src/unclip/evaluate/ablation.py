@@ -12,7 +12,6 @@ from typing import cast
 import numpy as np
 
 from unclip.bundle import Bundle, Part, save_bundle
-from unclip.checkpoints.native import load_model
 from unclip.drawing import Prior
 from unclip.errors import BundleError
 from unclip.evaluate import pictures
@@ -26,6 +25,7 @@ from unclip.evaluate.statistics import mean, share
 from unclip.families.decoding import DECODER
 from unclip.families.imagining import COMPONENTS
 from unclip.models.decoder import Decoder
+from unclip.native import load_model
 
 SECTION = "ablation"
 TRUE = "true image embedding"

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.bundle import MANIFEST, Bundle, find_bundle
-from unclip.checkpoints.native import load_model
 from unclip.data.corpus import Corpus
 from unclip.data.records import CACHE
 from unclip.errors import BundleError, InputError
 from unclip.images import from_uint8, resize
 from unclip.models.clip import CLIP, VisionTransformer
 from unclip.models.siglip import SiglipVision
+from unclip.native import load_model
 from unclip.runtime import atomic_path, autocast, sha256
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unclip.checkpoints.native import config_from_dict, load_model
 from unclip.classify import DEFAULT_TEMPLATES
 from unclip.data.classes import Classes
 from unclip.data.corpus import Corpus
@@ -28,6 +27,7 @@ from unclip.errors import InputError
 from unclip.evaluate.statistics import Estimate, mean, share
 from unclip.images import from_uint8
 from unclip.models.supervised import Supervised
+from unclip.native import config_from_dict, load_model
 from unclip.train.state import checkpoint_paths, read_checkpoint
 
 BATCH = 128

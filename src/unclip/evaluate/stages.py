@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unclip.diffusion.sampling import Sampling
+from unclip.diffusion.defaults import Sampling
 from unclip.drawing import Job, Options, Prior
 from unclip.errors import UnclipWarning
 from unclip.evaluate.encoder import Step

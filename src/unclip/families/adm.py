@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import Bundle
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Denoiser, threshold
-from unclip.diffusion.guidance import classifier
-from unclip.diffusion.sampling import Sampling
-from unclip.diffusion.steering import mean_shifted
+from unclip.diffusion.guidance import classifier, mean_shifted
 from unclip.drawing import Event, Job, Options
 from unclip.errors import BundleError, InputError
 from unclip.families.diffusion import DiffusionPipeline, sampled, upsampler_chain

@@ -41,8 +41,8 @@ from unclip.models.dalle1 import Dalle1Config, Writing
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
 from unclip.nn.attention import kept_dtype
+from unclip.nn.grid_attention import RasterCache
 from unclip.nn.int8 import with_int8_weights
-from unclip.nn.raster import RasterCache
 from unclip.pipeline import ACCELERATOR, PICTURES, Done, Plan, chunks
 from unclip.runtime import autocast, noise_generator
 from unclip.tokenizer import BytePairTokenizer

@@ -17,12 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from unclip.bundle import Bundle
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Denoiser
-from unclip.diffusion.resampling import resampled
-from unclip.diffusion.sample import ddim, ddim_invert
-from unclip.diffusion.sampling import Sampling
+from unclip.diffusion.guidance import with_known
+from unclip.diffusion.samplers import ddim, ddim_invert, resampled
 from unclip.diffusion.schedule import Schedule, respace
-from unclip.diffusion.steering import with_known
 from unclip.drawing import Event, Job
 from unclip.embedding import ClipEmbedder, TextRows
 from unclip.families.diffusion import upsampler_chain

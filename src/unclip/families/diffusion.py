@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from unclip.bundle import LAST_STEP, Bundle
+from unclip.diffusion.defaults import LangevinUpdates, Sampling, Spacing
 from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser, denoiser, threshold
 from unclip.diffusion.guidance import classifier_free
-from unclip.diffusion.sample import ddim, find_sampler, langevin
-from unclip.diffusion.sampling import LangevinUpdates, Sampling, Spacing
+from unclip.diffusion.samplers import ddim, find_sampler, langevin
 from unclip.diffusion.schedule import (
     Schedule,
     ScheduleName,

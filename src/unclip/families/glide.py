@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.bundle import Bundle
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Denoiser
-from unclip.diffusion.guidance import clip_guidance
-from unclip.diffusion.sampling import Sampling
-from unclip.diffusion.steering import mean_shifted, with_known
+from unclip.diffusion.guidance import clip_guidance, mean_shifted, with_known
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
 from unclip.families.diffusion import sampled, upsampler_chain

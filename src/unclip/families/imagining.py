@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.bundle import Bundle
-from unclip.diffusion.sampling import Sampling
+from unclip.diffusion.defaults import Sampling
 from unclip.drawing import Job, Options, Prior
 from unclip.embedding import TextRows
 from unclip.errors import BundleError, InputError

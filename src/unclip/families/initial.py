@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Denoiser, FunctionDenoiser
-from unclip.diffusion.sampling import Sampling
 from unclip.drawing import Job, Options
 from unclip.families.diffusion import DiffusionPipeline, sampled
 from unclip.images import on_white, to_tensor

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import LAST_STEP
-from unclip.diffusion.sampling import Spacing
+from unclip.diffusion.defaults import Spacing
 from unclip.drawing import Event, Job, Options, Prior
 from unclip.embedding import TextRows
 from unclip.errors import InputError
@@ -29,9 +29,9 @@ from unclip.families.imagining import (
     prior_settings,
 )
 from unclip.families.initial import Initial
-from unclip.manipulate.components import Basis
 from unclip.manipulate.latents import Latents
 from unclip.manipulate.methods import Editing
+from unclip.manipulate.principal_components import Basis
 from unclip.models.ar_prior import ArPrior
 from unclip.pipeline import PICTURES, Done, Plan, chunks
 

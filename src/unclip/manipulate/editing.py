@@ -33,7 +33,7 @@ class Filling:
     Attributes:
         image: RGB, square, of the size that is drawn.
         keep: mode L of the same size, 255 where the picture stays bit for bit, 0 where it is redrawn.
-        rounds: how often each step is taken (`diffusion.resampling`).
+        rounds: how often each step is taken (`diffusion.samplers.resampled`).
         settings: what the pictures' metadata say of it.
         part: which part of a larger picture it is: the decoder's and upsamplers' noise goes by it, too.
     """

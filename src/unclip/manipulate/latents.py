@@ -37,7 +37,7 @@ class Inversion:
     Attributes:
         steps: of DDIM, 2 and more.
         guidance: scale of the decoder's classifier-free guidance; 1 is none.
-        iterations: fixed-point rounds of each step (`diffusion.sample.ddim_invert`).
+        iterations: fixed-point rounds of each step (`diffusion.samplers.ddim_invert`).
     """
 
     steps: int = DEFAULT_STEPS

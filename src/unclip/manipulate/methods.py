@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TypedDict, Unpack, cast
 
 from unclip.drawing import Event, Job, Options, Picture
-from unclip.manipulate.components import Reducer, reconstruct
 from unclip.manipulate.editing import Filler, edit
 from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import Editor, Inversion, Latents, Source, opened
 from unclip.manipulate.outpaint import Margins, outpaint
+from unclip.manipulate.principal_components import Reducer, reconstruct
 from unclip.manipulate.variations import Start, blend, restyle, vary
 
 
@@ -135,7 +135,7 @@ class Editing:
         basis: Path | str | None = None,
         **settings: Unpack[FromLatents],
     ) -> list[Picture]:
-        """Pictures of an embedding's first principal components: see `manipulate.components.reconstruct`."""
+        """Pictures of an embedding's first principal components: see `principal_components.reconstruct`."""
         return _pictures(reconstruct(self, image, components, basis=basis, **settings))
 
 

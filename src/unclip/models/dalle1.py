@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from unclip.errors import InputError
 from unclip.nn.attention import kept_dtype
 from unclip.nn.gradient_scale import GradientScales, ScaledBlock
-from unclip.nn.raster import KERNEL, Pattern, RasterCache, allowed, paper_patterns
+from unclip.nn.grid_attention import KERNEL, Pattern, RasterCache, allowed, paper_patterns
 from unclip.nn.steps import Steps
 from unclip.nn.transformer import Block, LayerCache, TransformerConfig
 

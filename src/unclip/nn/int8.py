@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.nn.own_product import OwnProduct, replace_matrices
+from unclip.nn.weight_subclass import OwnProduct, replace_matrices
 
 LARGEST = 127
 FEW = 4  # rows of input up to which the kernel is faster than a product in bfloat16; measured on AVX512

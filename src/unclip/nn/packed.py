@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.nn.own_product import OwnProduct, replace, replace_matrices
 from unclip.nn.transformer import MLP, QUICK_GELU_SLOPE, quick_gelu
+from unclip.nn.weight_subclass import OwnProduct, replace, replace_matrices
 from unclip.runtime import has_tiles
 
 ROWS = 1024  # of input, which a matrix is laid out for; on AVX512 and AMX it was the same for 8 to 3200

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.nn.attention import attention
-from unclip.nn.own_product import OwnProduct
 from unclip.nn.transformer import Block, KVCache, LayerCache
+from unclip.nn.weight_subclass import OwnProduct
 
 Function = Callable[[Tensor], Tensor]
 

@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.checkpoints.native import kind_of
 from unclip.config import to_dict
 from unclip.errors import InputError, Interrupted, TrainingError
+from unclip.native import kind_of
 from unclip.runtime import (
     atomic_path,
     autocast,
@@ -104,7 +104,7 @@ def train(
 
     `out` gets `checkpoints/`, `metrics.jsonl`, `previews/`, `tensorboard/` and at the end
     `final/raw.safetensors` and `final/ema-<k>.safetensors` (k counts the values of `config.ema`; see
-    `unclip.checkpoints.native`). A run that was stopped goes on where its newest checkpoint stands and ends
+    `unclip.native`). A run that was stopped goes on where its newest checkpoint stands and ends
     with the same bits as one that was not (on one device).
 
     Ctrl-C, SIGTERM or `stop` end it after the step in hand, with a checkpoint.

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from unclip import native
 from unclip.bundle import Bundle, Part, Preprocessing, Shared, save_bundle
-from unclip.checkpoints import native
 from unclip.config import Config, from_dict, to_dict
 from unclip.data.classes import Classes
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
-from unclip.diffusion.sampling import Sampling
+from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.images import from_uint8

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from unclip.bundle import Bundle
-from unclip.checkpoints.native import kind_of, load_model
 from unclip.config import to_dict
 from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig
@@ -18,6 +17,7 @@ from unclip.models.dalle1 import Dalle1
 from unclip.models.decoder import FIRST_WEIGHT, Decoder, TextNorm
 from unclip.models.glide import Glide
 from unclip.models.noised_clip import NoisedCLIP
+from unclip.native import kind_of, load_model
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import AttentionBlock
 

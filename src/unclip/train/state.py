@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unclip.checkpoints.native import save_model
 from unclip.errors import TrainingError, UnclipWarning
+from unclip.native import save_model
 from unclip.runtime import atomic_path, sha256
 
 FORMAT = 1  # of the checkpoints; another number cannot be resumed
@@ -111,7 +111,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def write_weights(out: Path, name: str, model: nn.Module, details: Mapping[str, Any]) -> Path:
-    """Writes `final/NAME.safetensors`, whole or not at all, for `unclip.checkpoints.native.load_model`."""
+    """Writes `final/NAME.safetensors`, whole or not at all, for `unclip.native.load_model`."""
     path = out / FINAL / f"{name}.safetensors"
     with writing(out, path.name):
         save_model(path, model, details=details)

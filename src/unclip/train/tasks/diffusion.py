@@ -12,7 +12,7 @@ from torch import Tensor
 from unclip.config import to_dict
 from unclip.diffusion.denoiser import Network, denoiser
 from unclip.diffusion.loss import Weighting, diffusion_loss
-from unclip.diffusion.sample import ddim
+from unclip.diffusion.samplers import ddim
 from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
 from unclip.models.adm import ADM
 from unclip.models.clip import CLIP

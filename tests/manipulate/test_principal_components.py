@@ -13,8 +13,8 @@ from PIL import Image
 from unclip.drawing import Job, Options
 from unclip.errors import InputError
 from unclip.families.unclip import UnCLIP
-from unclip.manipulate.components import Basis
 from unclip.manipulate.latents import Inversion, Latents
+from unclip.manipulate.principal_components import Basis
 
 STEPS = 4
 

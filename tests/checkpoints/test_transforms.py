@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unclip.checkpoints.assembled import filled, gathered, permuted, renamed, unstacked
+from unclip.checkpoints.transforms import filled, gathered, permuted, renamed, unstacked
 from unclip.checkpoints.weights import Entry, Weights
 from unclip.errors import CheckpointError
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser, Threshold, denoiser, threshold
-from unclip.diffusion.sample import (
+from unclip.diffusion.samplers import (
     SAMPLERS,
     Step,
     Variance,

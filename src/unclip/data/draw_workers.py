@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from unclip.data.filters import THUMB
-from unclip.data.raster import Unusable, draw_bitmap, draw_svg, png
+from unclip.data.rasterise import Unusable, draw_bitmap, draw_svg, png
 from unclip.data.records import Drawing, dump_captions
 from unclip.errors import DataError
 from unclip.processes import pool

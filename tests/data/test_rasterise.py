@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unclip.data.raster import Unusable, draw_bitmap, draw_svg, png
+from unclip.data.rasterise import Unusable, draw_bitmap, draw_svg, png
 from unclip.data.records import Fit
 
 WHITE = [255, 255, 255]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from unclip.bundle import FAMILIES
-from unclip.checkpoints.catalogue import PUBLISHED, HubFiles, WebFile, find_published
+from unclip.catalogue import PUBLISHED, HubFiles, WebFile, find_published
 from unclip.checkpoints.formats import formats
 from unclip.errors import InputError
 from unclip.models import adm, clip, dalle_mini, glide, noised_clip, vqgan, vqvae

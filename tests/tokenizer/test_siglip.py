@@ -15,8 +15,8 @@ import transformers
 from tokenizers import models, normalizers
 
 from siglip_reference import CAPTIONS, CONTEXT, ROWS, SENTINELS, save_vocabulary
-from unclip.checkpoints.siglip_tokenizer import SiglipTokenizer, canonical
 from unclip.errors import InputError
+from unclip.tokenizer.siglip import SiglipTokenizer, canonical
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from unclip.diffusion.denoiser import Threshold
-from unclip.diffusion.sample import find_sampler
+from unclip.diffusion.samplers import find_sampler
 from unclip.errors import InputError
 
 
@@ -24,7 +24,7 @@ class LangevinUpdates:
 
     Attributes:
         steps: updates at each noise level.
-        step_size: of an update at the least noise level (see `diffusion.sample.langevin`).
+        step_size: of an update at the least noise level (see `diffusion.samplers.langevin`).
     """
 
     steps: int = 100
@@ -37,7 +37,7 @@ class Sampling:
 
     Attributes:
         steps: how many of its schedule's steps the sampler visits, or a text that `respace` understands.
-        sampler: name in `unclip.diffusion.sample.SAMPLERS`.
+        sampler: name in `unclip.diffusion.samplers.SAMPLERS`.
         spacing: which steps; None is what suits the sampler.
         guidance: scale of classifier-free guidance, 1 is none.
         interval: least and most sigma / alpha at which guidance acts; None is everywhere.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unclip.errors import InputError
-from unclip.nn.raster import Pattern, RasterCache, allowed, distances, paper_patterns
+from unclip.nn.grid_attention import Pattern, RasterCache, allowed, distances, paper_patterns
 from unclip.nn.transformer import Attention, TransformerConfig
 
 TEXT, GRID, KERNEL = 3, 4, 3
