@@ -17,38 +17,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unclip import search
     from unclip.bundle import Bundle
+    from unclip.drawing import Event, Job, Options, Picture
+    from unclip.embedding import ClipEmbedder
     from unclip.errors import (
         BundleError,
         CheckpointError,
         DataError,
+        DownloadError,
         InputError,
+        Interrupted,
         PolicyError,
         SearchError,
         TrainingError,
         UnclipError,
         UnclipWarning,
     )
-    from unclip.families.unclip import UnCLIP
-    from unclip.pipeline import Picture, Pipeline, load
+    from unclip.given import Given, Inversion, Known
+    from unclip.manipulate.latents import Latents
+    from unclip.model import Model, load
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Bundle": "unclip.bundle",
-    "Picture": "unclip.pipeline",
-    "Pipeline": "unclip.pipeline",
-    "UnCLIP": "unclip.families.unclip",
-    "load": "unclip.pipeline",
-    "BundleError": "unclip.errors",
-    "CheckpointError": "unclip.errors",
-    "DataError": "unclip.errors",
-    "InputError": "unclip.errors",
-    "PolicyError": "unclip.errors",
-    "SearchError": "unclip.errors",
-    "TrainingError": "unclip.errors",
-    "UnclipError": "unclip.errors",
-    "UnclipWarning": "unclip.errors",
+_NAMES = {
+    "unclip.bundle": ("Bundle",),
+    "unclip.drawing": ("Event", "Job", "Options", "Picture"),
+    "unclip.embedding": ("ClipEmbedder",),
+    "unclip.errors": (
+        *("BundleError", "CheckpointError", "DataError", "DownloadError", "InputError", "Interrupted"),
+        *("PolicyError", "SearchError", "TrainingError", "UnclipError", "UnclipWarning"),
+    ),
+    "unclip.given": ("Given", "Inversion", "Known"),
+    "unclip.manipulate.latents": ("Latents",),
+    "unclip.model": ("Model", "load"),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 _PARTS = ("search",)  # of the package, with names of their own
 
@@ -56,14 +58,23 @@ __all__ = [
     "Bundle",
     "BundleError",
     "CheckpointError",
+    "ClipEmbedder",
     "DataError",
+    "DownloadError",
+    "Event",
+    "Given",
     "InputError",
+    "Interrupted",
+    "Inversion",
+    "Job",
+    "Known",
+    "Latents",
+    "Model",
+    "Options",
     "Picture",
-    "Pipeline",
     "PolicyError",
     "SearchError",
     "TrainingError",
-    "UnCLIP",
     "UnclipError",
     "UnclipWarning",
     "__version__",

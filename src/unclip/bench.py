@@ -140,7 +140,7 @@ class Benchmark:
         runs = yield from self._repeated("cold", self._cold_run)
         cold = _cold(statistics.median(helps), runs)
         limit_spinning()
-        from unclip.pipeline import load
+        from unclip.model import load
 
         model = load(self._source, device=self._device)
         warm = []
@@ -191,7 +191,7 @@ class Benchmark:
         return time.perf_counter() - started, stages, 0
 
     def _decoder(self, model: Pipeline, warm: Warm) -> Decoder | None:
-        if model.family != "unclip":
+        if model.bundle.family != "unclip":
             return None
         from torch.utils.flop_counter import FlopCounterMode
 

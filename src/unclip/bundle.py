@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -59,17 +59,30 @@ TOKENIZERS: dict[
     "glide-bpe": GlideTokenizer,
     "siglip": SiglipTokenizer,
 }
-# Components that a family cannot draw without.
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "unclip": ("tokenizer", "clip", "decoder"),  # without a prior it draws from image embeddings alone
-    "dalle1": ("tokenizer", "transformer", "codec"),
-    "dalle-mini": ("tokenizer", "transformer", "codec"),
-    "codec": ("codec",),
-    "clip": ("tokenizer", "clip"),
-    "adm": ("adm",),
-    "glide": ("tokenizer", "glide"),
-}
 
+
+class Kin(NamedTuple):
+    """What makes a family of bundles.
+
+    Attributes:
+        parts: components that it cannot do without.
+        draws: the class that draws, "module:name"; empty where pictures are not drawn from prompts.
+    """
+
+    parts: tuple[str, ...]
+    draws: str = ""
+
+
+FAMILIES: dict[str, Kin] = {
+    # without a prior it draws from image embeddings alone
+    "unclip": Kin(("tokenizer", "clip", "decoder"), "unclip.families.unclip:UnCLIP"),
+    "dalle1": Kin(("tokenizer", "transformer", "codec"), "unclip.families.dalle1:Dalle1"),
+    "dalle-mini": Kin(("tokenizer", "transformer", "codec"), "unclip.families.dalle_mini:DalleMini"),
+    "adm": Kin(("adm",), "unclip.families.adm:ADM"),
+    "glide": Kin(("tokenizer", "glide"), "unclip.families.glide:Glide"),
+    "codec": Kin(("codec",)),
+    "clip": Kin(("tokenizer", "clip")),
+}
 
 # What follows an upsampler's name in that of a network which takes its last step.
 LAST_STEP = "-last"
@@ -346,7 +359,7 @@ def save_bundle(
     folder = Path(folder)
     if family not in FAMILIES:
         raise BundleError(f"unknown family {family!r}: known are {', '.join(FAMILIES)}")
-    missing = [part for part in FAMILIES[family] if part not in parts]
+    missing = [part for part in FAMILIES[family].parts if part not in parts]
     if missing:
         raise BundleError(f"a bundle of the family {family} needs {', '.join(missing)} as well")
     replaces = check_folder(folder)
@@ -438,7 +451,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path}: {error}") from error
     if manifest.family not in FAMILIES:
         raise BundleError(f"{path}: unknown family {manifest.family!r}, known are {', '.join(FAMILIES)}")
-    for name in FAMILIES[manifest.family]:
+    for name in FAMILIES[manifest.family].parts:
         if name not in manifest.components:
             raise BundleError(f"{path}: the component {name} is missing")
     for name, component in manifest.components.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -14,6 +15,7 @@ from PIL import Image
 
 from unclip import __version__
 from unclip.errors import InputError
+from unclip.given import NOTHING, Given
 from unclip.images import ImageFormat, encode, to_pil
 from unclip.runtime import atomic_path
 
@@ -153,6 +155,25 @@ def kept(prompt: str) -> str:
     return f"{prompt[:KEPT_PROMPT]}... ({len(prompt)} characters, SHA-256 {digest})"
 
 
+def check_prompt(prompt: str) -> None:
+    """Raises InputError for a prompt that is empty, far too long or no text."""
+    if not prompt.strip():
+        raise InputError("the prompt is empty: say what to draw")
+    if len(prompt) > Options.LONGEST_PROMPT:
+        raise InputError(
+            f"the prompt has {len(prompt)} characters: at most {Options.LONGEST_PROMPT} are allowed"
+        )
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the prompt is not text: it has a stray {prompt[error.start]!r}") from error
+
+
+def fresh_seed(seed: int | None = None) -> int:
+    """The seed, or a random one in place of None."""
+    return secrets.randbelow(2**32) if seed is None else seed
+
+
 def _check(name: str, value: float | None, low: float, high: float) -> None:
     if value is None:
         return
@@ -170,6 +191,7 @@ class Job:
     prompt: str
     seed: int
     index: int
+    given: Given = NOTHING
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -59,3 +60,8 @@ class PolicyError(UnclipError):
 
 class UnclipWarning(UserWarning):
     """Something that its user should know and that does not stop the work."""
+
+
+def listed(values: Iterable[object]) -> str:
+    """Values for a message, "a, b, c"."""
+    return ", ".join(map(str, values))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from unclip.bundle import Bundle, Part, save_bundle
-from unclip.drawing import Prior
+from unclip.drawing import Options, Prior
 from unclip.errors import BundleError
 from unclip.evaluate import pictures
 from unclip.evaluate.encoder import Encoder, Step
@@ -22,10 +21,10 @@ from unclip.evaluate.pictures import DISTANCE_RATIO, RECALL, VARIETY_NAME, apart
 from unclip.evaluate.sample import Sample
 from unclip.evaluate.stages import Stages
 from unclip.evaluate.statistics import mean, share
-from unclip.families.decoding import DECODER
-from unclip.families.imagining import COMPONENTS
 from unclip.models.decoder import Decoder
 from unclip.native import load_model
+from unclip.stages.decoder import DECODER
+from unclip.stages.prior import COMPONENTS
 
 SECTION = "ablation"
 TRUE = "true image embedding"
@@ -51,12 +50,14 @@ def arms(
     rows = sample.named(language)
     prompts = sample.prompts[language][rows].tolist()
     concepts = sample.concepts[rows]
-    real = judge.images(sample.pixels(model.sizes[0])[rows])
+    real = judge.images(sample.pixels(model.model.sizes[0])[rows])
     fed: dict[str, tuple[Stages, np.ndarray]] = {
         TRUE: (model, encoder.images(sample.pixels(encoder.size)[rows], model.unit)),
     }
     for prior in (Prior.NONE, *model.priors):
-        embeddings = yield from model.imagine(prompts, seed, f"ablation embeddings, {prior}", prior)
+        embeddings = yield from model.imagine(
+            prompts, seed, f"ablation embeddings, {prior}", model.prior(prior)
+        )
         fed[VARIANTS[prior]] = (model, embeddings)
     if text_model is not None:
         fed[TRAINED] = (text_model, fed[TEXT][1])
@@ -79,7 +80,9 @@ def variety(
     rows = np.random.default_rng(seed).permutation(sample.named(language))[:captions]
     prompts = [name for name in sample.names[language][rows].tolist() for _ in range(several)]
     for prior in (Prior.NONE, *model.priors):
-        embeddings = yield from model.imagine(prompts, seed, f"diversity embeddings, {prior}", prior)
+        embeddings = yield from model.imagine(
+            prompts, seed, f"diversity embeddings, {prior}", model.prior(prior)
+        )
         drawn = yield from model.paint(prompts, embeddings, seed, f"diversity, {prior}")
         features = judge.images(drawn).reshape(len(rows), several, -1)  # (C, n, E)
         estimate = mean(np.array([apart(each) for each in features]), sample.concepts[rows], seed)
@@ -101,11 +104,11 @@ def guidance(
     for number, one in enumerate(seeds, 1):
         embeddings.append((yield from model.imagine(prompts, one, f"guidance prior {number}")))
     for scale in SCALES:
-        sampling = replace(model.default(DECODER), guidance=scale)
+        decoder = model.family.decoder(Options(guidance=scale))
         features = []
         for number, one in enumerate(seeds):
             label = f"guidance {scale:g}, {number + 1}"
-            drawn = yield from model.paint(prompts, embeddings[number], one, label, sampling)
+            drawn = yield from model.paint(prompts, embeddings[number], one, label, decoder)
             features.append(judge.images(drawn))
         point = measured(asked, np.stack(features, axis=1), scale, seed)
         where = (sample.split, language, f"guidance {scale:g}")

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
-from unclip.bundle import Bundle
+from unclip.bundle import FAMILIES, Bundle
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.errors import BundleError, InputError, UnclipWarning
@@ -19,10 +19,10 @@ from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Findings
 from unclip.evaluate.sample import HELD_OUT, Sample, languages_of, take
 from unclip.evaluate.stages import Stages
-from unclip.families.dalle1 import INT8
-from unclip.families.imagining import COMPONENTS
-from unclip.pipeline import FAMILIES, Pipeline, load
+from unclip.model import Model, load
 from unclip.runtime import pick_device, pick_precision
+from unclip.stages.networks import INT8
+from unclip.stages.prior import COMPONENTS
 
 
 class Section(StrEnum):
@@ -36,6 +36,7 @@ class Section(StrEnum):
     RERANK = "rerank"
 
 
+UNCLIP = "unclip"  # the family whose stages are judged one by one
 LEAST = 10  # pictures of a held-out split that is to be judged by
 USUAL = (
     Section.CLIP,
@@ -134,7 +135,7 @@ class Evaluation:
     def _staged(self) -> bool:
         """Whether the bundle is a whole unCLIP, with a prior of either kind."""
         priors = set(COMPONENTS.values()) & set(self.bundle.components)
-        return self.bundle.family == Stages.family and bool(priors)
+        return self.bundle.family == UNCLIP and bool(priors)
 
     def _own_clip(self) -> Encoder:
         if not self._sees:
@@ -166,7 +167,7 @@ class Evaluation:
         if section is Section.RERANK and not self._sees:
             return f"a bundle of the family {family} has no CLIP that could choose among pictures"
         if section in (Section.PICTURES, Section.RERANK) and (
-            family not in FAMILIES or (family == Stages.family and not self._staged)
+            not FAMILIES[family].draws or (family == UNCLIP and not self._staged)
         ):
             return f"this bundle of the family {family} draws no pictures from text"
         if section in (Section.PICTURES, Section.RERANK) and family == "adm":
@@ -177,16 +178,13 @@ class Evaluation:
 
     @cached_property
     def staged(self) -> Stages:
-        """The bundle with its stages laid open."""
-        return Stages(self.bundle, device=str(self.device), precision=self.settings.precision)
+        """The bundle, stage by stage."""
+        return Stages(self.model)
 
     @cached_property
-    def model(self) -> Pipeline:
+    def model(self) -> Model:
         """The bundle as it draws for everybody."""
-        if self._staged:
-            return self.staged
-        folder = self.bundle.folder
-        return load(folder, device=str(self.device), precision=self.settings.precision)
+        return load(self.bundle.folder, device=str(self.device), precision=self.settings.precision)
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
@@ -266,7 +264,8 @@ class Evaluation:
             )
         else:
             with ablation.with_decoder(self.bundle, self.settings.text_decoder) as bundle:
-                other = Stages(bundle, device=str(self.device), precision=self.settings.precision)
+                drawer = Model(bundle, device=str(self.device), precision=self.settings.precision)
+                other = Stages(drawer)
                 yield from ablation.arms(self.staged, other, self.encoder, self.judge, *more)
         yield from ablation.variety(self.staged, self.judge, *more)
         yield from ablation.guidance(self.staged, self.judge, *more)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
-from unclip.drawing import Options, Prior
+from unclip.drawing import Prior
 from unclip.errors import BundleError
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Figure, Findings
@@ -57,12 +56,10 @@ def evaluate(
                 ANOTHER: own[_other(concepts, seed)],
             }
             for prior in model.priors:
-                sampling = model.prior_sampling(Options(prior=prior))
-                assert sampling is not None  # only without a prior there is none
-                plain = replace(sampling, guidance=1.0, candidates=1)
-                for variant, how in ((PLAIN, plain), (AS_DRAWN, sampling)):
+                plain = model.prior(prior, prior_guidance=1.0, candidates=1)
+                for variant, how in ((PLAIN, plain), (AS_DRAWN, model.prior(prior))):
                     name = f"{NAMES[prior]}, {variant}"
-                    drawn = yield from model.imagine(prompts, seed, f"{label}, {name}", sampling=how)
+                    drawn = yield from model.imagine(prompts, seed, f"{label}, {name}", how)
                     guesses[name] = _unit(drawn)
             cosines = {name: (guess * own).sum(axis=1) for name, guess in guesses.items()}
             for name, guess in guesses.items():

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unclip.diffusion.defaults import Sampling
 from unclip.drawing import Job, Options, Prior
-from unclip.errors import UnclipWarning
+from unclip.errors import InputError, UnclipWarning
 from unclip.evaluate.encoder import Step
-from unclip.families.decoding import DECODER
-from unclip.families.imagining import PriorSampling
 from unclip.families.unclip import UnCLIP
 from unclip.images import from_uint8, to_uint8
-from unclip.pipeline import Done, Pipeline, chunks
+from unclip.pipeline import Pipeline
+from unclip.stages.decoder import Decoder
+from unclip.stages.prior import Embeddings
+from unclip.stages.stage import Batch, chunks, finished
+from unclip.stages.upsampler import Upsampler
 
 AT_ONCE = 64  # captions that go through one stage together
-Result = TypeVar("Result")
 
 
 def draw(
@@ -33,7 +33,7 @@ def draw(
     language. Prompts of like length are drawn together, which changes nothing but the time.
     """
     jobs = [Job(prompt, seed, first + k) for k, prompt in enumerate(prompts)]
-    lengths = model.clip.lengths(prompts) if isinstance(model, UnCLIP) else [len(p) for p in prompts]
+    lengths = model.family.lengths(prompts)
     order = sorted(range(len(jobs)), key=lambda k: lengths[k])
     pictures = np.zeros((len(jobs), options.size, options.size, 3), np.uint8)
     done = 0
@@ -50,29 +50,33 @@ def draw(
     return pictures
 
 
-class Stages(UnCLIP):
-    """unCLIP with its stages laid open."""
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a loaded bundle of the family unclip, each for many captions; picture k has index k."""
+
+    model: Pipeline
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model.family, UnCLIP):
+            raise InputError(f"{self.model.bundle.name} is not of the family unclip: its stages are others")
+
+    @property
+    def family(self) -> UnCLIP:
+        assert isinstance(self.model.family, UnCLIP)
+        return self.model.family
 
     def imagine(
-        self,
-        prompts: Sequence[str],
-        seed: int,
-        label: str,
-        prior: Prior | None = None,
-        sampling: PriorSampling = None,
+        self, prompts: Sequence[str], seed: int, label: str, prior: Embeddings | None = None
     ) -> Generator[Step, None, np.ndarray]:
-        """Image embeddings, float32 (N, E), as `paint` takes them; picture k has index k.
+        """Image embeddings, float32 (N, E), as `paint` takes them, of a prior or of the usual one."""
+        how = prior or self.prior()
 
-        With `sampling` a prior draws so; without, `prior` as it usually does, or the bundle's usual one.
-        """
-        how = sampling or self.prior_sampling(Options(prior=prior))
-        rows = []
-        for batch in self._batches(prompts):
-            text = self.clip.read([prompts[k] for k in batch], self._context)
-            jobs = [Job(prompts[k], seed, k) for k in batch]
-            rows.append(_result(self._imagine(jobs, text, how)).cpu())
-            yield label, sum(map(len, rows)), len(prompts)
-        return self._sorted(prompts, torch.cat(rows)).numpy()
+        def embeddings(batch: Batch, rows: Sequence[int]) -> Tensor:
+            found = finished(how.run(batch)).embeddings
+            assert found is not None
+            return found
+
+        return (yield from self._each(prompts, seed, label, embeddings)).numpy()
 
     def paint(
         self,
@@ -80,67 +84,72 @@ class Stages(UnCLIP):
         embeddings: np.ndarray,
         seed: int,
         label: str,
-        sampling: Sampling | None = None,
+        decoder: Decoder | None = None,
     ) -> Generator[Step, None, np.ndarray]:
         """Pictures of the decoder from embeddings (N, E) and captions, uint8 (N, S, S, 3).
 
         Embeddings are of length one where `unit` says so.
         """
-        given = torch.from_numpy(embeddings).to(self.device)
-        rows = []
-        for batch in self._batches(prompts):
-            text = self.clip.read([prompts[k] for k in batch], self._context)
-            jobs = [Job(prompts[k], seed, k) for k in batch]
-            rows.append(
-                _result(self._paint(jobs, text, given[batch], sampling or self._sampling(DECODER))).cpu()
-            )
-            yield label, sum(map(len, rows)), len(prompts)
-        return to_uint8(self._sorted(prompts, torch.cat(rows)))
+        given, how = torch.from_numpy(embeddings), decoder or self.family.decoder(Options())
+
+        def pictures(batch: Batch, rows: Sequence[int]) -> Tensor:
+            fed = given[list(rows)].to(self.model.device)
+            found = finished(how.run(batch.with_embeddings(fed))).images
+            assert found is not None
+            return found
+
+        return to_uint8((yield from self._each(prompts, seed, label, pictures)))
 
     def enlarge(self, name: str, low: np.ndarray, seed: int, label: str) -> Generator[Step, None, np.ndarray]:
         """Pictures uint8 (N, S, S, 3) enlarged by an upsampler, uint8 (N, 4 S, 4 S, 3)."""
-        rows: list[np.ndarray] = []
-        side = low.shape[1]
-        target = next(size for size, chain in self._chain.items() if chain == name)
-        for batch in chunks(range(len(low)), self._chunk(target)):
-            images = from_uint8(low[batch]).to(self.device)  # (B, 3, S, S)
-            jobs = [Job("", seed, k) for k in batch]
-            rows.append(to_uint8(_result(self._enlarge(name, jobs, images))))
+        networks, rows = self.model.networks, []
+        target = next(size for size, chain in self.chain.items() if chain == name)
+        for some in chunks(range(len(low)), networks.pictures(target)):
+            jobs = [Job("", seed, k) for k in some]
+            images = from_uint8(low[some]).to(networks.device)  # (B, 3, S, S)
+            rows.append(to_uint8(finished(Upsampler(networks, name).enlarge(jobs, images))))
             yield label, sum(map(len, rows)), len(low)
+        side = low.shape[1]
         return np.concatenate(rows) if rows else np.zeros((0, side, side, 3), np.uint8)
+
+    def prior(
+        self,
+        name: Prior | None = None,
+        *,
+        prior_guidance: float | None = None,
+        candidates: int | None = None,
+    ) -> Embeddings:
+        """What draws embeddings, with options as of `Options`."""
+        return self.family.prior(Options(prior=name, prior_guidance=prior_guidance, candidates=candidates))
+
+    @property
+    def priors(self) -> tuple[Prior, ...]:
+        """The priors that the bundle has."""
+        return self.family.priors
 
     @property
     def unit(self) -> bool:
         """Whether prior and decoder know embeddings by their direction alone (Karlo's do not)."""
-        return self._decoder.unit_embeddings
+        return self.family.config.unit_embeddings
 
     @property
     def chain(self) -> dict[int, str]:
         """The upsamplers by the size that each one draws, smallest first."""
-        return dict(self._chain)
+        return self.family.chain
 
-    def default(self, stage: str) -> Sampling:
-        """How a stage draws where nothing else is asked for."""
-        return self._sampling(stage)
-
-    def _batches(self, prompts: Sequence[str]) -> list[list[int]]:
-        return chunks(self._order(prompts), AT_ONCE)
-
-    def _order(self, prompts: Sequence[str]) -> list[int]:
-        """Texts of one length are drawn together: they come after each other."""
-        lengths = self.clip.lengths(prompts, self._context)
-        return sorted(range(len(prompts)), key=lambda k: lengths[k])
-
-    def _sorted(self, prompts: Sequence[str], rows: Tensor) -> Tensor:
-        """Rows in the order of the batches back in that of the prompts."""
-        return rows[torch.tensor(self._order(prompts)).argsort()]
-
-
-def _result(work: Generator[Done, None, Result]) -> Result:
-    """Do a piece of work to its end."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
+    def _each(
+        self,
+        prompts: Sequence[str],
+        seed: int,
+        label: str,
+        work: Callable[[Batch, Sequence[int]], Tensor],
+    ) -> Generator[Step, None, Tensor]:
+        """Rows of every prompt, in their order; texts of one length are worked on together."""
+        lengths = self.family.lengths(prompts)
+        order, rows = sorted(range(len(prompts)), key=lambda k: lengths[k]), []
+        for some in chunks(order, AT_ONCE):
+            text = self.family.captions.read([prompts[k] for k in some])
+            jobs = tuple(Job(prompts[k], seed, k) for k in some)
+            rows.append(work(Batch(jobs, text=text), some).cpu())
+            yield label, sum(map(len, rows)), len(prompts)
+        return torch.cat(rows)[torch.tensor(order).argsort()]

@@ -1,1 +1,104 @@
-"""How each family of bundles draws: one file a family."""
+"""How each family draws: which stages in which order, sizes, defaults, and what it honours.
+
+A family is a file of this folder with one class, named in `bundle.FAMILIES`. To write one, say what `Family`
+leaves open; everything around that is in `pipeline.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from unclip.drawing import Job, Options
+from unclip.embedding import ClipEmbedder
+from unclip.errors import InputError
+from unclip.given import IDLE, TAKEN_BY, Given, Inversion, Kind, Known
+from unclip.models.code_sampling import CodeSampling
+from unclip.stages.inversion import Inverting
+from unclip.stages.networks import Form, Networks
+from unclip.stages.stage import Stage
+
+
+class Family(ABC):
+    """A bundle of one family, ready to say how it draws.
+
+    Attributes:
+        honours: fields of `Options`, beside n, size and seed, that mean something.
+        takes: what can be given with a job.
+        forms: how the weights of components lie in memory.
+        networks: of the bundle.
+        sizes: sides in pixels that can be asked for, smallest first.
+        context: tokens of a prompt that are read, its start and end included.
+        clip: embeds texts and pictures; None where the bundle has no CLIP.
+    """
+
+    honours: ClassVar[frozenset[str]]
+    takes: ClassVar[frozenset[Kind]] = frozenset()
+    forms: ClassVar[Mapping[str, Form]] = {}
+    sizes: tuple[int, ...]
+    context: int = 0
+    clip: ClipEmbedder | None = None
+
+    def __init__(self, networks: Networks) -> None:
+        self.networks = networks
+
+    @abstractmethod
+    def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
+        """What jobs of one route go through. Raises InputError for what cannot be done."""
+
+    def routes(self, options: Options, jobs: Sequence[Job]) -> Sequence[Hashable]:
+        """Of each job, what tells it from those that go through other stages."""
+        return [None] * len(jobs)
+
+    def check(self, options: Options, jobs: Sequence[Job]) -> None:
+        """Refuses, with InputError, what is wrong with jobs and what the other checks let pass."""
+        return
+
+    def truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
+        """What of each prompt will not be read; None where all of it is."""
+        return [None] * len(prompts)
+
+    def lengths(self, prompts: Sequence[str]) -> Sequence[int]:
+        """How long prompts are; of like length they are drawn in fewer batches."""
+        return [len(prompt) for prompt in prompts]
+
+    def idle(self, given: Given) -> dict[str, str]:
+        """Options that mean nothing beside what is given, and why."""
+        found = [IDLE[kind] for kind in given.kinds if kind in IDLE]
+        return {name: why for names, why in found for name in names}
+
+    # --- what only some can do ---
+
+    @property
+    def fills_in(self) -> bool:
+        """Whether a network was trained to fill in."""
+        return False
+
+    def check_known(self, known: Known) -> None:
+        """Refuses, with InputError, a picture that cannot be drawn into."""
+        if Kind.KNOWN not in self.takes:
+            raise self.refusal(Kind.KNOWN)
+
+    def inverting(self, inversion: Inversion) -> Inverting:
+        """What finds the noise that pictures are drawn from; refused here."""
+        raise self.refusal(Kind.NOISE)
+
+    @property
+    def components(self) -> tuple[Tensor, Tensor] | None:
+        """Mean (E,) and principal components (K, E) of embeddings that the bundle brings; None without."""
+        return None
+
+    def complete_caption(self, beginning: str, n: int, seed: int, sampling: CodeSampling) -> list[str]:
+        """Captions written on; refused here."""
+        raise InputError(f"{self._named} does not write texts: choose a bundle of the family dalle1")
+
+    def refusal(self, kind: Kind) -> InputError:
+        """For what the stages of this family cannot be given."""
+        return InputError(f"{self._named} cannot be given {kind.value}: choose a bundle {TAKEN_BY[kind]}")
+
+    @property
+    def _named(self) -> str:
+        return f"{self.networks.bundle.name}, of the family {self.networks.bundle.family},"

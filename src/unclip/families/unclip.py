@@ -1,246 +1,154 @@
 """unCLIP: caption -> CLIP text embedding -> prior -> CLIP image embedding -> small picture -> larger ones.
 
-Section 2 of 2204.06125. Only glue.
+Section 2 of 2204.06125.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
-import torch
 from torch import Tensor
 
-from unclip.bundle import LAST_STEP
 from unclip.diffusion.defaults import Spacing
-from unclip.drawing import Event, Job, Options, Prior
-from unclip.embedding import TextRows
-from unclip.errors import InputError
-from unclip.families.decoding import CLIP, DECODER, alike
-from unclip.families.imagining import (
-    AR_PRIOR,
-    COMPONENTS,
-    PRIOR,
-    Imagining,
-    PriorSampling,
-    prior_of,
-    prior_settings,
-)
-from unclip.families.initial import Initial
-from unclip.manipulate.latents import Latents
-from unclip.manipulate.methods import Editing
-from unclip.manipulate.principal_components import Basis
-from unclip.models.ar_prior import ArPrior
-from unclip.pipeline import PICTURES, Done, Plan, chunks
+from unclip.drawing import Job, Options, Prior
+from unclip.embedding import ClipEmbedder
+from unclip.errors import BundleError, InputError, listed
+from unclip.families import Family
+from unclip.given import Inversion, Kind
+from unclip.models.ar_prior import ArPrior, ArPriorConfig
+from unclip.models.decoder import DecoderConfig
+from unclip.models.prior import PriorConfig
+from unclip.stages import start
+from unclip.stages.captions import CLIP, Captions
+from unclip.stages.decoder import DECODER, Decoder
+from unclip.stages.denoising import asked_sampling, changed, default_sampling
+from unclip.stages.inversion import Inverting
+from unclip.stages.networks import Networks
+from unclip.stages.prior import AR_CANDIDATES, AR_PRIOR, COMPONENTS, PRIOR, Diffused, Embeddings, Written
+from unclip.stages.scoring import Scoring
+from unclip.stages.stage import Stage
+from unclip.stages.upsampler import chain_of, needed, sizes_of, upsamplers
 
-PROMPT = "prompt"
-
-
-@dataclass(frozen=True)
-class UnCLIPPlan(Plan):
-    """A plan that may come with what would be drawn before.
-
-    Attributes:
-        imagining: how embeddings come about that are not given.
-        embeddings: of each job's picture, (E,), in place of the prior's; None where the prior is to draw.
-        starts: what the decoder starts from, (3, S, S) of each job, in place of noise; by DDIM.
-        initial: the picture that it starts from, with noise.
-    """
-
-    imagining: PriorSampling = field(default=None)
-    embeddings: Mapping[Job, Tensor] | None = field(default=None)
-    starts: Mapping[Job, Tensor] | None = field(default=None)
-    initial: Initial | None = field(default=None)
+FILLING_STEPS = 30  # of a decoder that was not trained to fill in
 
 
-class UnCLIP(Editing, Imagining):
-    """A loaded bundle of the family "unclip".
+class UnCLIP(Family):
+    """A bundle without a prior draws from image embeddings alone."""
 
-    A bundle without a prior draws from image embeddings alone (`draw_embeddings`).
-    """
-
-    family = "unclip"
     honours = frozenset(
         {
             *("steps", "guidance", "prior", "prior_guidance", "sampler", "candidates", "rerank"),
             *("init", "strength", "fit"),
         }
     )
-    offloads = True
+    takes = frozenset({Kind.EMBEDDING, Kind.PICTURE, Kind.NOISE, Kind.KNOWN})
 
-    def own_basis(self) -> Basis | None:
-        """The principal components that the autoregressive prior writes embeddings in; None without one."""
+    def __init__(self, networks: Networks) -> None:
+        super().__init__(networks)
+        bundle = self.bundle = networks.bundle
+        self.clip = ClipEmbedder.of(bundle, networks.device, networks.precision, lambda: networks[CLIP])
+        self.config: DecoderConfig = bundle.config(DECODER)
+        self.chain = chain_of(bundle, self.config.image_size)
+        self.sizes = sizes_of(self.config.image_size, self.chain)
+        self.priors = tuple(prior for prior, name in COMPONENTS.items() if name in bundle.components)
+        if Prior.AR in self.priors and not self.config.unit_embeddings:
+            raise BundleError(
+                f"bundle {bundle.name}: its {AR_PRIOR} draws directions alone, its decoder wants lengths"
+            )
+        configs: list[PriorConfig | ArPriorConfig] = [
+            bundle.config(COMPONENTS[prior]) for prior in self.priors
+        ]
+        contexts = [part.context for part in (*configs, self.config.caption) if part is not None]
+        self.context = min([self.clip.context, *contexts])
+        self.captions = Captions(networks, self.clip, self.context)
+
+    def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
+        if self.routes(options, jobs[:1])[0]:
+            return (start.Unchanged(options.size, options.n if options.rerank else len(jobs)),)
+        scoring = Scoring.of(self.clip, options, self.bundle.name)
+        embeddings = Embeddings(self.captions, self.config.unit_embeddings)
+        if any(job.given.embedding is None for job in jobs):
+            embeddings = self.prior(options)
+        larger = needed(self.config.image_size, self.chain, options.size)
+        return (self.captions, embeddings, self.decoder(options), scoring, *upsamplers(self.networks, larger))
+
+    def routes(self, options: Options, jobs: Sequence[Job]) -> list[bool]:
+        """Whether each job gives the picture back that it starts from."""
+        decoder = self.decoder(options)
+        return [start.picture_of(job) is not None and not decoder.way(job).steps for job in jobs]
+
+    def prior(self, options: Options) -> Embeddings:
+        """How embeddings come about. Raises InputError for a prior that there is not, or its options."""
+        if options.prior is None and not self.priors:
+            raise InputError(
+                f"{self.bundle.name} has no prior, so it draws no text: it makes variations of pictures, or "
+                "draws from the text's own embedding with prior 'none'"
+            )
+        prior, unit = Prior(options.prior or self.priors[0]), self.config.unit_embeddings
+        if prior is Prior.NONE:
+            if options.prior_guidance is not None or options.candidates is not None:
+                raise InputError(
+                    "prior_guidance and candidates mean nothing with prior 'none': leave them out"
+                )
+            return Embeddings(self.captions, unit)
+        if prior not in self.priors:
+            known = listed((*self.priors, Prior.NONE))
+            raise InputError(f"prior {prior.value!r}: {self.bundle.name} has none, choose {known}")
+        if prior is Prior.AR:
+            codes = self.bundle.component(AR_PRIOR).codes
+            if codes is None:
+                raise BundleError(f"bundle {self.bundle.name} does not say how its {AR_PRIOR} draws codes")
+            written = Written(self.networks, changed(codes, guidance=options.prior_guidance))
+            return Embeddings(self.captions, unit, written, options.candidates or AR_CANDIDATES)
+        own = default_sampling(self.bundle, PRIOR)
+        sampling = changed(own, guidance=options.prior_guidance, candidates=options.candidates)
+        diffused = Diffused(self.networks, self.captions, sampling)
+        _ = diffused.steps  # refuses steps that cannot be taken
+        return Embeddings(self.captions, unit, diffused, sampling.candidates)
+
+    def decoder(self, options: Options) -> Decoder:
+        """How pictures come about; one that was not trained to fill in takes every step several times."""
+        sampling = asked_sampling(self.bundle, DECODER, options, options.guidance)
+        filling = replace(sampling, sampler="ancestral", spacing=Spacing.EVEN, eta=0.0)
+        if options.steps is None and not self.fills_in:
+            filling = replace(filling, steps=FILLING_STEPS)
+        return Decoder(self.networks, self.captions, sampling, filling)
+
+    # --- what can be given, and found ---
+
+    def check(self, options: Options, jobs: Sequence[Job]) -> None:
+        width, decoder = self.config.embedding, self.decoder(options)
+        given = [job.given.embedding for job in jobs if job.given.embedding is not None]
+        if wrong := [tuple(one.shape) for one in given if one.shape != (width,)]:
+            raise InputError(f"embeddings {wrong}: give one of shape ({width},) for each picture")
+        for job in jobs:
+            if decoder.way(job).rounds and options.sampler is not None:  # steps that cannot be taken: refused
+                raise InputError(
+                    f"sampler {options.sampler!r}: to fill in, each step is taken several times, which is "
+                    "ancestral sampling: leave it out"
+                )
+
+    def truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
+        return self.captions.clip.truncated(prompts, self.context)
+
+    def lengths(self, prompts: Sequence[str]) -> Sequence[int]:
+        return self.captions.clip.lengths(prompts, self.context)
+
+    @property
+    def fills_in(self) -> bool:
+        return self.config.inpainting
+
+    def inverting(self, inversion: Inversion) -> Inverting:
+        decoder = self.decoder(Options())
+        _ = decoder.inverting(inversion).steps  # refuses steps that cannot be taken
+        return Inverting(decoder, inversion)
+
+    @property
+    def components(self) -> tuple[Tensor, Tensor] | None:
         if Prior.AR not in self.priors:
             return None
-        codes = cast(ArPrior, self._model(AR_PRIOR)).codes
-        self._let_go(AR_PRIOR)
-        return Basis(codes.mean, codes.basis, f"the {AR_PRIOR} of {self.bundle.name}")
-
-    # --- plan ---
-
-    def draw_embeddings(self, embeddings: Mapping[Job, Tensor], options: Options) -> Iterator[Event]:
-        """Draw from CLIP image embeddings: the decoder's half of unCLIP (section 3.1 of 2204.06125).
-
-        Args:
-            embeddings: (E,) for each picture: of length one, or for Karlo as CLIP's projection gives it
-                (`ClipEmbedder.embed_images` with `raw`). A job's prompt may be empty.
-            options: as of `draw`.
-
-        Raises:
-            InputError: no embeddings, one of another shape, or options that mean nothing without the prior.
-        """
-        return self._timed(list(embeddings), self._embedding_plan(embeddings, options))
-
-    def _embedding_plan(self, embeddings: Mapping[Job, Tensor], options: Options) -> UnCLIPPlan:
-        """The plan without a prior. Raises as `draw_embeddings` does."""
-        width = self._decoder.embedding
-        wrong = [tuple(row.shape) for row in embeddings.values() if row.shape != (width,)]
-        if wrong or not embeddings:
-            raise InputError(f"embeddings {wrong or 'none'}: give one of shape ({width},) for each picture")
-        idle = options.given & {"prior", "prior_guidance", "candidates", "rerank"}
-        if idle:
-            raise InputError(f"{', '.join(sorted(idle))}: no prior draws where embeddings are given")
-        if options.size not in self.sizes:
-            raise InputError(f"size {options.size} is not drawn: choose {', '.join(map(str, self.sizes))}")
-        return replace(self._plan_from(options), embeddings=embeddings)
-
-    def draw_latents(
-        self,
-        latents: Mapping[Job, Latents],
-        options: Options,
-        *,
-        eta: float = 0.0,
-        settings: Mapping[str, str] | None = None,
-    ) -> Iterator[Event]:
-        """Draw from both latents, by DDIM as they were found.
-
-        Args:
-            latents: of each picture, all found in one way; a `Frame` shares noise with others.
-            options: as of `draw_embeddings`; steps and guidance are the inversion's.
-            eta: noise of DDIM, 0 to 1.
-            settings: what the pictures' metadata say beside.
-
-        Raises:
-            InputError: as of `draw_embeddings`, or latents that were found in different ways.
-        """
-        ways = {one.inversion for one in latents.values()}
-        if len(ways) != 1:
-            raise InputError("these latents were not found in one way: encode the pictures again, together")
-        inversion = ways.pop()
-        options = replace(options, steps=inversion.steps, guidance=inversion.guidance, sampler="ddim")
-        plan = self._embedding_plan({job: one.z_i for job, one in latents.items()}, options)
-        sampling = self._inverting(inversion, eta)
-        plan = replace(
-            plan,
-            starts={job: one.x_T for job, one in latents.items()},
-            sampling={**plan.sampling, DECODER: sampling},
-            settings={**plan.settings, **(settings or {})},
-        )
-        return self._timed(list(latents), plan)
-
-    def _plan(self, options: Options) -> Plan:
-        imagining = self.prior_sampling(options)
-        if options.rerank is not None and not self.clip.sees:
-            raise InputError(
-                f"rerank: the CLIP of {self.bundle.name} reads texts alone and cannot judge pictures"
-            )
-        prior = prior_of(imagining)
-        names = [] if prior is Prior.NONE else [COMPONENTS[prior]]
-        plan = self._plan_from(options, *names)
-        return replace(plan, imagining=imagining, settings={**plan.settings, **prior_settings(imagining)})
-
-    def _plan_from(self, options: Options, *priors: str) -> UnCLIPPlan:
-        """The plan, with the components that draw before the decoder."""
-        decoder = self._asked(DECODER, options, options.guidance)
-        if self._resamples:
-            decoder = replace(decoder, sampler="ancestral", spacing=Spacing.EVEN, eta=0.0)
-        upsamplers = self._upsamplers(options.size)
-        self._schedule(DECODER, decoder)  # refuses steps that cannot be taken
-        lasts = (f"{name}{LAST_STEP}" for name in upsamplers)
-        names = (*priors, DECODER, *upsamplers, *(name for name in lasts if name in self.bundle.components))
-        # are their files there and whole? Now, and not after the drawing
-        if self.offload:
-            self.bundle.verify(*names)
-        else:
-            for name in names:
-                self._model(name)
-        settings = {
-            "size": str(options.size),
-            "steps": str(decoder.steps),
-            "sampler": decoder.sampler,
-            "guidance": f"{decoder.guidance:g}",
-        }
-        if self._filling is not None:
-            settings |= self._filling.settings
-        initial = Initial.of(options)
-        if initial is not None:
-            settings |= initial.settings
-        return UnCLIPPlan(options, {DECODER: decoder}, upsamplers, settings, initial=initial)
-
-    def _truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
-        return self.clip.truncated(prompts, self._context)
-
-    # --- work ---
-
-    def _totals(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Counter[str]:
-        totals: Counter[str] = Counter()
-        full = cast(UnCLIPPlan, plan)
-        decoder_steps = self._taken(DECODER, plan.sampling[DECODER], full.initial)
-        small = self._chunk(self._decoder.image_size)
-        for group in groups:
-            kept = plan.options.n if plan.options.rerank else len(group)
-            totals[PICTURES] += kept
-            if not decoder_steps:
-                continue
-            lengths = self.clip.lengths([job.prompt for job in group], self._context)
-            totals[PROMPT] += 1
-            if full.embeddings is None:
-                totals[PRIOR] += self._prior_pieces(lengths, full.imagining)
-            totals[DECODER] += decoder_steps * len(alike(lengths, small))
-            for name in plan.upsamplers:
-                steps = len(self._schedule(name, self._sampling(name)))
-                totals[name] += steps * len(chunks(range(kept), self._last_chunk(plan)))
-        return totals
-
-    def _work(self, groups: Sequence[Sequence[Job]], plan: Plan) -> Iterator[Done]:
-        full = cast(UnCLIPPlan, plan)
-        if full.initial is not None and not self._taken(DECODER, plan.sampling[DECODER], full.initial):
-            yield from self._unchanged(groups, plan, full.initial)
-            return
-        for group in groups:
-            text = self.clip.read([job.prompt for job in group], self._context)
-            _ = self._no_caption  # read while CLIP is there
-            self._let_go(CLIP)
-            yield Done(PROMPT)
-            if full.embeddings is None:
-                embeddings = yield from self._imagine(group, text, full.imagining)  # (B, E)
-            else:
-                given = torch.stack([full.embeddings[job] for job in group])
-                embeddings = given.to(self.device, torch.float32)
-            sampling = plan.sampling[DECODER]
-            small = yield from self._paint(
-                group, text, embeddings, sampling, full.starts, full.initial
-            )  # (B, 3, S, S)
-            scores = self._scores(group, small, text)
-            order = list(range(len(group)))
-            if plan.options.rerank is not None:
-                order = sorted(order, key=lambda i: scores[i] or 0.0, reverse=True)[: plan.options.n]
-            for chunk in chunks(order, self._last_chunk(plan)):
-                jobs = [group[i] for i in chunk]
-                images = small[chunk]
-                for name in plan.upsamplers:
-                    images = yield from self._enlarge(name, jobs, self._kept(images), self._keeping(name))
-                pictures = self._finish(jobs, images, [scores[i] for i in chunk], plan)
-                if self._filling is not None:
-                    pictures = tuple(map(self._filling.finished, pictures))
-                yield Done(PICTURES, images, pictures)
-
-    def _scores(self, jobs: Sequence[Job], images: Tensor, text: TextRows) -> list[float | None]:
-        """How well each picture fits its prompt; None where there is no prompt, or CLIP sees no pictures."""
-        if not self.clip.sees:
-            return [None] * len(jobs)
-        scores: list[float] = self.clip.scores(images, text.embedding).tolist()
-        self._let_go(CLIP)
-        return [score if job.prompt else None for job, score in zip(jobs, scores, strict=True)]
+        codes = cast(ArPrior, self.networks[AR_PRIOR]).codes
+        self.networks.let_go(AR_PRIOR)
+        return codes.mean, codes.basis

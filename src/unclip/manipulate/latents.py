@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TypedDict, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from unclip.drawing import Event, Job, Options
-from unclip.errors import InputError
-from unclip.images import open_image
-from unclip.runtime import sha256
+from unclip.drawing import Event, Job, Options, fresh_seed
+from unclip.given import Given, Inversion, InvertedNoise
+from unclip.manipulate.fitting import Fit, squared
+from unclip.pipeline import Pipeline, told
+from unclip.stages.captions import CLIP
+from unclip.stages.inversion import Inverting
 
-if TYPE_CHECKING:
-    from unclip.bundle import Bundle
-    from unclip.embedding import ClipEmbedder
-
-Source = Image.Image | Path | str
-"""A picture, or the file of one."""
-
-DEFAULT_STEPS = 25  # of DDIM, there and back: with the shipped bundle 50 give the same
-DEFAULT_GUIDANCE = 1.0  # more of it is harder to invert
-ITERATIONS = 2  # fixed-point rounds of an inversion's step
 SAME = 1e-6  # sine of the angle below which two directions are one
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """How a picture is inverted, and drawn again: the way back must be the way there.
-
-    Attributes:
-        steps: of DDIM, 2 and more.
-        guidance: scale of the decoder's classifier-free guidance; 1 is none.
-        iterations: fixed-point rounds of each step (`diffusion.samplers.ddim_invert`).
-    """
-
-    steps: int = DEFAULT_STEPS
-    guidance: float = DEFAULT_GUIDANCE
-    iterations: int = ITERATIONS
-
-    @classmethod
-    def of(cls, steps: int | str | None, guidance: float | None) -> Inversion:
-        """Defaults in place of None. Raises InputError for steps that are no count."""
-        if isinstance(steps, str) and not (steps.isascii() and steps.isdigit()):
-            raise InputError(f"steps {steps!r}: what starts from a picture takes a plain count, such as 50")
-        return cls(
-            DEFAULT_STEPS if steps is None else int(steps),
-            DEFAULT_GUIDANCE if guidance is None else guidance,
-        )
-
-    def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise InputError(f"steps is {self.steps}: what starts from a picture takes 2 or more")
 
 
 @dataclass(frozen=True)
@@ -73,58 +35,87 @@ class Latents:
     x_T: Tensor
     inversion: Inversion
 
+    def given(
+        self, settings: Mapping[str, str] | None = None, *, eta: float = 0.0, shared: int | None = None
+    ) -> Given:
+        """For a job that draws from them: what its metadata say, noise of DDIM, whose noise is shared."""
+        noise = InvertedNoise(self.x_T, self.inversion, eta)
+        return Given(embedding=self.z_i, start=noise, shared=shared, settings=settings or {})
+
+
+class FromLatents(TypedDict, total=False):
+    """Keywords of all that draws from a picture's latents.
+
+    size, seed: as of `Options`; frames share the noise of the upsamplers.
+    steps, guidance: of DDIM, there and back; None is 25 and 1.
+    fit: what is done with a picture that is not square, see `Fit`; a letterbox is white.
+    """
+
+    size: int | None
+    seed: int | None
+    steps: int | str | None
+    guidance: float | None
+    fit: str
+
 
 @dataclass(frozen=True)
-class Frame(Job):
-    """A picture to draw that shares the noise of others, so that only the latents tell them apart.
+class Way:
+    """How pictures are drawn from latents, checked.
 
     Attributes:
-        shared: the index whose noise it takes.
+        model: draws.
+        inverting: finds latents.
+        options: n and size.
+        seed: of the noise.
+        fit: how pictures become square.
     """
 
-    shared: int = 0
+    model: Pipeline
+    inverting: Inverting
+    options: Options
+    seed: int
+    fit: Fit
+
+    @classmethod
+    def of(cls, model: Pipeline, n: int, settings: FromLatents) -> Way:
+        """For `n` pictures. Raises InputError for a value outside its range."""
+        steps, guidance = settings.get("steps"), settings.get("guidance")
+        fit = Fit.named(settings.get("fit", Fit.LETTERBOX))
+        size = model.size(settings.get("size"))
+        options = Options(n=n, size=size, seed=settings.get("seed"), guidance=guidance)
+        inverting = model.family.inverting(Inversion.of(steps, guidance))
+        return cls(model, inverting, replace(options, guidance=None), fresh_seed(options.seed), fit)
+
+    def latents(self, pictures: Sequence[Image.Image]) -> Generator[Event, None, list[Latents]]:
+        """Those of pictures, telling of every step."""
+        return inverted(self.inverting, [squared(picture, self.fit) for picture in pictures])
+
+    def job(self, index: int, given: Given) -> Job:
+        """A picture to draw from what is given."""
+        return Job("", self.seed, index, given)
+
+    def draw(self, given: Sequence[Given]) -> Iterator[Event]:
+        """One picture of each."""
+        return self.model.draw([self.job(*one) for one in enumerate(given)], self.options)
 
 
-class Editor(Protocol):
-    """What pictures are changed with: `families.unclip.UnCLIP`."""
-
-    bundle: Bundle
-    clip: ClipEmbedder
-
-    @property
-    def default_size(self) -> int: ...
-
-    @property
-    def sizes(self) -> tuple[int, ...]: ...
-
-    def invert(
-        self, images: Sequence[Image.Image], inversion: Inversion
-    ) -> Generator[Event, None, list[Latents]]: ...
-
-    def draw_latents(
-        self,
-        latents: Mapping[Job, Latents],
-        options: Options,
-        *,
-        eta: float = 0.0,
-        settings: Mapping[str, str] | None = None,
-    ) -> Iterator[Event]: ...
-
-    def start_noise(self, jobs: Sequence[Job]) -> Tensor: ...
-
-
-def opened(source: Source) -> tuple[Image.Image, str]:
-    """A picture and its hash: "sha256:..." of its file, or "pixels:..." of one that has none.
-
-    Raises:
-        InputError: as of `open_image`.
-    """
-    if isinstance(source, Image.Image):
-        pixels = source.convert("RGBA")
-        digest = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()
-        return source, f"pixels:{digest}"
-    image = open_image(source)
-    return image, f"sha256:{sha256(source)}"
+def inverted(inverting: Inverting, images: Sequence[Image.Image]) -> Generator[Event, None, list[Latents]]:
+    """The latents of pictures, telling of every step; one that is not square is shown whole, on white."""
+    networks, done = inverting.decoder.networks, 0
+    networks.keep((CLIP,))
+    batch = inverting.batch(images)
+    networks.keep(inverting.components)
+    work, total, started = told(inverting, batch), inverting.steps(batch.jobs), time.perf_counter()
+    while True:
+        try:
+            piece = next(work)
+        except StopIteration as stop:
+            networks.keep(())
+            embeddings, noise = cast(Tensor, batch.embeddings), stop.value.images
+            pairs = zip(embeddings, noise, strict=True)
+            return [Latents(z_i, x_T, inverting.inversion) for z_i, x_T in pairs]
+        seconds, started, done = time.perf_counter() - started, time.perf_counter(), done + 1
+        yield Event(piece.stage, done, total, seconds, estimate=piece.estimate)
 
 
 def slerp(a: Tensor, b: Tensor, fraction: float) -> Tensor:

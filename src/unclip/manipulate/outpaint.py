@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 from PIL import Image
 
-from unclip.drawing import Event, Job, Options, Picture
+from unclip.drawing import Event, Job, Picture, fresh_seed
 from unclip.errors import InputError
+from unclip.given import KEPT, REDRAWN, Given, Known, Source, opened
 from unclip.images import MAX_PIXELS, WHITE, on_white
-from unclip.manipulate.editing import KEPT, REDRAWN, Filler, Filling, kept_of, prepared
-from unclip.manipulate.latents import Source, opened
+from unclip.manipulate.editing import FilledIn, checked_rounds, kept_of, options_of
 from unclip.manipulate.seam import seam
+from unclip.pipeline import Pipeline
 
 OVERLAP = 0.5  # of a tile's side, with the tiles beside it
 SEEN_SHARE = 0.75  # of a picture's shorter side that a tile sees at least where a size is large enough
@@ -96,20 +97,7 @@ class Canvas:
 
 
 def outpaint(
-    model: Filler,
-    image: Source,
-    prompt: str,
-    margins: Margins,
-    *,
-    n: int = 1,
-    size: int | None = None,
-    seed: int | None = None,
-    steps: int | str | None = None,
-    guidance: float | None = None,
-    prior: str | None = None,
-    prior_guidance: float | None = None,
-    candidates: int | None = None,
-    rounds: int | None = None,
+    model: Pipeline, image: Source, prompt: str, margins: Margins, **settings: Unpack[FilledIn]
 ) -> Iterator[Event]:
     """A picture extended: square tiles that overlap are drawn one after the other, from the picture outwards.
 
@@ -121,10 +109,7 @@ def outpaint(
         image: the picture, of any shape; not all of it transparent.
         prompt: what every tile shall show.
         margins: how far to extend.
-        n: how many, 1 to 100.
-        size: side of a tile in pixels; None is as of `tile_for`.
-        seed: as of `Options`.
-        steps, guidance, prior, prior_guidance, candidates, rounds: as of `edit`.
+        settings: see `FilledIn`; `size` is the side of a tile in pixels, by default as of `tile_for`.
 
     Returns:
         Events, as `Pipeline.stream`. Input is checked now, drawing happens while they are read.
@@ -142,48 +127,36 @@ def outpaint(
         )
     if kept_of(picture).getextrema() == (REDRAWN, REDRAWN):
         raise InputError("all of the picture is transparent: there is nothing to extend")
-    rounds, steps = prepared(model, rounds, steps)
-    options = Options(
-        n=n,
-        size=tile_for(picture, model.sizes) if size is None else size,
-        seed=secrets.randbelow(2**32) if seed is None else seed,
-        steps=steps,
-        guidance=guidance,
-        prior=prior,
-        prior_guidance=prior_guidance,
-        candidates=candidates,
-    )
-    if options.size not in model.sizes:
-        raise InputError(f"size {options.size} is not drawn: choose {', '.join(map(str, model.sizes))}")
-    whole = Canvas.around(picture, margins, options.size)
-    corners = whole.tiles(options.size)
-    settings = {
+    asked, rounds = settings.get("size"), checked_rounds(settings)
+    side = model.size(tile_for(picture, model.sizes) if asked is None else asked)
+    options = options_of(settings, side)
+    seed = fresh_seed(options.seed)
+    whole = Canvas.around(picture, margins, side)
+    corners = whole.tiles(side)
+    told = {
         "operation": "outpaint",
         "source": source,
         "size": f"{width} x {height}",
-        "tile": str(options.size),
+        "tile": str(side),
         **{name: str(value) for name, value in vars(margins).items()},
     }
 
     def tile(canvas: Canvas, number: int, index: int) -> Iterator[Event]:
-        box = _box(corners[number], options.size)
-        filling = Filling(
-            canvas.image.crop(box), canvas.keep.crop(box), rounds, {"rounds": str(rounds)}, part=f"-{number}"
-        )
-        assert options.seed is not None
-        return model.filling_in(filling).draw([Job(prompt, options.seed, index)], options)
+        box = _box(corners[number], side)
+        known = Known(canvas.image.crop(box), canvas.keep.crop(box), rounds, part=f"-{number}")
+        return model.draw([Job(prompt, seed, index, Given(known=known))], options)
 
     def extended(canvas: Canvas, drawn: Picture) -> Picture:
         """The whole, with what its last tile says of itself; no score, for that is the tile's."""
         image = canvas.image.crop(canvas.wanted)
         fits = seam(image, whole.keep.crop(canvas.wanted)).texts
-        return replace(drawn, image=image, score=None, settings={**drawn.settings, **settings, **fits})
+        return replace(drawn, image=image, score=None, settings={**drawn.settings, **told, **fits})
 
     first = tile(whole, 0, 0)  # refuses what cannot be drawn
 
     def work() -> Iterator[Event]:
         done: Counter[str] = Counter()
-        for index in range(n):
+        for index in range(options.n):
             canvas = whole.copy()
             for number, corner in enumerate(corners):
                 begun = first if index == number == 0 else tile(canvas, number, index)
@@ -192,11 +165,11 @@ def outpaint(
                     if finished:
                         stage = TILES
                         canvas.image.paste(finished[0].image, corner)
-                        canvas.keep.paste(KEPT, _box(corner, options.size))
+                        canvas.keep.paste(KEPT, _box(corner, side))
                         last = number == len(corners) - 1
                         finished = (extended(canvas, finished[0]),) if last else ()
                     done[stage] += 1
-                    total = event.total * len(corners) * n
+                    total = event.total * len(corners) * options.n
                     yield replace(event, stage=stage, step=done[stage], total=total, pictures=finished)
 
     return work()

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Self, TypeVar, Unpack
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from unclip.drawing import Event, Job
+from unclip.drawing import Event
 from unclip.errors import InputError
+from unclip.given import NOTHING, Source, opened
 from unclip.images import SUFFIXES, open_image
-from unclip.manipulate.fitting import Fit, squared
-from unclip.manipulate.latents import Editor, Frame, Inversion, Latents, Source, opened
-from unclip.manipulate.variations import chosen, seed_of
+from unclip.manipulate.fitting import squared
+from unclip.manipulate.latents import FromLatents, Latents, Way
 from unclip.models.embedding_codes import PrincipalComponents
+from unclip.pipeline import Pipeline
+from unclip.stages.prior import AR_PRIOR
 
 DEFAULT_COMPONENTS = (1, 8, 32, 128)
 AT_ONCE = 64  # pictures that are embedded between two events
@@ -49,6 +51,12 @@ class Basis:
         found = PrincipalComponents.of(embeddings)
         return cls(found.mean, found.directions[: len(embeddings) - 1], source)
 
+    @classmethod
+    def of_bundle(cls, model: Pipeline) -> Self | None:
+        """Those that the bundle brings with it; None where it brings none."""
+        found = model.family.components
+        return None if found is None else cls(*found, f"the {AR_PRIOR} of {model.bundle.name}")
+
     def __len__(self) -> int:
         return len(self.directions)
 
@@ -60,25 +68,13 @@ class Basis:
         return F.normalize(kept, dim=0) * embedding.norm()
 
 
-class Reducer(Editor, Protocol):
-    """What pictures are reconstructed with: `families.unclip.UnCLIP`."""
-
-    def embed(self, images: Sequence[Image.Image]) -> Tensor: ...
-
-    def own_basis(self) -> Basis | None: ...
-
-
 def reconstruct(
-    model: Reducer,
+    model: Pipeline,
     image: Source,
     components: Sequence[int] | None = None,
     *,
     basis: Path | str | None = None,
-    size: int | None = None,
-    seed: int | None = None,
-    steps: int | str | None = None,
-    guidance: float | None = None,
-    fit: str = Fit.LETTERBOX,
+    **settings: Unpack[FromLatents],
 ) -> Iterator[Event]:
     """A picture drawn from what the first principal components of its embedding say, for several counts.
 
@@ -90,8 +86,7 @@ def reconstruct(
         components: how many are kept, one picture each; None is 1, 8, 32 and 128, as far as the basis goes.
         basis: a folder of pictures, or a corpus of `unclip data`, whose embeddings' components are taken;
             None are those that the bundle's autoregressive prior was made with.
-        size, seed: as of `Options`.
-        steps, guidance, fit: as of `variations.vary`.
+        settings: see `FromLatents`.
 
     Returns:
         Events, as `Pipeline.stream`, the pictures in the order of `components`. Input is checked now, but for
@@ -103,38 +98,29 @@ def reconstruct(
     for count in components or ():
         if count < 1:
             raise InputError(f"components {count}: keep 1 or more")
-    inversion = Inversion.of(steps, guidance)
-    number = len(DEFAULT_COMPONENTS if components is None else components)
-    options = chosen(model, number, size, seed, guidance)
-    way = Fit.named(fit)
+    way = Way.of(model, len(DEFAULT_COMPONENTS if components is None else components), settings)
     picture, source = opened(image)
-    own = model.own_basis() if basis is None else None
+    own = Basis.of_bundle(model) if basis is None else None
     if basis is None and own is None:
         raise InputError(
             "this bundle brings no principal components with it, as one with an autoregressive prior does: "
             "give a folder of pictures to take them from (basis)"
         )
     files = [] if basis is None else _pictures_in(Path(basis))
+    told = {"operation": "reconstruct", "source": source, "fit": way.fit.value}
 
     def work() -> Iterator[Event]:
-        found = (yield from _measured(model, files, str(basis))) if own is None else own
+        found = (yield from _measured(way, files, str(basis))) if own is None else own
         counts = components or [count for count in DEFAULT_COMPONENTS if count <= len(found)] or [len(found)]
         if max(counts) > len(found):
             raise InputError(f"components {max(counts)}: this basis has {len(found)}, keep fewer")
-        (embedding,) = model.embed([squared(picture, way)])  # (E,)
-        jobs = [Frame("", seed_of(options), index) for index in range(len(counts))]
-        (noise,) = model.start_noise(jobs[:1])  # (3, S, S)
-        drawn: dict[Job, Latents] = {
-            job: Latents(found.reduced(embedding, count), noise, inversion)
-            for job, count in zip(jobs, counts, strict=True)
-        }
-        settings = {"operation": "reconstruct", "source": source, "fit": way, "basis": found.source}
-        for event in model.draw_latents(drawn, options, settings=settings):
-            told = tuple(
-                replace(one, settings={**one.settings, "components": str(counts[one.index])})
-                for one in event.pictures
-            )
-            yield replace(event, pictures=told)
+        (embedding,) = way.inverting.embed([squared(picture, way.fit)])  # (E,)
+        (noise,) = way.inverting.noise([way.job(0, NOTHING)])  # (3, S, S)
+        given = []
+        for count in counts:
+            latents = Latents(found.reduced(embedding, count), noise, way.inverting.inversion)
+            given.append(latents.given({**told, "basis": found.source, "components": str(count)}, shared=0))
+        yield from way.draw(given)
 
     return work()
 
@@ -162,13 +148,13 @@ def _spread(items: Sequence[Item]) -> list[Item]:
 
 
 def _measured(
-    model: Reducer, pictures: Sequence[Callable[[], Image.Image]], source: str
+    way: Way, pictures: Sequence[Callable[[], Image.Image]], source: str
 ) -> Generator[Event, None, Basis]:
     """The principal components of pictures' embeddings, telling of the work."""
     rows = []
     for start in range(0, len(pictures), AT_ONCE):
         began = time.perf_counter()
         some = pictures[start : start + AT_ONCE]
-        rows.append(model.embed([each() for each in some]))
+        rows.append(way.inverting.embed([each() for each in some]))
         yield Event("basis", start + len(some), len(pictures), time.perf_counter() - began)
     return Basis.of(torch.cat(rows), f"{len(pictures)} pictures of {source}")

@@ -1,18 +1,23 @@
-"""Pictures made of pictures: variations, blends and text diffs (section 3 of 2204.06125)."""
+"""Pictures made of pictures: variations, blends and text diffs (section 3 of 2204.06125).
+
+Each returns events, as `Pipeline.stream`: input is checked when it is called, and the drawing happens while
+they are read. What is out of range, or no picture, is an InputError.
+"""
 
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from typing import Unpack
 
 import torch.nn.functional as F
 
-from unclip.drawing import Event, Job, Options, kept
+from unclip.drawing import Event, kept
 from unclip.errors import InputError
-from unclip.manipulate.fitting import Fit, squared
-from unclip.manipulate.latents import Editor, Frame, Inversion, Latents, Source, mixed, opened, slerp
+from unclip.given import NOTHING, Source, opened
+from unclip.manipulate.latents import FromLatents, Latents, Way, mixed, slerp
+from unclip.pipeline import Pipeline
 
 MOST_BLENDED = 16  # pictures
 LARGEST_TURN = 0.5  # of the way from z_i to the text diff at amount 1; section 3.3: 0.25 to 0.5
@@ -27,16 +32,7 @@ class Start(StrEnum):
 
 
 def vary(
-    model: Editor,
-    image: Source,
-    *,
-    n: int = 1,
-    strength: float = 1.0,
-    size: int | None = None,
-    seed: int | None = None,
-    steps: int | str | None = None,
-    guidance: float | None = None,
-    fit: str = Fit.LETTERBOX,
+    model: Pipeline, image: Source, *, n: int = 1, strength: float = 1.0, **settings: Unpack[FromLatents]
 ) -> Iterator[Event]:
     """Variations of a picture: what CLIP sees in it stays, the rest is drawn anew (section 3.1).
 
@@ -46,49 +42,34 @@ def vary(
         n: how many, 1 to 100.
         strength: 0 gives the picture back as the decoder draws it, 1 keeps z_i alone. Between them it is
             DDIM's eta, and the share of fresh noise in what is started from: sqrt(1 - s^2) x_T + s noise.
-        size, seed: as of `Options`.
-        steps, guidance: of DDIM; None is 25 and 1.
-        fit: what is done with a picture that is not square, see `Fit`; a letterbox is white.
-
-    Returns:
-        Events, as `Pipeline.stream`. Input is checked now, drawing happens while they are read.
-
-    Raises:
-        InputError: a value outside its range, or no picture.
+        settings: see `FromLatents`.
     """
     check_fraction("strength", strength)
-    inversion = Inversion.of(steps, guidance)
-    options = chosen(model, n, size, seed, guidance)
-    way = Fit.named(fit)
+    way = Way.of(model, n, settings)
     picture, source = opened(image)
-    settings = {"operation": "vary", "source": source, "fit": way, "strength": f"{strength:g}"}
+    told = {"operation": "vary", "source": source, "fit": way.fit.value, "strength": f"{strength:g}"}
 
     def work() -> Iterator[Event]:
-        (latents,) = yield from model.invert([squared(picture, way)], inversion)
-        jobs = [Job("", seed_of(options), index) for index in range(n)]
+        (found,) = yield from way.latents([picture])
+        fresh = way.inverting.noise([way.job(index, NOTHING) for index in range(n)])  # (B, 3, S, S)
         kept = math.sqrt(1 - strength**2)
-        noise = model.start_noise(jobs)  # (B, 3, S, S)
-        starts = kept * latents.x_T + strength * noise if strength else latents.x_T.expand_as(noise)
-        drawn = {job: Latents(latents.z_i, start, inversion) for job, start in zip(jobs, starts, strict=True)}
-        yield from model.draw_latents(drawn, options, eta=strength, settings=settings)
+        starts = kept * found.x_T + strength * fresh if strength else found.x_T.expand_as(fresh)
+        latents = [Latents(found.z_i, start, found.inversion) for start in starts]
+        yield from way.draw([one.given(told, eta=strength) for one in latents])
 
     return work()
 
 
 def blend(
-    model: Editor,
+    model: Pipeline,
     images: Sequence[Source],
     *,
     frames: int = 8,
     weights: Sequence[float] | None = None,
     start: Start = Start.SLERP,
-    size: int | None = None,
-    seed: int | None = None,
-    steps: int | str | None = None,
-    guidance: float | None = None,
-    fit: str = Fit.LETTERBOX,
+    **settings: Unpack[FromLatents],
 ) -> Iterator[Event]:
-    """Pictures between pictures (section 3.2): z_i is slerped, and x_T as `start` says.
+    """Pictures between pictures (section 3.2), in their order: z_i is slerped, and x_T as `start` says.
 
     Args:
         model: draws.
@@ -97,14 +78,7 @@ def blend(
         weights: one for each picture, not negative, not all zero: one mixture of all of them instead of a
             way; `frames` is then not used.
         start: see `Start`.
-        size, seed: as of `Options`; all frames share the noise of the upsamplers.
-        steps, guidance, fit: as of `vary`.
-
-    Returns:
-        Events, as `Pipeline.stream`, the frames in their order.
-
-    Raises:
-        InputError: a value outside its range, or no picture.
+        settings: see `FromLatents`.
     """
     if not 2 <= len(images) <= MOST_BLENDED:
         raise InputError(f"{len(images)} pictures to blend: give from 2 to {MOST_BLENDED}")
@@ -112,47 +86,40 @@ def blend(
         _check_weights(weights, len(images))
     elif frames < len(images):
         raise InputError(f"frames is {frames}: blending {len(images)} pictures takes {len(images)} or more")
-    inversion = Inversion.of(steps, guidance)
-    options = chosen(model, frames if weights is None else 1, size, seed, guidance)
-    way = Fit.named(fit)
+    way = Way.of(model, frames if weights is None else 1, settings)
     pictures, sources = zip(*(opened(image) for image in images), strict=True)
-    settings = {"operation": "blend", "source": ", ".join(sources), "fit": way, "start": str(start)}
+    told = {"operation": "blend", "source": ", ".join(sources), "fit": way.fit.value, "start": str(start)}
     if weights is None:
         shares = [_way(frame / (frames - 1), len(images)) for frame in range(frames)]
-        settings["frames"] = str(frames)
+        told["frames"] = str(frames)
     else:
         shares = [list(weights)]
-        settings["weights"] = ", ".join(f"{weight:g}" for weight in weights)
+        told["weights"] = ", ".join(f"{weight:g}" for weight in weights)
 
     def work() -> Iterator[Event]:
-        latents = yield from model.invert([squared(one, way) for one in pictures], inversion)
-        jobs = [Frame("", seed_of(options), frame) for frame in range(len(shares))]
-        (noise,) = model.start_noise(jobs[:1])  # (3, S, S)
-        drawn: dict[Job, Latents] = {}
-        for job, share in zip(jobs, shares, strict=True):
-            z_i = mixed([one.z_i for one in latents], share)
-            x_T = mixed([one.x_T for one in latents], share) if start is Start.SLERP else noise
-            drawn[job] = Latents(z_i, x_T, inversion)
-        yield from model.draw_latents(drawn, options, settings=settings)
+        found = yield from way.latents(pictures)
+        (noise,) = way.inverting.noise([way.job(0, NOTHING)])  # (3, S, S)
+        given = []
+        for share in shares:
+            z_i = mixed([one.z_i for one in found], share)
+            x_T = mixed([one.x_T for one in found], share) if start is Start.SLERP else noise
+            given.append(Latents(z_i, x_T, way.inverting.inversion).given(told, shared=0))
+        yield from way.draw(given)
 
     return work()
 
 
 def restyle(
-    model: Editor,
+    model: Pipeline,
     image: Source,
     to: str,
     origin: str = "",
     *,
     amount: float = 1.0,
     frames: int = 1,
-    size: int | None = None,
-    seed: int | None = None,
-    steps: int | str | None = None,
-    guidance: float | None = None,
-    fit: str = Fit.LETTERBOX,
+    **settings: Unpack[FromLatents],
 ) -> Iterator[Event]:
-    """A picture moved as one text differs from another (text diffs, section 3.3 of 2204.06125).
+    """A picture moved as one text differs from another (text diffs, section 3.3), its frames in their order.
 
     z_d is CLIP's embedding of `to` less that of `origin`, of length 1; z_i is slerped towards it, up to
     `amount` of half the way, and x_T stays.
@@ -164,28 +131,20 @@ def restyle(
         origin: what it is; by default the empty caption.
         amount: 0 gives the picture back, 1 goes as far as the paper does.
         frames: 1 is the result alone; of several the first is the picture and the last the result.
-        size, seed, steps, guidance, fit: as of `blend`.
-
-    Returns:
-        Events, as `Pipeline.stream`, the frames in their order.
-
-    Raises:
-        InputError: a value outside its range, no picture, or texts that CLIP does not tell apart.
+        settings: see `FromLatents`.
     """
     check_fraction("amount", amount)
     if not to.strip():
         raise InputError("the text to go to is empty: say what the picture shall be")
-    inversion = Inversion.of(steps, guidance)
-    options = chosen(model, frames, size, seed, guidance)
-    way = Fit.named(fit)
+    way = Way.of(model, frames, settings)
     picture, source = opened(image)
     difference = model.clip.embed_texts([to]) - model.clip.embed_texts([origin])  # (1, E)
     if difference.norm() < SAME_TEXTS:
         raise InputError("CLIP does not tell the two texts apart: say how the picture shall change")
-    settings = {
+    told = {
         "operation": "restyle",
         "source": source,
-        "fit": way,
+        "fit": way.fit.value,
         "from": kept(origin),
         "to": kept(to),
         "amount": f"{amount:g}",
@@ -193,14 +152,14 @@ def restyle(
     }
 
     def work() -> Iterator[Event]:
-        (latents,) = yield from model.invert([squared(picture, way)], inversion)
-        direction = F.normalize(difference[0].to(latents.z_i), dim=0) * latents.z_i.norm()  # (E,)
-        drawn: dict[Job, Latents] = {}
+        (found,) = yield from way.latents([picture])
+        direction = F.normalize(difference[0].to(found.z_i), dim=0) * found.z_i.norm()  # (E,)
+        given = []
         for frame in range(frames):
             part = 1.0 if frames == 1 else frame / (frames - 1)
-            z_i = slerp(latents.z_i, direction, part * amount * LARGEST_TURN)
-            drawn[Frame("", seed_of(options), frame)] = Latents(z_i, latents.x_T, inversion)
-        yield from model.draw_latents(drawn, options, settings=settings)
+            z_i = slerp(found.z_i, direction, part * amount * LARGEST_TURN)
+            given.append(Latents(z_i, found.x_T, found.inversion).given(told, shared=0))
+        yield from way.draw(given)
 
     return work()
 
@@ -216,24 +175,6 @@ def _check_weights(weights: Sequence[float], count: int) -> None:
         raise InputError(f"{len(weights)} weights for {count} pictures: give one for each")
     if not all(0 <= weight < math.inf for weight in weights) or sum(weights) == 0:
         raise InputError(f"weights {list(weights)}: give numbers of 0 and more, not all 0")
-
-
-def chosen(model: Editor, n: int, size: int | None, seed: int | None, guidance: float | None) -> Options:
-    """The options of a drawing, with a seed and a size. Raises InputError for what is out of range."""
-    options = Options(
-        n=n,
-        size=model.default_size if size is None else size,
-        seed=secrets.randbelow(2**32) if seed is None else seed,
-        guidance=guidance,
-    )
-    if options.size not in model.sizes:
-        raise InputError(f"size {options.size} is not drawn: choose {', '.join(map(str, model.sizes))}")
-    return options
-
-
-def seed_of(options: Options) -> int:
-    assert options.seed is not None  # `chosen` gives one
-    return options.seed
 
 
 def check_fraction(name: str, value: float) -> None:

@@ -1,0 +1,249 @@
+"""What `unclip.load` returns: every verb, of every family whose stages can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+from PIL import Image
+from torch import Tensor
+
+from unclip.bundle import Bundle
+from unclip.drawing import Event, Job, Options, Picture, Settings, fresh_seed
+from unclip.errors import InputError
+from unclip.given import Given, Inversion, Known, Source, opened
+from unclip.manipulate.editing import FilledIn, edit
+from unclip.manipulate.fitting import Fit, squared
+from unclip.manipulate.latents import FromLatents, Latents, inverted
+from unclip.manipulate.outpaint import Margins, outpaint
+from unclip.manipulate.principal_components import reconstruct
+from unclip.manipulate.variations import Start, blend, restyle, vary
+from unclip.models.code_sampling import CodeSampling
+from unclip.pipeline import Pipeline, pictures_of
+from unclip.stages.stage import finished
+
+
+def load(
+    source: str | Path | None = None,
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    offload: bool = False,
+) -> Model:
+    """Load a bundle to draw with.
+
+    Args:
+        source: a bundle's name or folder; None is the shipped one.
+        device: "cpu", "cuda", "cuda:N" or "mps"; None is CUDA where there is one.
+        precision: "float32", "bfloat16" or "float16"; None is bfloat16 where the device computes in it. What
+            draws codes one by one takes "int8" as well.
+        offload: hold the networks of one stage at a time: memory for the largest and not for all, and they
+            are read again for the next pictures.
+
+    Raises:
+        BundleError: there is no such bundle, a file of it is missing or altered, or its family does not draw.
+        InputError: an unknown device or precision.
+    """
+    return Model(Bundle.load(source), device=device, precision=precision, offload=offload)
+
+
+class Model(Pipeline):
+    """A loaded bundle: draws pictures from text, and pictures from pictures.
+
+    Every verb is there for every family; one that its stages cannot do is refused with the reason.
+    """
+
+    def vary(
+        self, image: Source, *, n: int = 1, strength: float = 1.0, **settings: Unpack[FromLatents]
+    ) -> list[Picture]:
+        """Variations of a picture: see `manipulate.variations.vary`."""
+        return pictures_of(vary(self, image, n=n, strength=strength, **settings))
+
+    def blend(
+        self,
+        *images: Source,
+        frames: int = 8,
+        weights: Sequence[float] | None = None,
+        start: Start = Start.SLERP,
+        **settings: Unpack[FromLatents],
+    ) -> list[Picture]:
+        """Pictures between pictures: see `manipulate.variations.blend`."""
+        return pictures_of(blend(self, images, frames=frames, weights=weights, start=start, **settings))
+
+    def restyle(
+        self,
+        image: Source,
+        origin: str,
+        to: str,
+        *,
+        amount: float = 1.0,
+        frames: int = 1,
+        **settings: Unpack[FromLatents],
+    ) -> list[Picture]:
+        """A picture moved as `to` differs from `origin`: see `manipulate.variations.restyle`."""
+        return pictures_of(restyle(self, image, to, origin, amount=amount, frames=frames, **settings))
+
+    def edit(
+        self,
+        image: Source,
+        mask: Source | None,
+        prompt: str,
+        *,
+        fit: str = Fit.LETTERBOX,
+        **settings: Unpack[FilledIn],
+    ) -> list[Picture]:
+        """A part of a picture drawn anew: see `manipulate.editing.edit`."""
+        return pictures_of(edit(self, image, mask, prompt, fit=fit, **settings))
+
+    def outpaint(
+        self,
+        image: Source,
+        prompt: str,
+        *,
+        left: int = 0,
+        right: int = 0,
+        top: int = 0,
+        bottom: int = 0,
+        **settings: Unpack[FilledIn],
+    ) -> list[Picture]:
+        """A picture extended by so many pixels on each side: see `manipulate.outpaint.outpaint`."""
+        return pictures_of(outpaint(self, image, prompt, Margins(left, right, top, bottom), **settings))
+
+    def reconstruct(
+        self,
+        image: Source,
+        components: Sequence[int] | None = None,
+        *,
+        basis: Path | str | None = None,
+        **settings: Unpack[FromLatents],
+    ) -> list[Picture]:
+        """Pictures of an embedding's first principal components: see `principal_components.reconstruct`."""
+        return pictures_of(reconstruct(self, image, components, basis=basis, **settings))
+
+    def complete_caption(
+        self, beginning: str = "", n: int = 1, seed: int = 0, sampling: CodeSampling | None = None
+    ) -> list[str]:
+        """Write captions on: DALL-E 1 knows texts as well as pictures (section 2 of 2102.12092).
+
+        Args:
+            beginning: what all captions begin with.
+            n: captions, 1 to 100.
+            seed: caption k of a seed is the same whatever n is, in float32.
+            sampling: temperature, top_k and top_p; guidance is none.
+
+        Raises:
+            InputError: a number outside its range, guidance, a beginning that leaves no room, or a family
+                that does not write.
+        """
+        options = Options(n=n, seed=seed)
+        return self.family.complete_caption(beginning, options.n, seed, sampling or CodeSampling())
+
+    # --- pictures and their latents ---
+
+    def embed(self, images: Sequence[Image.Image]) -> Tensor:
+        """CLIP's embeddings of pictures, (N, E), as the decoder takes them. Raises InputError for none."""
+        return self.family.inverting(Inversion()).embed(images)
+
+    def encode(
+        self, image: Source, inversion: Inversion | None = None, *, fit: str = Fit.LETTERBOX
+    ) -> Latents:
+        """A picture's two latents: CLIP's embedding, and the noise that DDIM draws the picture from.
+
+        Section 3 of 2204.06125. `fit` says what is done with a picture that is not square.
+
+        Raises:
+            InputError: no picture, or steps that cannot be taken.
+        """
+        picture = squared(opened(image)[0], Fit.named(fit))
+        return finished(self.invert([picture], inversion or Inversion()))[0]
+
+    def decode(self, latents: Latents, *, size: int | None = None, seed: int = 0) -> Picture:
+        """The picture of latents; `seed` is of the upsamplers' noise. Raises InputError for a size."""
+        options = Options(size=self.size(size), seed=seed)
+        return pictures_of(self.draw_latents({Job("", seed, 0): latents}, options))[0]
+
+    def invert(
+        self, images: Sequence[Image.Image], inversion: Inversion
+    ) -> Generator[Event, None, list[Latents]]:
+        """As `encode`, for several pictures, telling of every step; the generator returns the latents."""
+        return inverted(self.family.inverting(inversion), images)
+
+    def start_noise(self, jobs: Sequence[Job]) -> Tensor:
+        """What the decoder would start these pictures from, (B, 3, S, S)."""
+        return self.family.inverting(Inversion()).noise(jobs)
+
+    def draw_embeddings(self, embeddings: Mapping[Job, Tensor], options: Options) -> Iterator[Event]:
+        """Draw from CLIP image embeddings: the decoder's half of unCLIP (section 3.1 of 2204.06125).
+
+        Args:
+            embeddings: (E,) for each picture: of length one, or for Karlo as CLIP's projection gives it
+                (`ClipEmbedder.embed_images` with `raw`). A job's prompt may be empty.
+            options: as of `draw`.
+
+        Raises:
+            InputError: no embeddings, one of another shape, or options that mean nothing without the prior.
+        """
+        if not embeddings:
+            raise InputError("embeddings none: give one for each picture")
+        given = {job: Given(embedding=row, shared=job.given.shared) for job, row in embeddings.items()}
+        return self.draw([replace(job, given=one) for job, one in given.items()], options)
+
+    def draw_latents(
+        self, latents: Mapping[Job, Latents], options: Options, *, eta: float = 0.0
+    ) -> Iterator[Event]:
+        """Draw from both latents, by DDIM as they were found.
+
+        Args:
+            latents: of each picture.
+            options: as of `draw_embeddings`; steps, guidance and sampler are the inversion's.
+            eta: noise of DDIM, 0 to 1.
+
+        Raises:
+            InputError: as of `draw_embeddings`.
+        """
+        jobs = [replace(job, given=one.given(eta=eta)) for job, one in latents.items()]
+        return self.draw(jobs, options)
+
+    # --- pictures to draw into ---
+
+    @property
+    def fills_in(self) -> bool:
+        """Whether a network of the bundle was trained to fill in."""
+        return self.family.fills_in
+
+    def filling_in(self, picture: Tensor, keep: Tensor) -> FillingIn:
+        """Draws into a picture, as GLIDE's notebooks do: `generate` and `stream` keep what is to stay.
+
+        Args:
+            picture: (3, S, S) in [-1, 1], as large as what will be drawn; each stage sees it at its own size.
+            keep: (1, S, S), 1 where it stays, bit for bit at size S, and 0 where something is drawn.
+
+        Raises:
+            InputError: no network was trained to fill in, a mask that is neither 0 nor 1 somewhere, or
+                shapes that do not fit.
+        """
+        known = Known.of(picture, keep)
+        self.family.check_known(known)
+        return FillingIn(self, known)
+
+
+@dataclass(frozen=True)
+class FillingIn:
+    """A model whose jobs are all given the same known pixels."""
+
+    model: Model
+    known: Known
+
+    def generate(self, prompt: str, **settings: Unpack[Settings]) -> list[Picture]:
+        """As `Pipeline.generate`, of one prompt."""
+        return pictures_of(self.stream(prompt, **settings))
+
+    def stream(self, prompt: str, **settings: Unpack[Settings]) -> Iterator[Event]:
+        """As `Pipeline.stream`, of one prompt."""
+        chosen: dict[str, Any] = {**settings}
+        options = Options(**{**chosen, "size": self.model.size(chosen.get("size"))})
+        seed, given = fresh_seed(options.seed), Given(known=self.known)
+        jobs = [Job(prompt, seed, index, given) for index in range(options.rerank or options.n)]
+        return self.model.draw(jobs, options)

@@ -1,0 +1,128 @@
+"""A bundle's networks while it draws: where they compute, which are held, and the noise they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+from unclip.bundle import Bundle
+from unclip.drawing import Job
+from unclip.nn.int8 import with_int8_weights
+from unclip.nn.packed import can_pack, with_packed_weights
+from unclip.runtime import autocast, noise_generator, pick_device, pick_precision, return_freed_memory
+
+GROUP = 16  # pictures that go through all stages together: those of a long list appear as they are done
+PIXELS = 8 * 256 * 256  # pixels in one call of a network that draws, what keeps a CPU below 1 GB
+CELLS = 16 * 64 * 64  # of its own grid that a network takes in one step: a CPU is slower outside its cache
+ACCELERATOR = 16  # times as much on an accelerator
+INT8 = "int8"  # a precision of networks that draw codes: weights in eight bits, products in the device's own
+
+
+class Form(StrEnum):
+    """How a network's weights lie in memory; where nothing is said they are packed for many rows."""
+
+    PLAIN = "plain"  # as they are: gradients go through
+    FEW_ROWS = "few-rows"  # packed for few rows, or in eight bits
+
+
+class Networks:
+    """The networks of a bundle, each read when it is first needed.
+
+    Args:
+        bundle: where the weights come from.
+        device, precision: as of `unclip.load`.
+        offload: hold those alone that the present stage needs.
+        forms: how the weights of a component lie in memory.
+
+    Raises:
+        InputError: an unknown device or precision, or eight bits where no network draws codes.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str | None = None,
+        precision: str | None = None,
+        offload: bool = False,
+        forms: Mapping[str, Form] | None = None,
+    ) -> None:
+        self.bundle, self.offload = bundle, offload
+        self.forms = forms or {}
+        self.eight_bits = precision == INT8 and Form.FEW_ROWS in self.forms.values()
+        self.device = pick_device(device)
+        self.precision = pick_precision(self.device, None if self.eight_bits else precision)
+        self.held: dict[str, nn.Module] = {}
+
+    def __getitem__(self, name: str) -> nn.Module:
+        """A component's network."""
+        if self.offload:
+            return_freed_memory()  # of the network, or the step, before
+        if name not in self.held:
+            model = self.bundle.model(name, dtype=self.precision, device=self.device)
+            self.held[name] = self._formed(name, model)
+        return self.held[name]
+
+    def _formed(self, name: str, model: nn.Module) -> nn.Module:
+        """A network as it draws fastest."""
+        form = self.forms.get(name)
+        if form is Form.FEW_ROWS and self.eight_bits:
+            return with_int8_weights(model)
+        if form is Form.PLAIN or not can_pack(self.device, self.precision):
+            return model
+        return with_packed_weights(model, few_rows=form is Form.FEW_ROWS)
+
+    def check(self, names: Collection[str]) -> None:
+        """Are their files there and whole? To be asked before the drawing. Raises BundleError if not."""
+        if self.offload:
+            self.bundle.verify(*names)
+        else:
+            for name in names:
+                self[name]
+
+    def keep(self, names: Collection[str]) -> None:
+        """With `offload` all other networks go, and are read again when they are needed."""
+        if self.offload:
+            self.held = {name: model for name, model in self.held.items() if name in names}
+
+    def let_go(self, name: str) -> None:
+        """With `offload` this network goes."""
+        self.keep(self.held.keys() - {name})
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Networks compute in their precision and record nothing; it must not span a `yield`."""
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            yield
+
+    def pictures(self, side: int) -> int:
+        """How many pictures of a side go through a network in one call."""
+        pixels = PIXELS if self.device.type == "cpu" else PIXELS * ACCELERATOR
+        return max(1, min(GROUP, pixels // side**2))
+
+    def grids(self, side: int) -> int:
+        """How many grids of that side a network takes in one step; what it holds between steps is little."""
+        cells = CELLS if self.device.type == "cpu" else CELLS * ACCELERATOR
+        return max(1, cells // side**2)
+
+    def noise(self, streams: Sequence[tuple[Job, str]], shape: tuple[int, ...]) -> Callable[[], Tensor]:
+        """Standard normal noise (B, *shape), each row from its job's own stream of that name."""
+        generators = generators_of(streams)
+
+        def noise() -> Tensor:
+            rows = [torch.randn(shape, generator=generator) for generator in generators]
+            return torch.stack(rows).to(self.device)
+
+        return noise
+
+
+def generators_of(streams: Sequence[tuple[Job, str]]) -> list[torch.Generator]:
+    """The generators of jobs' streams: those of another picture where a job shares its noise."""
+    return [
+        noise_generator(job.seed, job.index if job.given.shared is None else job.given.shared, stream)
+        for job, stream in streams
+    ]

@@ -1,0 +1,133 @@
+"""What a stage is, and what goes from one to the next."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from unclip.drawing import Job
+from unclip.embedding import TextRows
+
+Estimate = Tensor | None
+"""(B, 3, S, S), what a piece of work takes the pictures to become; None where nothing can be seen yet."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Jobs that go through the stages together, and what is known of them by now.
+
+    Attributes:
+        jobs: B of them.
+        text: their prompts as CLIP reads them.
+        read: their prompts as the network that draws from them reads them.
+        embeddings: (B, E) CLIP's image embeddings.
+        codes: (B, N) of their pictures.
+        images: (B, 3, S, S) in [-1, 1], as large as they are by now.
+        scores: how well each picture fits its prompt; None where that is not known.
+    """
+
+    jobs: tuple[Job, ...]
+    text: TextRows | None = None
+    read: Any = None
+    embeddings: Tensor | None = None
+    codes: Tensor | None = None
+    images: Tensor | None = None
+    scores: tuple[float | None, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def rows(self, rows: Sequence[int]) -> Batch:
+        """Some of the jobs, in another order perhaps, with what is known of each; `read` is of the whole."""
+        if list(rows) == list(range(len(self))):
+            return self
+
+        def some(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value[list(rows)]
+            if isinstance(value, TextRows):
+                return value.rows(rows)
+            return tuple(value[row] for row in rows)
+
+        known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "read"}
+        return replace(self, **{name: some(value) for name, value in known.items() if value is not None})
+
+    def with_embeddings(self, embeddings: Tensor) -> Batch:
+        """With other embeddings (B, E)."""
+        return replace(self, embeddings=embeddings)
+
+    def with_images(self, images: Tensor) -> Batch:
+        """With other pictures (B, 3, S, S)."""
+        return replace(self, images=images)
+
+
+class Stage(ABC):
+    """A step from prompts to pictures.
+
+    Attributes:
+        name: what events call it.
+        at_once: jobs that go through this stage and all behind it together; None is as many as come.
+    """
+
+    name: str
+    at_once: int | None = None
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Parts of the bundle whose networks it needs, all of them at one time or one after the other."""
+        return ()
+
+    @abstractmethod
+    def steps(self, jobs: Sequence[Job]) -> int:
+        """Of how many pieces of work `run` will tell, with a batch of these jobs."""
+
+    @abstractmethod
+    def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
+        """Do the work, telling of each piece with the estimate that it gave."""
+
+    def left(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """As many of the jobs as go on to the next stage."""
+        return jobs
+
+    def settings(self, job: Job) -> Mapping[str, str]:
+        """What the picture's metadata say of this stage."""
+        return {}
+
+
+def chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """The items in lists of at most `size` (at least 1), in their order."""
+    size = max(1, size)
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def alike(keys: Sequence[Hashable], size: int) -> list[list[int]]:
+    """Positions of what has one key, in lists of at most `size`."""
+    positions: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        positions.setdefault(key, []).append(position)
+    return [chunk for same in positions.values() for chunk in chunks(same, size)]
+
+
+def finished(work: Generator[Any, None, Result]) -> Result:
+    """What a piece of work returns, done to its end."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+
+
+def gathered(parts: Sequence[tuple[Sequence[int], Tensor]]) -> Tensor:
+    """Rows (n, ...) of several batches, put where they belong."""
+    rows = torch.tensor([row for rows, _ in parts for row in rows])
+    together = torch.cat([part for _, part in parts])
+    return together[rows.argsort().to(together.device)]
