@@ -87,6 +87,8 @@ def test_one_document_tells_of_variations(run: Run, capsys: pytest.CaptureFixtur
     (picture,) = document["pictures"]
     assert Path(picture["path"]).is_file()
     assert picture["settings"]["strength"] == "0.5"
+    stages = list(document["seconds"])
+    assert (stages[:2], stages[-2:]) == (["import", "load"], ["files", "total"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ import pytest
 import typer
 
 from unclip import __version__, cli
+from unclip.cli.options import grouped
 from unclip.cli.progress import StageProgress
 from unclip.errors import BundleError, InputError, PolicyError, UnclipWarning
 
@@ -118,6 +120,47 @@ def test_threads_that_wait_sleep_whatever_the_verb(run_failing: Run, monkeypatch
         monkeypatch.delenv(name)
     assert run_failing() == 0
     assert int(os.environ["GOMP_SPINCOUNT"]) > 0
+
+
+@dataclass(frozen=True)
+class Fruit:
+    colour: Annotated[str, typer.Option(help="Of Fruit.")] = "red"
+    ripe: Annotated[bool, typer.Option("--ripe")] = False
+
+
+@dataclass(frozen=True)
+class Apple(Fruit):
+    leaf: Annotated[bool, typer.Option("--leaf")] = False
+    colour: Annotated[str, typer.Option(help="Of Apple.")] = "green"
+
+
+@pytest.mark.parametrize(
+    ("record", "options"),
+    [
+        (Fruit, ("--n", "--colour", "--ripe", "--weight")),
+        (Apple, ("--colour", "--ripe", "--leaf", "--weight")),
+    ],
+)
+def test_a_record_of_options_stands_in_its_place_and_reaches_the_verb(
+    record: type[Fruit], options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    got: list[object] = []
+
+    def pick(tree: str, n: int = 1, *, fruit: Fruit, weight: float = 2.0) -> None:
+        """Pick fruit."""
+        got.extend((tree, n, fruit, weight))
+
+    pick.__annotations__["fruit"] = record
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command()(grouped(pick))
+    app(["oak", "--ripe", "--weight", "3"], standalone_mode=False)
+    assert got == ["oak", 1, record(ripe=True), 3.0]
+    app(["--help"], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "Pick fruit." in said
+    assert f"Of {record.__name__}." in said
+    places = [said.index(option) for option in options]
+    assert places == sorted(places)
 
 
 def test_no_verb_is_forgotten() -> None:

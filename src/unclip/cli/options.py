@@ -1,21 +1,36 @@
-"""Options that several verbs share, each a type: `seed: options.Seed = None`."""
+"""Options that several verbs share: types (`n: options.Count = 1`), and records of options (`grouped`)."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+if TYPE_CHECKING:
+    from unclip.manipulate.frames import Strip
+
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture, a file.")]
 Count = Annotated[int, typer.Option("--n", "-n", help="Pictures, 1 to 100.")]
-Size = Annotated[int | None, typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default 256.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed draws the same pictures. Random by default.")]
-Steps = Annotated[str | None, typer.Option(help="Steps of the decoder: a count.")]
-Guidance = Annotated[
-    float | None, typer.Option(help="Scale of the decoder's guidance; 1 is without, and inverts best.")
+Fit = Annotated[
+    str,
+    typer.Option(help="What is done with a picture that is not square: letterbox, crop or stretch."),
 ]
-DecoderGuidance = Annotated[float | None, typer.Option(help="Scale of the decoder's guidance.")]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ar|diffusion|none",
+        help="What draws the image embedding; none gives the decoder the text's. By default diffusion "
+        "where the model has it.",
+    ),
+]
+Candidates = Annotated[
+    int | None, typer.Option(help="Embeddings that the prior draws for each picture, to keep the best.")
+]
 Out = Annotated[
     str | None,
     typer.Option(
@@ -36,40 +51,125 @@ Dtype = Annotated[
         "bfloat16 where that is fast."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for other programs.")]
-NoMetadata = Annotated[
-    bool, typer.Option("--no-metadata", help="Leave seed, model and the source's hash out of the files.")
-]
-Fit = Annotated[
-    str,
-    typer.Option(help="What is done with a picture that is not square: letterbox, crop or stretch."),
-]
 Offload = Annotated[
     bool,
     typer.Option("--offload", help="Hold one network at a time: less memory, slower with many pictures."),
 ]
-Gif = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write the frames as one moving GIF; single ones only with --out."),
-]
-WebP = Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a moving WebP.")]
-Sheet = Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a sheet of small pictures.")]
-Prior = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ar|diffusion|none",
-        help="What draws the image embedding; none gives the decoder the text's. By default diffusion "
-        "where the model has it.",
-    ),
-]
-PriorGuidance = Annotated[float | None, typer.Option(help="Scale of the prior's guidance.")]
-Candidates = Annotated[
-    int | None, typer.Option(help="Embeddings that the prior draws for each picture, to keep the best.")
-]
-Rounds = Annotated[
-    int | None,
-    typer.Option(
-        help="How often each step is taken, 1 to 20; more fit better, and take longer. By default 3, or 1 "
-        "with a decoder that was trained to fill in."
-    ),
-]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for other programs.")]
+
+
+def grouped(verb: Callable[..., None]) -> Callable[..., None]:
+    """Lets a verb take several options as one record: a frozen dataclass whose fields are options.
+
+    typer reads the options of a verb from its signature. This one shows it the fields of each record, in
+    their order, where the record stands, and hands the verb the record:
+
+        @app.command()
+        @grouped
+        def vary(image: Image, n: Count = 1, *, drawing: Drawing, common: Common) -> None: ...
+
+    `unclip vary a.png --size 64 --out b.png` calls it with `drawing.size` 64 and `common.out` "b.png". A
+    subclass of a record adds options at its end; one that it declares again keeps its place.
+    """
+    signature = inspect.signature(verb, eval_str=True)
+    records: dict[str, type[Any]] = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
+    }
+
+    @wraps(verb)
+    def with_records(**given: Any) -> None:
+        for name, record in records.items():
+            given[name] = record(**{field.name: given.pop(field.name) for field in fields(record)})
+        verb(**given)
+
+    parameters = []
+    for name, parameter in signature.parameters.items():
+        parameters += _parameters(records[name]) if name in records else [parameter]
+    with_records.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # PEP 362
+    return with_records
+
+
+def _parameters(record: type[Any]) -> list[inspect.Parameter]:
+    """The fields of a record as parameters."""
+    types = get_type_hints(record, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
+        )
+        for field in fields(record)
+    ]
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every verb that draws takes: where pictures go, what draws them, what is told of them."""
+
+    out: Out = None
+    format: Format = None
+    model: Model = None
+    device: Device = None
+    dtype: Dtype = None
+    offload: Offload = False
+    json: Json = False
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="Leave seed, model and the source's hash out of the files.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How pictures are drawn."""
+
+    size: Annotated[
+        int | None, typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default 256.")
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed draws the same pictures. Random by default.")
+    ] = None
+    steps: Annotated[str | None, typer.Option(help="Steps of the decoder: a count.")] = None
+    guidance: Annotated[
+        float | None, typer.Option(help="Scale of the decoder's guidance; 1 is without, and inverts best.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Inpainting(Drawing):
+    """How a part of a picture is drawn."""
+
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default the picture's own, or 256."),
+    ] = None
+    guidance: Annotated[float | None, typer.Option(help="Scale of the decoder's guidance.")] = None
+    prior: Prior = None
+    prior_guidance: Annotated[float | None, typer.Option(help="Scale of the prior's guidance.")] = None
+    candidates: Candidates = None
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            help="How often each step is taken, 1 to 20; more fit better, and take longer. By default 3, or "
+            "1 with a decoder that was trained to fill in."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Together:
+    """Files that hold all frames."""
+
+    gif: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the frames as one moving GIF; single ones only with --out."),
+    ] = None
+    webp: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a moving WebP.")] = None
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same as a sheet of small pictures.")
+    ] = None
+
+    def strips(self) -> list[Strip]:
+        """Those that are asked for. Raises InputError for one that cannot be written."""
+        from unclip.manipulate.frames import Strip, StripKind
+
+        return [Strip(StripKind(kind), path) for kind, path in vars(self).items() if path]

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from unclip.cli import options
-from unclip.cli.pictures import draw
+from unclip.cli.pictures import change
 
 app = typer.Typer()
 
 
+@dataclass(frozen=True)
+class Tiling(options.Inpainting):
+    """How the tiles are drawn."""
+
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of a tile: 64, 256, 512 or 1024. By default about the picture's shorter side."
+        ),
+    ] = None
+
+
 @app.command()
+@options.grouped
 def outpaint(
     image: options.Image,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What every tile shall show.")],
@@ -21,52 +35,18 @@ def outpaint(
     top: Annotated[int, typer.Option(metavar="PIXELS", help="The same upwards.")] = 0,
     bottom: Annotated[int, typer.Option(metavar="PIXELS", help="The same downwards.")] = 0,
     n: options.Count = 1,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of a tile: 64, 256, 512 or 1024. By default about the picture's shorter side."
-        ),
-    ] = None,
-    seed: options.Seed = None,
-    steps: options.Steps = None,
-    guidance: options.DecoderGuidance = None,
-    prior: options.Prior = None,
-    prior_guidance: options.PriorGuidance = None,
-    candidates: options.Candidates = None,
-    rounds: options.Rounds = None,
-    out: options.Out = None,
-    format: options.Format = None,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    offload: options.Offload = False,
-    json: options.Json = False,
-    no_metadata: options.NoMetadata = False,
+    *,
+    drawing: Tiling,
+    common: options.Common,
 ) -> None:
     """Extend a picture, tile by tile; what it has stays bit for bit."""
     from unclip.manipulate import outpaint as extending
 
     margins = extending.Margins(left, right, top, bottom)
-    draw(
-        lambda drawer, seed: extending.outpaint(
-            drawer,
-            image,
-            prompt,
-            margins,
-            n=n,
-            size=size,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            prior=prior,
-            prior_guidance=prior_guidance,
-            candidates=candidates,
-            rounds=rounds,
-        ),
-        {"out": out, "format": format, "unnamed": prompt},
-        count=n,
-        seed=seed,
-        load={"source": model, "device": device, "precision": dtype, "offload": offload},
-        json=json,
-        no_metadata=no_metadata,
+    change(
+        lambda model, seeded: extending.outpaint(model, image, prompt, margins, n=n, **vars(seeded)),
+        drawing,
+        common,
+        prompt,
+        n,
     )

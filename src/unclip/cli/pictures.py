@@ -1,16 +1,24 @@
-"""What the verbs that make pictures of pictures share: how they draw and write."""
+"""The loop of the verbs that draw: it loads, draws, writes, and tells of the pictures as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
+
+from unclip.cli.options import Common, Drawing
 
 if TYPE_CHECKING:
     from unclip.drawing import Event, Picture
     from unclip.families.unclip import UnCLIP
+    from unclip.manipulate.frames import Strip
+    from unclip.pipeline import Pipeline
+
+PREVIEW_COLUMNS = 48
 
 Number = TypeVar("Number", int, float)
 
@@ -25,72 +33,138 @@ def numbers(name: str, text: str, kind: type[Number]) -> list[Number]:
         raise InputError(f"{name} {text!r}: give numbers with commas between, such as 1,1,2") from None
 
 
-def draw(
-    begin: Callable[[UnCLIP, int], Iterator[Event]],
-    naming: dict[str, str | None],
-    *,
+def change(
+    begin: Callable[[UnCLIP, Drawing], Iterator[Event]],
+    drawing: Drawing,
+    common: Common,
+    called: str,
     count: int,
-    seed: int | None,
-    load: dict[str, Any],
-    json: bool,
-    no_metadata: bool,
-    together: tuple[Path | None, Path | None, Path | None] = (None, None, None),
+    strips: Sequence[Strip] = (),
 ) -> None:
-    """Load the model, draw what `begin` makes of it and a seed, write and tell of the pictures as they come.
+    """As `draw`, with a model that changes pictures; `called` stands for the prompt in names of files."""
+    draw(lambda model, seeded: begin(_changing(model), seeded), drawing, common, [called], count, strips)
 
-    A random seed is told at the end. `together` are files that hold all pictures: a GIF, a WebP and a sheet.
+
+def _changing(model: Pipeline) -> UnCLIP:
+    """The model if it can change pictures. Raises InputError."""
+    from unclip.errors import InputError
+    from unclip.families.unclip import UnCLIP
+
+    if not isinstance(model, UnCLIP):
+        raise InputError(
+            f"{model.bundle.name}, of the family {model.family}, does not change pictures: choose a "
+            "bundle of the family unclip"
+        )
+    return model
+
+
+def draw(
+    begin: Callable[[Pipeline, Drawing], Iterator[Event]],
+    drawing: Drawing,
+    common: Common,
+    texts: Sequence[str],
+    count: int,
+    strips: Sequence[Strip] = (),
+    preview: bool = False,
+) -> None:
+    """Load the model, draw, write and tell of the pictures as they come; a random seed is told at the end.
+
+    Args:
+        begin: makes events of the model and `drawing`, which has a seed by then.
+        drawing: how to draw.
+        common: where pictures go, what draws them, what is told of them.
+        texts: prompts, which name the files.
+        count: pictures of each text.
+        strips: files that hold all pictures; there are single ones beside them only with --out.
+        preview: whether to show the pictures in the terminal.
+
+    Raises:
+        InputError: what is wrong with the files, before anything is loaded, or what `begin` refuses.
     """
     import secrets
-    import time
-    from collections import defaultdict
 
-    from unclip.cli.generate import document
     from unclip.cli.progress import StageProgress
-    from unclip.errors import InputError
     from unclip.images import ImageFormat
-    from unclip.manipulate.frames import Strip
     from unclip.naming import Names
 
-    strips = [Strip(kind, path) for kind, path in zip(Strip.Kind, together, strict=True) if path]
-    singly = not strips or naming["out"] is not None
-    format = naming["format"]
-    names = Names(naming["out"], ImageFormat.named(format) if format else None, str(naming["unnamed"]))
-    used = secrets.randbelow(2**32) if seed is None else seed
+    metadata = not common.no_metadata
+    singly = not strips or common.out is not None
+    names = Names(common.out, ImageFormat.named(common.format) if common.format else None, texts[0])
+    seed = secrets.randbelow(2**32) if drawing.seed is None else drawing.seed
     if singly:
-        names.check((("", index) for index in range(count)), used)
+        names.check(((text, index) for text in texts for index in range(count)), seed)
     seconds: dict[str, float] = defaultdict(float)
+    files = 0.0
     started = time.perf_counter()
     drawn: list[tuple[str, Picture]] = []
     with StageProgress() as progress:
         progress.update("load", 0, 1)
-        from unclip.families.unclip import UnCLIP
-        from unclip.pipeline import load as load_model
+        from unclip.pipeline import load
 
-        drawer = load_model(**load)
-        if not isinstance(drawer, UnCLIP):
-            raise InputError(
-                f"{drawer.bundle.name}, of the family {drawer.family}, does not change pictures: choose a "
-                "bundle of the family unclip"
-            )
-        events = begin(drawer, used)
+        seconds["import"] = time.perf_counter() - started
+        model = load(common.model, device=common.device, precision=common.dtype, offload=common.offload)
+        events = begin(model, replace(drawing, seed=seed))
         progress.update("load", 1, 1)
-        seconds["load"] = time.perf_counter() - started
+        seconds["load"] = time.perf_counter() - started - seconds["import"]
         for event in events:
             progress.update(event.stage, event.step, event.total)
             seconds[event.stage] += event.seconds
+            written = time.perf_counter()
             for picture in event.pictures:
-                path = str(strips[0].path) if strips else ""
-                if singly:
-                    path = str(names.write(picture, len(drawn) + 1, metadata=not no_metadata))
+                path = str(
+                    names.write(picture, len(drawn) + 1, metadata=metadata) if singly else strips[0].path
+                )
                 drawn.append((path, picture))
-                if singly and not json:
-                    typer.echo(path)
+                if preview:
+                    progress.print(_shown(picture))
+                if singly and not common.json:
+                    progress.print_result(path)
+            files += time.perf_counter() - written
     for strip in strips:
-        strip.write([picture for _, picture in drawn], metadata=not no_metadata)
-        if not json:
+        strip.write([picture for _, picture in drawn], metadata=metadata)
+        if not common.json:
             typer.echo(strip.path)
-    seconds["total"] = time.perf_counter() - started
-    if json:
-        typer.echo(document(drawer, drawn, names.format, seconds))
-    elif seed is None:
-        typer.echo(f"seed {used}", err=True)
+    seconds |= {"files": files, "total": time.perf_counter() - started}
+    if common.json:
+        typer.echo(_document(model, drawn, names.format, seconds))
+    elif drawing.seed is None:
+        typer.echo(f"seed {seed}", err=True)
+
+
+def _shown(picture: Picture) -> str:
+    import shutil
+
+    from unclip.sheets import half_blocks
+
+    return half_blocks(picture.image, min(PREVIEW_COLUMNS, shutil.get_terminal_size().columns))
+
+
+def _document(
+    model: Pipeline, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]
+) -> str:
+    """What --json prints of pictures that were drawn."""
+    from json import dumps
+
+    from unclip import __version__
+    from unclip.runtime import peak_memory_bytes
+
+    pictures = [
+        {
+            "path": path,
+            "prompt": picture.prompt,
+            "seed": picture.seed,
+            "index": picture.index,
+            "score": None if picture.score is None else round(picture.score, 4),
+            "size": picture.image.width,
+            "format": str(format),
+            "settings": dict(picture.settings),
+        }
+        for path, picture in drawn
+    ]
+    whole = {
+        "model": {"name": model.bundle.name, "weights": model.bundle.identity, "version": __version__},
+        "pictures": pictures,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+    }
+    return dumps(whole, indent=1)

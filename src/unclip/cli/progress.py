@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import defaultdict
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+
+import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
@@ -59,6 +62,7 @@ class StageProgress:
                 *([_rate_column()] if self._rates else []),
                 TimeRemainingColumn(elapsed_when_finished=True),
                 console=Console(stderr=True),
+                redirect_stdout=False,  # results are not progress: stdout may be a pipe
             )
             self._bars.start()
         return self
@@ -102,6 +106,15 @@ class StageProgress:
 
             self._bars.console.print(Text.from_ansi(text))
 
+    def print_result(self, text: str) -> None:
+        """Writes a line to stdout; in the terminal of the bars above them, or they would wipe it."""
+        if self._bars is not None and _one_terminal():
+            from rich.text import Text
+
+            self._bars.console.print(Text(text), soft_wrap=True)
+        else:
+            typer.echo(text)
+
     def _report(self, stage: str, step: int, total: int) -> None:
         rate = step / max(self._seconds[stage], 1e-9)
         if not self._quiet:
@@ -112,6 +125,11 @@ class StageProgress:
         seconds = self._seconds.pop(stage)
         if not self._quiet:
             print(f"{stage}: {seconds:.1f} s", file=sys.stderr)
+
+
+def _one_terminal() -> bool:
+    """Whether stdout and stderr are the same terminal: then it does not matter which is written to."""
+    return sys.stdout.isatty() and os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
 
 
 def _rate_column() -> ProgressColumn:

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from unclip.cli import options
-from unclip.cli.pictures import draw, numbers
+from unclip.cli.pictures import change, numbers
 
 app = typer.Typer()
 
 
 @app.command()
+@options.grouped
 def reconstruct(
     image: options.Image,
     components: Annotated[
@@ -32,36 +33,23 @@ def reconstruct(
             "the model's autoregressive prior was made with.",
         ),
     ] = None,
-    gif: options.Gif = None,
-    webp: options.WebP = None,
-    sheet: options.Sheet = None,
+    *,
+    together: options.Together,
     fit: options.Fit = "letterbox",
-    size: options.Size = None,
-    seed: options.Seed = None,
-    steps: options.Steps = None,
-    guidance: options.Guidance = None,
-    out: options.Out = None,
-    format: options.Format = None,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    offload: options.Offload = False,
-    json: options.Json = False,
-    no_metadata: options.NoMetadata = False,
+    drawing: options.Drawing,
+    common: options.Common,
 ) -> None:
     """Draw a picture from the first principal components of what CLIP sees in it."""
     from unclip.manipulate import principal_components as principal
 
     counts = None if components is None else numbers("components", components, int)
-    draw(
-        lambda drawer, seed: principal.reconstruct(
-            drawer, image, counts, basis=basis, size=size, seed=seed, steps=steps, guidance=guidance, fit=fit
+    change(
+        lambda model, seeded: principal.reconstruct(
+            model, image, counts, basis=basis, fit=fit, **vars(seeded)
         ),
-        {"out": out, "format": format, "unnamed": f"{image.stem}-reconstructed"},
-        count=len(principal.DEFAULT_COMPONENTS if counts is None else counts),
-        seed=seed,
-        load={"source": model, "device": device, "precision": dtype, "offload": offload},
-        json=json,
-        no_metadata=no_metadata,
-        together=(gif, webp, sheet),
+        drawing,
+        common,
+        f"{image.stem}-reconstructed",
+        len(principal.DEFAULT_COMPONENTS if counts is None else counts),
+        together.strips(),
     )
