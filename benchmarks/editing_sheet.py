@@ -18,8 +18,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from unclip.families.unclip import UnCLIP
 from unclip.images import fit_square, on_white
+from unclip.model import Model
 from unclip.sheets import contact_sheet
 
 SIZE, SHOWN = 256, 128
@@ -29,11 +29,11 @@ STRENGTHS = (0.3, 0.5, 0.7, 0.9)
 COMPONENTS = (1, 8, 32, 128)
 
 
-def drawn(model: UnCLIP, prompt: str, seed: int, steps: int | None) -> Image.Image:
+def drawn(model: Model, prompt: str, seed: int, steps: int | None) -> Image.Image:
     return model.generate(prompt, size=SIZE, seed=seed, steps=steps)[0].image
 
 
-def latents(model: UnCLIP, steps: int | None) -> list[Image.Image]:
+def latents(model: Model, steps: int | None) -> list[Image.Image]:
     """What is done to a picture by its two latents, six pictures a row."""
     apple = drawn(model, "a red apple", 1, steps)
     heart = drawn(model, "a blue heart", 1, steps)
@@ -54,7 +54,7 @@ def latents(model: UnCLIP, steps: int | None) -> list[Image.Image]:
     ]
 
 
-def from_pictures(model: UnCLIP, steps: int | None, basis: str | None) -> list[Image.Image]:
+def from_pictures(model: Model, steps: int | None, basis: str | None) -> list[Image.Image]:
     """What starts from pictures, fills them in and extends them, five pictures a row."""
     apple, cat = drawn(model, "a red apple", 1, steps), drawn(model, "a cat face", 3, steps)
     started = [
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--model", help="name or folder of a bundle; the shipped one by default")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    model = UnCLIP.load(arguments.model)
+    model = Model.load(arguments.model)
     steps = 4 if arguments.quick else None
     if arguments.sheet == "latents":
         images, columns = latents(model, steps), ROW

@@ -28,10 +28,10 @@ from unclip.errors import InputError
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.guidance import captioned, classed, sweep
 from unclip.evaluate.sample import languages_of, take
-from unclip.families.adm import CLASSIFIER
-from unclip.families.glide import CLIP
-from unclip.pipeline import Pipeline, load
+from unclip.model import Model, load
 from unclip.runtime import limit_spinning, pick_device, pick_precision
+from unclip.stages.captioned import CLIP
+from unclip.stages.classed import CLASSIFIER
 from unclip.train.labelled import ClassBy
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ GRADIENT = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # 0 is none
 Result = TypeVar("Result")
 
 
-def scales_of(model: Pipeline) -> dict[str, tuple[float, ...]]:
+def scales_of(model: Model) -> dict[str, tuple[float, ...]]:
     """The options of a bundle that are swept, with the scales."""
     if model.bundle.family == "adm":
         if CLASSIFIER not in model.bundle.components:
@@ -62,7 +62,7 @@ def told(work: Generator[Step, None, Result]) -> Result:
         print(f"\r{label}: {done} of {total}\033[K", end="", file=sys.stderr)
 
 
-def column_of(model: Pipeline, train: Corpus) -> str:
+def column_of(model: Model, train: Corpus) -> str:
     """The column of the corpus that holds the classes of a bundle."""
     labels = set(model.bundle.config("adm").labels)
     for column in ClassBy:

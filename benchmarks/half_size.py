@@ -18,21 +18,17 @@ from torch import Tensor
 
 import unclip
 from unclip.drawing import Job
-from unclip.families.unclip import UnCLIP
 from unclip.images import fit_square, open_image, resize, to_tensor
+from unclip.model import Model
+from unclip.stages.stage import finished
+from unclip.stages.upsampler import Upsampler
 
 UPSAMPLER = "upsampler-1024"
 
 
-def enlarged(model: UnCLIP, low: Tensor, index: int) -> Tensor:
+def enlarged(model: Model, low: Tensor, index: int) -> Tensor:
     """Four times as wide, (1, 3, S, S) -> (1, 3, 4 S, 4 S)."""
-    work = model._enlarge(UPSAMPLER, [Job("", 0, index)], low)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            result: Tensor = end.value
-            return result
+    return finished(Upsampler(model.networks, UPSAMPLER).enlarge([Job("", 0, index)], low))
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from PIL import Image
 
 import unclip
 from unclip.data.corpus import Corpus
-from unclip.families.unclip import UnCLIP
-from unclip.manipulate.latents import Inversion
+from unclip.given import Inversion
+from unclip.model import Model
 
 RESULT = Path(__file__).parent / "results" / "inversion.json"
 WAYS = [(10, 2), (25, 0), (25, 2), (50, 0), (50, 2)]  # steps, fixed-point rounds
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--model", help="name or folder of a bundle; the shipped one by default")
     parser.add_argument("--pictures", type=int, default=16)
     arguments = parser.parse_args()
-    model = UnCLIP.load(arguments.model)
+    model = Model.load(arguments.model)
     size = model.sizes[0]
     corpus = Corpus(arguments.corpus, "unseen-pairs")
     chosen = np.linspace(0, len(corpus) - 1, arguments.pictures).astype(int)

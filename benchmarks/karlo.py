@@ -34,13 +34,13 @@ from unclip import __version__
 from unclip.bundle import save_bundle
 from unclip.checkpoints import karlo_diffusers
 from unclip.checkpoints.foreign import Source
+from unclip.model import load
 from unclip.models import decoder as decoders
 from unclip.models import prior as priors
 from unclip.models import upsampler as upsamplers
 from unclip.models.decoder import Decoder, DecoderCondition
 from unclip.models.prior import DiffusionPrior, PriorCondition
 from unclip.models.upsampler import Upsampler
-from unclip.pipeline import load
 from unclip.runtime import peak_memory_bytes, processor_name
 
 TESTS = Path(__file__).parent.parent / "tests"

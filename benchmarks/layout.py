@@ -21,8 +21,8 @@ from torch import Tensor
 
 import unclip
 from unclip.data.corpus import Corpus
-from unclip.families.unclip import UnCLIP
 from unclip.images import from_uint8
+from unclip.model import Model
 from unclip.models.decoder import Decoder, DecoderCondition
 
 RESULT = Path(__file__).parent / "results" / "layout.json"
@@ -43,7 +43,7 @@ def some(corpus: Corpus, count: int, size: int) -> Tensor:
     return from_uint8(corpus.pixels(size)[np.linspace(0, len(corpus) - 1, count).astype(int)])
 
 
-def embed(model: UnCLIP, pictures: Tensor) -> Tensor:
+def embed(model: Model, pictures: Tensor) -> Tensor:
     """(N, E) embeddings of length one."""
     pixels = ((pictures + 1) * 127.5).round().to(torch.uint8).movedim(1, -1).numpy()
     parts = [model.clip.embed_pixels(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
@@ -63,7 +63,7 @@ def ridge(embeddings: Tensor, truth: Tensor) -> Tensor:
 
 @torch.no_grad()
 def judge(
-    model: UnCLIP, decoder: Decoder, pictures: Tensor, weights: Tensor, mean: Tensor
+    model: Model, decoder: Decoder, pictures: Tensor, weights: Tensor, mean: Tensor
 ) -> dict[str, object]:
     """The errors on some pictures (N, 3, S, S)."""
     truth, embeddings = coarse(pictures), embed(model, pictures)
@@ -101,7 +101,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for name in arguments.bundles:
-        model = UnCLIP.load(name)
+        model = Model.load(name)
         decoder = model.bundle.model("decoder", dtype=torch.float32).eval()
         assert isinstance(decoder, Decoder)
         size = decoder.config.image_size

@@ -25,17 +25,17 @@ from chart import Place, Series, chart
 from guidance import told
 
 import unclip
-from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
+from unclip.drawing import Options, Prior
 from unclip.evaluate.encoder import Encoder
 from unclip.evaluate.pictures import Scored, closer, score
 from unclip.evaluate.sample import Sample, take
 from unclip.evaluate.stages import Stages
 from unclip.evaluate.statistics import frechet_distances, mean, ratio, share
-from unclip.families.decoding import DECODER
-from unclip.families.imagining import PRIOR
+from unclip.model import Model
 from unclip.runtime import atomic_path, limit_spinning, pick_device, pick_precision
+from unclip.stages.prior import Diffused
 
 ROOT = Path(__file__).parent.parent
 RESULT, FIGURE = ROOT / "benchmarks/results/pareto.json", ROOT / "docs/images/pareto.svg"
@@ -78,9 +78,12 @@ def settings() -> Iterator[Setting]:
 
 def drawn(model: Stages, setting: Setting, prompts: Sequence[str], seed: int) -> np.ndarray:
     """Small pictures of the captions, uint8 (N, S, S, 3)."""
-    prior = replace(model.default(PRIOR), **setting.prior)
-    decoder = replace(model.default(DECODER), **setting.decoder)
-    embeddings = told(model.imagine(prompts, seed, f"{setting.name}, prior", sampling=prior))
+    prior, decoder = model.prior(Prior.DIFFUSION), model.family.decoder(Options())
+    assert isinstance(prior.how, Diffused)
+    changed = replace(prior.how.sampling, **setting.prior)
+    prior = replace(prior, how=replace(prior.how, sampling=changed), candidates=changed.candidates)
+    decoder = replace(decoder, sampling=replace(decoder.sampling, **setting.decoder))
+    embeddings = told(model.imagine(prompts, seed, f"{setting.name}, prior", prior))
     return told(model.paint(prompts, embeddings, seed, setting.name, decoder))
 
 
@@ -99,7 +102,7 @@ def measure(
     rows = sample.named(LANGUAGE)
     prompts = sample.prompts[LANGUAGE][rows].tolist()
     concepts = sample.concepts[rows]
-    real = score(judge, sample, LANGUAGE, judge.images(sample.pixels(model.sizes[0])[rows]), seed)
+    real = score(judge, sample, LANGUAGE, judge.images(sample.pixels(model.model.sizes[0])[rows]), seed)
     first: tuple[Scored, np.ndarray] | None = None
     found = []
     for setting in chosen:
@@ -168,19 +171,20 @@ def main() -> None:
     limit_spinning()
     device = pick_device()
     judge = Encoder.load(arguments.judge, device, pick_precision(device))
-    model = Stages(Bundle.load(arguments.bundle), device=str(device))
+    drawer = Model.load(arguments.bundle, device=str(device))
+    model = Stages(drawer)
     corpus = Corpus(arguments.corpus, Split.UNSEEN_PAIRS)
     sample = take(corpus, arguments.captions, [LANGUAGE], style=True, seed=arguments.seed)
     training = told(judge.corpus(Corpus(arguments.corpus, Split.TRAIN)))
     points = measure(model, judge, sample, training, list(settings()), arguments.seed)
     report = {
-        "bundle": model.bundle.name,
-        "weights": model.bundle.identity,
+        "bundle": drawer.bundle.name,
+        "weights": drawer.bundle.identity,
         "judge": judge.name,
         "judge_weights": judge.weights,
         "captions": len(sample),
         "seed": arguments.seed,
-        "precision": str(model.precision).removeprefix("torch."),
+        "precision": str(drawer.precision).removeprefix("torch."),
         "version": unclip.__version__,
         "points": points,
     }

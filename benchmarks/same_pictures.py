@@ -6,8 +6,8 @@
 
 Every verb that a bundle can do is drawn with: priors, samplers, rerank, sizes, pictures to start from, edits,
 variations, blends, text diffs, extensions, offloaded and not, in float32 and in the machine's own precision.
-Recorded are the events' stages, steps and totals, the last estimate of each stage, and the pictures with their
-scores and metadata. A figure of `compare` is the largest difference of an estimate.
+Recorded are the events' stages, steps and totals, the last estimate of each stage, and the pictures with
+their scores and metadata. A figure of `compare` is the largest difference of an estimate.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ def cases(model: Any) -> Iterator[Case]:
         yield f"init {strength}", drawn(init=picture(90), strength=strength, n=2)
     yield "start", drawn(size=small, start=picture(90), keep_rows=1, n=2)
     yield "edit", lambda m, p: editing.edit(m, picture(usual), mask(usual), p, n=2, seed=7)
-    yield "edit, steps", lambda m, p: editing.edit(m, picture(small), mask(small), p, seed=7, steps=4, rounds=2)
+    yield (
+        "edit, steps",
+        lambda m, p: editing.edit(m, picture(small), mask(small), p, seed=7, steps=4, rounds=2),
+    )
     yield (
         "extended",
         lambda m, p: extending.outpaint(
@@ -86,7 +89,9 @@ def cases(model: Any) -> Iterator[Case]:
     yield "varied, whole", lambda m, p: variations.vary(m, picture(90), n=2, seed=7, size=small)
     yield (
         "blended",
-        lambda m, p: variations.blend(m, [picture(90), picture(80, (30, 90, 200))], frames=3, seed=7, steps=6),
+        lambda m, p: variations.blend(
+            m, [picture(90), picture(80, (30, 90, 200))], frames=3, seed=7, steps=6
+        ),
     )
     yield (
         "restyled",
@@ -106,7 +111,7 @@ def embedding(model: Any, prompt: str) -> Iterator[Any]:
 
 def filled_in(model: Any, prompt: str) -> Iterator[Any]:
     """As GLIDE's notebooks do, by tensors."""
-    if not hasattr(model, "filling_in") or model.family != "glide":
+    if not hasattr(model, "filling_in") or model.bundle.family != "glide":
         raise UnclipError("not by tensors")
     side = model.sizes[-1]
     keep = torch.ones(1, side, side)
@@ -121,9 +126,7 @@ def told(events: Iterator[Any]) -> dict[str, Any]:
         steps.append((event.stage, event.step, event.total))
         if event.estimate is not None:
             last[event.stage] = event.estimate.float().cpu().clone()
-        pictures += [
-            (np.asarray(one.image).copy(), one.score, dict(one.metadata)) for one in event.pictures
-        ]
+        pictures += [(np.asarray(one.image).copy(), one.score, dict(one.metadata)) for one in event.pictures]
     return {"steps": steps, "last": last, "pictures": pictures}
 
 
@@ -162,16 +165,18 @@ def understood(model: Any, prompt: str) -> bool:
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> int:
-    """Print what differs; the number of cases that do."""
-    different = 0
+    """Print what differs, and count it; the number of cases that were drawn and now are not the same."""
+    different, drawn_now, drawn = 0, [], 0
     for name in sorted({*old, *new}):
         a, b = old.get(name, "not recorded"), new.get(name, "not recorded")
         reasons = []
         if isinstance(a, str) or isinstance(b, str):
-            said = [one if isinstance(one, str) else "drawn" for one in (a, b)]
-            if said[0] != said[1]:
-                reasons.append(f"{said[0]!r} -> {said[1]!r}")
+            if not isinstance(b, str):
+                drawn_now.append(name)
+            if not isinstance(a, str):
+                reasons.append(f"drawn -> {b!r}")
         else:
+            drawn += 1
             if a["steps"] != b["steps"]:
                 reasons.append(f"events: {len(a['steps'])} -> {len(b['steps'])}")
             for stage in {*a["last"], *b["last"]}:
@@ -194,7 +199,8 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> int:
         if reasons:
             different += 1
             print(f"{name}: {'; '.join(dict.fromkeys(reasons))}")
-    print(f"{different} of {len({*old, *new})} differ")
+    print(f"{drawn} drawn by both, {different} of them not the same; drawn now alone: {len(drawn_now)}")
+    print("\n".join(f"  {name}" for name in drawn_now))
     return different
 
 

@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import unclip
-from unclip.families.unclip import UnCLIP
-from unclip.manipulate.editing import KEPT, REDRAWN
+from unclip.given import KEPT, REDRAWN
 from unclip.manipulate.seam import seam
+from unclip.model import Model
 
 RESULTS = Path(__file__).parent / "results"
 PROMPTS = Path(__file__).parent / "prompts.txt"
@@ -59,7 +59,7 @@ def medians(rows: list[dict[str, float]]) -> dict[str, float]:
     return found
 
 
-def measure(model: UnCLIP, prompts: list[str], steps: int | None) -> dict[str, dict[str, float]]:
+def measure(model: Model, prompts: list[str], steps: int | None) -> dict[str, dict[str, float]]:
     """Medians of the seam by way of filling in."""
     first = "trained" if model.fills_in else "1 round"
     ways = {"pasted": None, **{first if rounds == 1 else f"{rounds} rounds": rounds for rounds in ROUNDS}}
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--quick", action="store_true", help="two pictures at four steps, no file")
     arguments = parser.parse_args()
-    model = UnCLIP.load(arguments.model)
+    model = Model.load(arguments.model)
     lines = [line for line in PROMPTS.read_text(encoding="utf-8").splitlines() if line.strip()]
     count = 2 if arguments.quick else arguments.pictures
     chosen = [lines[k * len(lines) // count] for k in range(count)]

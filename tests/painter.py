@@ -45,6 +45,9 @@ class Painter:
     def __init__(self, noise: float = 1.0) -> None:
         self.noise = noise  # beside the direction of length one, at scale 1
 
+    def lengths(self, prompts: Sequence[str]) -> Sequence[int]:
+        return [len(prompt) for prompt in prompts]
+
     def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
         for job in jobs:
             random = np.random.default_rng([job.seed, job.index])

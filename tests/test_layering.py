@@ -15,7 +15,7 @@ LEVELS = [
     {"models"},
     {"native", "catalogue", "bundle", "checkpoints", "data", "recipes"},
     {
-        *("pipeline", "families", "drawing", "naming", "manipulate", "train"),
+        *("model", "pipeline", "families", "stages", "drawing", "given", "naming", "manipulate", "train"),
         *("embedding", "classify", "search", "evaluate", "zero_shot"),
     },
     {"bench", "serve"},

@@ -16,17 +16,20 @@ from unclip.bundle import Bundle, Part, save_bundle
 from unclip.diffusion.defaults import Sampling
 from unclip.drawing import KEPT_PROMPT, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
-from unclip.families.unclip import UnCLIP
 from unclip.images import read_metadata, resize, to_tensor, to_uint8
+from unclip.model import Model
 from unclip.models.caption import CaptionConfig
 from unclip.models.decoder import Decoder
+from unclip.stages.decoder import Decoder as DecoderStage
+from unclip.stages.networks import Networks
+from unclip.stages.stage import Batch
 
 # Levels of 256 by which a picture may differ between batches: kernels chosen by batch size round differently.
 ROUNDING = 1
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> UnCLIP:
+def model(tiny_bundle: Path) -> Model:
     """In float32, so that a test says the same on every machine."""
     return unclip.load(tiny_bundle, device="cpu", precision="float32")
 
@@ -42,7 +45,7 @@ def difference(a: Picture, b: Picture) -> int:
 # --- seeds and batches ---
 
 
-def test_a_seed_draws_the_same_pictures_again(model: UnCLIP) -> None:
+def test_a_seed_draws_the_same_pictures_again(model: Model) -> None:
     first, second = (model.generate("a red apple", n=2, size=64, seed=5) for _ in range(2))
     assert [difference(a, b) for a, b in zip(first, second, strict=True)] == [0, 0]
     assert difference(first[0], first[1]) > 20
@@ -50,7 +53,7 @@ def test_a_seed_draws_the_same_pictures_again(model: UnCLIP) -> None:
     assert difference(first[0], model.generate("빨간 사과", size=64, seed=5)[0]) > 0
 
 
-def test_a_random_seed_is_told_and_draws_the_same_again(model: UnCLIP) -> None:
+def test_a_random_seed_is_told_and_draws_the_same_again(model: Model) -> None:
     picture, other = (model.generate("a red apple", size=64)[0] for _ in range(2))
     assert picture.seed != other.seed
     assert difference(picture, model.generate("a red apple", size=64, seed=picture.seed)[0]) == 0
@@ -76,15 +79,15 @@ def test_picture_k_is_the_same_alone_and_in_any_batch(tiny_bundle: Path, precisi
 
 
 def test_an_upsampler_takes_as_many_grids_at_once_as_are_fast(
-    model: UnCLIP, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = model.generate("a red apple", n=3, seed=1)
     taken: list[int] = []
-    hook = model._model("upsampler-256").register_forward_pre_hook(
+    hook = model.networks["upsampler-256"].register_forward_pre_hook(
         lambda _, given: taken.append(len(given[0]))
     )
     side = 256 // model.bundle.config("upsampler-256").patch
-    monkeypatch.setattr("unclip.pipeline.CELLS", 2 * side**2)
+    monkeypatch.setattr("unclip.stages.networks.CELLS", 2 * side**2)
     parts = model.generate("a red apple", n=3, seed=1)
     hook.remove()
     assert taken[:4] == [2, 1, 2, 1]
@@ -92,13 +95,13 @@ def test_an_upsampler_takes_as_many_grids_at_once_as_are_fast(
 
 
 def test_the_noise_of_a_picture_is_the_same_bits_in_any_batch(
-    model: UnCLIP, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever rounding does, the randomness is equal: drawn one picture at a time or all at once."""
     seen: dict[tuple[Job, str], list[bytes]] = {}
-    original = UnCLIP._noise
+    original = Networks.noise
 
-    def recording(self: UnCLIP, streams: list[tuple[Job, str]], shape: tuple[int, ...]) -> object:
+    def recording(self: Networks, streams: list[tuple[Job, str]], shape: tuple[int, ...]) -> object:
         draw = original(self, streams, shape)
 
         def noise() -> torch.Tensor:
@@ -109,7 +112,7 @@ def test_the_noise_of_a_picture_is_the_same_bits_in_any_batch(
 
         return noise
 
-    monkeypatch.setattr(UnCLIP, "_noise", recording)
+    monkeypatch.setattr(Networks, "noise", recording)
     model.generate("a red apple", n=3, seed=1, sampler="ancestral")
     together = seen.copy()
     seen.clear()
@@ -121,16 +124,16 @@ def test_the_noise_of_a_picture_is_the_same_bits_in_any_batch(
     assert len(set(draws)) == len(draws)  # no stream repeats another
 
 
-def test_more_candidates_keep_the_first_ones(model: UnCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_candidates_keep_the_first_ones(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The candidate with the larger dot product with the text embedding wins."""
     embeddings = {}
-    original = UnCLIP._paint
+    original = DecoderStage.run
 
-    def recording(self: UnCLIP, jobs: object, text: object, drawn: torch.Tensor, *rest: object) -> object:
-        embeddings[candidates] = drawn
-        return original(self, jobs, text, drawn, *rest)
+    def recording(self: DecoderStage, batch: Batch) -> object:
+        embeddings[candidates] = batch.embeddings
+        return original(self, batch)
 
-    monkeypatch.setattr(UnCLIP, "_paint", recording)
+    monkeypatch.setattr(DecoderStage, "run", recording)
     for candidates in (1, 2, 9):
         model.generate("a red apple", n=4, size=64, seed=3, candidates=candidates)
     text = model.clip.embed_texts("a red apple")
@@ -144,7 +147,7 @@ def test_more_candidates_keep_the_first_ones(model: UnCLIP, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("size", [64, 256, 512, 1024])
-def test_every_size_is_drawn(model: UnCLIP, size: int) -> None:
+def test_every_size_is_drawn(model: Model, size: int) -> None:
     assert model.sizes == (64, 256, 512, 1024)
     (picture,) = model.generate("a red apple", size=size, seed=1)
     assert picture.image.size == (size, size)
@@ -155,7 +158,7 @@ def test_every_size_is_drawn(model: UnCLIP, size: int) -> None:
         assert np.abs(to_uint8(reduced).astype(int) - pixels(picture)).max() <= ROUNDING
 
 
-def test_events_count_every_stage_and_show_the_picture_growing(model: UnCLIP) -> None:
+def test_events_count_every_stage_and_show_the_picture_growing(model: Model) -> None:
     events = list(model.stream(["a red apple", "빨간 사과"], n=9, size=256, seed=1))
     stages = list(dict.fromkeys(event.stage for event in events))
     assert stages == ["prompt", "prior", "decoder", "upsampler-256", "pictures"]
@@ -172,7 +175,7 @@ def test_events_count_every_stage_and_show_the_picture_growing(model: UnCLIP) ->
     assert sizes["upsampler-256"] == {(256, 256)}
 
 
-def test_stopping_to_read_stops_the_drawing_and_leaves_no_mode_behind(model: UnCLIP) -> None:
+def test_stopping_to_read_stops_the_drawing_and_leaves_no_mode_behind(model: Model) -> None:
     events = model.stream("a red apple", seed=1)
     for event in events:
         assert torch.is_grad_enabled()
@@ -186,13 +189,13 @@ def test_stopping_to_read_stops_the_drawing_and_leaves_no_mode_behind(model: UnC
         next(events)
 
 
-def test_pictures_come_by_prompt_and_index(model: UnCLIP) -> None:
+def test_pictures_come_by_prompt_and_index(model: Model) -> None:
     pictures = model.generate(["a red apple", "빨간 사과"], n=2, size=64, seed=4)
     found = [(picture.prompt, picture.index, picture.seed) for picture in pictures]
     assert found == [("a red apple", 0, 4), ("a red apple", 1, 4), ("빨간 사과", 0, 4), ("빨간 사과", 1, 4)]
 
 
-def test_rerank_keeps_the_best_of_many_and_enlarges_only_those(model: UnCLIP) -> None:
+def test_rerank_keeps_the_best_of_many_and_enlarges_only_those(model: Model) -> None:
     prompts = ["a red apple", "빨간 사과"]
     everything = model.generate(prompts, n=20, size=256, seed=2)
     events = list(model.stream(prompts, n=3, rerank=20, size=256, seed=2))
@@ -208,7 +211,7 @@ def test_rerank_keeps_the_best_of_many_and_enlarges_only_those(model: UnCLIP) ->
     assert enlarged == 2 * 3  # steps for one chunk of each prompt
 
 
-def test_score_is_the_similarity_of_picture_and_prompt(model: UnCLIP) -> None:
+def test_score_is_the_similarity_of_picture_and_prompt(model: Model) -> None:
     (picture,) = model.generate("a red apple", size=64, seed=1)
     assert picture.score == pytest.approx(
         model.clip.similarity(picture.image, "a red apple").item(), abs=1e-5
@@ -216,20 +219,20 @@ def test_score_is_the_similarity_of_picture_and_prompt(model: UnCLIP) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "analytic-dpm", "dpm++", "heun"])
-def test_every_sampler_draws(model: UnCLIP, sampler: str) -> None:
+def test_every_sampler_draws(model: Model, sampler: str) -> None:
     (picture,) = model.generate("a red apple", size=64, seed=1, sampler=sampler, steps=5)
     assert np.isfinite(pixels(picture)).all()
     assert picture.settings["sampler"] == sampler
     assert picture.settings["steps"] == "5"
 
 
-def test_settings_change_the_picture(model: UnCLIP) -> None:
+def test_settings_change_the_picture(model: Model) -> None:
     plain = model.generate("a red apple", size=64, seed=1)[0]
     for changes in ({"guidance": 8.0}, {"prior_guidance": 8.0}, {"steps": 7}, {"steps": "fast27"}):
         assert difference(plain, model.generate("a red apple", size=64, seed=1, **changes)[0]) > 0, changes
 
 
-def test_a_truncated_prompt_warns_where_it_was_cut(model: UnCLIP) -> None:
+def test_a_truncated_prompt_warns_where_it_was_cut(model: Model) -> None:
     prompt = "a red apple " * 6 + "and a worm"
     with pytest.warns(UnclipWarning, match=r"left out is '.*and a worm'"):
         model.generate([prompt, "a red apple"], size=64, seed=1)
@@ -259,7 +262,7 @@ def test_a_truncated_prompt_warns_where_it_was_cut(model: UnCLIP) -> None:
         ({"n": 4, "rerank": 3}, "rerank is 3: choose from 4 to 1000"),
     ],
 )
-def test_a_wrong_setting_is_refused_when_asked_for(model: UnCLIP, settings: Settings, message: str) -> None:
+def test_a_wrong_setting_is_refused_when_asked_for(model: Model, settings: Settings, message: str) -> None:
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         model.stream("a red apple", **settings)  # not read: refused at the call
 
@@ -275,13 +278,13 @@ def test_a_wrong_setting_is_refused_when_asked_for(model: UnCLIP, settings: Sett
         ("\udcff", "stray"),
     ],
 )
-def test_a_wrong_prompt_is_refused_when_asked_for(model: UnCLIP, prompt: str, message: str) -> None:
+def test_a_wrong_prompt_is_refused_when_asked_for(model: Model, prompt: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.stream(prompt, size=64)
 
 
 @pytest.mark.parametrize("extra", [0, 1, 6000])
-def test_long_prompts_fit_the_metadata(model: UnCLIP, tmp_path: Path, extra: int) -> None:
+def test_long_prompts_fit_the_metadata(model: Model, tmp_path: Path, extra: int) -> None:
     prompt = "🍎" * (KEPT_PROMPT + extra)
     with pytest.warns(UnclipWarning, match="longer than the 16 tokens"):
         (picture,) = model.generate(prompt, size=64, seed=1)
@@ -319,7 +322,7 @@ def test_decoders_read_captions_in_each_way(tiny_bundle: Path, tmp_path: Path, r
     )
     sampling = Sampling(steps=2, guidance=2.0, noise_level=0.5)
     parts["decoder"] = Part(Decoder(config), whole.component("decoder").diffusion, sampling)
-    model = UnCLIP(save_bundle(tmp_path / reads, name=reads, parts=parts, card=""))
+    model = Model(save_bundle(tmp_path / reads, name=reads, parts=parts, card=""))
     assert len(model.generate("a red apple", n=2, size=64, seed=1)) == 2
     if reads == "captions":
         with pytest.warns(UnclipWarning, match="longer than the 8 tokens"):
@@ -333,16 +336,16 @@ def test_a_bundle_that_stops_at_256_says_so(tiny_bundle: Path, tmp_path: Path) -
         for name, c in whole.components.items()
     }
     small = {name: part for name, part in parts.items() if name != "upsampler-1024"}
-    model = UnCLIP(save_bundle(tmp_path / "small", name="small", parts=small, card=""))
+    model = Model(save_bundle(tmp_path / "small", name="small", parts=small, card=""))
     assert model.sizes == (64, 256)
     with pytest.raises(InputError, match="size 1024 is not drawn: choose 64, 256"):
         model.generate("a red apple", size=1024)
     gap = {name: part for name, part in parts.items() if name != "upsampler-256"}
     with pytest.raises(BundleError, match="upsampler-1024 enlarges nothing"):
-        UnCLIP(save_bundle(tmp_path / "gap", name="gap", parts=gap, card=""))
+        Model(save_bundle(tmp_path / "gap", name="gap", parts=gap, card=""))
     unsaid = {**parts, "decoder": dataclasses.replace(parts["decoder"], sampling=None)}
     with pytest.raises(BundleError, match="does not say how to sample its decoder"):
-        UnCLIP(save_bundle(tmp_path / "unsaid", name="unsaid", parts=unsaid, card="")).generate("a")
+        Model(save_bundle(tmp_path / "unsaid", name="unsaid", parts=unsaid, card="")).generate("a")
 
 
 def test_sampling_defaults_are_checked_when_a_bundle_is_made() -> None:
@@ -360,7 +363,7 @@ def test_sampling_defaults_are_checked_when_a_bundle_is_made() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
-def test_metadata_survives_a_file_and_can_be_left_out(model: UnCLIP, tmp_path: Path, name: str) -> None:
+def test_metadata_survives_a_file_and_can_be_left_out(model: Model, tmp_path: Path, name: str) -> None:
     (picture,) = model.generate('빨간 "사과" 🍎', size=64, seed=3)
     path = picture.save(tmp_path / name)
     found = read_metadata(path)
@@ -377,7 +380,7 @@ def test_settings_and_options_have_the_same_names() -> None:
     assert set(Settings.__annotations__) == {field.name for field in dataclasses.fields(Options)}
 
 
-def test_clip_embeds_texts_and_pictures(model: UnCLIP, tmp_path: Path) -> None:
+def test_clip_embeds_texts_and_pictures(model: Model, tmp_path: Path) -> None:
     texts = model.clip.embed_texts(["a red apple", "빨간 사과", "a red apple"])
     assert texts.shape == (3, 16)
     assert torch.allclose(texts.norm(dim=-1), torch.ones(3), atol=1e-5)
@@ -396,7 +399,7 @@ def test_clip_embeds_texts_and_pictures(model: UnCLIP, tmp_path: Path) -> None:
         model.clip.embed_texts([])
 
 
-def test_a_text_is_read_alike_whatever_stands_beside_it(model: UnCLIP) -> None:
+def test_a_text_is_read_alike_whatever_stands_beside_it(model: Model) -> None:
     alone = model.clip.read(["a red apple"])
     beside = model.clip.read(["a green apple and more", "a red apple", "a red apple"])
     assert torch.equal(beside.embedding[1], alone.embedding[0])
@@ -406,5 +409,5 @@ def test_a_text_is_read_alike_whatever_stands_beside_it(model: UnCLIP) -> None:
 
 
 def test_public_names_are_there(tiny_bundle: Path) -> None:
-    assert UnCLIP.load(tiny_bundle).bundle.name == "tiny"
+    assert Model.load(tiny_bundle).bundle.name == "tiny"
     assert unclip.Picture is pipeline.Picture

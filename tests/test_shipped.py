@@ -9,20 +9,19 @@ import pytest
 
 import unclip
 from unclip.bundle import DEFAULT, SHIPPED, Bundle
-from unclip.families.dalle1 import Dalle1
-from unclip.families.unclip import UnCLIP
+from unclip.model import Model
 
 MOST_BYTES = {DEFAULT: 48 * 2**20, "pictograms-dalle1": 32 * 2**20}  # the second shares parts of the first
 SAID = {DEFAULT: "unclip train pictograms", "pictograms-dalle1": "unclip train pictograms-dalle1"}
 
 
 @pytest.fixture(scope="module")
-def model() -> UnCLIP:
+def model() -> Model:
     return unclip.load()
 
 
 @pytest.fixture(scope="module")
-def dalle1() -> Dalle1:
+def dalle1() -> Model:
     return unclip.load("pictograms-dalle1")
 
 
@@ -58,19 +57,19 @@ def colour(picture: unclip.Picture) -> np.ndarray:
     ("prompts", "channel"),
     [(("a red apple", "빨간 사과", "ein roter Apfel"), 0), (("blue heart", "파란색 하트", "blaues Herz"), 2)],
 )
-def test_colours_are_right_in_three_languages(model: UnCLIP, prompts: tuple[str, ...], channel: int) -> None:
+def test_colours_are_right_in_three_languages(model: Model, prompts: tuple[str, ...], channel: int) -> None:
     for prompt in prompts:
         means = np.mean([colour(picture) for picture in model.generate(prompt, n=4, size=64, seed=1)], axis=0)
         assert means.argmax() == channel, f"{prompt}: {means}"
 
 
-def test_sizes(model: UnCLIP) -> None:
+def test_sizes(model: Model) -> None:
     assert model.sizes == (64, 256, 512, 1024)
     (picture,) = model.generate("a yellow star", size=512, seed=3)
     assert picture.image.size == (512, 512)
 
 
-def test_dalle1_draws_the_colour_that_is_asked_for(dalle1: Dalle1) -> None:
+def test_dalle1_draws_the_colour_that_is_asked_for(dalle1: Model) -> None:
     for prompt, channel in (("a red apple", 0), ("blue heart", 2)):
         means = np.mean(
             [colour(picture) for picture in dalle1.generate(prompt, n=4, size=64, seed=1)], axis=0
@@ -78,7 +77,7 @@ def test_dalle1_draws_the_colour_that_is_asked_for(dalle1: Dalle1) -> None:
         assert means.argmax() == channel, f"{prompt}: {means}"
 
 
-def test_dalle1_draws_every_size(dalle1: Dalle1, model: UnCLIP) -> None:
+def test_dalle1_draws_every_size(dalle1: Model, model: Model) -> None:
     assert dalle1.sizes == model.sizes
     (picture,) = dalle1.generate("a yellow star", size=512, seed=3)
     assert picture.image.size == (512, 512)

@@ -7,19 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
-from unclip.diffusion.schedule import Schedule
 from unclip.errors import InputError
 from unclip.images import on_white, open_image, resize, to_pil, to_tensor
 from unclip.manipulate.fitting import Fit, fitted
 from unclip.runtime import sha256
+
+if TYPE_CHECKING:  # what is wrong with options is said before torch is loaded
+    from torch import Tensor
+
+    from unclip.diffusion.schedule import Schedule
 
 Source = Image.Image | Path | str
 """A picture, or the file of one."""
@@ -179,7 +180,7 @@ class Known:
             raise InputError(f"{shapes}: give (3, S, S) and (1, S, S)")
         if not bool(((keep == 0) | (keep == 1)).all()):
             raise InputError("a mask is 1 where the picture stays and 0 where it is drawn, never between")
-        levels = (keep[0] * KEPT).to(torch.uint8).cpu().numpy()
+        levels = (keep[0] * KEPT).cpu().numpy().astype(np.uint8)
         return cls(to_pil(picture.clamp(-1, 1)), Image.fromarray(levels))
 
     def at(self, size: int) -> tuple[Tensor, Tensor]:
@@ -187,6 +188,9 @@ class Known:
 
         Of a smaller one kept is what is kept all over.
         """
+        import torch
+        import torch.nn.functional as F
+
         picture = resize(to_tensor(self.image)[None], size)[0]
         keep = (torch.from_numpy(np.array(self.keep))[None] == KEPT).float()  # (1, H, W)
         return picture, -F.adaptive_max_pool2d(-keep, size)

@@ -122,6 +122,10 @@ class Pipeline:
             raise InputError(f"size {size} is not drawn: choose {listed(self.sizes)}")
         return size
 
+    def lengths(self, prompts: Sequence[str]) -> Sequence[int]:
+        """How long prompts are; those of like length are drawn in fewer batches."""
+        return self.family.lengths(prompts)
+
     # --- drawing ---
 
     def generate(self, prompt: str | Sequence[str], **settings: Unpack[Settings]) -> list[Picture]:

@@ -30,12 +30,11 @@ from unclip.diffusion.samplers import ancestral
 from unclip.diffusion.schedule import Posterior, Prediction, Schedule, respace
 from unclip.drawing import Job, Options
 from unclip.errors import CheckpointError, InputError
-from unclip.families.unclip import UnCLIP
+from unclip.model import Model, load
 from unclip.models.clip import ClipText
 from unclip.models.decoder import Decoder, DecoderCondition
 from unclip.models.prior import DiffusionPrior, PriorCondition
 from unclip.models.upsampler import Upsampler
-from unclip.pipeline import load
 
 LARGEST_ERROR = 1e-4  # relative, of issue 4
 LARGEST_STEP = 0.5 + 255 * LARGEST_ERROR  # levels of an 8-bit picture: its rounding, and the error
@@ -180,7 +179,7 @@ def test_an_upsampler_step_is_theirs(pipe: Any, converted: Conversion, ours: str
     assert reference.error(found, expected) < LARGEST_ERROR
 
 
-def _ours(model: UnCLIP, prompts: list[str], **settings: Any) -> Tensor:
+def _ours(model: Model, prompts: list[str], **settings: Any) -> Tensor:
     *_, last = model.stream(prompts, size=reference.LARGE, seed=7, **settings)
     assert last.estimate is not None
     return last.estimate
@@ -213,7 +212,7 @@ def test_the_pipeline_draws_their_picture(
         decoder={"steps": steps[1], "guidance": guidance[1]},
         **{f"upsampler-{reference.LARGE}": {"steps": steps[2]}},
     )
-    model = cast(UnCLIP, load(folder, device="cpu", precision="float32"))
+    model = cast(Model, load(folder, device="cpu", precision="float32"))
     found = _ours(model, PROMPTS)
     with reference.our_noise([(7, 0), (7, 0)]):
         theirs = pipe(
@@ -325,16 +324,16 @@ def test_a_scheduler_s_tables_are_ours_but_for_float32() -> None:
 def test_offloading_changes_nothing(converted: Conversion, bundled: Saver) -> None:
     few = {name: {"steps": 2} for name in ("prior", "decoder", f"upsampler-{reference.LARGE}")}
     folder = bundled(converted, **few)
-    kept = cast(UnCLIP, load(folder, device="cpu", precision="float32"))
-    let_go = cast(UnCLIP, load(folder, device="cpu", precision="float32", offload=True))
+    kept = cast(Model, load(folder, device="cpu", precision="float32"))
+    let_go = cast(Model, load(folder, device="cpu", precision="float32", offload=True))
     assert torch.equal(_ours(kept, PROMPTS), _ours(let_go, PROMPTS))
-    assert {"clip", "prior", "decoder"} <= set(kept._models)
-    assert not let_go._models
+    assert {"clip", "prior", "decoder"} <= set(kept.networks.held)
+    assert not let_go.networks.held
 
 
 def test_a_bundle_that_cannot_see_gives_no_scores(converted: Conversion, bundled: Saver) -> None:
     few = {name: {"steps": 2} for name in ("prior", "decoder")}
-    model = cast(UnCLIP, load(bundled(converted, **few), device="cpu", precision="float32"))
+    model = cast(Model, load(bundled(converted, **few), device="cpu", precision="float32"))
     (picture,) = model.generate("a red apple", size=reference.SMALL, seed=1)
     assert picture.score is None
     with pytest.raises(InputError, match="rerank"):
@@ -435,7 +434,7 @@ def test_variations_are_theirs(
 ) -> None:
     large = f"upsampler-{reference.LARGE}"
     folder = bundled(seen, decoder={"steps": 5, "guidance": guidance}, **{large: {"steps": 3}})
-    model = cast(UnCLIP, load(folder, device="cpu", precision="float32"))
+    model = cast(Model, load(folder, device="cpu", precision="float32"))
     embeddings = model.clip.embed_images(images, raw=True)
     with torch.no_grad():
         pixels = seeing.feature_extractor(images=images, return_tensors="pt").pixel_values
@@ -457,7 +456,7 @@ def test_variations_are_theirs(
 
 
 def test_text_is_refused_without_a_prior(seen: Conversion, bundled: Saver) -> None:
-    model = cast(UnCLIP, load(bundled(seen), device="cpu", precision="float32"))
+    model = cast(Model, load(bundled(seen), device="cpu", precision="float32"))
     with pytest.raises(InputError, match="no prior"):
         model.generate("a red apple", size=reference.LARGE)
     embedding = torch.zeros(reference.EMBEDDING)

@@ -20,8 +20,8 @@ from unclip.bundle import Bundle, save_bundle
 from unclip.checkpoints import vqgan_taming
 from unclip.checkpoints.foreign import Source
 from unclip.errors import BundleError, CheckpointError, InputError
+from unclip.model import load
 from unclip.models.vqgan import VQGAN, PixelRange
-from unclip.pipeline import load
 
 WIDTHS = (32, 32, 64)  # ch 32, ch_mult 1, 1, 2: two halvings, f4
 BLOCKS, LATENT, EMBEDDING, CODES = 2, 8, 6, 40

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unclip.bundle import Bundle
 from unclip.drawing import Options
 from unclip.evaluate.stages import Stages, draw
+from unclip.model import Model
 
 ROUNDING = 1  # levels: batches of another size round differently
 PROMPTS = ["a green apple a red apple", "a red apple", "빨간 사과", "ein roter Apfel"]
@@ -18,7 +18,7 @@ PROMPTS = ["a green apple a red apple", "a red apple", "빨간 사과", "ein rot
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> Stages:
-    return Stages(Bundle.load(tiny_bundle), device="cpu", precision="float32")
+    return Stages(Model.load(tiny_bundle, device="cpu", precision="float32"))
 
 
 def finished(work: Any) -> tuple[list[tuple[str, int, int]], np.ndarray]:
@@ -31,15 +31,17 @@ def finished(work: Any) -> tuple[list[tuple[str, int, int]], np.ndarray]:
 
 
 def test_pictures_are_those_of_the_pipeline_in_the_order_of_the_prompts(model: Stages) -> None:
-    steps, pictures = finished(draw(model, PROMPTS, 5, "drawing", Options(size=64), first=3))
+    steps, pictures = finished(draw(model.model, PROMPTS, 5, "drawing", Options(size=64), first=3))
     assert steps[-1] == ("drawing", 4, 4)
     for row, prompt in enumerate(PROMPTS):
-        wanted = np.asarray(model.generate(prompt, n=4 + row, size=64, seed=5)[3 + row].image, dtype=int)
+        wanted = np.asarray(
+            model.model.generate(prompt, n=4 + row, size=64, seed=5)[3 + row].image, dtype=int
+        )
         assert np.abs(wanted - pictures[row]).max() <= ROUNDING
 
 
 def test_prior_and_decoder_one_by_one_are_the_same_as_together(model: Stages) -> None:
-    _, together = finished(draw(model, PROMPTS, 5, "drawing", Options(size=64)))
+    _, together = finished(draw(model.model, PROMPTS, 5, "drawing", Options(size=64)))
     steps, embeddings = finished(model.imagine(PROMPTS, 5, "prior"))
     assert steps[-1] == ("prior", 4, 4)
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-5)

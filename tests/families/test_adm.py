@@ -18,8 +18,8 @@ from unclip.checkpoints.foreign import Source
 from unclip.diffusion.schedule import respace
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
+from unclip.model import Model
 from unclip.models.adm import ADM
-from unclip.pipeline import Pipeline
 from unclip.runtime import noise_generator
 
 CLASSES = 5
@@ -78,12 +78,12 @@ def bundle(folder: Path, *files: str, base: str = "base", labels: bool = False) 
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = bundle(tmp_path_factory.mktemp("adm") / "whole", "classifier", "upsampler", labels=True)
     return unclip.load(folder, device="cpu", precision="float32")
 
 
-def drawn(model: Pipeline, prompt: str, **options: object) -> Tensor:
+def drawn(model: Model, prompt: str, **options: object) -> Tensor:
     """The finished pictures (B, 3, S, S) before they are rounded to 8 bits."""
     events = list(model.stream(prompt, seed=7, **options))
     last = events[-1].estimate
@@ -125,7 +125,7 @@ def published(size: int, stage: str, low: Tensor | None, number: int, scale: flo
 
 @pytest.mark.parametrize("guidance", [None, 0.0, 9.0])
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
-def test_a_class_is_drawn_as_published(whole: Pipeline, guidance: float | None, sampler: str) -> None:
+def test_a_class_is_drawn_as_published(whole: Model, guidance: float | None, sampler: str) -> None:
     found = drawn(whole, "class 3", size=16, guidance=guidance, sampler=sampler)
     scale = 4.0 if guidance is None else guidance
     expected = published(16, "adm", None, 3, scale, sampler == "ddim")
@@ -136,20 +136,20 @@ def test_a_class_is_drawn_as_published(whole: Pipeline, guidance: float | None, 
         torch.testing.assert_close(found, expected, atol=SMALL, rtol=0)
 
 
-def test_guidance_and_class_change_the_picture(whole: Pipeline) -> None:
+def test_guidance_and_class_change_the_picture(whole: Model) -> None:
     one, other = drawn(whole, "3", size=16), drawn(whole, "2", size=16)
     assert (one - other).abs().mean() > 0.01
     assert (one - drawn(whole, "3", size=16, guidance=0.0)).abs().mean() > 0.001
 
 
-def test_a_picture_is_drawn_larger_as_published(whole: Pipeline) -> None:
+def test_a_picture_is_drawn_larger_as_published(whole: Model) -> None:
     low = drawn(whole, "3", size=16)
     levels = ((low + 1) * 127.5).clamp(0, 255).to(torch.uint8)  # as the published script saves it
     expected = published(32, "upsampler-32", levels / 127.5 - 1, 3, 0.0, ddim=False)
     torch.testing.assert_close(drawn(whole, "3", size=32), expected, atol=LARGE, rtol=0)
 
 
-def test_pictures_carry_what_draws_them_again(whole: Pipeline) -> None:
+def test_pictures_carry_what_draws_them_again(whole: Model) -> None:
     (picture,) = whole.generate("goldfish", seed=1, size=32, guidance=2)
     assert picture.image.size == (32, 32)
     assert picture.score is None  # there is no CLIP
@@ -168,33 +168,33 @@ def test_pictures_carry_what_draws_them_again(whole: Pipeline) -> None:
         (" great  white shark", 2),
     ],
 )
-def test_a_prompt_is_a_number_or_a_name(whole: Pipeline, prompt: str, number: int) -> None:
-    assert whole._class_of(prompt) == number
+def test_a_prompt_is_a_number_or_a_name(whole: Model, prompt: str, number: int) -> None:
+    assert whole.family.class_of(prompt) == number
 
 
 @pytest.mark.parametrize("prompt", ["5", "-1", "class", "anything", "a goldfish in a bowl"])
-def test_what_names_no_class_is_refused(whole: Pipeline, prompt: str) -> None:
+def test_what_names_no_class_is_refused(whole: Model, prompt: str) -> None:
     with pytest.raises(InputError, match="from 0 to 4"):
         whole.generate(prompt, size=16)
 
 
-def test_a_name_written_wrong_is_guessed(whole: Pipeline) -> None:
+def test_a_name_written_wrong_is_guessed(whole: Model) -> None:
     with pytest.raises(InputError, match="or 'goldfish'"):
         whole.generate("goldfisch", size=16)
 
 
 @pytest.mark.parametrize("name", ["prior_guidance", "candidates", "rerank", "temperature", "clip_guidance"])
-def test_what_means_nothing_is_refused(whole: Pipeline, name: str) -> None:
+def test_what_means_nothing_is_refused(whole: Model, name: str) -> None:
     with pytest.raises(InputError, match=f"{name} means nothing"):
         whole.generate("3", size=16, **{name: 1})
 
 
-def test_only_its_own_sizes_are_drawn(whole: Pipeline) -> None:
+def test_only_its_own_sizes_are_drawn(whole: Model) -> None:
     with pytest.raises(InputError, match="choose 16, 32"):
         whole.generate("3", size=64)
 
 
-def test_a_picture_is_the_same_alone_and_in_a_batch(whole: Pipeline) -> None:
+def test_a_picture_is_the_same_alone_and_in_a_batch(whole: Model) -> None:
     jobs = [Job("3", 7, 0), Job("1", 9, 4)]
     events = list(whole.draw(jobs, Options(size=16)))
     both = events[-1].estimate

@@ -18,8 +18,8 @@ from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.drawing import Job, Options, Picture
 from unclip.errors import BundleError, InputError
-from unclip.families import codes as code_families
-from unclip.families.dalle1 import Dalle1
+from unclip.given import Upper
+from unclip.model import Model
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.dalle1 import Dalle1 as Transformer
@@ -27,6 +27,8 @@ from unclip.models.dalle1 import Dalle1Config
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
 from unclip.models.vqgan import VQGAN, VQGANConfig
 from unclip.runtime import autocast
+from unclip.stages import codes as code_stages
+from unclip.stages.codes import Codec, Dalle1Writer
 from unclip.tokenizer import BytePairTokenizer
 
 CAPTIONS = ["a red apple", "a green apple", "빨간 사과", "ein roter Apfel"] * 2
@@ -101,9 +103,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> Dalle1:
+def model(folder: Path) -> Model:
     loaded = load(folder, device="cpu", precision="float32")
-    assert isinstance(loaded, Dalle1)
+    assert isinstance(loaded, Model)
     return loaded
 
 
@@ -113,7 +115,7 @@ def same(one: Picture, other: Picture) -> bool:
     return bool(np.abs(pixels[0] - pixels[1]).max() <= 1)
 
 
-def test_pictures_at_every_size(model: Dalle1) -> None:
+def test_pictures_at_every_size(model: Model) -> None:
     assert model.sizes == (SIZE, 4 * SIZE)
     for size in model.sizes:
         (picture,) = model.generate("a red apple", size=size, seed=1)
@@ -124,7 +126,7 @@ def test_pictures_at_every_size(model: Dalle1) -> None:
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_a_picture_is_the_same_alone_and_in_a_batch(
-    model: Dalle1, guidance: float, monkeypatch: pytest.MonkeyPatch
+    model: Model, guidance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = Options(size=SIZE, guidance=guidance)
     many = model.generate("a red apple", n=5, size=SIZE, seed=1, guidance=guidance)
@@ -135,12 +137,12 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(
         beside = [p for event in model.draw([stranger, mine], options) for p in event.pictures]
         assert same(alone[0], many[k])
         assert same(beside[1], many[k])
-    monkeypatch.setattr(code_families, "CACHE_BYTES", 1)  # room for one picture at a time
+    monkeypatch.setattr(code_stages, "CACHE_BYTES", 1)  # room for one picture at a time
     again = model.generate("a red apple", n=3, size=SIZE, seed=1, guidance=guidance)
     assert all(same(one, other) for one, other in zip(again, many, strict=False))
 
 
-def test_guidance_and_prompt_change_the_picture(model: Dalle1) -> None:
+def test_guidance_and_prompt_change_the_picture(model: Model) -> None:
     drawn = [
         model.generate(prompt, size=SIZE, seed=1, guidance=guidance)[0]
         for prompt, guidance in (("a red apple", 1.0), ("a red apple", 3.0), ("a green apple", 3.0))
@@ -148,7 +150,7 @@ def test_guidance_and_prompt_change_the_picture(model: Dalle1) -> None:
     assert len({picture.image.tobytes() for picture in drawn}) == 3
 
 
-def test_temperature_and_truncation_are_honoured(model: Dalle1) -> None:
+def test_temperature_and_truncation_are_honoured(model: Model) -> None:
     surest = model.generate("a red apple", n=3, size=SIZE, seed=1, top_k=1)
     assert same(surest[0], surest[1])  # only the likeliest code: nothing is left to chance
     plain, hot = (model.generate("a red apple", size=SIZE, seed=1, temperature=t)[0] for t in (1.0, 9.0))
@@ -159,7 +161,7 @@ def test_temperature_and_truncation_are_honoured(model: Dalle1) -> None:
         model.generate("a red apple", size=SIZE, top_k=25)
 
 
-def test_rerank_keeps_the_best_of_many(model: Dalle1) -> None:
+def test_rerank_keeps_the_best_of_many(model: Model) -> None:
     many = model.generate("a red apple", n=9, size=SIZE, seed=1)
     best = model.generate("a red apple", n=2, size=SIZE, seed=1, rerank=9)
     scores = sorted((picture.score or 0.0 for picture in many), reverse=True)
@@ -167,19 +169,19 @@ def test_rerank_keeps_the_best_of_many(model: Dalle1) -> None:
     assert all(same(picture, many[picture.index]) for picture in best)
 
 
-def test_candidates_of_one_prompt_share_its_reading(model: Dalle1, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_of_one_prompt_share_its_reading(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
     begin = Transformer.begin
     monkeypatch.setattr(Transformer, "begin", lambda self, *args: begun.append(args) or begin(self, *args))
-    monkeypatch.setattr(Dalle1, "_rows", lambda self: 3)
+    monkeypatch.setattr(Dalle1Writer, "at_once", 3)
     together = model.generate("a red apple", n=1, size=SIZE, seed=1, rerank=9)
     assert len(begun) == 1  # three chunks of three
     assert len(begun[0][0]) == 2  # the prompt, and none
-    monkeypatch.setattr(Dalle1, "_rows", lambda self: 9)
+    monkeypatch.setattr(Dalle1Writer, "at_once", 9)
     assert same(together[0], model.generate("a red apple", n=1, size=SIZE, seed=1, rerank=9)[0])
 
 
-def test_events_are_counted(model: Dalle1) -> None:
+def test_events_are_counted(model: Model) -> None:
     events = list(model.stream(["a red apple", "a green apple"], n=2, size=4 * SIZE, seed=1))
     last = {event.stage: event for event in events}
     assert set(last) == {"prompt", "codes", "upsampler", "pictures"}
@@ -187,21 +189,19 @@ def test_events_are_counted(model: Dalle1) -> None:
     assert last["codes"].total == GRID * GRID
 
 
-def codes_of(model: Dalle1, image: Image.Image) -> np.ndarray:
-    return model._first_rows(image, GRID - 1).view(GRID - 1, GRID).numpy()
+def codes_of(model: Model, image: Image.Image) -> np.ndarray:
+    return model.family.codec.first_rows(Upper(image, GRID - 1)).view(GRID - 1, GRID).numpy()
 
 
-def test_the_first_rows_of_a_picture_are_kept(model: Dalle1) -> None:
+def test_the_first_rows_of_a_picture_are_kept(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     start = Image.fromarray(generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
     drawn = []
-    monitor = model._show
-    model._show = lambda codes: drawn.append(codes) or monitor(codes)
-    try:
+    show = Codec.show
+    with monkeypatch.context() as patch:
+        patch.setattr(Codec, "show", lambda self, codes: drawn.append(codes) or show(self, codes))
         pictures = model.generate("a red apple", n=4, size=SIZE, seed=1, start=start, keep_rows=2)
         model.generate("a red apple", n=4, size=SIZE, seed=1)
-    finally:
-        model._show = monitor
     kept, free = (codes.view(4, GRID, GRID).numpy() for codes in drawn)
     assert (kept[:, :2] == codes_of(model, start)[:2]).all()
     assert len(np.unique(kept[:, 2:], axis=0)) > 1  # the rest is drawn
@@ -209,7 +209,7 @@ def test_the_first_rows_of_a_picture_are_kept(model: Dalle1) -> None:
     assert pictures[0].settings["keep_rows"] == "2"
 
 
-def test_completions_are_the_same_alone_and_in_a_batch(model: Dalle1) -> None:
+def test_completions_are_the_same_alone_and_in_a_batch(model: Model) -> None:
     start = Image.new("RGB", (40, 20), "red")
     many = model.generate("a red apple", n=3, size=SIZE, seed=1, start=start, keep_rows=1)
     options = Options(size=SIZE, start=start, keep_rows=1)
@@ -217,7 +217,7 @@ def test_completions_are_the_same_alone_and_in_a_batch(model: Dalle1) -> None:
     assert same(alone[0], many[2])
 
 
-def test_what_cannot_be_completed_is_refused(model: Dalle1) -> None:
+def test_what_cannot_be_completed_is_refused(model: Model) -> None:
     start = Image.new("RGB", (SIZE, SIZE))
     with pytest.raises(InputError, match="belong together"):
         model.generate("a red apple", size=SIZE, start=start)
@@ -225,7 +225,7 @@ def test_what_cannot_be_completed_is_refused(model: Dalle1) -> None:
         model.generate("a red apple", size=SIZE, start=start, keep_rows=4)
 
 
-def test_captions_are_written_on(model: Dalle1) -> None:
+def test_captions_are_written_on(model: Model) -> None:
     written = model.complete_caption("a red", n=4, seed=1)
     assert all(caption.startswith("a red") for caption in written)
     assert len(set(written)) > 1
@@ -259,20 +259,20 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load(tmp_path / "text")
 
 
-def test_another_familys_options_are_refused(model: Dalle1) -> None:
+def test_another_familys_options_are_refused(model: Model) -> None:
     with pytest.raises(InputError, match="steps means nothing to tiny-dalle1"):
         model.generate("a red apple", size=SIZE, steps=4)
 
 
-def test_eight_bits_draw_nearly_the_same(folder: Path, model: Dalle1) -> None:
+def test_eight_bits_draw_nearly_the_same(folder: Path, model: Model) -> None:
     """Weights are read in half the bytes; what differs is what rounding them changes."""
     light = load(folder, device="cpu", precision="int8")
-    assert isinstance(light, Dalle1)
-    transformer = light._model("transformer")
+    assert isinstance(light, Model)
+    transformer = light.networks["transformer"]
     assert isinstance(transformer, Transformer)
     reference = model.bundle.model("transformer", dtype=torch.float32)
     assert isinstance(reference, Transformer)
-    tokens = light._tokenizer.batch(["a red apple"], 24, full=True)
+    tokens = light.family.tokenizer.batch(["a red apple"], 24, full=True)
     codes = torch.arange(16)[None] % 24
     with torch.inference_mode():
         with autocast(light.device, light.precision):

@@ -16,12 +16,12 @@ import unclip
 from unclip.bundle import Part, save_bundle
 from unclip.drawing import Job, Options, Picture
 from unclip.errors import BundleError, InputError, UnclipWarning
-from unclip.families import codes as code_families
-from unclip.families.dalle_mini import DalleMini
+from unclip.model import Model
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.dalle_mini import DalleMini as Transformer
 from unclip.models.dalle_mini import DalleMiniConfig
 from unclip.models.vqgan import VQGAN, PixelRange, VQGANConfig
+from unclip.stages import codes as code_stages
 from unclip.tokenizer import DalleMiniTokenizer
 
 SIZE = 6  # pixels: 3 x 3 codes of 2 x 2
@@ -78,10 +78,10 @@ def saved(folder: Path, parts: dict[str, Part]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(parts: dict[str, Part], tmp_path_factory: pytest.TempPathFactory) -> DalleMini:
+def model(parts: dict[str, Part], tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = saved(tmp_path_factory.mktemp("bundles") / "tiny", parts)
     model = unclip.load(folder, device="cpu", precision="float32")
-    assert isinstance(model, DalleMini)
+    assert isinstance(model, Model)
     return model
 
 
@@ -94,7 +94,7 @@ def same(a: Picture, b: Picture) -> bool:
     return int(np.abs(pixels(a) - pixels(b)).max()) <= 1
 
 
-def test_a_seed_draws_the_same_pictures_again(model: DalleMini) -> None:
+def test_a_seed_draws_the_same_pictures_again(model: Model) -> None:
     first, second = (model.generate("a red apple", n=2, size=SIZE, seed=5) for _ in range(2))
     assert [np.array_equal(pixels(a), pixels(b)) for a, b in zip(first, second, strict=True)] == [True, True]
     assert first[0].image.size == (SIZE, SIZE)
@@ -105,7 +105,7 @@ def test_a_seed_draws_the_same_pictures_again(model: DalleMini) -> None:
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_picture_k_is_the_same_alone_and_in_any_batch(
-    model: DalleMini, guidance: float, monkeypatch: pytest.MonkeyPatch
+    model: Model, guidance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = model.generate("a red apple", n=18, size=SIZE, seed=1, guidance=guidance)
     options = Options(size=SIZE, guidance=guidance)
@@ -115,7 +115,7 @@ def test_picture_k_is_the_same_alone_and_in_any_batch(
         beside = [p for event in model.draw([stranger, mine], options) for p in event.pictures]
         assert same(alone[0], many[k])
         assert same(beside[1], many[k])
-    monkeypatch.setattr(code_families, "CACHE_BYTES", 1)  # room for one picture at a time
+    monkeypatch.setattr(code_stages, "CACHE_BYTES", 1)  # room for one picture at a time
     assert all(
         same(a, b)
         for a, b in zip(
@@ -124,7 +124,7 @@ def test_picture_k_is_the_same_alone_and_in_any_batch(
     )
 
 
-def test_every_setting_changes_the_picture(model: DalleMini) -> None:
+def test_every_setting_changes_the_picture(model: Model) -> None:
     plain = model.generate("a red apple", size=SIZE, seed=1)[0]
     assert plain.score is None
     assert dict(plain.settings) == {
@@ -139,7 +139,7 @@ def test_every_setting_changes_the_picture(model: DalleMini) -> None:
         assert not same(plain, other), changes
 
 
-def test_with_one_code_to_choose_from_the_seed_means_nothing(model: DalleMini) -> None:
+def test_with_one_code_to_choose_from_the_seed_means_nothing(model: Model) -> None:
     first, second = (model.generate("a red apple", size=SIZE, seed=seed, top_k=1)[0] for seed in (1, 2))
     assert same(first, second)
 
@@ -158,14 +158,12 @@ def test_with_one_code_to_choose_from_the_seed_means_nothing(model: DalleMini) -
         ({"temperature": 0.0}, "temperature is 0.0: choose from 0.01"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(
-    model: DalleMini, settings: dict[str, object], message: str
-) -> None:
+def test_what_cannot_be_honoured_is_refused(model: Model, settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.stream("a red apple", **({"size": SIZE} | settings))
 
 
-def test_the_events_count_what_is_done(model: DalleMini) -> None:
+def test_the_events_count_what_is_done(model: Model) -> None:
     events = list(model.stream(["a red apple", "blue"], n=2, size=SIZE, seed=1))
     assert [(e.step, e.total) for e in events if e.stage == "codes"] == [(i + 1, 9) for i in range(9)]
     assert [(e.step, e.total) for e in events if e.stage == "prompt"] == [(1, 1)]
@@ -174,7 +172,7 @@ def test_the_events_count_what_is_done(model: DalleMini) -> None:
     assert len(last.preview()) == 4
 
 
-def test_what_is_not_read_of_a_prompt_is_said(model: DalleMini) -> None:
+def test_what_is_not_read_of_a_prompt_is_said(model: Model) -> None:
     with pytest.warns(UnclipWarning, match="left out is 'red red'"):
         model.stream("abcdefgh red red", size=SIZE)
     with pytest.warns(
@@ -197,14 +195,14 @@ def test_a_bundle_that_does_not_say_how_to_draw_is_refused(parts: dict[str, Part
 
 
 def test_offloaded_networks_draw_the_same_and_are_let_go(
-    model: DalleMini, parts: dict[str, Part], tmp_path: Path
+    model: Model, parts: dict[str, Part], tmp_path: Path
 ) -> None:
     folder = saved(tmp_path / "bundle", parts)
     lean = unclip.load(folder, device="cpu", precision="float32", offload=True)
     pictures = lean.generate("a red apple", n=2, size=SIZE, seed=5)
     kept = model.generate("a red apple", n=2, size=SIZE, seed=5)
     assert all(same(a, b) for a, b in zip(pictures, kept, strict=True))
-    assert lean._models == {}
+    assert lean.networks.held == {}
 
 
 def test_it_draws_in_bfloat16(tmp_path_factory: pytest.TempPathFactory, parts: dict[str, Part]) -> None:

@@ -20,10 +20,11 @@ from unclip.checkpoints.foreign import Conversion, Source
 from unclip.diffusion.schedule import respace
 from unclip.drawing import Job, Options
 from unclip.errors import InputError, UnclipWarning
-from unclip.families.glide import Glide
+from unclip.given import Given
 from unclip.images import to_tensor
-from unclip.pipeline import Pipeline
+from unclip.model import Model
 from unclip.runtime import noise_generator
+from unclip.stages import known
 from unclip.tokenizer import SHIPPED_VOCABULARY, CLIPTokenizer, GlideTokenizer
 
 CONTEXT = 6
@@ -55,7 +56,7 @@ LARGEST_ERROR = 7e-5  # found: 3e-5, with a guidance of 6
 LARGEST_ERROR_DDIM = 8e-4
 
 
-def saved(folder: Path, conversion: Conversion) -> Pipeline:
+def saved(folder: Path, conversion: Conversion) -> Model:
     """The bundle of a conversion, loaded; every component takes few steps."""
     parts = {
         name: part if part.sampling is None else replace(part, sampling=replace(part.sampling, steps=STEPS))
@@ -73,14 +74,14 @@ def converted(folder: Path, *files: str) -> Conversion:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("glide")
     for which, state in CLIP.items():
         torch.save(state, folder / f"clip_{which}_enc.pt")
     return saved(folder / "bundle", converted(folder, *INPUTS))
 
 
-def drawn(model: Pipeline, prompt: str = PROMPT, **options: object) -> Tensor:
+def drawn(model: Model, prompt: str = PROMPT, **options: object) -> Tensor:
     """The finished pictures (B, 3, S, S) before they are rounded to 8 bits."""
     events = list(model.stream(prompt, seed=7, **options))
     last = events[-1].estimate
@@ -178,17 +179,17 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("guidance", [None, 1.0, 6.0])
-def test_a_caption_is_drawn_as_published(whole: Pipeline, words: Path, guidance: float | None) -> None:
+def test_a_caption_is_drawn_as_published(whole: Model, words: Path, guidance: float | None) -> None:
     expected = published_base(words, 3.0 if guidance is None else guidance)
     torch.testing.assert_close(drawn(whole, size=16, guidance=guidance), expected, atol=LARGEST_ERROR, rtol=0)
 
 
-def test_a_picture_is_drawn_larger_as_published(whole: Pipeline, words: Path) -> None:
+def test_a_picture_is_drawn_larger_as_published(whole: Model, words: Path) -> None:
     expected = published_upsampler(words, drawn(whole, size=16))
     torch.testing.assert_close(drawn(whole, size=32), expected, atol=LARGEST_ERROR_DDIM, rtol=0)
 
 
-def test_clip_guides_as_published(whole: Pipeline, words: Path) -> None:
+def test_clip_guides_as_published(whole: Model, words: Path) -> None:
     expected = published_base(words, 1.0, clip_scale=3.0)  # without the empty caption, as in the notebook
     found = drawn(whole, size=16, clip_guidance=3.0)
     torch.testing.assert_close(found, expected, atol=LARGEST_ERROR, rtol=0)
@@ -199,7 +200,7 @@ def test_clip_guides_as_published(whole: Pipeline, words: Path) -> None:
     )
 
 
-def test_it_starts_from_a_picture(whole: Pipeline) -> None:
+def test_it_starts_from_a_picture(whole: Model) -> None:
     picture = Image.new("RGB", (16, 16), (200, 30, 40))
     (same,) = whole.generate(PROMPT, size=16, init=picture, strength=0)
     assert same.image.tobytes() == picture.tobytes()
@@ -213,8 +214,8 @@ class TestFillingIn:
     keep = torch.ones(1, 32, 32)
     keep[:, 9:22, 4:17] = 0
 
-    def test_it_fills_in_as_published(self, whole: Pipeline, words: Path) -> None:
-        assert isinstance(whole, Glide)
+    def test_it_fills_in_as_published(self, whole: Model, words: Path) -> None:
+        assert isinstance(whole, Model)
         small = torch.randint(0, 256, (3, 16, 16), generator=torch.Generator().manual_seed(1)) / 127.5 - 1
         keep = torch.ones(1, 16, 16)
         keep[:, 5:12] = 0
@@ -222,8 +223,8 @@ class TestFillingIn:
         expected = published_base(words, 5.0, known=small[None], keep=keep[None])
         torch.testing.assert_close(found, expected, atol=LARGEST_ERROR, rtol=0)
 
-    def test_it_fills_in_large_pictures_as_published(self, whole: Pipeline, words: Path) -> None:
-        assert isinstance(whole, Glide)
+    def test_it_fills_in_large_pictures_as_published(self, whole: Model, words: Path) -> None:
+        assert isinstance(whole, Model)
         filling = whole.filling_in(self.picture, self.keep)
         events = list(filling.stream(PROMPT, seed=7, size=32))
         small = next(event for event in reversed(events) if event.stage == "glide-inpaint").estimate
@@ -233,32 +234,32 @@ class TestFillingIn:
         assert found is not None
         torch.testing.assert_close(found, expected, atol=LARGEST_ERROR, rtol=0)
 
-    def test_what_stays_stays_bit_for_bit(self, whole: Pipeline) -> None:
-        assert isinstance(whole, Glide)
+    def test_what_stays_stays_bit_for_bit(self, whole: Model) -> None:
+        assert isinstance(whole, Model)
         (picture,) = whole.filling_in(self.picture, self.keep).generate(PROMPT, seed=3, size=32)
         pixels = to_tensor(picture.image)
         stays = self.keep.expand(3, -1, -1) == 1
         assert torch.equal(pixels[stays], self.picture[stays])
         assert not torch.equal(pixels[~stays], self.picture[~stays])
 
-    def test_a_coarse_pixel_stays_where_all_of_it_stays(self, whole: Pipeline) -> None:
-        assert isinstance(whole, Glide)
+    def test_a_coarse_pixel_stays_where_all_of_it_stays(self, whole: Model) -> None:
+        assert isinstance(whole, Model)
         other = whole.filling_in(self.picture, self.keep)
-        assert other._filling is not None
-        _, keep = other._seen(other._filling, 16, 2)
+        jobs = [Job(PROMPT, 7, index, Given(known=other.known)) for index in range(2)]
+        _, keep = known.at(jobs, 16, whole.device)
         assert keep.shape == (2, 1, 16, 16)
         expected = torch.ones(16, 16)
         expected[4:11, 2:9] = 0  # every cell that a pixel to redraw lies in
         assert torch.equal(keep[0, 0], expected)
 
-    def test_the_bundle_itself_still_draws_from_nothing(self, whole: Pipeline) -> None:
-        assert isinstance(whole, Glide)
+    def test_the_bundle_itself_still_draws_from_nothing(self, whole: Model) -> None:
+        assert isinstance(whole, Model)
         before = drawn(whole, size=16)
         whole.filling_in(self.picture, self.keep)
         assert torch.equal(drawn(whole, size=16), before)
 
-    def test_shapes_and_masks_are_checked(self, whole: Pipeline) -> None:
-        assert isinstance(whole, Glide)
+    def test_shapes_and_masks_are_checked(self, whole: Model) -> None:
+        assert isinstance(whole, Model)
         with pytest.raises(InputError, match="S one of 16, 32"):
             whole.filling_in(self.picture[:, :20, :20], self.keep[:, :20, :20])
         with pytest.raises(InputError, match="never between"):
@@ -268,14 +269,14 @@ class TestFillingIn:
 
     def test_a_bundle_that_cannot_says_so(self, tmp_path: Path) -> None:
         model = saved(tmp_path / "bundle", converted(tmp_path, "base"))
-        assert isinstance(model, Glide)
+        assert isinstance(model, Model)
         assert not model.fills_in
         with pytest.raises(InputError, match="base_inpaint.pt"):
             model.filling_in(self.picture[:, :16, :16], self.keep[:, :16, :16])
 
     def test_a_model_that_fills_in_also_draws_alone(self, tmp_path: Path) -> None:
         model = saved(tmp_path / "bundle", converted(tmp_path, "base-inpaint"))
-        assert isinstance(model, Glide)
+        assert isinstance(model, Model)
         assert model.fills_in
         assert drawn(model, size=16).shape == (1, 3, 16, 16)
         small, keep = self.picture[:, :16, :16], torch.zeros(1, 16, 16)
@@ -284,7 +285,7 @@ class TestFillingIn:
         torch.testing.assert_close(found[0, :, :8], small[:, :8], atol=1e-6, rtol=0)
 
 
-def test_pictures_carry_what_draws_them_again(whole: Pipeline) -> None:
+def test_pictures_carry_what_draws_them_again(whole: Model) -> None:
     (picture,) = whole.generate(PROMPT, seed=1, size=32, clip_guidance=2)
     assert picture.image.size == (32, 32)
     assert picture.settings == {
@@ -297,7 +298,7 @@ def test_pictures_carry_what_draws_them_again(whole: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("name", ["prior_guidance", "candidates", "rerank", "temperature"])
-def test_what_means_nothing_is_refused(whole: Pipeline, name: str) -> None:
+def test_what_means_nothing_is_refused(whole: Model, name: str) -> None:
     with pytest.raises(InputError, match=f"{name} means nothing"):
         whole.generate(PROMPT, size=16, **{name: 1})
 
@@ -310,12 +311,12 @@ def test_clip_guidance_needs_a_clip(tmp_path: Path) -> None:
         model.generate(PROMPT, size=32)
 
 
-def test_a_long_prompt_is_cut_with_a_warning(whole: Pipeline) -> None:
+def test_a_long_prompt_is_cut_with_a_warning(whole: Model) -> None:
     with pytest.warns(UnclipWarning, match="longer than the 6 tokens"):
         whole.generate("red red red red and more", size=16)
 
 
-def test_a_picture_is_the_same_alone_and_in_a_batch(whole: Pipeline) -> None:
+def test_a_picture_is_the_same_alone_and_in_a_batch(whole: Model) -> None:
     jobs = [Job(PROMPT, 7, 0), Job("a", 9, 4), Job("a red", 7, 1)]
     both = list(whole.draw(jobs, Options(size=16)))[-1].estimate
     assert both is not None

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from unclip.errors import InputError
-from unclip.families.unclip import UnCLIP
+from unclip.model import Model
 from unclip.runtime import sha256
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> UnCLIP:
-    return UnCLIP.load(tiny_bundle, device="cpu", precision="float32")
+def model(tiny_bundle: Path) -> Model:
+    return Model.load(tiny_bundle, device="cpu", precision="float32")
 
 
 def speckled(width: int, height: int) -> Image.Image:
@@ -24,23 +24,23 @@ def speckled(width: int, height: int) -> Image.Image:
     return Image.fromarray(levels)
 
 
-def drawn(model: UnCLIP, **settings: Any) -> list[bytes]:
+def drawn(model: Model, **settings: Any) -> list[bytes]:
     chosen = {"size": 64, "seed": 1, "steps": 8, **settings}
     return [picture.image.tobytes() for picture in model.generate("a red apple", **chosen)]
 
 
 @pytest.mark.parametrize("size", [64, 256])
-def test_at_zero_strength_the_picture_comes_back_bit_for_bit(model: UnCLIP, size: int) -> None:
+def test_at_zero_strength_the_picture_comes_back_bit_for_bit(model: Model, size: int) -> None:
     picture = speckled(size, size)
     assert drawn(model, init=picture, strength=0, size=size, n=2) == [picture.tobytes()] * 2
     assert drawn(model, init=picture, strength=0.01, size=size) == [picture.tobytes()]  # less than a step
 
 
-def test_at_full_strength_it_is_ignored(model: UnCLIP) -> None:
+def test_at_full_strength_it_is_ignored(model: Model) -> None:
     assert drawn(model, init=speckled(64, 64), strength=1) == drawn(model)
 
 
-def test_between_them_it_is_changed_more_and_more(model: UnCLIP) -> None:
+def test_between_them_it_is_changed_more_and_more(model: Model) -> None:
     picture = speckled(64, 64)
 
     def far(strength: float) -> float:
@@ -53,7 +53,7 @@ def test_between_them_it_is_changed_more_and_more(model: UnCLIP) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm++", "heun", "analytic-dpm"])
-def test_every_sampler_starts_from_it(model: UnCLIP, sampler: str) -> None:
+def test_every_sampler_starts_from_it(model: Model, sampler: str) -> None:
     events = list(
         model.stream(
             "a red apple", size=64, seed=1, steps=8, sampler=sampler, init=speckled(64, 64), strength=0.5
@@ -63,7 +63,7 @@ def test_every_sampler_starts_from_it(model: UnCLIP, sampler: str) -> None:
     assert next(event.total for event in events if event.stage == "decoder") == 4
 
 
-def test_it_is_fitted_and_metadata_say_what_it_was(model: UnCLIP, tmp_path: Path) -> None:
+def test_it_is_fitted_and_metadata_say_what_it_was(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "wide.png"
     speckled(128, 64).save(path)
     (cropped,) = model.generate("a red apple", init=path, strength=0, fit="crop", size=64)
@@ -83,8 +83,6 @@ def test_it_is_fitted_and_metadata_say_what_it_was(model: UnCLIP, tmp_path: Path
         ({"init": "none.png"}, "no such file"),
     ],
 )
-def test_what_cannot_be_started_from_is_refused(
-    model: UnCLIP, settings: dict[str, Any], message: str
-) -> None:
+def test_what_cannot_be_started_from_is_refused(model: Model, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.stream("a red apple", **settings)

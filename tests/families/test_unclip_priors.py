@@ -10,26 +10,27 @@ import torch
 
 from unclip import cli
 from unclip.bundle import Bundle, Part, save_bundle
-from unclip.drawing import Job, Options, Picture, Settings
+from unclip.drawing import Job, Options, Picture, Prior, Settings
 from unclip.errors import BundleError, InputError
 from unclip.evaluate.stages import Stages
-from unclip.families.unclip import UnCLIP
 from unclip.images import read_metadata
+from unclip.model import Model
+from unclip.stages.stage import Batch, finished
 
 ROUNDING = 1  # levels: batches of another size round differently
 PROMPTS = ["a red apple", "a green apple a red apple", "빨간 사과"]
 
 
 @pytest.fixture(scope="module")
-def model(two_priors_bundle: Path) -> UnCLIP:
-    return UnCLIP.load(two_priors_bundle, device="cpu", precision="float32")
+def model(two_priors_bundle: Path) -> Model:
+    return Model.load(two_priors_bundle, device="cpu", precision="float32")
 
 
 def difference(one: Picture, other: Picture) -> int:
     return int(np.abs(np.asarray(one.image, int) - np.asarray(other.image)).max())
 
 
-def without(bundle: Path, folder: Path, *names: str) -> UnCLIP:
+def without(bundle: Path, folder: Path, *names: str) -> Model:
     """The bundle without some of its components."""
     whole = Bundle.load(bundle)
     parts = {
@@ -43,10 +44,10 @@ def without(bundle: Path, folder: Path, *names: str) -> UnCLIP:
         if name not in names
     }
     save_bundle(folder, name="less", parts=parts, card="")
-    return UnCLIP.load(folder, device="cpu", precision="float32")
+    return Model.load(folder, device="cpu", precision="float32")
 
 
-def test_each_prior_draws_its_own_picture_and_diffusion_where_none_is_named(model: UnCLIP) -> None:
+def test_each_prior_draws_its_own_picture_and_diffusion_where_none_is_named(model: Model) -> None:
     usual = model.generate("a red apple", size=64, seed=1)[0]
     drawn = {
         prior: model.generate("a red apple", size=64, seed=1, prior=prior)[0]
@@ -65,18 +66,14 @@ def test_each_prior_draws_its_own_picture_and_diffusion_where_none_is_named(mode
 def test_a_picture_is_the_same_alone_and_in_any_batch(
     two_priors_bundle: Path, prior: str, precision: str
 ) -> None:
-    model = Stages(Bundle.load(two_priors_bundle), device="cpu", precision=precision)
-    how = model.prior_sampling(Options(prior=prior))
+    model = Model.load(two_priors_bundle, device="cpu", precision=precision)
+    how = model.family.prior(Options(prior=prior))
 
     def embeddings(jobs: list[Job]) -> torch.Tensor:
         text = model.clip.read([job.prompt for job in jobs])
-        work = model._imagine(jobs, text, how)
-        while True:
-            try:
-                next(work)
-            except StopIteration as stop:
-                found: torch.Tensor = stop.value
-                return found
+        found = finished(how.run(Batch(tuple(jobs), text=text))).embeddings
+        assert found is not None
+        return found
 
     jobs = [Job(prompt, 5, index) for prompt in PROMPTS for index in range(3)]
     together = embeddings(jobs)
@@ -86,7 +83,7 @@ def test_a_picture_is_the_same_alone_and_in_any_batch(
     assert torch.equal(together, embeddings(jobs))
 
 
-def test_pictures_of_the_ar_prior_differ_by_seed_and_index(model: UnCLIP) -> None:
+def test_pictures_of_the_ar_prior_differ_by_seed_and_index(model: Model) -> None:
     first, second = model.generate("a red apple", n=2, size=64, seed=1, prior="ar")
     (other,) = model.generate("a red apple", size=64, seed=2, prior="ar")
     (again,) = model.generate("a red apple", size=64, seed=1, prior="ar")
@@ -94,7 +91,7 @@ def test_pictures_of_the_ar_prior_differ_by_seed_and_index(model: UnCLIP) -> Non
     assert min(difference(first, second), difference(first, other)) > ROUNDING
 
 
-def test_guidance_and_candidates_reach_the_ar_prior(model: UnCLIP) -> None:
+def test_guidance_and_candidates_reach_the_ar_prior(model: Model) -> None:
     usual: Settings = {"n": 3, "size": 64, "seed": 1, "prior": "ar"}
     plain = model.generate("a red apple", candidates=1, **usual)
     guided = model.generate("a red apple", candidates=1, prior_guidance=8.0, **usual)
@@ -105,12 +102,12 @@ def test_guidance_and_candidates_reach_the_ar_prior(model: UnCLIP) -> None:
 
 
 def test_of_several_candidates_the_one_nearest_to_the_text_is_kept(two_priors_bundle: Path) -> None:
-    model = Stages(Bundle.load(two_priors_bundle), device="cpu", precision="float32")
-    text = model.clip.embed_texts(PROMPTS).numpy()
+    model = Stages(Model.load(two_priors_bundle, device="cpu", precision="float32"))
+    text = model.model.clip.embed_texts(PROMPTS).numpy()
     fits = []
     for candidates in (1, 4):
-        how = model.prior_sampling(Options(prior="ar", candidates=candidates))
-        work = model.imagine(PROMPTS, 3, "prior", sampling=how)
+        how = model.prior(Prior.AR, candidates=candidates)
+        work = model.imagine(PROMPTS, 3, "prior", how)
         try:
             while True:
                 next(work)
@@ -120,7 +117,7 @@ def test_of_several_candidates_the_one_nearest_to_the_text_is_kept(two_priors_bu
     assert (fits[1] > fits[0] + 1e-3).any()
 
 
-def test_without_a_prior_the_decoder_draws_from_the_text_embedding(model: UnCLIP) -> None:
+def test_without_a_prior_the_decoder_draws_from_the_text_embedding(model: Model) -> None:
     job = Job("a red apple", 4, 2)
     options = Options(size=64, prior="none")
     (event,) = [event for event in model.draw([job], options) if event.pictures]
@@ -129,7 +126,7 @@ def test_without_a_prior_the_decoder_draws_from_the_text_embedding(model: UnCLIP
     assert difference(event.pictures[0], wanted.pictures[0]) <= ROUNDING
 
 
-def test_events_count_the_codes(model: UnCLIP) -> None:
+def test_events_count_the_codes(model: Model) -> None:
     events = list(model.stream(PROMPTS, size=64, seed=1, prior="ar"))
     steps = [(event.step, event.total) for event in events if event.stage == "prior"]
     total = steps[0][1]
@@ -147,13 +144,13 @@ def test_events_count_the_codes(model: UnCLIP) -> None:
         ({"prior": "ar", "candidates": 65}, "candidates is 65"),
     ],
 )
-def test_what_cannot_be_is_refused(model: UnCLIP, settings: Settings, message: str) -> None:
+def test_what_cannot_be_is_refused(model: Model, settings: Settings, message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.stream("a red apple", size=64, **settings)
 
 
 def test_a_prior_that_the_bundle_lacks_is_refused(tiny_bundle: Path) -> None:
-    model = UnCLIP.load(tiny_bundle)
+    model = Model.load(tiny_bundle)
     with pytest.raises(InputError, match="prior 'ar': tiny has none, choose diffusion, none"):
         model.stream("a red apple", size=64, prior="ar")
 
@@ -174,7 +171,7 @@ def test_without_any_prior_text_is_drawn_when_none_is_asked_for(
     assert picture.settings["prior"] == "none"
 
 
-def test_embeddings_that_are_given_need_no_prior(model: UnCLIP) -> None:
+def test_embeddings_that_are_given_need_no_prior(model: Model) -> None:
     given = {Job("", 1, 0): torch.ones(16) / 4}
     with pytest.raises(InputError, match="prior: no prior draws where embeddings are given"):
         model.draw_embeddings(given, Options(size=64, prior="ar"))
@@ -186,7 +183,7 @@ def test_an_ar_prior_without_its_way_of_drawing_is_refused(two_priors_bundle: Pa
     parts["tokenizer"] = Part(whole.tokenizer())
     save_bundle(tmp_path / "bare", name="bare", parts=parts, card="")
     with pytest.raises(BundleError, match="does not say how its ar-prior draws codes"):
-        UnCLIP.load(tmp_path / "bare").stream("a red apple", size=64)
+        Model.load(tmp_path / "bare").stream("a red apple", size=64)
 
 
 def test_the_command_line_names_the_prior(

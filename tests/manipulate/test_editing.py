@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 
 from unclip.errors import InputError
-from unclip.families.unclip import UnCLIP
 from unclip.images import to_tensor
 from unclip.manipulate.editing import edit
+from unclip.model import Model
 
 STEPS = 4
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> UnCLIP:
-    return UnCLIP.load(tiny_bundle, device="cpu", precision="float32")
+def model(tiny_bundle: Path) -> Model:
+    return Model.load(tiny_bundle, device="cpu", precision="float32")
 
 
 def speckled(width: int, height: int) -> Image.Image:
@@ -36,7 +36,7 @@ def holed(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Imag
 
 
 @pytest.mark.parametrize("size", [64, 256, 512, 1024])
-def test_what_is_not_masked_stays_bit_for_bit_and_the_rest_changes(model: UnCLIP, size: int) -> None:
+def test_what_is_not_masked_stays_bit_for_bit_and_the_rest_changes(model: Model, size: int) -> None:
     picture = speckled(size, size)
     box = (size // 4 + 3, size // 4, size // 2, size // 2 + 5)
     (edited,) = model.edit(picture, holed(size, size, box), "a red apple", seed=1, steps=STEPS)
@@ -48,7 +48,7 @@ def test_what_is_not_masked_stays_bit_for_bit_and_the_rest_changes(model: UnCLIP
     assert (after[inside] != before[inside]).any(axis=1).mean() > 0.9
 
 
-def test_upsamplers_are_held_to_what_is_known(model: UnCLIP) -> None:
+def test_upsamplers_are_held_to_what_is_known(model: Model) -> None:
     """What they draw then meets it: the kept pixels are not only pasted over it at the end."""
     picture = speckled(256, 256)
     events = edit(model, picture, holed(256, 256, (0, 0, 256, 128)), "a red apple", seed=1, steps=STEPS)
@@ -59,7 +59,7 @@ def test_upsamplers_are_held_to_what_is_known(model: UnCLIP) -> None:
         assert torch.equal(estimate[0, :, 128:], to_tensor(picture)[:, 128:])
 
 
-def test_an_edit_depends_on_seed_and_prompt_and_not_on_what_is_redrawn(model: UnCLIP) -> None:
+def test_an_edit_depends_on_seed_and_prompt_and_not_on_what_is_redrawn(model: Model) -> None:
     picture, mask = speckled(64, 64), holed(64, 64, (16, 16, 48, 48))
     other = picture.copy()
     other.paste((0, 0, 0), (16, 16, 48, 48))
@@ -75,7 +75,7 @@ def test_an_edit_depends_on_seed_and_prompt_and_not_on_what_is_redrawn(model: Un
     assert drawn(picture, "빨간 사과", 1) != first
 
 
-def test_a_pictures_own_transparency_is_its_mask(model: UnCLIP) -> None:
+def test_a_pictures_own_transparency_is_its_mask(model: Model) -> None:
     picture = speckled(64, 64).convert("RGBA")
     picture.putalpha(holed(64, 64, (0, 0, 64, 32)).getchannel("A"))
     edited = model.edit(picture, None, "a red apple", n=2, seed=1, steps=STEPS)
@@ -84,7 +84,7 @@ def test_a_pictures_own_transparency_is_its_mask(model: UnCLIP) -> None:
     assert edited[0].image.tobytes() != edited[1].image.tobytes()
 
 
-def test_what_a_picture_that_is_not_square_leaves_free_is_drawn_in(model: UnCLIP) -> None:
+def test_what_a_picture_that_is_not_square_leaves_free_is_drawn_in(model: Model) -> None:
     picture = speckled(64, 32)
     (edited,) = model.edit(picture, None, "a red apple", seed=1, steps=STEPS)  # its longer side can be drawn
     after = np.asarray(edited.image)
@@ -93,7 +93,7 @@ def test_what_a_picture_that_is_not_square_leaves_free_is_drawn_in(model: UnCLIP
     assert (after[48:] != 255).any()
 
 
-def test_picture_and_mask_are_fitted_alike(model: UnCLIP) -> None:
+def test_picture_and_mask_are_fitted_alike(model: Model) -> None:
     picture, mask = speckled(128, 64), holed(128, 64, (40, 0, 64, 64))
     (middle,) = model.edit(picture, mask, "a red apple", seed=1, steps=STEPS, fit="crop")
     after, before = np.asarray(middle.image), np.asarray(picture)[:, 32:96]
@@ -105,7 +105,7 @@ def test_picture_and_mask_are_fitted_alike(model: UnCLIP) -> None:
     assert np.array_equal(np.asarray(pulled.image)[:, 32:], kept[:, 32:])
 
 
-def test_metadata_say_what_was_done_to_what(model: UnCLIP, tmp_path: Path) -> None:
+def test_metadata_say_what_was_done_to_what(model: Model, tmp_path: Path) -> None:
     speckled(64, 64).save(tmp_path / "a.png")
     (edited,) = model.edit(
         tmp_path / "a.png", holed(64, 64, (0, 0, 9, 9)), "a red apple", seed=1, steps=STEPS, rounds=2
@@ -133,7 +133,7 @@ def test_metadata_say_what_was_done_to_what(model: UnCLIP, tmp_path: Path) -> No
     ],
 )
 def test_what_cannot_be_edited_is_refused(
-    model: UnCLIP, mask: Image.Image | None, settings: dict[str, Any], message: str
+    model: Model, mask: Image.Image | None, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         model.edit(speckled(64, 64), mask, **{"prompt": "a red apple", **settings})
@@ -141,7 +141,7 @@ def test_what_cannot_be_edited_is_refused(
 
 @pytest.mark.parametrize("prior", ["diffusion", "ar", "none"])
 def test_the_embedding_is_drawn_by_the_prior_that_is_asked_for(two_priors_bundle: Path, prior: str) -> None:
-    model = UnCLIP.load(two_priors_bundle, device="cpu", precision="float32")
+    model = Model.load(two_priors_bundle, device="cpu", precision="float32")
     mask = holed(64, 64, (0, 0, 64, 64))
     (edited,) = model.edit(speckled(64, 64), mask, "a red apple", seed=1, steps=STEPS, prior=prior)
     (drawn,) = model.outpaint(speckled(64, 64), "a red apple", left=9, seed=1, steps=STEPS, prior=prior)
@@ -150,12 +150,12 @@ def test_the_embedding_is_drawn_by_the_prior_that_is_asked_for(two_priors_bundle
     assert (edited.image.tobytes() == plain.image.tobytes()) == (prior == "diffusion")
 
 
-def test_a_mask_that_shows_nothing_of_the_middle_is_refused(model: UnCLIP) -> None:
+def test_a_mask_that_shows_nothing_of_the_middle_is_refused(model: Model) -> None:
     with pytest.raises(InputError, match="opaque everywhere in the middle"):
         model.edit(speckled(128, 64), holed(128, 64, (0, 0, 9, 9)), "a red apple", fit="crop")
 
 
-def test_other_pictures_are_drawn_as_before(model: UnCLIP) -> None:
+def test_other_pictures_are_drawn_as_before(model: Model) -> None:
     """Filling in is of a copy: the model itself draws whole pictures."""
     before = model.generate("a red apple", size=64, seed=1)[0].image.tobytes()
     model.edit(speckled(64, 64), holed(64, 64, (0, 0, 9, 9)), "a red apple", seed=1, steps=STEPS)

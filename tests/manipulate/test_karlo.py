@@ -13,7 +13,7 @@ from torch import nn
 
 from unclip.bundle import Preprocessing, save_bundle
 from unclip.checkpoints import karlo
-from unclip.families.unclip import UnCLIP
+from unclip.model import Model
 from unclip.models import decoder, prior, upsampler
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
@@ -33,7 +33,7 @@ def randomised(model: nn.Module, seed: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> UnCLIP:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     tokenizer = CLIPTokenizer.load(SHIPPED_VOCABULARY)
     text = TextTransformerConfig(CLIP_VOCABULARY, CLIP_CONTEXT, WIDTH, layers=1, heads=2)
     image = VisionTransformerConfig(image_size=32, patch=16, width=WIDTH, layers=1, heads=2)
@@ -66,7 +66,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> UnCLIP:
     )
     folder = tmp_path_factory.mktemp("karlo") / "bundle"
     save_bundle(folder, name=made.name, parts=made.parts, card="", family=made.family, dtype=None)
-    return UnCLIP.load(folder, device="cpu", precision="float32")
+    return Model.load(folder, device="cpu", precision="float32")
 
 
 def speckled(size: int) -> Image.Image:
@@ -74,7 +74,7 @@ def speckled(size: int) -> Image.Image:
     return Image.fromarray(levels)
 
 
-def test_pictures_are_varied_blended_and_restyled(model: UnCLIP) -> None:
+def test_pictures_are_varied_blended_and_restyled(model: Model) -> None:
     picture, other = speckled(LARGE), Image.new("RGB", (LARGE, LARGE), "red")
     varied = model.vary(picture, n=2, strength=1, **SETTINGS)
     frames = model.blend(picture, other, frames=3, **SETTINGS)
@@ -86,7 +86,7 @@ def test_pictures_are_varied_blended_and_restyled(model: UnCLIP) -> None:
     assert [one.image.tobytes() for one in again] == [one.image.tobytes() for one in frames]
 
 
-def test_an_edit_keeps_what_is_not_masked(model: UnCLIP) -> None:
+def test_an_edit_keeps_what_is_not_masked(model: Model) -> None:
     mask = Image.new("RGBA", (LARGE, LARGE), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (0, 0, LARGE, LARGE // 2))
     (edited,) = model.edit(speckled(LARGE), mask, "a red apple", **SETTINGS)
@@ -95,7 +95,7 @@ def test_an_edit_keeps_what_is_not_masked(model: UnCLIP) -> None:
     assert (after[: LARGE // 2] != before[: LARGE // 2]).any(axis=2).mean() > 0.9
 
 
-def test_it_extends_and_starts_from_pictures(model: UnCLIP) -> None:
+def test_it_extends_and_starts_from_pictures(model: Model) -> None:
     (whole,) = model.outpaint(speckled(LARGE), "a red apple", left=40, **SETTINGS)
     assert np.array_equal(np.asarray(whole.image)[:, 40:], np.asarray(speckled(LARGE)))
     (same,) = model.generate("a red apple", init=speckled(LARGE), strength=0, size=LARGE, **SETTINGS)

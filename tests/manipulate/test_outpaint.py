@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 from unclip.errors import InputError
-from unclip.families.unclip import UnCLIP
 from unclip.manipulate.outpaint import Canvas, Margins, outpaint, tile_for
+from unclip.model import Model
 from unclip.runtime import sha256
 
 STEPS = 3
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> UnCLIP:
-    return UnCLIP.load(tiny_bundle, device="cpu", precision="float32")
+def model(tiny_bundle: Path) -> Model:
+    return Model.load(tiny_bundle, device="cpu", precision="float32")
 
 
 def speckled(width: int, height: int) -> Image.Image:
@@ -27,7 +27,7 @@ def speckled(width: int, height: int) -> Image.Image:
     return Image.fromarray(levels)
 
 
-def test_what_was_there_stays_bit_for_bit_and_the_margins_are_drawn(model: UnCLIP, tmp_path: Path) -> None:
+def test_what_was_there_stays_bit_for_bit_and_the_margins_are_drawn(model: Model, tmp_path: Path) -> None:
     speckled(70, 50).save(tmp_path / "a.png")
     settings: dict[str, Any] = {"left": 30, "right": 90, "bottom": 20, "seed": 1, "steps": STEPS}
     (whole,) = model.outpaint(tmp_path / "a.png", "a red apple", **settings)
@@ -48,7 +48,7 @@ def test_what_was_there_stays_bit_for_bit_and_the_margins_are_drawn(model: UnCLI
     assert float(found["seam_across"]) > 0
 
 
-def test_a_seed_extends_the_same_way_again_and_pictures_differ(model: UnCLIP) -> None:
+def test_a_seed_extends_the_same_way_again_and_pictures_differ(model: Model) -> None:
     def drawn(seed: int, n: int = 1) -> list[bytes]:
         pictures = model.outpaint(speckled(64, 64), "a red apple", right=64, n=n, seed=seed, steps=STEPS)
         return [picture.image.tobytes() for picture in pictures]
@@ -59,7 +59,7 @@ def test_a_seed_extends_the_same_way_again_and_pictures_differ(model: UnCLIP) ->
     assert drawn(2) != first[:1]
 
 
-def test_a_tile_does_not_repeat_the_one_before(model: UnCLIP) -> None:
+def test_a_tile_does_not_repeat_the_one_before(model: Model) -> None:
     """Their noise is of other streams, though all show what one embedding says."""
     grey = Image.new("RGB", (64, 64), (128, 128, 128))
     (whole,) = model.outpaint(grey, "a red apple", right=128, seed=1, steps=STEPS)
@@ -67,7 +67,7 @@ def test_a_tile_does_not_repeat_the_one_before(model: UnCLIP) -> None:
     assert np.abs(levels[:, 96:128] - levels[:, 64:96]).mean() > 5
 
 
-def test_progress_is_of_all_tiles(model: UnCLIP) -> None:
+def test_progress_is_of_all_tiles(model: Model) -> None:
     margins = Margins(right=96)
     events = list(outpaint(model, speckled(64, 64), "a red apple", margins, n=2, seed=1, steps=STEPS))
     last = {event.stage: (event.step, event.total) for event in events}
@@ -76,7 +76,7 @@ def test_progress_is_of_all_tiles(model: UnCLIP) -> None:
     assert [picture.index for event in events for picture in event.pictures] == [0, 1]
 
 
-def test_what_is_transparent_is_drawn_too(model: UnCLIP) -> None:
+def test_what_is_transparent_is_drawn_too(model: Model) -> None:
     picture = speckled(64, 64).convert("RGBA")
     picture.paste((0, 0, 0, 0), (0, 0, 16, 64))
     (whole,) = model.outpaint(picture, "a red apple", right=8, seed=1, steps=STEPS)
@@ -132,6 +132,6 @@ def test_a_tile_sees_most_of_the_picture_where_it_can(side: int, tile: int) -> N
         ({"right": 9, "image": Image.new("RGBA", (64, 64))}, "all of the picture is transparent"),
     ],
 )
-def test_what_cannot_be_extended_is_refused(model: UnCLIP, settings: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_extended_is_refused(model: Model, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.outpaint(**{"image": speckled(64, 64), "prompt": "a red apple", **settings})

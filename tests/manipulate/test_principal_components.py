@@ -12,16 +12,17 @@ from PIL import Image
 
 from unclip.drawing import Job, Options
 from unclip.errors import InputError
-from unclip.families.unclip import UnCLIP
-from unclip.manipulate.latents import Inversion, Latents
+from unclip.given import Inversion
+from unclip.manipulate.latents import Latents
 from unclip.manipulate.principal_components import Basis
+from unclip.model import Model
 
 STEPS = 4
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> UnCLIP:
-    return UnCLIP.load(tiny_bundle, device="cpu", precision="float32")
+def model(tiny_bundle: Path) -> Model:
+    return Model.load(tiny_bundle, device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_components_keep_what_they_say() -> None:
     assert len(Basis.of(rows[:4], "few")) == 3
 
 
-def test_all_components_draw_the_pictures_own_embedding(model: UnCLIP, folder: Path) -> None:
+def test_all_components_draw_the_pictures_own_embedding(model: Model, folder: Path) -> None:
     image = Image.open(folder / "3.png")
     settings: dict[str, Any] = {"basis": folder, "size": 64, "seed": 2, "steps": STEPS}
     one, some, every = model.reconstruct(image, [1, 4, 16], **settings)
@@ -71,13 +72,13 @@ def test_all_components_draw_the_pictures_own_embedding(model: UnCLIP, folder: P
     ]
 
 
-def test_without_counts_as_many_are_kept_as_there_are(model: UnCLIP, folder: Path) -> None:
+def test_without_counts_as_many_are_kept_as_there_are(model: Model, folder: Path) -> None:
     pictures = model.reconstruct(folder / "3.png", basis=folder, size=64, seed=2, steps=STEPS)
     assert [picture.metadata["components"] for picture in pictures] == ["1", "8"]
 
 
 def test_a_bundle_with_an_autoregressive_prior_brings_its_own(two_priors_bundle: Path) -> None:
-    own = UnCLIP.load(two_priors_bundle, device="cpu", precision="float32")
+    own = Model.load(two_priors_bundle, device="cpu", precision="float32")
     basis = own.own_basis()
     assert basis is not None
     square = basis.directions @ basis.directions.T
@@ -99,7 +100,7 @@ def test_a_bundle_with_an_autoregressive_prior_brings_its_own(two_priors_bundle:
     ],
 )
 def test_what_cannot_be_reconstructed_is_refused(
-    model: UnCLIP,
+    model: Model,
     folder: Path,
     settings: dict[str, Any],
     message: str,

@@ -12,23 +12,24 @@ from PIL import Image
 
 from unclip.drawing import Picture
 from unclip.errors import InputError
-from unclip.families.unclip import UnCLIP
+from unclip.given import Inversion
 from unclip.images import fit_square
-from unclip.manipulate.latents import Inversion, Latents, mixed, slerp
+from unclip.manipulate.latents import Latents, mixed, slerp
 from unclip.manipulate.variations import Start
+from unclip.model import Model
 from unclip.runtime import sha256
 
 STEPS = 6
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> UnCLIP:
-    return UnCLIP.load(tiny_bundle, device="cpu", precision="float32")
+def model(tiny_bundle: Path) -> Model:
+    return Model.load(tiny_bundle, device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")
-def shipped() -> UnCLIP:
-    return UnCLIP.load(device="cpu", precision="float32")
+def shipped() -> Model:
+    return Model.load(device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def pixels(picture: Picture) -> np.ndarray:
     return np.asarray(picture.image, dtype=int)
 
 
-def test_the_latents_of_a_picture_draw_it_again(shipped: UnCLIP, apple: Image.Image) -> None:
+def test_the_latents_of_a_picture_draw_it_again(shipped: Model, apple: Image.Image) -> None:
     latents = shipped.encode(apple)
     assert latents.x_T.shape == (3, 64, 64)
     again = pixels(shipped.decode(latents, size=64))
@@ -54,7 +55,7 @@ def test_the_latents_of_a_picture_draw_it_again(shipped: UnCLIP, apple: Image.Im
 
 
 def test_at_zero_strength_a_picture_comes_back_as_the_decoder_draws_it(
-    model: UnCLIP, apple: Image.Image
+    model: Model, apple: Image.Image
 ) -> None:
     pictures = model.vary(apple, n=2, strength=0, size=64, seed=3, steps=STEPS)
     whole = pixels(model.decode(model.encode(apple, Inversion(STEPS)), size=64))
@@ -62,7 +63,7 @@ def test_at_zero_strength_a_picture_comes_back_as_the_decoder_draws_it(
         assert np.abs(pixels(picture) - whole).max() <= 1
 
 
-def test_at_full_strength_only_the_embedding_is_kept(model: UnCLIP, apple: Image.Image) -> None:
+def test_at_full_strength_only_the_embedding_is_kept(model: Model, apple: Image.Image) -> None:
     """Pictures that CLIP cannot tell apart then have the same variations."""
     speckled = apple.copy()
     speckled.putpixel((0, 0), (254, 255, 255))
@@ -71,7 +72,7 @@ def test_at_full_strength_only_the_embedding_is_kept(model: UnCLIP, apple: Image
     assert np.abs(pixels(first) - pixels(model.vary(apple, size=64, seed=4, steps=STEPS)[0])).max() > 20
 
 
-def test_a_seed_varies_the_same_way_again_and_says_of_what(model: UnCLIP, tmp_path: Path) -> None:
+def test_a_seed_varies_the_same_way_again_and_says_of_what(model: Model, tmp_path: Path) -> None:
     file = tmp_path / "apple.png"
     Image.new("RGB", (40, 30), "red").save(file)
     settings: dict[str, Any] = {"n": 2, "strength": 0.5, "seed": 9, "steps": STEPS}
@@ -84,7 +85,7 @@ def test_a_seed_varies_the_same_way_again_and_says_of_what(model: UnCLIP, tmp_pa
     assert (found["operation"], found["strength"], found["steps"]) == ("vary", "0.5", str(STEPS))
 
 
-def test_a_picture_is_varied_as_it_is_fitted(model: UnCLIP, apple: Image.Image) -> None:
+def test_a_picture_is_varied_as_it_is_fitted(model: Model, apple: Image.Image) -> None:
     wide = Image.new("RGB", (192, 96), "blue")
     wide.paste(apple, (48, 0))
     settings: dict[str, Any] = {"strength": 0, "size": 64, "seed": 3, "steps": STEPS}
@@ -108,7 +109,7 @@ def test_a_picture_is_varied_as_it_is_fitted(model: UnCLIP, apple: Image.Image) 
     ],
 )
 def test_what_is_out_of_range_is_refused(
-    model: UnCLIP, apple: Image.Image, wrong: dict[str, Any], message: str
+    model: Model, apple: Image.Image, wrong: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         model.vary(apple, **wrong)
@@ -125,7 +126,7 @@ def pear() -> Image.Image:
 
 
 def test_the_ends_of_a_blend_are_its_pictures_as_the_decoder_draws_them(
-    model: UnCLIP, apple: Image.Image, pear: Image.Image
+    model: Model, apple: Image.Image, pear: Image.Image
 ) -> None:
     frames = model.blend(apple, pear, frames=5, size=256, seed=2, steps=STEPS)
     for picture, frame in ((apple, frames[0]), (pear, frames[-1])):
@@ -137,7 +138,7 @@ def test_the_ends_of_a_blend_are_its_pictures_as_the_decoder_draws_them(
 
 
 def test_a_blend_of_three_passes_through_the_second(
-    model: UnCLIP, apple: Image.Image, pear: Image.Image
+    model: Model, apple: Image.Image, pear: Image.Image
 ) -> None:
     blue = Image.new("RGB", (64, 64), "blue")
     frames = model.blend(apple, pear, blue, frames=5, size=64, seed=2, steps=STEPS)
@@ -145,7 +146,7 @@ def test_a_blend_of_three_passes_through_the_second(
     assert np.abs(pixels(frames[2]) - pixels(alone)).max() <= 1
 
 
-def test_weights_draw_one_mixture(model: UnCLIP, apple: Image.Image, pear: Image.Image) -> None:
+def test_weights_draw_one_mixture(model: Model, apple: Image.Image, pear: Image.Image) -> None:
     (all_pear,) = model.blend(apple, pear, weights=[0, 2], size=64, seed=2, steps=STEPS)
     alone = model.decode(model.encode(pear, Inversion(STEPS)), size=64, seed=2)
     assert np.abs(pixels(all_pear) - pixels(alone)).max() <= 1
@@ -154,7 +155,7 @@ def test_weights_draw_one_mixture(model: UnCLIP, apple: Image.Image, pear: Image
     assert np.abs(pixels(half) - pixels(middle)).max() <= 1
 
 
-def test_a_fixed_start_is_the_seeds(model: UnCLIP, apple: Image.Image, pear: Image.Image) -> None:
+def test_a_fixed_start_is_the_seeds(model: Model, apple: Image.Image, pear: Image.Image) -> None:
     first, second = (
         model.blend(apple, pear, frames=2, start=Start.FIXED, size=64, seed=seed, steps=STEPS)
         for seed in (1, 2)
@@ -174,7 +175,7 @@ def test_a_fixed_start_is_the_seeds(model: UnCLIP, apple: Image.Image, pear: Ima
     ],
 )
 def test_blends_that_cannot_be_are_refused(
-    model: UnCLIP, apple: Image.Image, wrong: dict[str, Any], message: str
+    model: Model, apple: Image.Image, wrong: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         model.blend(apple, apple, **wrong)
@@ -182,7 +183,7 @@ def test_blends_that_cannot_be_are_refused(
         model.blend(apple)
 
 
-def test_a_text_diff_moves_the_embedding_and_nothing_at_zero(shipped: UnCLIP, apple: Image.Image) -> None:
+def test_a_text_diff_moves_the_embedding_and_nothing_at_zero(shipped: Model, apple: Image.Image) -> None:
     settings: dict[str, Any] = {"size": 64, "seed": 2, "steps": 12}
     texts = ("a red square", "a blue square")
     back = pixels(shipped.decode(shipped.encode(apple, Inversion(12)), size=64, seed=2))
@@ -206,7 +207,7 @@ def test_a_text_diff_moves_the_embedding_and_nothing_at_zero(shipped: UnCLIP, ap
     ],
 )
 def test_text_diffs_that_cannot_be_are_refused(
-    model: UnCLIP, apple: Image.Image, texts: tuple[str, str], wrong: dict[str, Any], message: str
+    model: Model, apple: Image.Image, texts: tuple[str, str], wrong: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         model.restyle(apple, *texts, **wrong)

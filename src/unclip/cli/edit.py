@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unclip.cli import options
-from unclip.cli.pictures import change, numbers
+from unclip.cli.pictures import draw, numbers
 
 app = typer.Typer()
 
@@ -30,11 +30,11 @@ def vary(
     """Draw variations of a picture: what CLIP sees in it stays, the rest is drawn anew."""
     from unclip.manipulate import variations
 
-    change(
+    draw(
         lambda model, seeded: variations.vary(model, image, n=n, strength=strength, fit=fit, **vars(seeded)),
         drawing,
         common,
-        f"{image.stem}-varied",
+        [f"{image.stem}-varied"],
         n,
     )
 
@@ -65,7 +65,7 @@ def blend(
     if start not in list(variations.Start):
         raise InputError(f"unknown start {start!r}: choose {', '.join(variations.Start)}")
     shares = None if weights is None else numbers("weights", weights, float)
-    change(
+    draw(
         lambda model, seeded: variations.blend(
             model,
             images,
@@ -77,7 +77,7 @@ def blend(
         ),
         drawing,
         common,
-        "-".join(image.stem for image in images),
+        ["-".join(image.stem for image in images)],
         frames if weights is None else 1,
         together.strips(),
     )
@@ -103,13 +103,13 @@ def restyle(
     from unclip.manipulate import variations
     from unclip.naming import slug
 
-    change(
+    draw(
         lambda model, seeded: variations.restyle(
             model, image, to, origin, amount=amount, frames=frames, fit=fit, **vars(seeded)
         ),
         drawing,
         common,
-        f"{image.stem}-{slug(to)}",
+        [f"{image.stem}-{slug(to)}"],
         frames,
         together.strips(),
     )
@@ -137,10 +137,10 @@ def edit(
     """Draw a part of a picture anew after a text; what is not masked stays bit for bit."""
     from unclip.manipulate import editing
 
-    change(
+    draw(
         lambda model, seeded: editing.edit(model, image, mask, prompt, n=n, fit=fit, **vars(seeded)),
         drawing,
         common,
-        prompt,
+        [prompt],
         n,
     )

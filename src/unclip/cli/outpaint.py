@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unclip.cli import options
-from unclip.cli.pictures import change
+from unclip.cli.pictures import draw
 
 app = typer.Typer()
 
@@ -43,10 +43,10 @@ def outpaint(
     from unclip.manipulate import outpaint as extending
 
     margins = extending.Margins(left, right, top, bottom)
-    change(
+    draw(
         lambda model, seeded: extending.outpaint(model, image, prompt, margins, n=n, **vars(seeded)),
         drawing,
         common,
-        prompt,
+        [prompt],
         n,
     )

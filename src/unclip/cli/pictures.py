@@ -14,9 +14,8 @@ from unclip.cli.options import Common, Drawing
 
 if TYPE_CHECKING:
     from unclip.drawing import Event, Picture
-    from unclip.families.unclip import UnCLIP
     from unclip.manipulate.frames import Strip
-    from unclip.pipeline import Pipeline
+    from unclip.model import Model
 
 PREVIEW_COLUMNS = 48
 
@@ -33,33 +32,8 @@ def numbers(name: str, text: str, kind: type[Number]) -> list[Number]:
         raise InputError(f"{name} {text!r}: give numbers with commas between, such as 1,1,2") from None
 
 
-def change(
-    begin: Callable[[UnCLIP, Drawing], Iterator[Event]],
-    drawing: Drawing,
-    common: Common,
-    called: str,
-    count: int,
-    strips: Sequence[Strip] = (),
-) -> None:
-    """As `draw`, with a model that changes pictures; `called` stands for the prompt in names of files."""
-    draw(lambda model, seeded: begin(_changing(model), seeded), drawing, common, [called], count, strips)
-
-
-def _changing(model: Pipeline) -> UnCLIP:
-    """The model if it can change pictures. Raises InputError."""
-    from unclip.errors import InputError
-    from unclip.families.unclip import UnCLIP
-
-    if not isinstance(model, UnCLIP):
-        raise InputError(
-            f"{model.bundle.name}, of the family {model.family}, does not change pictures: choose a "
-            "bundle of the family unclip"
-        )
-    return model
-
-
 def draw(
-    begin: Callable[[Pipeline, Drawing], Iterator[Event]],
+    begin: Callable[[Model, Drawing], Iterator[Event]],
     drawing: Drawing,
     common: Common,
     texts: Sequence[str],
@@ -73,7 +47,7 @@ def draw(
         begin: makes events of the model and `drawing`, which has a seed by then.
         drawing: how to draw.
         common: where pictures go, what draws them, what is told of them.
-        texts: prompts, which name the files.
+        texts: prompts, or what stands for one in the names of the files.
         count: pictures of each text.
         strips: files that hold all pictures; there are single ones beside them only with --out.
         preview: whether to show the pictures in the terminal.
@@ -81,16 +55,15 @@ def draw(
     Raises:
         InputError: what is wrong with the files, before anything is loaded, or what `begin` refuses.
     """
-    import secrets
-
     from unclip.cli.progress import StageProgress
+    from unclip.drawing import fresh_seed
     from unclip.images import ImageFormat
     from unclip.naming import Names
 
     metadata = not common.no_metadata
     singly = not strips or common.out is not None
     names = Names(common.out, ImageFormat.named(common.format) if common.format else None, texts[0])
-    seed = secrets.randbelow(2**32) if drawing.seed is None else drawing.seed
+    seed = fresh_seed(drawing.seed)
     if singly:
         names.check(((text, index) for text in texts for index in range(count)), seed)
     seconds: dict[str, float] = defaultdict(float)
@@ -99,7 +72,7 @@ def draw(
     drawn: list[tuple[str, Picture]] = []
     with StageProgress() as progress:
         progress.update("load", 0, 1)
-        from unclip.pipeline import load
+        from unclip.model import load
 
         seconds["import"] = time.perf_counter() - started
         model = load(common.model, device=common.device, precision=common.dtype, offload=common.offload)
@@ -139,9 +112,7 @@ def _shown(picture: Picture) -> str:
     return half_blocks(picture.image, min(PREVIEW_COLUMNS, shutil.get_terminal_size().columns))
 
 
-def _document(
-    model: Pipeline, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]
-) -> str:
+def _document(model: Model, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]) -> str:
     """What --json prints of pictures that were drawn."""
     from json import dumps
 

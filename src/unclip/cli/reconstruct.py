@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unclip.cli import options
-from unclip.cli.pictures import change, numbers
+from unclip.cli.pictures import draw, numbers
 
 app = typer.Typer()
 
@@ -43,13 +43,13 @@ def reconstruct(
     from unclip.manipulate import principal_components as principal
 
     counts = None if components is None else numbers("components", components, int)
-    change(
+    draw(
         lambda model, seeded: principal.reconstruct(
             model, image, counts, basis=basis, fit=fit, **vars(seeded)
         ),
         drawing,
         common,
-        f"{image.stem}-reconstructed",
+        [f"{image.stem}-reconstructed"],
         len(principal.DEFAULT_COMPONENTS if counts is None else counts),
         together.strips(),
     )

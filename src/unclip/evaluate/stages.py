@@ -33,7 +33,7 @@ def draw(
     language. Prompts of like length are drawn together, which changes nothing but the time.
     """
     jobs = [Job(prompt, seed, first + k) for k, prompt in enumerate(prompts)]
-    lengths = model.family.lengths(prompts)
+    lengths = model.lengths(prompts)
     order = sorted(range(len(jobs)), key=lambda k: lengths[k])
     pictures = np.zeros((len(jobs), options.size, options.size, 3), np.uint8)
     done = 0
@@ -145,7 +145,7 @@ class Stages:
         work: Callable[[Batch, Sequence[int]], Tensor],
     ) -> Generator[Step, None, Tensor]:
         """Rows of every prompt, in their order; texts of one length are worked on together."""
-        lengths = self.family.lengths(prompts)
+        lengths = self.model.lengths(prompts)
         order, rows = sorted(range(len(prompts)), key=lambda k: lengths[k]), []
         for some in chunks(order, AT_ONCE):
             text = self.family.captions.read([prompts[k] for k in some])

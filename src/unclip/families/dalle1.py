@@ -37,7 +37,7 @@ class Dalle1(Family):
 
     honours = frozenset({*OPTIONS, "rerank", "start", "keep_rows"})
     takes = frozenset({Kind.UPPER})
-    forms: ClassVar = {TRANSFORMER: Form.FEW_ROWS}
+    forms: ClassVar = {TRANSFORMER: Form.FEW_ROWS, CLIP: Form.PLAIN}  # a score keeps its bits
 
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks)

@@ -119,6 +119,8 @@ class UnCLIP(Family):
     # --- what can be given, and found ---
 
     def check(self, options: Options, jobs: Sequence[Job]) -> None:
+        if any(job.given.embedding is None for job in jobs):
+            self.prior(options)
         width, decoder = self.config.embedding, self.decoder(options)
         given = [job.given.embedding for job in jobs if job.given.embedding is not None]
         if wrong := [tuple(one.shape) for one in given if one.shape != (width,)]:
