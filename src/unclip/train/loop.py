@@ -119,11 +119,11 @@ def train(
         raise InputError(
             f"accumulate: got {config.accumulate}, but the loss of {task.name} needs the whole batch: use 1"
         )
-    return Run(task, config, out, torch.device(device), resume, stop or threading.Event()).go()
+    return Trainer(task, config, out, torch.device(device), resume, stop or threading.Event()).go()
 
 
-class Run:
-    """One call of `train`: the state of the run, and the steps that change it."""
+class Trainer:
+    """One call of `train`: its state, and the steps that change it."""
 
     def __init__(
         self,

@@ -21,8 +21,11 @@ from unclip.models.embedding_codes import PrincipalComponents
 from unclip.models.prior import PriorCondition
 from unclip.runtime import noise_generator
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.encoded import Encoded
+from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, groups_by_length
-from unclip.train.tasks.diffusion import Encoded, kept
+from unclip.train.run import Run
+from unclip.train.tasks.diffusion import kept
 
 FITTED_PAIRS = 4096  # whose dot products the buckets are made from
 FITTING_BATCH = 256
@@ -159,3 +162,15 @@ def sample_codes(model: ArPrior, condition: PriorCondition) -> Tensor:
     step = partial(model.step, model.begin(condition, model.dot_products.top_half(noise()[:, 0])))
     codes = write_codes(step, model.config.components, noise, CodeSampling(), draw_ordered)
     return model.codes.decode(torch.stack(list(codes), dim=1))
+
+
+def task_of(run: Run, stage: str) -> Task:
+    encoded, settings = Encoded.of(run), run.part(stage, "task", ArPriorTaskConfig)
+    components = PrincipalComponents.of(encoded.embeddings)
+    sizes = {
+        "embedding": encoded.clip.config.embedding,
+        "text_width": encoded.clip.config.text.width,
+        "components": components.count(settings.variance),
+    }
+    model = run.part(stage, "model", ArPriorConfig, **sizes)
+    return ArPriorTask(model, settings, components, encoded, run.tokenizer(), run.train)

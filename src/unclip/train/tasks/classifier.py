@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
 from unclip.models.adm import Classifier, ClassifierConfig
 from unclip.train.batches import to_device
-from unclip.train.labelled import Labelled, LabelledConfig
+from unclip.train.labelled import ClassBy, Labelled, LabelledConfig, labels_of
+from unclip.train.loop import Task
+from unclip.train.run import Run
+from unclip.train.tasks.adm import ADMTaskConfig
 from unclip.train.tasks.diffusion import random_steps
 from unclip.train.tasks.drawing import HELD_OUT_BATCH
-from unclip.train.tasks.noised import JUDGED_SHARES, noised, noised_alike
+from unclip.train.tasks.noised import JUDGED_SHARES, diffusion_of, noised, noised_alike
 
 
 @dataclass(frozen=True)
@@ -92,3 +96,17 @@ class ClassifierTask:
 
     def preview(self, model: nn.Module) -> Image.Image | None:
         return None
+
+
+def task_of(run: Run, stage: str) -> Task:
+    settings = run.part(stage, "task", ClassifierTaskConfig)
+    by = settings.pictures.by
+    if by is None:
+        raise InputError(f"{stage}.task.pictures.by: say what the classes are: {', '.join(ClassBy)}")
+    diffusion = diffusion_of(run, "adm")
+    drawn = run.part("adm", "task", ADMTaskConfig).pictures.by
+    if drawn not in (None, by):
+        raise InputError(f"adm is drawn by {drawn}, {stage} tells by {by}: class both alike")
+    labels = labels_of(run.train, by)
+    model = run.part(stage, "model", ClassifierConfig, classes=len(labels))
+    return ClassifierTask(model, labels, settings, diffusion, run.train, run.held_out)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.config import to_dict
-from unclip.data.corpus import Corpus
+from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.clip import CLIP, CLIPConfig
@@ -29,7 +29,11 @@ from unclip.models.clip_loss import (
 )
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.encoded import embeddings
+from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
+from unclip.train.run import Run
+from unclip.train.starting import finished, take_weights
 
 
 class Contrast(StrEnum):
@@ -207,3 +211,21 @@ class LockedCLIPTask(CLIPTask):
 
     def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
         return images
+
+
+def task_of(run: Run, stage: str) -> Task:
+    tokenizer = run.tokenizer()
+    text = {**run.recipe[stage]["model"]["text"], "vocabulary": tokenizer.vocabulary}
+    model = run.part(stage, "model", CLIPConfig, text=text, end_token=tokenizer.end)
+    settings = run.part(stage, "task", CLIPTaskConfig)
+    corpus = Corpus(run.train.folder, EVERYTHING) if settings.splits is Splits.ALL else run.train
+    if not settings.locked:
+        return CLIPTask(model, settings, tokenizer, corpus, run.held_out)
+    if (start := run.recipe[stage].get("start")) is None:
+        raise InputError(
+            f"{stage}.task.locked: a locked image encoder needs {stage}.start, which it begins with"
+        )
+    clip = CLIP(model)
+    take_weights(clip, finished(start, "clip"), f"{stage}.start: {start}")
+    seen = embeddings(run, clip, corpus)
+    return LockedCLIPTask(clip, seen, settings, tokenizer, corpus, run.held_out)

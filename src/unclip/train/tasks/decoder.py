@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
@@ -30,16 +31,17 @@ from unclip.models.decoder import (
 from unclip.models.layout import Layout
 from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
-from unclip.train.augmentation import augmented
+from unclip.train.augmentation import LABELS, augmented
+from unclip.train.encoded import Encoded
+from unclip.train.loop import Task
 from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig
+from unclip.train.run import Run
 from unclip.train.starting import finished, take_weights
-from unclip.train.tasks.diffusion import DiffusionTask, Encoded, draw, kept, random_steps
+from unclip.train.tasks.diffusion import DiffusionTask, draw, kept, random_steps
 
 PREVIEW_PICTURES = 12
 EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
-
-
 EMBEDDED, WHITENED_BY = 256, 16  # captions in a batch, and batches, that text embeddings are whitened by
 
 
@@ -270,3 +272,28 @@ def begun(start: str, config: DecoderConfig, layout: Layout | None) -> Decoder:
     decoder = Decoder(config)
     take_weights(decoder, found, f"decoder.start: {start}")
     return decoder
+
+
+def task_of(run: Run, stage: str) -> Task:
+    encoded, diffusion = Encoded.of(run), run.part(stage, "diffusion", DiffusionConfig)
+    settings, tokenizer = run.part(stage, "task", DecoderTaskConfig), run.tokenizer()
+    said, start = run.recipe[stage].get("model", {}), run.recipe[stage].get("start")
+    layout = run.model("layout") if "layout" in run.recipe else None
+    assert layout is None or isinstance(layout, Layout)
+    sizes: dict[str, Any] = {
+        "embedding": encoded.clip.config.embedding,
+        "learned_range": diffusion.learned_range,
+    }
+    if settings.augment:
+        sizes["augmentation"] = LABELS
+    if layout is not None:
+        sizes["layout"] = to_dict(layout.config)
+    if start is not None:  # what the recipe does not say is as it was
+        own = to_dict(finished(start, "decoder").config)
+        sizes = {name: value for name, value in own.items() if name not in said} | sizes
+    elif (caption := said.get("caption")) is None:
+        sizes["text_width"] = encoded.clip.config.text.width
+    else:
+        sizes["caption"] = {**caption, "vocabulary": tokenizer.vocabulary}
+    model = run.part(stage, "model", DecoderConfig, **sizes)
+    return DecoderTask(model, settings, diffusion, encoded, tokenizer, run.train, layout, start)

@@ -1,4 +1,4 @@
-"""What the generative stages share: CLIP's embeddings, the loss, samples to look at while training."""
+"""What the generative stages share: noise levels, the loss, samples to look at while training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.config import to_dict
@@ -15,13 +14,10 @@ from unclip.diffusion.loss import Weighting, diffusion_loss
 from unclip.diffusion.samplers import ddim
 from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
 from unclip.models.adm import ADM
-from unclip.models.clip import CLIP
 from unclip.models.decoder import Decoder
 from unclip.models.glide import Glide
 from unclip.models.prior import DiffusionPrior
 from unclip.models.upsampler import Upsampler
-from unclip.tokenizer import Tokens
-from unclip.train.pictures import HeldOut
 
 PREVIEW_STEPS = 16
 
@@ -37,24 +33,6 @@ def random_steps(size: int, schedule: Schedule, generator: torch.Generator) -> T
     offset = torch.rand((), generator=generator, device=device)
     position = (torch.randperm(size, generator=generator, device=device) + offset) / size * len(schedule)
     return position.long().clamp(max=len(schedule) - 1)
-
-
-class Encoded:
-    """A trained CLIP, frozen, with the embeddings of every picture of the corpus (computed once)."""
-
-    def __init__(
-        self, clip: CLIP, embeddings: Tensor, held_out: HeldOut, held_out_embeddings: Tensor
-    ) -> None:
-        self.clip = clip.eval().requires_grad_(False)
-        self.embeddings = embeddings  # (N, E) L2-normalised
-        self.held_out = held_out
-        self.held_out_embeddings = held_out_embeddings  # (M, E)
-
-    @torch.no_grad()
-    def text(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        """L2-normalised text embedding (B, E) and caption features (B, L, W)."""
-        features = self.clip.encode_text(tokens.ids, tokens.mask)
-        return F.normalize(features.embedding.float(), dim=1), features.sequence
 
 
 class TaskConfig(Protocol):

@@ -19,8 +19,10 @@ from unclip.models.layout import Layout, LayoutConfig
 from unclip.nn.layers import Whitening
 from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer
+from unclip.train.encoded import Encoded
+from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig
-from unclip.train.tasks.diffusion import Encoded
+from unclip.train.run import Run
 
 PREVIEWED = 12  # pictures beside what is expected of them
 PREVIEW_SIDE = 64
@@ -109,3 +111,9 @@ class LayoutTask:
         whitened = self.whitening.whiten(embeddings.cpu()).to(embeddings.device)
         guess = model(whitened, embeddings.new_zeros(len(embeddings)))
         return guess.float(), self.coarse(self.encoded.held_out.images.to(embeddings.device))
+
+
+def task_of(run: Run, stage: str) -> Task:
+    encoded, settings = Encoded.of(run), run.part(stage, "task", LayoutTaskConfig)
+    model = run.part(stage, "model", LayoutConfig, embedding=encoded.clip.config.embedding)
+    return LayoutTask(model, settings, encoded, run.tokenizer(), run.train)

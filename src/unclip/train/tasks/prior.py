@@ -15,8 +15,11 @@ from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.encoded import Encoded
+from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
-from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, Encoded, kept, random_steps, sample
+from unclip.train.run import Run
+from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, kept, random_steps, sample
 
 
 @dataclass(frozen=True)
@@ -118,3 +121,11 @@ def sample_prior(
     x = torch.randn((size, model.config.embedding), generator=generator).to(device)
     x = sample(lambda x, label: model(x, label, condition), diffusion, x, steps)
     return model.whitening.unwhiten(x)
+
+
+def task_of(run: Run, stage: str) -> Task:
+    encoded, diffusion = Encoded.of(run), run.part(stage, "diffusion", DiffusionConfig)
+    clip = encoded.clip.config
+    model = run.part(stage, "model", PriorConfig, embedding=clip.embedding, text_width=clip.text.width)
+    settings = run.part(stage, "task", PriorTaskConfig)
+    return PriorTask(model, settings, diffusion, encoded, run.tokenizer(), run.train)

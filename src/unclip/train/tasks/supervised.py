@@ -16,7 +16,9 @@ from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.supervised import Supervised, SupervisedConfig
+from unclip.train.loop import Task
 from unclip.train.pictures import shifted
+from unclip.train.run import Run
 
 EVALUATION_BATCH = 128
 
@@ -93,3 +95,10 @@ class SupervisedTask:
 
     def preview(self, model: nn.Module) -> Image.Image | None:
         return None
+
+
+def task_of(run: Run, stage: str) -> Task:
+    settings = run.part(stage, "task", SupervisedTaskConfig)
+    classes = Classes.drawn_in(run.train, settings.styles)
+    model = run.part(stage, "model", SupervisedConfig, labels=classes.labels)
+    return SupervisedTask(model, settings, classes, run.train, run.held_out)

@@ -30,6 +30,8 @@ from unclip.models.vqvae_loss import (
     psnr,
 )
 from unclip.sheets import contact_sheet
+from unclip.train.loop import Task
+from unclip.train.run import Run
 
 EVALUATED = 512  # held-out pictures
 EVALUATION_BATCH = 32
@@ -188,3 +190,12 @@ class VQVAETask:
         images = self.held_out[chosen].to(model.pictures.device)
         rows = [*images, *model.codec(images).float().clamp(-1, 1)]
         return contact_sheet([to_pil(image) for image in rows], columns=len(chosen))
+
+
+def task_of(run: Run, stage: str) -> Task:
+    settings = run.part(stage, "task", VQVAETaskConfig)
+    sees = settings.perceptual and "clip" in run.recipe
+    clip = run.model("clip").to(run.device) if sees else None
+    assert clip is None or isinstance(clip, CLIP)
+    model = run.part(stage, "model", CodecTrainingConfig)
+    return VQVAETask(model, settings, run.train, run.held_out, clip)
