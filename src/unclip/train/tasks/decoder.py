@@ -19,15 +19,7 @@ from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
-from unclip.models.decoder import (
-    Decoder,
-    DecoderCondition,
-    DecoderConfig,
-    noise_embedding,
-    relaid,
-    told_of_augmentation,
-    widened,
-)
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
 from unclip.models.layout import Layout
 from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
@@ -37,7 +29,7 @@ from unclip.train.loop import Task
 from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig
 from unclip.train.run import Run
-from unclip.train.starting import finished, take_weights
+from unclip.train.starting import begun_decoder, finished
 from unclip.train.tasks.diffusion import DiffusionTask, draw, kept, random_steps
 
 PREVIEW_PICTURES = 12
@@ -111,11 +103,11 @@ class DecoderTask(DiffusionTask):
     ) -> None:
         """`layout` is one trained on these embeddings, which becomes the decoder's; it stays as it is.
 
-        `start` is a bundle, by name or folder, or a weight file, whose decoder training begins with; None is
-        anew. One that does not fill in, or is not told of augmentation, begins to where the model is to.
+        `start` is a bundle, by name or folder, or a weight file, whose decoder training begins with (see
+        `begun_decoder`); None is anew.
         """
         super().__init__(diffusion)
-        self.model = Decoder(model) if start is None else begun(start, model, layout)
+        self.model = Decoder(model) if start is None else begun_decoder(start, model, layout)
         if layout is not None:
             assert self.model.layout is not None
             self.model.layout.load_state_dict(layout.state_dict())
@@ -254,24 +246,6 @@ class DecoderTask(DiffusionTask):
             condition = replace(condition, known=known, keep=keep)
         side = model.config.image_size
         return draw(partial(model, condition=condition), self.diffusion, (len(choice), 3, side, side), device)
-
-
-def begun(start: str, config: DecoderConfig, layout: Layout | None) -> Decoder:
-    """A decoder to train with the weights of a finished one, which may get another, trained layout.
-
-    Raises InputError where the sizes differ.
-    """
-    found = finished(start, "decoder")
-    assert isinstance(found, Decoder)
-    if config.inpainting and not found.config.inpainting:
-        found = widened(found)
-    if config.augmentation and not found.config.augmentation:
-        found = told_of_augmentation(found, config.augmentation)
-    if layout is not None and found.config.layout != layout.config:
-        found = relaid(found, layout.config)
-    decoder = Decoder(config)
-    take_weights(decoder, found, f"decoder.start: {start}")
-    return decoder
 
 
 def task_of(run: Run, stage: str) -> Task:
