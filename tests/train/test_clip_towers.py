@@ -64,7 +64,7 @@ def test_every_pair_of_encoders_learns(data: Path, tmp_path: Path, image: str, t
 
 
 def test_clip_learns_with_sam_in_parts(data: Path, tmp_path: Path) -> None:
-    found = losses(data, tmp_path, recipe("vit", "transformer", {"part": 8}, sharpness=0.1))
+    found = losses(data, tmp_path, recipe("vit", "transformer", {"part": 8}, sam_rho=0.1))
     assert found[-1] < found[0] - 0.3
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from unclip.models.embedding_codes import PrincipalComponents
 from unclip.train import card, parallel
 from unclip.train.log import METRICS
 from unclip.train.run import TASKS, Run
+from unclip.train.state import checkpoint_paths, read_checkpoint, save_checkpoint
 from unclip.train.tasks.decoder import DecoderTask
 
 
@@ -192,6 +195,41 @@ def test_one_of_several_processes_writes_the_bundle(
     assert waited == [1, 0]
 
 
+@pytest.mark.parametrize("stage", ["clip", "decoder"])
+def test_a_run_that_was_begun_with_settings_by_their_old_names_goes_on(
+    stage: str, run: Path, corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the same bits as one with the new names, and without a word on names."""
+    old = {new.rpartition(".")[2]: old.rpartition(".")[2] for old, new in recipes.RENAMED.items()}
+    settings, weights = recipes.load(recipe, [f"{stage}.train.steps=4"]), []
+    for name in ("now", "before"):
+        again = Path(shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("bundle")))
+        (path,) = checkpoint_paths(again / stage)
+        if name == "before":
+            found = read_checkpoint(path)
+            path.unlink()
+            save_checkpoint(again / stage, found["step"], with_names(found, old), keep=1)
+            written = repr(read_checkpoint(*checkpoint_paths(again / stage)))
+            assert all(
+                name in written for name in ("'sharpness'", "'fed'" if stage == "decoder" else "'alike'")
+            )
+        weights.append(load_file(Run(settings, corpus, again, torch.device("cpu")).weights(stage)))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    said = capsys.readouterr().err
+    assert said.count("goes on from step 3") == 2
+    assert [line for line in said.splitlines() if "changed since" in line] == [
+        f"{stage}: changed since: steps: was 3, is 4"
+    ] * 2
+
+
+def with_names(value: Any, names: Mapping[str, str]) -> Any:
+    """Tables within tables with other names of keys."""
+    if not isinstance(value, Mapping):
+        return value
+    return {names.get(key, key): with_names(item, names) for key, item in value.items()}
+
+
 @pytest.mark.parametrize("stage", TASKS)
 def test_every_stage_has_a_file_that_makes_its_task(stage: str) -> None:
     assert callable(importlib.import_module(f"unclip.train.tasks.{TASKS[stage]}").task_of)
@@ -233,12 +271,13 @@ def test_no_other_stage_learns_from_held_out_pictures(corpus: Path, recipe: Path
         Run(settings, corpus, tmp_path, torch.device("cpu")).go()
 
 
-def test_a_decoder_can_be_fed_text_embeddings(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+def test_a_decoder_can_be_conditioned_on_texts(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
     """Part (a) of the paper's ablation: it never sees the embedding of a picture."""
     again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("decoder")))
-    fed = tmp_path / "fed.toml"
-    fed.write_text(recipe.read_text().replace("[decoder.task]", '[decoder.task]\nfed = "text"'))
-    training = Run(recipes.load(fed), corpus, again, torch.device("cpu"))
+    other = tmp_path / "other.toml"
+    text = recipe.read_text().replace("[decoder.task]", '[decoder.task]\nconditioning = "text"')
+    other.write_text(text)
+    training = Run(recipes.load(other), corpus, again, torch.device("cpu"))
     assert training.weights("decoder").is_file()
     task = training.task("decoder")
     assert isinstance(task, DecoderTask)

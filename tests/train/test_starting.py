@@ -117,7 +117,7 @@ def test_a_share_of_the_weights_before_is_kept(run: Path, corpus: Path, recipe: 
     other = tmp_path / "kept.toml"
     text = recipe.read_text().replace("[prior.model]", f'[prior]\nstart = "{run / "bundle"}"\n[prior.model]')
     other.write_text(text)
-    training = Run(recipes.load(other, ["prior.keep=0.25"]), corpus, again, torch.device("cpu"))
+    training = Run(recipes.load(other, ["prior.old_weights=0.25"]), corpus, again, torch.device("cpu"))
     before = {name: w.clone() for name, w in training.task("prior").model.state_dict().items()}
     mixed, after = (
         load_model(path, dtype=torch.float32).state_dict()
@@ -136,8 +136,8 @@ def test_a_share_of_the_weights_before_is_kept(run: Path, corpus: Path, recipe: 
     shipped = Bundle.load(again / "bundle").model("prior", dtype=torch.float32).state_dict()
     for name in changed:
         torch.testing.assert_close(shipped[name], mixed[name], atol=1e-2, rtol=1e-2)  # bfloat16
-    for wrong in (["prior.keep=1.5"], ["prior.keep=0.5", "decoder.keep=0.5"]):
-        with pytest.raises(InputError, match=r"keep: got .*between 0 and 1, of the weights of"):
+    for wrong in (["prior.old_weights=1.5"], ["prior.old_weights=0.5", "decoder.old_weights=0.5"]):
+        with pytest.raises(InputError, match=r"old_weights: got .*between 0 and 1, of the weights of"):
             Run(recipes.load(other, wrong), corpus, again, torch.device("cpu")).go()
 
 

@@ -2,7 +2,7 @@
 
 A stage whose final weights lie there already is not trained again; a stage that was stopped goes on.
 `start = "pictograms"` in a stage's table begins with that bundle's weights, or with those of a weight file;
-`keep = 0.5` beside it makes the result the mean of those and of what training made of them.
+`old_weights = 0.5` beside it makes the result the mean of those and of what training made of them.
 Tokenizer, CLIP, codec and upsamplers may be those of a bundle: `bundle = "pictograms"` and no other setting.
 """
 
@@ -149,10 +149,10 @@ class Run:
         if (shared := self._shared(stage)) is not None:
             shared.verify()
             return shared.path(COMPONENTS.get(stage, stage))
-        config, keep = self.part(stage, "train", LoopConfig), self.recipe[stage].get("keep", 0)
-        if keep and not ("start" in self.recipe[stage] and 0 < keep < 1):
+        config, share = self.part(stage, "train", LoopConfig), self.recipe[stage].get("old_weights", 0)
+        if share and not ("start" in self.recipe[stage] and 0 < share < 1):
             raise InputError(
-                f"{stage}.keep: got {keep}, allowed is a share between 0 and 1, of the weights of "
+                f"{stage}.old_weights: got {share}, allowed is a share between 0 and 1, of the weights of "
                 f"{stage}.start"
             )
         average = str(self.recipe[stage].get("weights", "ema-0" if config.ema else "raw"))
@@ -160,25 +160,26 @@ class Run:
         newest = state.newest_step(self.out / stage)
         if not path.exists() or (newest is not None and newest < config.steps):
             loop.train(self.task(stage), config, self.out / stage, device=self.device, stop=self.stop)
-        return self._mixed(stage, path, keep) if keep else path
+        return self._mixed(stage, path, share) if share else path
 
-    def _mixed(self, stage: str, path: Path, keep: float) -> Path:
-        """The weight file of a stage's mean of what it began with, at the share `keep`, and the file `path`.
+    def _mixed(self, stage: str, path: Path, old: float) -> Path:
+        """The weight file of a stage's mean of what it began with, at the share `old`, and the file `path`.
 
         Fine-tuned weights and those before draw better together than alone (2109.01903). Of several processes
         one writes it, the others wait.
         """
-        mixed, world = path.with_name(f"{path.stem}-keep-{keep}.safetensors"), parallel.join(self.device)
+        mixed = path.with_name(f"{path.stem}-old-weights-{old}.safetensors")
+        world = parallel.join(self.device)
         if world.writes and not (mixed.exists() and mixed.stat().st_mtime >= path.stat().st_mtime):
             model = native.load_model(path, dtype=torch.float32)
             began = self.task(stage).model.state_dict()
             weights = {
-                name: torch.lerp(weight, began[name].to(weight), keep)
+                name: torch.lerp(weight, began[name].to(weight), old)
                 if weight.is_floating_point()
                 else weight
                 for name, weight in model.state_dict().items()
             }
-            native.save_model(mixed, model, state=weights, details={"keep": keep})
+            native.save_model(mixed, model, state=weights, details={"old_weights": old})
         world.barrier()
         return mixed
 

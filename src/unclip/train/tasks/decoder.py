@@ -37,8 +37,8 @@ EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it 
 EMBEDDED, WHITENED_BY = 256, 16  # captions in a batch, and batches, that text embeddings are whitened by
 
 
-class Fed(StrEnum):
-    """What a decoder learns to draw from."""
+class Conditioning(StrEnum):
+    """The embedding that a decoder learns to draw from."""
 
     IMAGE = "image"  # the embedding of the picture: unCLIP
     TEXT = "text"  # the embedding of its caption: part (a) of the ablation of 2204.06125, section 5.1
@@ -49,7 +49,7 @@ class DecoderTaskConfig:
     """How the decoder is trained.
 
     Attributes:
-        fed: which of CLIP's embeddings it gets.
+        conditioning: which of CLIP's embeddings it gets.
         image_drop, text_drop: for classifier-free guidance (section 2.1 of 2204.06125: 0.1 and 0.5).
         embedding_noise: the embedding is noised by a level drawn from 0 to this, so that the decoder
             forgives what the prior gets wrong.
@@ -59,7 +59,7 @@ class DecoderTaskConfig:
             (0.12 in appendix F.2 of 2206.00364); the decoder is told which and how much.
     """
 
-    fed: Fed = Fed.IMAGE
+    conditioning: Conditioning = Conditioning.IMAGE
     image_drop: float = 0.1
     text_drop: float = 0.5
     embedding_noise: float = 0.0
@@ -118,12 +118,12 @@ class DecoderTask(DiffusionTask):
         context = encoded.clip.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
         # a new layout was fitted to embeddings whitened by these; finished weights know image embeddings
-        if start is None or layout is not None or task.fed is Fed.TEXT:
+        if start is None or layout is not None or task.conditioning is Conditioning.TEXT:
             self.model.whitening.fit(self._whitened_by())
 
     def _whitened_by(self) -> Tensor:
-        """(N, E) embeddings of the kind that the decoder is fed."""
-        if self.task.fed is Fed.IMAGE:
+        """(N, E) embeddings of the kind that the decoder is conditioned on."""
+        if self.task.conditioning is Conditioning.IMAGE:
             return self.encoded.embeddings
         device = next(self.encoded.clip.parameters()).device
         generator = torch.Generator().manual_seed(0)
@@ -143,10 +143,10 @@ class DecoderTask(DiffusionTask):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images, embedding, tokens, labels = batch
         size, device = len(images), images.device
-        if labels is not None and self.task.fed is Fed.IMAGE:
+        if labels is not None and self.task.conditioning is Conditioning.IMAGE:
             embedding = self._embedded(images, embedding, labels.any(dim=1))
         text_embedding, sequence = self.encoded.text(tokens)
-        if self.task.fed is Fed.TEXT:
+        if self.task.conditioning is Conditioning.TEXT:
             embedding = text_embedding
         whitened = self.model.whitening.whiten(embedding)
         level = None
@@ -233,9 +233,10 @@ class DecoderTask(DiffusionTask):
         names = [self.encoded.held_out.names["en"][i] for i in choice]
         tokens = self.pictures.tokenizer.batch(names, self.pictures.context).to(device)
         text_embedding, sequence = self.encoded.text(tokens)
-        fed = self.encoded.held_out_embeddings[choice] if self.task.fed is Fed.IMAGE else text_embedding
+        image = self.task.conditioning is Conditioning.IMAGE
+        embedding = self.encoded.held_out_embeddings[choice] if image else text_embedding
         condition = DecoderCondition(
-            embedding=model.whitening.whiten(fed),
+            embedding=model.whitening.whiten(embedding),
             keep_image=torch.ones(len(choice), dtype=torch.bool, device=device),
             sequence=sequence,
             ids=tokens.ids,
