@@ -47,6 +47,14 @@ class Encoded:
         features = self.clip.encode_text(tokens.ids, tokens.mask)
         return F.normalize(features.embedding.float(), dim=1), features.sequence
 
+    def recall(self, guess: Tensor, rows: np.ndarray | slice = slice(None)) -> float:
+        """Share of guessed embeddings (M, E) whose nearest held-out picture shows the concept that it should.
+
+        The guesses are of the held-out pictures at `rows`, by default of all.
+        """
+        best, concepts = (guess @ self.held_out_embeddings.T).argmax(dim=1), self.held_out.concepts
+        return float((concepts[best.cpu().numpy()] == concepts[rows]).mean())
+
 
 def embeddings(run: Run, clip: CLIP, corpus: Corpus) -> Tensor:
     """(N, E) L2-normalised embeddings of a corpus's pictures, computed once for an image encoder and kept."""

@@ -50,7 +50,7 @@ class ADMTask(DrawingTask):
         train: Corpus,
         held_out: Corpus,
     ) -> None:
-        super().__init__(diffusion)
+        super().__init__(diffusion, task.weighting)
         if model.low_size is not None:
             raise InputError(
                 f"low_size {model.low_size}: what is trained here enlarges nothing; leave it out"

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from unclip.config import to_dict
@@ -23,6 +22,7 @@ from unclip.train.tasks.adm import ADMTaskConfig
 from unclip.train.tasks.diffusion import random_steps
 from unclip.train.tasks.drawing import HELD_OUT_BATCH
 from unclip.train.tasks.noised import JUDGED_SHARES, diffusion_of, noised, noised_alike
+from unclip.train.tasks.stage import StageTask
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class ClassifierTaskConfig:
     pictures: LabelledConfig = field(default_factory=LabelledConfig)
 
 
-class ClassifierTask:
+class ClassifierTask(StageTask):
     """Cross entropy over the noise levels of the model that it is to guide."""
 
     name = "classifier"
-    accumulates = True
+    model: Classifier
+    task: ClassifierTaskConfig
 
     def __init__(
         self,
@@ -57,11 +58,7 @@ class ClassifierTask:
 
     @property
     def config(self) -> dict[str, Any]:
-        return {
-            "model": to_dict(self.model.config),
-            "task": to_dict(self.task),
-            "diffusion": to_dict(self.diffusion),
-        }
+        return {**super().config, "diffusion": to_dict(self.diffusion)}
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         return self.pictures.draw(size, generator)
@@ -93,9 +90,6 @@ class ClassifierTask:
                 right.append(found == classes)
             figures[f"accuracy_at_{share:.0%}"] = float(torch.cat(right).float().mean())
         return figures
-
-    def preview(self, model: nn.Module) -> Image.Image | None:
-        return None
 
 
 def task_of(run: Run, stage: str) -> Task:

@@ -6,15 +6,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
-from unclip.config import to_dict
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
@@ -34,6 +31,7 @@ from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
 from unclip.train.run import Run
 from unclip.train.starting import finished, take_weights
+from unclip.train.tasks.stage import StageTask
 
 
 class Contrast(StrEnum):
@@ -78,10 +76,12 @@ class CLIPTaskConfig:
             )
 
 
-class ContrastiveTask(ABC):
+class ContrastiveTask(StageTask, ABC):
     """Which caption belongs to which picture of the batch, as two encoders see them."""
 
     accumulates = False  # every pair of the batch counts
+    model: CLIP | NoisedCLIP
+    task: CLIPTaskConfig
 
     def __init__(
         self,
@@ -102,10 +102,6 @@ class ContrastiveTask(ABC):
         size, context = model.config.image.image_size, model.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, size)
         self.held_out = HeldOut(held_out, tokenizer, context, size)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
 
     @abstractmethod
     def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -153,9 +149,6 @@ class ContrastiveTask(ABC):
             same = self.held_out.concepts[best] == self.held_out.concepts
             figures[f"recall_at_1_{language}"] = float(same.mean())
         return figures
-
-    def preview(self, model: nn.Module) -> Image.Image | None:
-        return None
 
 
 class CLIPTask(ContrastiveTask):

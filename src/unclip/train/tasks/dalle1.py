@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8, to_pil
@@ -25,9 +23,10 @@ from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train import parallel
 from unclip.train.loop import Task
 from unclip.train.merge_dropout import MergeDropout
-from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, shifted
+from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, shifted, spread
 from unclip.train.run import Run
 from unclip.train.tasks.diffusion import kept
+from unclip.train.tasks.stage import StageTask
 
 ENCODE_BATCH = 64
 EVALUATION_BATCH = 16
@@ -84,11 +83,12 @@ class Coded:
         self.held_out_codes = held_out_codes  # (M, codes) int64
 
 
-class Dalle1Task:
+class Dalle1Task(StageTask):
     """Section 2.2 of 2102.12092; with the caption left out now and then, for classifier-free guidance."""
 
     name = "dalle1"
-    accumulates = True
+    model: Dalle1
+    task: Dalle1TaskConfig
 
     def __init__(
         self, model: Dalle1Config, task: Dalle1TaskConfig, coded: Coded, tokenizer: Tokenizer, train: Corpus
@@ -104,10 +104,6 @@ class Dalle1Task:
         size = coded.held_out.pixels.shape[1]
         self.pictures = Pictures(train, task.pictures, tokenizer, model.text_context, size)
         self.empty = self._read([""])
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tokens, Tensor]:
         index, captions, choice = self.pictures.choose(size, generator)
@@ -153,15 +149,14 @@ class Dalle1Task:
         """Held-out pictures as the codec has them above, below what is drawn from their English names."""
         assert isinstance(model, Dalle1)
         held_out = self.coded.held_out
-        count = min(PREVIEW_PICTURES, len(held_out.pixels))
-        chosen = np.linspace(0, len(held_out.pixels) - 1, count).astype(int)
+        chosen = spread(len(held_out.pixels), PREVIEW_PICTURES)
         truth = self.coded.held_out_codes[chosen]  # (B, codes)
         drawn = self._draw(model, [held_out.names["en"][i] for i in chosen])
         device = drawn.device
         grid = model.config.grid
         both = torch.cat([truth.to(device), drawn]).view(-1, grid, grid)
         images = self.coded.codec.decode(both).float().clamp(-1, 1)
-        return contact_sheet([to_pil(image) for image in images], columns=count)
+        return contact_sheet([to_pil(image) for image in images], columns=len(chosen))
 
     def _nats(self, model: Dalle1, texts: list[str]) -> float:
         tokens = self._read(texts)

@@ -27,7 +27,7 @@ from unclip.train.augmentation import LABELS, augmented
 from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.masks import random_masks
-from unclip.train.pictures import Pictures, PicturesConfig
+from unclip.train.pictures import Pictures, PicturesConfig, spread
 from unclip.train.run import Run
 from unclip.train.starting import begun_decoder, finished
 from unclip.train.tasks.diffusion import DiffusionTask, draw, kept, random_steps
@@ -106,7 +106,7 @@ class DecoderTask(DiffusionTask):
         `start` is a bundle, by name or folder, or a weight file, whose decoder training begins with (see
         `begun_decoder`); None is anew.
         """
-        super().__init__(diffusion)
+        super().__init__(diffusion, task.weighting)
         self.model = Decoder(model) if start is None else begun_decoder(start, model, layout)
         if layout is not None:
             assert self.model.layout is not None
@@ -187,17 +187,15 @@ class DecoderTask(DiffusionTask):
 
         `cosine` to the true picture's embedding; `recall_at_1` of its concept among the held-out pictures.
         """
-        choice = self._chosen(EVALUATED_DRAWINGS)
+        choice = spread(len(self.encoded.held_out.images), EVALUATED_DRAWINGS)
         drawn = self._from_held_out(model, choice)  # (M, 3, S, S)
         encoded = self.encoded
         side = encoded.clip.config.image.image_size
         embeddings = F.normalize(encoded.clip.encode_image(resize(drawn, side)).float(), dim=1)  # (M, E)
-        truth = encoded.held_out_embeddings
-        best = (embeddings @ truth.T).argmax(dim=1).cpu().numpy()
-        concepts = encoded.held_out.concepts
+        truth = encoded.held_out_embeddings[choice]
         return {
-            "cosine": float((embeddings * truth[choice]).sum(dim=1).mean()),
-            "recall_at_1": float((concepts[best] == concepts[choice]).mean()),
+            "cosine": float((embeddings * truth).sum(dim=1).mean()),
+            "recall_at_1": encoded.recall(embeddings, choice),
         }
 
     @torch.no_grad()
@@ -206,7 +204,7 @@ class DecoderTask(DiffusionTask):
 
         A decoder that fills in is given what stands above in colour; what is missing there is grey.
         """
-        choice = self._chosen(PREVIEW_PICTURES)
+        choice = spread(len(self.encoded.held_out.images), PREVIEW_PICTURES)
         truth = self.encoded.held_out.images[choice]
         keep = None
         if self.model.config.inpainting:
@@ -215,11 +213,6 @@ class DecoderTask(DiffusionTask):
             truth = truth * keep
         drawn = self._from_held_out(model, choice, None if keep is None else (truth, keep))
         return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=len(choice))
-
-    def _chosen(self, count: int) -> np.ndarray:
-        """Positions of so many held-out pictures, spread evenly; all of them where there are fewer."""
-        total = len(self.encoded.held_out.images)
-        return np.linspace(0, total - 1, min(count, total)).astype(int)
 
     def _from_held_out(
         self, model: nn.Module, choice: np.ndarray, seen: tuple[Tensor, Tensor] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +13,7 @@ from unclip.diffusion.denoiser import Network, denoiser
 from unclip.diffusion.loss import Weighting, diffusion_loss
 from unclip.diffusion.samplers import ddim
 from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
-from unclip.models.adm import ADM
-from unclip.models.decoder import Decoder
-from unclip.models.glide import Glide
-from unclip.models.prior import DiffusionPrior
-from unclip.models.upsampler import Upsampler
+from unclip.train.tasks.stage import StageTask
 
 PREVIEW_STEPS = 16
 
@@ -35,33 +31,17 @@ def random_steps(size: int, schedule: Schedule, generator: torch.Generator) -> T
     return position.long().clamp(max=len(schedule) - 1)
 
 
-class TaskConfig(Protocol):
-    """What a stage's task config has at least: a dataclass with the weights of the loss over noise levels."""
+class DiffusionTask(StageTask):
+    """A network, its diffusion, and the loss of what it predicts, weighted over noise levels."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def weighting(self) -> Weighting: ...
-
-
-class DiffusionTask:
-    """A network, its diffusion, and the loss of what it predicts."""
-
-    accumulates = True
-    model: DiffusionPrior | Decoder | Upsampler | Glide | ADM
-    task: TaskConfig
-
-    def __init__(self, diffusion: DiffusionConfig) -> None:
+    def __init__(self, diffusion: DiffusionConfig, weighting: Weighting) -> None:
         self.diffusion = diffusion
         self.schedule = diffusion.build()
+        self.weighting = weighting
 
     @property
     def config(self) -> dict[str, Any]:
-        return {
-            "model": to_dict(self.model.config),
-            "task": to_dict(self.task),
-            "diffusion": to_dict(self.diffusion),
-        }
+        return {**super().config, "diffusion": to_dict(self.diffusion)}
 
     def losses(self, network: Network, x0: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
         """(B,) of clean data noised to steps (B,) of the schedule."""
@@ -72,7 +52,7 @@ class DiffusionTask:
             x0,
             steps,
             noise,
-            self.task.weighting,
+            self.weighting,
             learned_range=self.diffusion.learned_range,
         )
 

@@ -58,7 +58,7 @@ class GlideTask(DrawingTask):
         train: Corpus,
         held_out: Corpus,
     ) -> None:
-        super().__init__(diffusion)
+        super().__init__(diffusion, task.weighting)
         if model.low_size is not None or model.fills_in:
             raise InputError(
                 f"low_size {model.low_size}, fills_in {model.fills_in}: only the model that draws small "

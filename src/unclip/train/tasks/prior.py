@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
@@ -47,7 +46,7 @@ class PriorTask(DiffusionTask):
         tokenizer: Tokenizer,
         train: Corpus,
     ) -> None:
-        super().__init__(diffusion)
+        super().__init__(diffusion, task.weighting)
         self.model = DiffusionPrior(model)
         self.model.whitening.fit(encoded.embeddings)
         self.task = task
@@ -85,7 +84,6 @@ class PriorTask(DiffusionTask):
         """
         assert isinstance(model, DiffusionPrior)
         truth = self.encoded.held_out_embeddings
-        concepts = self.encoded.held_out.concepts
         figures = {
             "cosine_mean_embedding": float(truth @ F.normalize(model.whitening.mean, dim=0) @ _mean(truth))
         }
@@ -96,13 +94,9 @@ class PriorTask(DiffusionTask):
             condition = PriorCondition(text_embedding, sequence, tokens.mask, keep)
             predicted = F.normalize(sample_prior(model, self.diffusion, condition, PREVIEW_STEPS), dim=1)
             for name, guess in (("", predicted), ("_text_embedding", text_embedding)):
-                best = (guess @ truth.T).argmax(dim=1).cpu().numpy()
                 figures[f"cosine{name}_{language}"] = float((guess * truth).sum(dim=1).mean())
-                figures[f"recall_at_1{name}_{language}"] = float((concepts[best] == concepts).mean())
+                figures[f"recall_at_1{name}_{language}"] = self.encoded.recall(guess)
         return figures
-
-    def preview(self, model: nn.Module) -> Image.Image | None:
-        return None
 
 
 def _mean(truth: Tensor) -> Tensor:

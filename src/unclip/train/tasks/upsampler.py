@@ -73,7 +73,7 @@ class UpsamplerTask(DiffusionTask):
         diffusion: DiffusionConfig,
         pictures: SupportsPictures,
     ) -> None:
-        super().__init__(diffusion)
+        super().__init__(diffusion, task.weighting)
         self.model = Upsampler(model)
         self.name = f"upsampler-{model.high_size}"
         self.task = task
