@@ -49,6 +49,29 @@ def test_a_setting_that_is_no_key_is_named_by_its_config(own: Path) -> None:
         from_dict(LoopConfig, recipe["clip"]["train"], "clip.train")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("clip.train.sharpness=0.1", "clip.train.sharpness is now clip.train.sam_rho"),
+        ("clip.task.pictures.alike=0.5", "clip.task.pictures.alike is now clip.task.pictures.hard_negatives"),
+        ("decoder.task.fed='text'", "decoder.task.fed is now decoder.task.conditioning"),
+        ("decoder.keep=0.5", "decoder.keep is now decoder.old_weights"),
+    ],
+)
+def test_a_key_that_was_renamed_is_refused_with_its_new_name(old: str, new: str, own: Path) -> None:
+    """In a setting, in a recipe and in a table that a setting gives; `train.keep` stays, a count."""
+    with pytest.raises(InputError, match=new):
+        recipes.load(own, [old])
+    further = own.parent / "further.toml"
+    further.write_text(f'base = "own.toml"\n{old}\n')
+    with pytest.raises(InputError, match=new):
+        recipes.load(further)
+    stage, _, rest = old.partition(".")
+    with pytest.raises(InputError, match=new):
+        recipes.load("pictograms", [f"{stage}={{{rest}}}"])
+    assert recipes.load(own, ["clip.train.keep=2"])["clip"]["train"]["keep"] == 2
+
+
 def test_train_tables_are_found_at_any_depth(own: Path) -> None:
     assert [key for key, _ in recipes.train_tables(recipes.load(own))] == ["clip.train", "prior.train"]
     assert [key for key, _ in recipes.train_tables({"train": {}, "model": {"a": 1}})] == ["train"]
@@ -98,7 +121,7 @@ def test_the_continued_recipe_begins_with_the_shipped_weights() -> None:
 def test_the_recipe_for_alike_things_fits_all_that_stands_on_clip_anew() -> None:
     recipe = recipes.load("pictograms-faces")
     assert recipe["clip"]["start"] == "pictograms"
-    assert recipe["clip"]["task"]["pictures"]["alike"] >= 0.5
+    assert recipe["clip"]["task"]["pictures"]["hard_negatives"] >= 0.5
     assert recipe["clip"]["task"]["pictures"]["kinds"]["smileys-emotion"] > 1
     assert {"prior", "ar-prior", "layout", "decoder"} <= set(
         recipe

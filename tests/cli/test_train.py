@@ -1,4 +1,4 @@
-"""`unclip train` hands a recipe with its settings to the sequence of stages, and lists the recipes."""
+"""`unclip train` hands a recipe with its settings to the run of its stages, and lists the recipes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from unclip.cli import main
 
 
 class Recorder:
-    """Stands where the sequence of stages does, and keeps what it was called with."""
+    """Stands where the run of a recipe does, and keeps what it was called with."""
 
     calls: tuple[Any, ...] = ()
 
     def __init__(self, recipe: dict[str, Any], data: Path, out: Path, device: Any) -> None:
         Recorder.calls = (recipe, data, out, str(device))
 
-    def run(self, only: str | None = None) -> Path:
+    def go(self, only: str | None = None) -> Path:
         Recorder.calls += (only,)
         return Path("run")
 
 
 @pytest.fixture(autouse=True)
 def _recorder(monkeypatch: pytest.MonkeyPatch) -> None:
-    sequence = ModuleType("unclip.train.sequence")
-    sequence.Sequence = Recorder
-    monkeypatch.setitem(sys.modules, "unclip.train.sequence", sequence)
+    run = ModuleType("unclip.train.run")
+    run.Run = Recorder
+    monkeypatch.setitem(sys.modules, "unclip.train.run", run)
 
 
 def test_list_has_a_line_for_each_recipe(capsys: pytest.CaptureFixture[str]) -> None:

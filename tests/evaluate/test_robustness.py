@@ -23,7 +23,7 @@ from unclip.data.records import Split
 from unclip.errors import InputError
 from unclip.evaluate.robustness import Robustness, robustness
 from unclip.train.log import read_metrics
-from unclip.train.sequence import Sequence
+from unclip.train.run import Run
 from unclip.train.state import checkpoint_paths, read_checkpoint
 
 SETTINGS = [
@@ -48,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the shipped recipe, smaller."""
     recipe = recipes.load("supervised", SETTINGS)
-    return Sequence(recipe, data, tmp_path_factory.mktemp("run"), DEVICE).run()
+    return Run(recipe, data, tmp_path_factory.mktemp("run"), DEVICE).go()
 
 
 class Seer:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig, Unconditional
@@ -16,14 +15,10 @@ from unclip.models.decoder import (
     DecoderConfig,
     TextNorm,
     noise_embedding,
-    relaid,
-    told_of_augmentation,
-    widened,
 )
 from unclip.models.layout import LayoutConfig
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.models.upsampler import Enlargement, Upsampler, UpsamplerConfig, enlarge
-from unclip.nn.layers import space_to_depth
 
 DECODER = DecoderConfig(
     image_size=16,
@@ -159,37 +154,6 @@ class TestDecoder:
         assert torch.equal(decoder.read(other.dropped()).beside, decoder.read(condition.dropped()).beside)
         read = decoder(self.x, self.label, decoder.read(condition))
         torch.testing.assert_close(read, decoder(self.x, self.label, condition))
-        torch.testing.assert_close(widened(decoder).double()(self.x, self.label, condition), read)
-
-    def test_one_that_is_told_of_augmentation_draws_the_same_where_nothing_was_done(self) -> None:
-        plain, condition = filled(Decoder(DECODER)), decoder_condition()
-        told, expected = told_of_augmentation(plain, 7).double(), plain(self.x, self.label, condition)
-        assert told.config == replace(DECODER, augmentation=7)
-        done = replace(condition, augmentation=torch.ones(2, 7, dtype=torch.float64))
-        assert torch.equal(told(self.x, self.label, done), expected)  # it has learned nothing of it yet
-        told = filled(told)
-        nothing = replace(condition, augmentation=torch.zeros(2, 7, dtype=torch.float64))
-        expected = told(self.x, self.label, condition)
-        assert torch.equal(told(self.x, self.label, nothing), expected)
-        assert not torch.allclose(told(self.x, self.label, done), expected)
-        with pytest.raises(ValueError, match="augmentation = 0"):
-            plain(self.x, self.label, done)
-        with pytest.raises(InputError, match="already"):
-            told_of_augmentation(told, 7)
-
-    def test_a_finer_layout_takes_the_place_of_a_coarse_one(self) -> None:
-        decoder = filled(Decoder(replace(DECODER, layout=LayoutConfig(embedding=6, side=8, width=5))))
-        finer = LayoutConfig(embedding=6, side=16, width=5, blocks=1, rank=3)
-        other = relaid(decoder, finer).double()
-        assert other.config == replace(decoder.config, layout=finer)
-        condition = decoder_condition()
-        coarse = decoder.read(condition).beside
-        read = replace(other.read(condition), beside=space_to_depth(F.interpolate(coarse, scale_factor=2), 2))
-        torch.testing.assert_close(other(self.x, self.label, read), decoder(self.x, self.label, condition))
-        assert other.read(condition).beside.shape == (2, 12, 8, 8)
-        for unfit in (other, Decoder(DECODER)):
-            with pytest.raises(InputError, match="begin with a decoder that has it"):
-                relaid(unfit, finer)
 
 
 def test_noised_embeddings_keep_their_variance() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from unclip import recipes
 from unclip.data.folder import build_folder
-from unclip.train.sequence import Sequence
+from unclip.train.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))  # tiny_task, also for the processes that tests start
 
@@ -42,4 +42,4 @@ def run(corpus: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """A whole run. Do not change it."""
     out = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)  # the same first weights whatever ran before
-    return Sequence(recipes.load(recipe), corpus, out, torch.device("cpu")).run()
+    return Run(recipes.load(recipe), corpus, out, torch.device("cpu")).go()

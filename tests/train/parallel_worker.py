@@ -19,7 +19,7 @@ from unclip.train import loop, parallel
 from unclip.train.config import GradientHook, LoopConfig, Parallel, Precision
 
 PICTURES = 8  # that one step sees over all processes
-SHARPNESS = 0.05  # the radius of the runs with SAM
+SAM_RHO = 0.05  # of the runs with SAM
 
 
 def settings(size: int, **changes: Any) -> LoopConfig:
@@ -99,8 +99,8 @@ def main(out: Path) -> None:
     run("ddp", Shares(init=rank))  # other first weights on every rank: those of rank 0 must count
     run("accumulated", Shares(), accumulate=2)
     run("fsdp", Shares(init=rank), parallel=Parallel.FSDP)
-    run("sharp", Shares(init=rank), sharpness=SHARPNESS)
-    run("sharp-fsdp", Shares(init=rank), sharpness=SHARPNESS, parallel=Parallel.FSDP)
+    run("sam", Shares(init=rank), sam_rho=SAM_RHO)
+    run("sam-fsdp", Shares(init=rank), sam_rho=SAM_RHO, parallel=Parallel.FSDP)
     run("stopped", StopsOnOneRank())
     run("stopped-fsdp", StopsOnOneRank(), parallel=Parallel.FSDP)
     run("resumed-fsdp", Shares(init=5), folder="stopped-fsdp", parallel=Parallel.FSDP)

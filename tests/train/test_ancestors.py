@@ -25,7 +25,7 @@ from unclip.images import to_tensor
 from unclip.models.adm import Classifier
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
-from unclip.train.sequence import Sequence
+from unclip.train.run import Run
 from unclip.train.tasks.glide import GlideTask
 
 SIDE = 16
@@ -178,26 +178,26 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "corpus"
 
 
-def sequence(folder: Path, corpus: Path, text: str, *settings: str) -> Sequence:
+def run_of(folder: Path, corpus: Path, text: str, *settings: str) -> Run:
     path = folder / "tiny.toml"
     path.write_text(text)
     torch.manual_seed(0)
-    return Sequence(recipes.load(path, settings), corpus, folder / "run", torch.device("cpu"))
+    return Run(recipes.load(path, settings), corpus, folder / "run", torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
 def glide(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sequence(tmp_path_factory.mktemp("glide"), corpus, GLIDE).run()
+    return run_of(tmp_path_factory.mktemp("glide"), corpus, GLIDE).go()
 
 
 @pytest.fixture(scope="module")
 def adm(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sequence(tmp_path_factory.mktemp("adm"), corpus, ADM).run()
+    return run_of(tmp_path_factory.mktemp("adm"), corpus, ADM).go()
 
 
 @pytest.fixture(scope="module")
 def ncsn(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sequence(tmp_path_factory.mktemp("ncsn"), corpus, NCSN).run()
+    return run_of(tmp_path_factory.mktemp("ncsn"), corpus, NCSN).go()
 
 
 def lines(run: Path, stage: str, kind: str) -> list[dict[str, Any]]:
@@ -360,7 +360,7 @@ def test_langevin_dynamics_wants_geometric_noise_levels(glide: Path) -> None:
 
 
 def test_some_captions_are_replaced_by_the_empty_one(corpus: Path, tmp_path: Path) -> None:
-    task = sequence(tmp_path, corpus, GLIDE).task("glide")
+    task = run_of(tmp_path, corpus, GLIDE).task("glide")
     assert isinstance(task, GlideTask)
     images, tokens = task.batch(64, torch.Generator().manual_seed(0))
     _, seen = task.dropped((images, tokens), torch.Generator().manual_seed(0))
@@ -386,7 +386,7 @@ def test_what_cannot_be_trained_is_said(
     text: str, stage: str, settings: list[str], match: str, corpus: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=match):
-        sequence(tmp_path, corpus, text, *settings).task(stage)
+        run_of(tmp_path, corpus, text, *settings).task(stage)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_shipped_recipes_make_their_tasks(
     recipe = recipes.load(name, [setting])
     if stage == "classifier":
         recipe["classifier"]["task"]["pictures"]["by"] = "style"
-    run = Sequence(recipe, corpus, tmp_path, torch.device("cpu"))
+    run = Run(recipe, corpus, tmp_path, torch.device("cpu"))
     task = run.task(stage)
     assert 3e6 < sum(parameter.numel() for parameter in task.model.parameters()) < 2e7
     if "sampling" in recipe[stage]:
@@ -416,7 +416,7 @@ def test_shipped_recipes_make_their_tasks(
 
 
 def test_a_guide_needs_the_noise_levels_of_what_it_guides(corpus: Path, tmp_path: Path) -> None:
-    alone = sequence(tmp_path, corpus, ADM)
+    alone = run_of(tmp_path, corpus, ADM)
     recipe = {name: table for name, table in alone.recipe.items() if name != "adm"}
     with pytest.raises(InputError, match="no stage adm"):
-        Sequence(recipe, corpus, tmp_path / "run", torch.device("cpu")).task("classifier")
+        Run(recipe, corpus, tmp_path / "run", torch.device("cpu")).task("classifier")

@@ -11,7 +11,7 @@ import torch
 from styled_corpus import build_styled
 from unclip.models.clip_loss import clip_loss
 from unclip.train.log import read_metrics
-from unclip.train.sequence import Sequence
+from unclip.train.run import Run
 
 IMAGES = {
     "vit": {"image_size": 32, "patch": 8, "width": 32, "layers": 1, "heads": 2, "patch_dropout": 0.25},
@@ -52,7 +52,7 @@ def recipe(image: str, text: str, task: dict[str, Any], **train: Any) -> dict[st
 
 def losses(data: Path, out: Path, settings: dict[str, Any]) -> list[float]:
     torch.manual_seed(0)
-    Sequence(settings, data, out, torch.device("cpu")).run("clip")
+    Run(settings, data, out, torch.device("cpu")).go("clip")
     return [line["loss"] for line in read_metrics(out / "clip") if line["kind"] == "train"]
 
 
@@ -64,12 +64,12 @@ def test_every_pair_of_encoders_learns(data: Path, tmp_path: Path, image: str, t
 
 
 def test_clip_learns_with_sam_in_parts(data: Path, tmp_path: Path) -> None:
-    found = losses(data, tmp_path, recipe("vit", "transformer", {"part": 8}, sharpness=0.1))
+    found = losses(data, tmp_path, recipe("vit", "transformer", {"part": 8}, sam_rho=0.1))
     assert found[-1] < found[0] - 0.3
 
 
 def test_pictures_of_one_caption_are_no_negatives(data: Path, tmp_path: Path) -> None:
-    task = Sequence(recipe("vit", "cbow", {}), data, tmp_path, torch.device("cpu")).clip_task()
+    task = Run(recipe("vit", "cbow", {}), data, tmp_path, torch.device("cpu")).task("clip")
     model = task.model.eval()
     images, tokens, _ = task.batch(4, torch.Generator().manual_seed(0))
     tokens.ids[1], tokens.mask[1] = tokens.ids[0], tokens.mask[0]

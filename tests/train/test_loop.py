@@ -106,7 +106,7 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(
 
 
 def test_a_run_with_sam_is_resumed_to_the_bit(tmp_path: Path) -> None:
-    config = settings(sharpness=0.1, precision=Precision.BFLOAT16)
+    config = settings(sam_rho=0.1, precision=Precision.BFLOAT16)
     train(TinyTask(), config, tmp_path / "whole")
     task = StopsAt(7)  # losses: two a step
     with pytest.raises(Interrupted, match="stopped at step 4 of 10"):

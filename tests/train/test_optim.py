@@ -129,7 +129,7 @@ def test_nothing_to_train_is_an_error() -> None:
         ({"adamw_only": ["a"]}, "adamw_only"),
         ({"optimiser": "muon", "parallel": "fsdp"}, "parallel"),
         ({"parallel": "fsdp", "gradient_hook": "powersgd"}, "gradient_hook"),
-        ({"sharpness": 0.1, "gradient_hook": "powersgd"}, "'none' with sharpness"),
+        ({"sam_rho": 0.1, "gradient_hook": "powersgd"}, "'none' with sam_rho"),
         ({"schedule": "linear"}, "train.schedule: got 'linear', allowed are 'constant', 'cosine', 'wsd'"),
         ({"warmpu": 3}, "did you mean 'warmup'"),
     ],

@@ -52,16 +52,16 @@ def alone(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "noise_generator", loop.noise_generator)  # put back afterwards
         parallel_worker.same_draws_on_every_rank()
-        for name, sharpness in (("alone", 0.0), ("alone-sharp", parallel_worker.SHARPNESS)):
+        for name, rho in (("alone", 0.0), ("alone-sam", parallel_worker.SAM_RHO)):
             task = parallel_worker.Shares()
-            loop.train(task, parallel_worker.settings(1, sharpness=sharpness), folder / name)
+            loop.train(task, parallel_worker.settings(1, sam_rho=rho), folder / name)
             found[name] = {key: tensor.detach() for key, tensor in task.model.state_dict().items()}
     return found
 
 
 @pytest.mark.parametrize(
     "way",
-    ["ddp", "accumulated", "fsdp", "sharp", "sharp-fsdp", "resumed-fsdp", "poisoned", "powersgd"],
+    ["ddp", "accumulated", "fsdp", "sam", "sam-fsdp", "resumed-fsdp", "poisoned", "powersgd"],
 )
 def test_ranks_stay_the_same_to_the_bit(results: Results, way: str) -> None:
     first, second = (result[way]["weights"] for result in results)
@@ -69,9 +69,9 @@ def test_ranks_stay_the_same_to_the_bit(results: Results, way: str) -> None:
         assert torch.equal(tensor, second[name]), name
 
 
-@pytest.mark.parametrize("way", ["ddp", "accumulated", "fsdp", "resumed-fsdp", "sharp", "sharp-fsdp"])
+@pytest.mark.parametrize("way", ["ddp", "accumulated", "fsdp", "resumed-fsdp", "sam", "sam-fsdp"])
 def test_two_processes_equal_one(results: Results, alone: dict[str, Any], way: str) -> None:
-    expected = alone["alone-sharp" if "sharp" in way else "alone"]
+    expected = alone["alone-sam" if "sam" in way else "alone"]
     for name, tensor in results[0][way]["weights"].items():
         if name != "seen":
             torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-6)

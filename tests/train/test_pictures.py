@@ -12,7 +12,7 @@ import torch
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.tokenizer import BytePairTokenizer
-from unclip.train.pictures import ALIKE, Pictures, PicturesConfig
+from unclip.train.pictures import ROW, Pictures, PicturesConfig
 
 
 def pictures(folder: Path, config: PicturesConfig, kinds: list[str]) -> Pictures:
@@ -29,23 +29,23 @@ def pictures(folder: Path, config: PicturesConfig, kinds: list[str]) -> Pictures
 def rows(drawn: Pictures, size: int) -> list[set[str]]:
     """The kinds in each row of a batch."""
     kinds = np.array(drawn.kinds)[drawn.positions(size, torch.Generator().manual_seed(0))]
-    return [set(kinds[start : start + ALIKE].tolist()) for start in range(0, size, ALIKE)]
+    return [set(kinds[start : start + ROW].tolist()) for start in range(0, size, ROW)]
 
 
-def test_alike_pictures_come_in_rows_and_the_others_as_before(corpus: Path) -> None:
-    found = rows(pictures(corpus, PicturesConfig(alike=0.5), ["face", "food"]), 8 * ALIKE)
+def test_hard_negatives_come_in_rows_and_the_others_as_before(corpus: Path) -> None:
+    found = rows(pictures(corpus, PicturesConfig(hard_negatives=0.5), ["face", "food"]), 8 * ROW)
     assert all(len(row) == 1 for row in found[:4])
     assert set.union(*found[:4]) == {"face", "food"}
     assert all(len(row) == 2 for row in found[4:])
 
 
-def test_pictures_of_no_kind_are_alike_to_none(corpus: Path) -> None:
+def test_pictures_of_no_kind_are_hard_negatives_of_none(corpus: Path) -> None:
     plain = pictures(corpus, PicturesConfig(), [""])
-    alike = pictures(corpus, PicturesConfig(alike=1.0), [""])
-    drawn = [each.positions(64, torch.Generator().manual_seed(1)) for each in (plain, alike)]
+    rowed = pictures(corpus, PicturesConfig(hard_negatives=1.0), [""])
+    drawn = [each.positions(64, torch.Generator().manual_seed(1)) for each in (plain, rowed)]
     assert (drawn[0] == drawn[1]).all()
 
 
 def test_a_share_is_a_share() -> None:
-    with pytest.raises(InputError, match=r"alike: got 1\.5, allowed is a share from 0 to 1"):
-        PicturesConfig(alike=1.5)
+    with pytest.raises(InputError, match=r"hard_negatives: got 1\.5, allowed is a share from 0 to 1"):
+        PicturesConfig(hard_negatives=1.5)

@@ -19,7 +19,8 @@ from unclip.images import resize
 from unclip.model import Model
 from unclip.models.decoder import FIRST_WEIGHT
 from unclip.native import load_model
-from unclip.train.sequence import Sequence
+from unclip.train.encoded import Encoded, embed
+from unclip.train.run import Run
 from unclip.train.tasks.clip import LockedCLIPTask
 from unclip.train.tasks.decoder import DecoderTask
 
@@ -33,8 +34,8 @@ def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: P
     sizes = text[text.index("[decoder.model]") : text.index("[decoder.diffusion]")]
     other = tmp_path / "inpainting.toml"
     other.write_text(text.replace(sizes, "[decoder.model]\ninpainting = true\n"))  # the rest is the bundle's
-    sequence = Sequence(recipes.load(other), corpus, again, torch.device("cpu"))
-    task = sequence.task("decoder")
+    training = Run(recipes.load(other), corpus, again, torch.device("cpu"))
+    task = training.task("decoder")
     assert isinstance(task, DecoderTask)
     plain = Bundle.load(run / "bundle").model("decoder", dtype=torch.float32)
     state = task.model.state_dict()
@@ -54,7 +55,7 @@ def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: P
     assert loss().item() < 0.9 * before
     seen = task.model.unet.conv_in.weight[:, 3 * task.model.config.patch**2 :]
     assert bool((seen != 0).any())  # they began as zeros
-    sequence.run()
+    training.go()
     model = load(again / "bundle")
     assert isinstance(model, Model)
     picture = Image.new("RGB", (64, 64), (200, 30, 40))
@@ -65,7 +66,7 @@ def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: P
     assert np.array_equal(np.asarray(edited.image)[32:], np.asarray(picture)[32:])
     larger = recipes.load(other, ["decoder.model.channels=16"])
     with pytest.raises(InputError, match="channels = 8, the recipe says 16"):
-        Sequence(larger, corpus, again, torch.device("cpu")).task("decoder")
+        Run(larger, corpus, again, torch.device("cpu")).task("decoder")
 
 
 def test_a_finished_decoder_learns_from_augmented_pictures(
@@ -78,8 +79,8 @@ def test_a_finished_decoder_learns_from_augmented_pictures(
     )
     other = tmp_path / "augmented.toml"
     other.write_text(text.replace("[decoder.task]", "[decoder.task]\naugment = 0.2"))
-    sequence = Sequence(recipes.load(other), corpus, again, torch.device("cpu"))
-    task = sequence.task("decoder")
+    training = Run(recipes.load(other), corpus, again, torch.device("cpu"))
+    task = training.task("decoder")
     assert isinstance(task, DecoderTask)
     assert task.model.augmentation is not None
     plain, state = Bundle.load(run / "bundle").model("decoder", dtype=torch.float32), task.model.state_dict()
@@ -97,7 +98,7 @@ def test_a_finished_decoder_learns_from_augmented_pictures(
     with torch.no_grad():
         seen = task.encoded.clip.encode_image(resize(batch.images, 32)).float()
     torch.testing.assert_close(embedded[changed], F.normalize(seen[changed], dim=1))
-    sequence.run()
+    training.go()
     weight = load_model(again / "decoder" / "final" / "ema-0.safetensors").augmentation.weight
     assert bool((weight != 0).any())  # it began as zeros
     model = load(again / "bundle")
@@ -105,7 +106,7 @@ def test_a_finished_decoder_learns_from_augmented_pictures(
     (picture,) = model.generate("a red circle", size=64, seed=1)
     assert picture.image.size == (64, 64)
     with pytest.raises(InputError, match=r"augment: got 2.*from 0 to 1"):
-        Sequence(recipes.load(other, ["decoder.task.augment=2"]), corpus, again, torch.device("cpu")).task(
+        Run(recipes.load(other, ["decoder.task.augment=2"]), corpus, again, torch.device("cpu")).task(
             "decoder"
         )
 
@@ -116,18 +117,18 @@ def test_a_share_of_the_weights_before_is_kept(run: Path, corpus: Path, recipe: 
     other = tmp_path / "kept.toml"
     text = recipe.read_text().replace("[prior.model]", f'[prior]\nstart = "{run / "bundle"}"\n[prior.model]')
     other.write_text(text)
-    sequence = Sequence(recipes.load(other, ["prior.keep=0.25"]), corpus, again, torch.device("cpu"))
-    before = {name: w.clone() for name, w in sequence.task("prior").model.state_dict().items()}
+    training = Run(recipes.load(other, ["prior.old_weights=0.25"]), corpus, again, torch.device("cpu"))
+    before = {name: w.clone() for name, w in training.task("prior").model.state_dict().items()}
     mixed, after = (
         load_model(path, dtype=torch.float32).state_dict()
-        for path in (sequence.weights("prior"), again / "prior" / "final" / "ema-0.safetensors")
+        for path in (training.weights("prior"), again / "prior" / "final" / "ema-0.safetensors")
     )
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert changed
     for name in before:
         expected = 0.25 * before[name] + 0.75 * after[name]
         torch.testing.assert_close(mixed[name], expected.to(mixed[name].dtype))
-    sequence.run()
+    training.go()
     assert (
         "prior is the mean of the weights that it began with (0.25)"
         in (again / "bundle" / "README.md").read_text()
@@ -135,9 +136,9 @@ def test_a_share_of_the_weights_before_is_kept(run: Path, corpus: Path, recipe: 
     shipped = Bundle.load(again / "bundle").model("prior", dtype=torch.float32).state_dict()
     for name in changed:
         torch.testing.assert_close(shipped[name], mixed[name], atol=1e-2, rtol=1e-2)  # bfloat16
-    for wrong in (["prior.keep=1.5"], ["prior.keep=0.5", "decoder.keep=0.5"]):
-        with pytest.raises(InputError, match=r"keep: got .*between 0 and 1, of the weights of"):
-            Sequence(recipes.load(other, wrong), corpus, again, torch.device("cpu")).run()
+    for wrong in (["prior.old_weights=1.5"], ["prior.old_weights=0.5", "decoder.old_weights=0.5"]):
+        with pytest.raises(InputError, match=r"old_weights: got .*between 0 and 1, of the weights of"):
+            Run(recipes.load(other, wrong), corpus, again, torch.device("cpu")).go()
 
 
 def test_stages_begin_with_finished_weights(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
@@ -149,9 +150,9 @@ def test_stages_begin_with_finished_weights(run: Path, corpus: Path, recipe: Pat
         f"prior.start={bundle / 'prior.safetensors'}",
     ]
     again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("bundle")))
-    sequence = Sequence(recipes.load(recipe, settings), corpus, again, torch.device("cpu"))
+    training = Run(recipes.load(recipe, settings), corpus, again, torch.device("cpu"))
     for stage in ("clip", "prior"):
-        task, found = sequence.task(stage), Bundle.load(bundle).model(stage, dtype=torch.float32)
+        task, found = training.task(stage), Bundle.load(bundle).model(stage, dtype=torch.float32)
         for name, weight in found.state_dict().items():
             assert torch.equal(task.model.state_dict()[name], weight)
 
@@ -160,7 +161,7 @@ def test_the_card_says_what_a_run_began_with(run: Path, corpus: Path, recipe: Pa
     """And keeps what the card of that says of its training."""
     settings = [f"prior.start={run / 'bundle'}", "prior.train.steps=4", "bundle.name=again"]
     again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("bundle", "prior")))
-    folder = Sequence(recipes.load(recipe, settings), corpus, again, torch.device("cpu")).run() / "bundle"
+    folder = Run(recipes.load(recipe, settings), corpus, again, torch.device("cpu")).go() / "bundle"
     card, first = (folder / "README.md").read_text(), Bundle.load(run / "bundle")
     assert f"prior began with weights of the bundle `{first.name}`, {first.identity}." in card
     _, now, before = card.replace("## Trained before", "## Training").split("## Training\n")
@@ -180,9 +181,9 @@ def test_weights_that_do_not_fit_are_refused(
     run: Path, corpus: Path, recipe: Path, setting: str, message: str
 ) -> None:
     settings = [f"clip.start={run / 'bundle'}", setting]
-    sequence = Sequence(recipes.load(recipe, settings), corpus, run, torch.device("cpu"))
+    training = Run(recipes.load(recipe, settings), corpus, run, torch.device("cpu"))
     with pytest.raises(UnclipError, match=message):
-        sequence.task(setting.partition(".")[0])
+        training.task(setting.partition(".")[0])
 
 
 def locked(run: Path, *more: str) -> list[str]:
@@ -195,21 +196,21 @@ def test_a_text_encoder_learns_alone(run: Path, corpus: Path, recipe: Path, tmp_
     again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("clip", "bundle")))
     text = recipe.read_text() + "\n[clip.task]\n"
     (other := tmp_path / "locked.toml").write_text(text)
-    sequence = Sequence(recipes.load(other, locked(run)), corpus, again, torch.device("cpu"))
-    task = sequence.task("clip")
+    training = Run(recipes.load(other, locked(run)), corpus, again, torch.device("cpu"))
+    task = training.task("clip")
     assert isinstance(task, LockedCLIPTask)
     embeddings, _, _ = task.batch(4, torch.Generator().manual_seed(1))
     position = task.pictures.positions(4, torch.Generator().manual_seed(1))
-    expected = sequence.embed(task.model.eval(), Corpus(corpus).pixels(32)[position])
+    expected = embed(task.model.eval(), Corpus(corpus).pixels(32)[position])
     torch.testing.assert_close(embeddings, expected)
     before = Bundle.load(run / "bundle").model("clip", dtype=torch.float32).state_dict()
-    sequence.run("clip")
-    after = load_model(sequence.weights("clip"), dtype=torch.float32).state_dict()
+    training.go("clip")
+    after = load_model(training.weights("clip"), dtype=torch.float32).state_dict()
     same = {name: torch.equal(before[name], after[name]) for name in before}
     assert all(same[name] for name in before if name.startswith("visual."))
     assert not any(same[name] for name in before if name.startswith("text.") and name.endswith("weight"))
     files = set(again.glob("embeddings-*.npy"))
-    sequence.encoded()
+    Encoded.of(training)
     assert set(again.glob("embeddings-*.npy")) == files  # still those of the pictures
 
 
@@ -224,6 +225,6 @@ def test_a_locked_encoder_wants_to_be_finished(
     corpus: Path, recipe: Path, tmp_path: Path, settings: list[str], message: str
 ) -> None:
     (other := tmp_path / "locked.toml").write_text(recipe.read_text() + "\n[clip.task]\n")
-    sequence = Sequence(recipes.load(other, settings), corpus, tmp_path / "run", torch.device("cpu"))
+    training = Run(recipes.load(other, settings), corpus, tmp_path / "run", torch.device("cpu"))
     with pytest.raises(InputError, match=message):
-        sequence.task("clip")
+        training.task("clip")

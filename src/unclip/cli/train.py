@@ -59,6 +59,6 @@ def train(
     loaded = recipes.load(recipe, assignments)
 
     from unclip.runtime import pick_device
-    from unclip.train.sequence import Sequence
+    from unclip.train.run import Run
 
-    typer.echo(Sequence(loaded, data, out, pick_device(device)).run(only))
+    typer.echo(Run(loaded, data, out, pick_device(device)).go(only))

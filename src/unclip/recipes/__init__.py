@@ -6,7 +6,7 @@ is taken over whole, `bundle = "..."`, has nothing of the base's; `layout = fals
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,14 @@ from unclip.errors import InputError
 
 FOLDER = Path(__file__).parent
 TRAIN = "train"  # the table of a stage that holds the settings of the training loop
+# Settings of a stage that had another name: a recipe that says the old one is refused, a run that was begun
+# with it goes on under the new one.
+RENAMED = {
+    "train.sharpness": "train.sam_rho",
+    "task.pictures.alike": "task.pictures.hard_negatives",
+    "task.fed": "task.conditioning",
+    "keep": "old_weights",
+}
 
 
 def names() -> list[str]:
@@ -34,12 +42,28 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> dict[str, A
     there is such a key is known when the table is turned into its config.
 
     Raises:
-        InputError: there is no such recipe or file, it is not TOML, or a setting has an unknown table.
+        InputError: there is no such recipe or file, it is not TOML, a setting has an unknown table, or a key
+            has another name by now, which the message says.
     """
     recipe = _read(str(name_or_path), ())
     for assignment in overrides:
-        _make_room(recipe, assignment.partition("=")[0].strip().split("."))
-    return override(recipe, overrides)
+        key = assignment.partition("=")[0].strip()
+        _refuse_old_name(key)
+        _make_room(recipe, key.split("."))
+    recipe = override(recipe, overrides)
+    for key in _keys(recipe):
+        _refuse_old_name(key)
+    return recipe
+
+
+def renamed(stage: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """The tables of a stage, as a run wrote them down once, with the names that settings have now."""
+    tables = {}
+    for name, value in stage.items():
+        key = f"{where}{name}"
+        now = RENAMED.get(key, key).rpartition(".")[2]
+        tables[now] = renamed(value, f"{key}.") if isinstance(value, Mapping) else value
+    return tables
 
 
 def train_tables(recipe: dict[str, Any], where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -93,3 +117,19 @@ def _make_room(recipe: dict[str, Any], path: list[str]) -> None:
         table = table.get(name) if isinstance(table, dict) else None
     if isinstance(table, dict) and len(path) > 1:
         table.setdefault(path[-1], None)
+
+
+def _keys(table: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """The dotted keys of a recipe's settings."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{where}{name}.")
+        else:
+            yield f"{where}{name}"
+
+
+def _refuse_old_name(key: str) -> None:
+    """Raises InputError for the dotted key of a setting that has another name by now."""
+    stage, _, name = key.partition(".")
+    if name in RENAMED:
+        raise InputError(f"{key} is now {stage}.{RENAMED[name]}: rename it")

@@ -95,9 +95,9 @@ def _before(recipe: Mapping[str, Any]) -> list[str]:
                 text = (bundle.folder / CARD).read_text(encoding="utf-8")
                 earlier += [part for head in (TRAINING, BEFORE) if (part := _section(text, head))]
     parts += [
-        f"{stage} is the mean of the weights that it began with ({table['keep']}) and those it ended with."
+        f"{stage} is the mean of the weights that it began with ({old}) and those it ended with."
         for stage, table in recipe.items()
-        if isinstance(table, Mapping) and table.get("keep")
+        if isinstance(table, Mapping) and (old := table.get("old_weights"))
     ]
     return [*parts, BEFORE, *earlier] if earlier else parts
 

@@ -52,7 +52,7 @@ class LoopConfig:
     betas: tuple[float, float] = (0.9, 0.99)  # AdamW's
     eps: float = 1e-8  # AdamW's
     clip: float = 1.0  # the longest gradient allowed; 0 = any
-    sharpness: float = 0.0  # rho of SAM (train/sharpness.py), at twice the price a step; 0 = without
+    sam_rho: float = 0.0  # rho of SAM (train/sam.py), at twice the price a step; 0 = without
     ema: tuple[float, ...] = (0.999,)  # below 1: decay per step; from 1 on: half-life in pictures
     ema_ramp: float = 0.05  # a half-life is at most this share of the pictures seen; 0 = no such limit
     precision: Precision = Precision.AUTO
@@ -72,7 +72,7 @@ class LoopConfig:
         for name in ("steps", "batch", "accumulate", "keep", "log_steps"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in (
-            *("warmup", "weight_decay", "clip", "sharpness"),
+            *("warmup", "weight_decay", "clip", "sam_rho"),
             *("preview_steps", "evaluate_steps", "ema_ramp"),
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
@@ -92,7 +92,7 @@ class LoopConfig:
             "gradient_hook", not hook or self.parallel is Parallel.DDP, "'none' unless parallel = 'ddp'"
         )
         # it would compress the gradient of the climb as if a step were made of it
-        self._require("gradient_hook", not (hook and self.sharpness), "'none' with sharpness")
+        self._require("gradient_hook", not (hook and self.sam_rho), "'none' with sam_rho")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from unclip import recipes
 from unclip.config import to_dict
 from unclip.errors import InputError, Interrupted, TrainingError
 from unclip.native import kind_of
@@ -37,7 +38,7 @@ from unclip.train.batches import Prepared, on_device, prefetch, to_device
 from unclip.train.config import LoopConfig, Precision
 from unclip.train.log import RunLog, Window
 from unclip.train.optim import MovingAverage, Optimisers, rate_factor
-from unclip.train.sharpness import climbed
+from unclip.train.sam import climbed
 
 BAD_STEPS = 20  # updates in a row that are not finite before the run ends
 PREVIEWS = "previews"
@@ -119,11 +120,11 @@ def train(
         raise InputError(
             f"accumulate: got {config.accumulate}, but the loss of {task.name} needs the whole batch: use 1"
         )
-    return Run(task, config, out, torch.device(device), resume, stop or threading.Event()).go()
+    return Trainer(task, config, out, torch.device(device), resume, stop or threading.Event()).go()
 
 
-class Run:
-    """One call of `train`: the state of the run, and the steps that change it."""
+class Trainer:
+    """One call of `train`: its state, and the steps that change it."""
 
     def __init__(
         self,
@@ -174,8 +175,10 @@ class Run:
         found = state.load_checkpoint(self.out)
         if found is None:
             return None
-        changed = state.differences(found["about"], self.about)
-        before, after = found["loop"], to_dict(self.config)
+        about = found["about"]
+        settings = recipes.renamed({**about["config"], "train": found["loop"]})
+        before, after = settings.pop("train"), to_dict(self.config)
+        changed = state.differences({**about, "config": settings}, self.about)
         changed += [line for key in FIXED for line in state.differences(before[key], after[key], key)]
         if changed:
             raise TrainingError(
@@ -256,8 +259,8 @@ class Run:
         noise = generator.get_state()
         self.model.train()
         loss, parts = self._backward(prepared.parts, generator)
-        if self.config.sharpness:
-            with climbed(self.model, self.config.sharpness):
+        if self.config.sam_rho:
+            with climbed(self.model, self.config.sam_rho):
                 generator.set_state(noise)  # the same loss, of other weights
                 self._backward(prepared.parts, generator)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)

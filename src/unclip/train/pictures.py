@@ -21,7 +21,7 @@ from unclip.tokenizer import Tokenizer, Tokens
 EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
 LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
 JUDGED_LANGUAGES = ("en", "ko", "de")
-ALIKE = 16  # pictures of one kind in a row
+ROW = 16  # pictures of one kind, each a hard negative of the others
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class PicturesConfig:
             name says none.
         tags_as_names: share of captions that call a thing by one of its tags: the everyday names of emoji
             stand only there ("car" of "automobile").
-        alike: share of a batch that is drawn in rows of one kind (an emoji's subgroup, "face-smiling"): CLIP
-            learns what tells a smile from a frown where a batch holds both. Other pictures have no kind.
+        hard_negatives: share of a batch that is drawn in rows of one kind (an emoji's subgroup,
+            "face-smiling"): CLIP learns what tells a smile from a frown where a batch holds both. Pictures
+            of other things have no kind.
     """
 
     languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
@@ -50,10 +51,10 @@ class PicturesConfig:
     tokens: int | None = None
     colours: float = 0.0
     tags_as_names: float = 0.0
-    alike: float = 0.0
+    hard_negatives: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("colours", "tags_as_names", "alike"):
+        for name in ("colours", "tags_as_names", "hard_negatives"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise InputError(f"{name}: got {share}, allowed is a share from 0 to 1")
 
@@ -81,17 +82,17 @@ class Pictures:
         self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
         kinds = corpus.records["subgroup"].to_numpy()
         self.kinds: list[str] = kinds.tolist()  # (N,), "" for none
-        named = set(self.kinds) - {""} if config.alike else set()
-        self.alike = {kind: torch.from_numpy(np.flatnonzero(kinds == kind)) for kind in named}
+        named = set(self.kinds) - {""} if config.hard_negatives else set()
+        self.of_kind = {kind: torch.from_numpy(np.flatnonzero(kinds == kind)) for kind in named}
 
     def positions(self, size: int, generator: torch.Generator) -> np.ndarray:
         """(B,) in the corpus, each picture as often as its source's share says."""
         index = self._drawn(self.weights, size, generator)  # (B,)
-        for start in range(0, int(self.config.alike * size) // ALIKE * ALIKE, ALIKE):
-            members = self.alike.get(self.kinds[index[start]])
+        for start in range(0, int(self.config.hard_negatives * size) // ROW * ROW, ROW):
+            members = self.of_kind.get(self.kinds[index[start]])
             if members is not None:
-                rest = self._drawn(self.weights[members], ALIKE - 1, generator)
-                index[start + 1 : start + ALIKE] = members[rest]
+                rest = self._drawn(self.weights[members], ROW - 1, generator)
+                index[start + 1 : start + ROW] = members[rest]
         return index.numpy()
 
     @staticmethod

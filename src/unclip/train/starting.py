@@ -14,8 +14,9 @@ from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig
 from unclip.models.clip import CLIP, TextTransformer, TextTransformerConfig
 from unclip.models.dalle1 import Dalle1
-from unclip.models.decoder import FIRST_WEIGHT, Decoder, TextNorm
+from unclip.models.decoder import FIRST_WEIGHT, RGB, SEEN, Decoder, DecoderConfig, TextNorm
 from unclip.models.glide import Glide
+from unclip.models.layout import Layout, LayoutConfig
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.native import kind_of, load_model
 from unclip.nn.transformer import Activation
@@ -73,6 +74,80 @@ def begin(model: nn.Module, component: str, start: str, source: str) -> None:
         take_encoders(model, found, source)
     else:
         take_weights(model, found, source)
+
+
+def begun_decoder(start: str, config: DecoderConfig, layout: Layout | None) -> Decoder:
+    """A decoder to train with the weights of a finished one, which may get another, trained layout.
+
+    One that does not fill in, or is not told of augmentation, begins to where the config says so.
+
+    Raises:
+        BundleError, CheckpointError: there is no such bundle or file, or no such model in it.
+        InputError: the sizes differ.
+    """
+    found = finished(start, "decoder")
+    assert isinstance(found, Decoder)
+    if config.inpainting and not found.config.inpainting:
+        found = widened(found)
+    if config.augmentation and not found.config.augmentation:
+        found = told_of_augmentation(found, config.augmentation)
+    if layout is not None and found.config.layout != layout.config:
+        found = relaid(found, layout.config)
+    decoder = Decoder(config)
+    take_weights(decoder, found, f"decoder.start: {start}")
+    return decoder
+
+
+def relaid(decoder: Decoder, layout: LayoutConfig) -> Decoder:
+    """The same decoder with another layout, as yet untrained, in place of one as coarse as its grid.
+
+    New cells share the weights of the old one that they lie in: it draws the same where their mean is what
+    the old layout said. Raises InputError where the decoder has no such layout.
+    """
+    old, config = decoder.config, replace(decoder.config, layout=layout)
+    if old.layout_channels != RGB:
+        raise InputError(
+            f"layout: got {old.layout}; another one takes the place of one as coarse as the decoder's grid: "
+            "begin with a decoder that has it"
+        )
+    new, state = Decoder(config), decoder.state_dict()
+    plain = RGB * old.patch**2
+    weight = state[FIRST_WEIGHT]
+    grid, coarse, seen = weight.split([plain, RGB, weight.shape[1] - plain - RGB], dim=1)
+    finer = config.layout_channels // RGB  # new cells in an old one
+    coarse = (coarse / finer).repeat_interleave(finer, dim=1)
+    state = {name: weight for name, weight in state.items() if not name.startswith("layout.")}
+    state |= {name: weight for name, weight in new.state_dict().items() if name.startswith("layout.")}
+    new.load_state_dict({**state, FIRST_WEIGHT: torch.cat([grid, coarse, seen], dim=1)})
+    return new
+
+
+def told_of_augmentation(decoder: Decoder, labels: int) -> Decoder:
+    """The same decoder, which can be told by so many numbers what was done to a picture: it draws the same.
+
+    Raises InputError where it is told already.
+    """
+    if decoder.config.augmentation:
+        raise InputError(
+            f"this decoder is told of augmentation by {decoder.config.augmentation} numbers already"
+        )
+    told = Decoder(replace(decoder.config, augmentation=labels))
+    told.load_state_dict(told.state_dict() | decoder.state_dict())
+    return told
+
+
+def widened(decoder: Decoder) -> Decoder:
+    """The same decoder with the input channels to fill in, and zeros for their weights: it draws the same.
+
+    So GLIDE's fine-tuning begins (section 2.5 of 2112.10741). Raises InputError where it has them already.
+    """
+    if decoder.config.inpainting:
+        raise InputError("this decoder has the channels to fill in already: start from one without")
+    wide, state, first = Decoder(replace(decoder.config, inpainting=True)), decoder.state_dict(), FIRST_WEIGHT
+    weight = state[first]  # (C, 3 p^2, 3, 3)
+    new = weight.new_zeros(len(weight), SEEN * decoder.config.patch**2, *weight.shape[2:])
+    wide.load_state_dict({**state, first: torch.cat([weight, new], dim=1)})
+    return wide
 
 
 def take_weights(model: nn.Module, found: nn.Module, source: str) -> None:

@@ -19,7 +19,9 @@ from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.models.adm import ADM, ADMConfig
-from unclip.train.labelled import Labelled, LabelledConfig
+from unclip.train.labelled import Labelled, LabelledConfig, labels_of
+from unclip.train.loop import Task
+from unclip.train.run import Run
 from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
 
 Batch = tuple[Tensor, Tensor | None]
@@ -48,7 +50,7 @@ class ADMTask(DrawingTask):
         train: Corpus,
         held_out: Corpus,
     ) -> None:
-        super().__init__(diffusion)
+        super().__init__(diffusion, task.weighting)
         if model.low_size is not None:
             raise InputError(
                 f"low_size {model.low_size}: what is trained here enlarges nothing; leave it out"
@@ -64,3 +66,12 @@ class ADMTask(DrawingTask):
 
     def network(self, model: nn.Module, batch: Batch) -> Network:
         return partial(model, classes=batch[1])
+
+
+def task_of(run: Run, stage: str) -> Task:
+    settings = run.part(stage, "task", ADMTaskConfig)
+    diffusion = run.part(stage, "diffusion", DiffusionConfig)
+    labels = labels_of(run.train, settings.pictures.by)
+    sizes = {"classes": len(labels) or None, "labels": labels, "learned_range": diffusion.learned_range}
+    model = run.part(stage, "model", ADMConfig, **sizes)
+    return ADMTask(model, settings, diffusion, run.train, run.held_out)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
-from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.models.ar_prior import ArPrior, ArPriorConfig
@@ -21,8 +17,12 @@ from unclip.models.embedding_codes import PrincipalComponents
 from unclip.models.prior import PriorCondition
 from unclip.runtime import noise_generator
 from unclip.tokenizer import Tokenizer, Tokens
-from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, groups_by_length
-from unclip.train.tasks.diffusion import Encoded, kept
+from unclip.train.encoded import Encoded
+from unclip.train.loop import Task
+from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
+from unclip.train.run import Run
+from unclip.train.tasks.diffusion import kept
+from unclip.train.tasks.stage import StageTask
 
 FITTED_PAIRS = 4096  # whose dot products the buckets are made from
 FITTING_BATCH = 256
@@ -48,11 +48,12 @@ class ArPriorTaskConfig:
             raise InputError(f"text_drop {self.text_drop}: choose from 0 to below 1")
 
 
-class ArPriorTask:
+class ArPriorTask(StageTask):
     """Section 2.2 of 2204.06125: each code of an image embedding from the caption and the codes before."""
 
     name = "ar-prior"
-    accumulates = True
+    model: ArPrior
+    task: ArPriorTaskConfig
 
     def __init__(
         self,
@@ -72,10 +73,6 @@ class ArPriorTask:
         self.pictures = Pictures(train, task.pictures, tokenizer, model.context, size)
         self.codes = self.model.codes.encode(encoded.embeddings).to(torch.int32)  # (N, K)
         self.model.dot_products.fit(self._dot_products(FITTED_PAIRS))
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
         index, captions, _ = self.pictures.choose(size, generator)
@@ -105,23 +102,20 @@ class ArPriorTask:
         the held-out picture that is nearest to it shows the concept.
         """
         assert isinstance(model, ArPrior)
-        truth, held_out = self.encoded.held_out_embeddings, self.encoded.held_out
+        truth = self.encoded.held_out_embeddings
         codes = model.codes.encode(truth)
         restored = F.normalize(model.codes.decode(codes), dim=1)
         figures = {"cosine_of_codes": float((restored * truth).sum(dim=1).mean())}
-        for language, tokens in held_out.tokens.items():
+        for language, tokens in self.encoded.held_out.tokens.items():
             condition = self._condition(tokens.to(truth.device))
             dot = model.dot_products.encode((truth * condition.text_embedding).sum(dim=1))
             figures[f"nats_a_code_{language}"] = float(_nats(model(codes, condition, dot), codes).mean())
             guess = F.normalize(sample_codes(model, condition), dim=1)
             figures[f"cosine_{language}"] = float((guess * truth).sum(dim=1).mean())
-            figures[f"recall_at_1_{language}"] = _recall(guess, truth, held_out)
+            figures[f"recall_at_1_{language}"] = self.encoded.recall(guess)
         dropped = condition.dropped()
         figures["nats_a_code_without_caption"] = float(_nats(model(codes, dropped, dot), codes).mean())
         return figures
-
-    def preview(self, model: nn.Module) -> Image.Image | None:
-        return None
 
     def _condition(self, tokens: Tokens) -> PriorCondition:
         text_embedding, sequence = self.encoded.text(tokens)
@@ -145,11 +139,6 @@ def _nats(logits: Tensor, codes: Tensor) -> Tensor:
     return F.cross_entropy(logits.float().transpose(1, 2), codes, reduction="none").mean(dim=1)
 
 
-def _recall(guess: Tensor, truth: Tensor, held_out: HeldOut) -> float:
-    best = (guess @ truth.T).argmax(dim=1).cpu().numpy()
-    return float(np.mean(held_out.concepts[best] == held_out.concepts))
-
-
 @torch.no_grad()
 def sample_codes(model: ArPrior, condition: PriorCondition) -> Tensor:
     """(B, E) embeddings, without guidance, the same noise every time: for figures in training."""
@@ -159,3 +148,15 @@ def sample_codes(model: ArPrior, condition: PriorCondition) -> Tensor:
     step = partial(model.step, model.begin(condition, model.dot_products.top_half(noise()[:, 0])))
     codes = write_codes(step, model.config.components, noise, CodeSampling(), draw_ordered)
     return model.codes.decode(torch.stack(list(codes), dim=1))
+
+
+def task_of(run: Run, stage: str) -> Task:
+    encoded, settings = Encoded.of(run), run.part(stage, "task", ArPriorTaskConfig)
+    components = PrincipalComponents.of(encoded.embeddings)
+    sizes = {
+        "embedding": encoded.clip.config.embedding,
+        "text_width": encoded.clip.config.text.width,
+        "components": components.count(settings.variance),
+    }
+    model = run.part(stage, "model", ArPriorConfig, **sizes)
+    return ArPriorTask(model, settings, components, encoded, run.tokenizer(), run.train)

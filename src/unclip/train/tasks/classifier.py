@@ -7,18 +7,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
 from unclip.models.adm import Classifier, ClassifierConfig
 from unclip.train.batches import to_device
-from unclip.train.labelled import Labelled, LabelledConfig
+from unclip.train.labelled import ClassBy, Labelled, LabelledConfig, labels_of
+from unclip.train.loop import Task
+from unclip.train.run import Run
+from unclip.train.tasks.adm import ADMTaskConfig
 from unclip.train.tasks.diffusion import random_steps
 from unclip.train.tasks.drawing import HELD_OUT_BATCH
-from unclip.train.tasks.noised import JUDGED_SHARES, noised, noised_alike
+from unclip.train.tasks.noised import JUDGED_SHARES, diffusion_of, noised, noised_alike
+from unclip.train.tasks.stage import StageTask
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,12 @@ class ClassifierTaskConfig:
     pictures: LabelledConfig = field(default_factory=LabelledConfig)
 
 
-class ClassifierTask:
+class ClassifierTask(StageTask):
     """Cross entropy over the noise levels of the model that it is to guide."""
 
     name = "classifier"
-    accumulates = True
+    model: Classifier
+    task: ClassifierTaskConfig
 
     def __init__(
         self,
@@ -53,11 +58,7 @@ class ClassifierTask:
 
     @property
     def config(self) -> dict[str, Any]:
-        return {
-            "model": to_dict(self.model.config),
-            "task": to_dict(self.task),
-            "diffusion": to_dict(self.diffusion),
-        }
+        return {**super().config, "diffusion": to_dict(self.diffusion)}
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         return self.pictures.draw(size, generator)
@@ -90,5 +91,16 @@ class ClassifierTask:
             figures[f"accuracy_at_{share:.0%}"] = float(torch.cat(right).float().mean())
         return figures
 
-    def preview(self, model: nn.Module) -> Image.Image | None:
-        return None
+
+def task_of(run: Run, stage: str) -> Task:
+    settings = run.part(stage, "task", ClassifierTaskConfig)
+    by = settings.pictures.by
+    if by is None:
+        raise InputError(f"{stage}.task.pictures.by: say what the classes are: {', '.join(ClassBy)}")
+    diffusion = diffusion_of(run, "adm")
+    drawn = run.part("adm", "task", ADMTaskConfig).pictures.by
+    if drawn not in (None, by):
+        raise InputError(f"adm is drawn by {drawn}, {stage} tells by {by}: class both alike")
+    labels = labels_of(run.train, by)
+    model = run.part(stage, "model", ClassifierConfig, classes=len(labels))
+    return ClassifierTask(model, labels, settings, diffusion, run.train, run.held_out)

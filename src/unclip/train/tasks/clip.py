@@ -6,16 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
-from unclip.config import to_dict
-from unclip.data.corpus import Corpus
+from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.clip import CLIP, CLIPConfig
@@ -29,7 +26,12 @@ from unclip.models.clip_loss import (
 )
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.encoded import embeddings
+from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
+from unclip.train.run import Run
+from unclip.train.starting import finished, take_weights
+from unclip.train.tasks.stage import StageTask
 
 
 class Contrast(StrEnum):
@@ -74,10 +76,12 @@ class CLIPTaskConfig:
             )
 
 
-class ContrastiveTask(ABC):
+class ContrastiveTask(StageTask, ABC):
     """Which caption belongs to which picture of the batch, as two encoders see them."""
 
     accumulates = False  # every pair of the batch counts
+    model: CLIP | NoisedCLIP
+    task: CLIPTaskConfig
 
     def __init__(
         self,
@@ -98,10 +102,6 @@ class ContrastiveTask(ABC):
         size, context = model.config.image.image_size, model.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, size)
         self.held_out = HeldOut(held_out, tokenizer, context, size)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
 
     @abstractmethod
     def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -149,9 +149,6 @@ class ContrastiveTask(ABC):
             same = self.held_out.concepts[best] == self.held_out.concepts
             figures[f"recall_at_1_{language}"] = float(same.mean())
         return figures
-
-    def preview(self, model: nn.Module) -> Image.Image | None:
-        return None
 
 
 class CLIPTask(ContrastiveTask):
@@ -207,3 +204,21 @@ class LockedCLIPTask(CLIPTask):
 
     def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
         return images
+
+
+def task_of(run: Run, stage: str) -> Task:
+    tokenizer = run.tokenizer()
+    text = {**run.recipe[stage]["model"]["text"], "vocabulary": tokenizer.vocabulary}
+    model = run.part(stage, "model", CLIPConfig, text=text, end_token=tokenizer.end)
+    settings = run.part(stage, "task", CLIPTaskConfig)
+    corpus = Corpus(run.train.folder, EVERYTHING) if settings.splits is Splits.ALL else run.train
+    if not settings.locked:
+        return CLIPTask(model, settings, tokenizer, corpus, run.held_out)
+    if (start := run.recipe[stage].get("start")) is None:
+        raise InputError(
+            f"{stage}.task.locked: a locked image encoder needs {stage}.start, which it begins with"
+        )
+    clip = CLIP(model)
+    take_weights(clip, finished(start, "clip"), f"{stage}.start: {start}")
+    seen = embeddings(run, clip, corpus)
+    return LockedCLIPTask(clip, seen, settings, tokenizer, corpus, run.held_out)

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
-from unclip.images import to_pil
+from unclip.images import from_uint8, to_pil
 from unclip.models.code_sampling import CodeSampling, exponential_noise, write_codes
 from unclip.models.dalle1 import Dalle1, Dalle1Config
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
-from unclip.runtime import noise_generator
+from unclip.runtime import atomic_path, noise_generator, sha256
 from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train import parallel
+from unclip.train.loop import Task
 from unclip.train.merge_dropout import MergeDropout
-from unclip.train.pictures import HeldOut, Pictures, PicturesConfig
+from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, shifted, spread
+from unclip.train.run import Run
 from unclip.train.tasks.diffusion import kept
+from unclip.train.tasks.stage import StageTask
 
+ENCODE_BATCH = 64
 EVALUATION_BATCH = 16
 PREVIEW_PICTURES = 8
 PREVIEW_SAMPLING = CodeSampling(guidance=2.0)
@@ -80,11 +83,12 @@ class Coded:
         self.held_out_codes = held_out_codes  # (M, codes) int64
 
 
-class Dalle1Task:
+class Dalle1Task(StageTask):
     """Section 2.2 of 2102.12092; with the caption left out now and then, for classifier-free guidance."""
 
     name = "dalle1"
-    accumulates = True
+    model: Dalle1
+    task: Dalle1TaskConfig
 
     def __init__(
         self, model: Dalle1Config, task: Dalle1TaskConfig, coded: Coded, tokenizer: Tokenizer, train: Corpus
@@ -100,10 +104,6 @@ class Dalle1Task:
         size = coded.held_out.pixels.shape[1]
         self.pictures = Pictures(train, task.pictures, tokenizer, model.text_context, size)
         self.empty = self._read([""])
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tokens, Tensor]:
         index, captions, choice = self.pictures.choose(size, generator)
@@ -149,15 +149,14 @@ class Dalle1Task:
         """Held-out pictures as the codec has them above, below what is drawn from their English names."""
         assert isinstance(model, Dalle1)
         held_out = self.coded.held_out
-        count = min(PREVIEW_PICTURES, len(held_out.pixels))
-        chosen = np.linspace(0, len(held_out.pixels) - 1, count).astype(int)
+        chosen = spread(len(held_out.pixels), PREVIEW_PICTURES)
         truth = self.coded.held_out_codes[chosen]  # (B, codes)
         drawn = self._draw(model, [held_out.names["en"][i] for i in chosen])
         device = drawn.device
         grid = model.config.grid
         both = torch.cat([truth.to(device), drawn]).view(-1, grid, grid)
         images = self.coded.codec.decode(both).float().clamp(-1, 1)
-        return contact_sheet([to_pil(image) for image in images], columns=count)
+        return contact_sheet([to_pil(image) for image in images], columns=len(chosen))
 
     def _nats(self, model: Dalle1, texts: list[str]) -> float:
         tokens = self._read(texts)
@@ -183,3 +182,49 @@ class Dalle1Task:
 
     def _read(self, texts: list[str]) -> Tokens:
         return self.tokenizer.batch(texts, self.model.config.text_context, full=True)
+
+
+def task_of(run: Run, stage: str) -> Task:
+    tokenizer, codec = run.tokenizer(), run.model("vqvae").to(run.device)
+    assert isinstance(codec, VQGAN | VQVAE)
+    sizes = {"text_vocabulary": tokenizer.vocabulary, "vocabulary": codec.config.vocabulary}
+    model = run.part(stage, "model", Dalle1Config, **sizes)
+    settings = run.part(stage, "task", Dalle1TaskConfig)
+    side = model.grid * codec.config.factor
+    held_out = HeldOut(run.held_out, tokenizer, model.text_context, side)
+    codes = _codes(run, codec, side, settings)
+    coded = Coded(codec, codes, held_out, _encode(codec, held_out.pixels).long())
+    return Dalle1Task(model, settings, coded, tokenizer, run.train)
+
+
+def _codes(run: Run, codec: VQGAN | VQVAE, side: int, settings: Dalle1TaskConfig) -> Tensor:
+    """(N, copies, codes) of the pictures of the training split, each copy computed once and kept.
+
+    Several processes share the copies out among themselves.
+    """
+    name = f"codes-{side}-{sha256(run.weights('vqvae'))[:12]}"
+    files = [run.out / f"{name}.npy"]
+    files += [run.out / f"{name}-shift-{settings.shift}-{copy}.npy" for copy in range(1, settings.copies)]
+    world = parallel.join(run.device)
+    for copy, file in enumerate(files):
+        if copy % world.size == world.rank and not file.exists():
+            shift = settings.shift if copy else 0
+            with atomic_path(file) as temporary:
+                np.save(temporary, _encode(codec, run.train.pixels(side), shift, seed=copy).numpy())
+    world.barrier()
+    return torch.from_numpy(np.stack([np.load(file) for file in files], axis=1))
+
+
+@torch.no_grad()
+def _encode(codec: VQGAN | VQVAE, pixels: np.ndarray, shift: int = 0, seed: int = 0) -> Tensor:
+    """(N, S, S, 3) uint8 -> codes (N, codes) on the CPU, in as few bytes as their number needs.
+
+    With `shift` each picture is moved by chance before, by up to so many pixels each way.
+    """
+    generator, device = torch.Generator().manual_seed(seed), next(codec.parameters()).device
+    kind = torch.int16 if codec.config.vocabulary <= torch.iinfo(torch.int16).max else torch.int32
+    parts = []
+    for start in range(0, len(pixels), ENCODE_BATCH):
+        images = from_uint8(shifted(pixels[start : start + ENCODE_BATCH], shift, generator)).to(device)
+        parts.append(codec.encode(images).flatten(1).to("cpu", kind))
+    return torch.cat(parts)  # (N, codes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,38 +13,32 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
-from unclip.models.decoder import (
-    Decoder,
-    DecoderCondition,
-    DecoderConfig,
-    noise_embedding,
-    relaid,
-    told_of_augmentation,
-    widened,
-)
+from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
 from unclip.models.layout import Layout
 from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
-from unclip.train.augmentation import augmented
+from unclip.train.augmentation import LABELS, augmented
+from unclip.train.encoded import Encoded
+from unclip.train.loop import Task
 from unclip.train.masks import random_masks
-from unclip.train.pictures import Pictures, PicturesConfig
-from unclip.train.starting import finished, take_weights
-from unclip.train.tasks.diffusion import DiffusionTask, Encoded, draw, kept, random_steps
+from unclip.train.pictures import Pictures, PicturesConfig, spread
+from unclip.train.run import Run
+from unclip.train.starting import begun_decoder, finished
+from unclip.train.tasks.diffusion import DiffusionTask, draw, kept, random_steps
 
 PREVIEW_PICTURES = 12
 EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
-
-
 EMBEDDED, WHITENED_BY = 256, 16  # captions in a batch, and batches, that text embeddings are whitened by
 
 
-class Fed(StrEnum):
-    """What a decoder learns to draw from."""
+class Conditioning(StrEnum):
+    """The embedding that a decoder learns to draw from."""
 
     IMAGE = "image"  # the embedding of the picture: unCLIP
     TEXT = "text"  # the embedding of its caption: part (a) of the ablation of 2204.06125, section 5.1
@@ -55,7 +49,7 @@ class DecoderTaskConfig:
     """How the decoder is trained.
 
     Attributes:
-        fed: which of CLIP's embeddings it gets.
+        conditioning: which of CLIP's embeddings it gets.
         image_drop, text_drop: for classifier-free guidance (section 2.1 of 2204.06125: 0.1 and 0.5).
         embedding_noise: the embedding is noised by a level drawn from 0 to this, so that the decoder
             forgives what the prior gets wrong.
@@ -65,7 +59,7 @@ class DecoderTaskConfig:
             (0.12 in appendix F.2 of 2206.00364); the decoder is told which and how much.
     """
 
-    fed: Fed = Fed.IMAGE
+    conditioning: Conditioning = Conditioning.IMAGE
     image_drop: float = 0.1
     text_drop: float = 0.5
     embedding_noise: float = 0.0
@@ -109,11 +103,11 @@ class DecoderTask(DiffusionTask):
     ) -> None:
         """`layout` is one trained on these embeddings, which becomes the decoder's; it stays as it is.
 
-        `start` is a bundle, by name or folder, or a weight file, whose decoder training begins with; None is
-        anew. One that does not fill in, or is not told of augmentation, begins to where the model is to.
+        `start` is a bundle, by name or folder, or a weight file, whose decoder training begins with (see
+        `begun_decoder`); None is anew.
         """
-        super().__init__(diffusion)
-        self.model = Decoder(model) if start is None else begun(start, model, layout)
+        super().__init__(diffusion, task.weighting)
+        self.model = Decoder(model) if start is None else begun_decoder(start, model, layout)
         if layout is not None:
             assert self.model.layout is not None
             self.model.layout.load_state_dict(layout.state_dict())
@@ -124,12 +118,12 @@ class DecoderTask(DiffusionTask):
         context = encoded.clip.config.text.context
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
         # a new layout was fitted to embeddings whitened by these; finished weights know image embeddings
-        if start is None or layout is not None or task.fed is Fed.TEXT:
+        if start is None or layout is not None or task.conditioning is Conditioning.TEXT:
             self.model.whitening.fit(self._whitened_by())
 
     def _whitened_by(self) -> Tensor:
-        """(N, E) embeddings of the kind that the decoder is fed."""
-        if self.task.fed is Fed.IMAGE:
+        """(N, E) embeddings of the kind that the decoder is conditioned on."""
+        if self.task.conditioning is Conditioning.IMAGE:
             return self.encoded.embeddings
         device = next(self.encoded.clip.parameters()).device
         generator = torch.Generator().manual_seed(0)
@@ -149,10 +143,10 @@ class DecoderTask(DiffusionTask):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images, embedding, tokens, labels = batch
         size, device = len(images), images.device
-        if labels is not None and self.task.fed is Fed.IMAGE:
+        if labels is not None and self.task.conditioning is Conditioning.IMAGE:
             embedding = self._embedded(images, embedding, labels.any(dim=1))
         text_embedding, sequence = self.encoded.text(tokens)
-        if self.task.fed is Fed.TEXT:
+        if self.task.conditioning is Conditioning.TEXT:
             embedding = text_embedding
         whitened = self.model.whitening.whiten(embedding)
         level = None
@@ -193,17 +187,15 @@ class DecoderTask(DiffusionTask):
 
         `cosine` to the true picture's embedding; `recall_at_1` of its concept among the held-out pictures.
         """
-        choice = self._chosen(EVALUATED_DRAWINGS)
+        choice = spread(len(self.encoded.held_out.images), EVALUATED_DRAWINGS)
         drawn = self._from_held_out(model, choice)  # (M, 3, S, S)
         encoded = self.encoded
         side = encoded.clip.config.image.image_size
         embeddings = F.normalize(encoded.clip.encode_image(resize(drawn, side)).float(), dim=1)  # (M, E)
-        truth = encoded.held_out_embeddings
-        best = (embeddings @ truth.T).argmax(dim=1).cpu().numpy()
-        concepts = encoded.held_out.concepts
+        truth = encoded.held_out_embeddings[choice]
         return {
-            "cosine": float((embeddings * truth[choice]).sum(dim=1).mean()),
-            "recall_at_1": float((concepts[best] == concepts[choice]).mean()),
+            "cosine": float((embeddings * truth).sum(dim=1).mean()),
+            "recall_at_1": encoded.recall(embeddings, choice),
         }
 
     @torch.no_grad()
@@ -212,7 +204,7 @@ class DecoderTask(DiffusionTask):
 
         A decoder that fills in is given what stands above in colour; what is missing there is grey.
         """
-        choice = self._chosen(PREVIEW_PICTURES)
+        choice = spread(len(self.encoded.held_out.images), PREVIEW_PICTURES)
         truth = self.encoded.held_out.images[choice]
         keep = None
         if self.model.config.inpainting:
@@ -221,11 +213,6 @@ class DecoderTask(DiffusionTask):
             truth = truth * keep
         drawn = self._from_held_out(model, choice, None if keep is None else (truth, keep))
         return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=len(choice))
-
-    def _chosen(self, count: int) -> np.ndarray:
-        """Positions of so many held-out pictures, spread evenly; all of them where there are fewer."""
-        total = len(self.encoded.held_out.images)
-        return np.linspace(0, total - 1, min(count, total)).astype(int)
 
     def _from_held_out(
         self, model: nn.Module, choice: np.ndarray, seen: tuple[Tensor, Tensor] | None = None
@@ -239,9 +226,10 @@ class DecoderTask(DiffusionTask):
         names = [self.encoded.held_out.names["en"][i] for i in choice]
         tokens = self.pictures.tokenizer.batch(names, self.pictures.context).to(device)
         text_embedding, sequence = self.encoded.text(tokens)
-        fed = self.encoded.held_out_embeddings[choice] if self.task.fed is Fed.IMAGE else text_embedding
+        image = self.task.conditioning is Conditioning.IMAGE
+        embedding = self.encoded.held_out_embeddings[choice] if image else text_embedding
         condition = DecoderCondition(
-            embedding=model.whitening.whiten(fed),
+            embedding=model.whitening.whiten(embedding),
             keep_image=torch.ones(len(choice), dtype=torch.bool, device=device),
             sequence=sequence,
             ids=tokens.ids,
@@ -254,19 +242,26 @@ class DecoderTask(DiffusionTask):
         return draw(partial(model, condition=condition), self.diffusion, (len(choice), 3, side, side), device)
 
 
-def begun(start: str, config: DecoderConfig, layout: Layout | None) -> Decoder:
-    """A decoder to train with the weights of a finished one, which may get another, trained layout.
-
-    Raises InputError where the sizes differ.
-    """
-    found = finished(start, "decoder")
-    assert isinstance(found, Decoder)
-    if config.inpainting and not found.config.inpainting:
-        found = widened(found)
-    if config.augmentation and not found.config.augmentation:
-        found = told_of_augmentation(found, config.augmentation)
-    if layout is not None and found.config.layout != layout.config:
-        found = relaid(found, layout.config)
-    decoder = Decoder(config)
-    take_weights(decoder, found, f"decoder.start: {start}")
-    return decoder
+def task_of(run: Run, stage: str) -> Task:
+    encoded, diffusion = Encoded.of(run), run.part(stage, "diffusion", DiffusionConfig)
+    settings, tokenizer = run.part(stage, "task", DecoderTaskConfig), run.tokenizer()
+    said, start = run.recipe[stage].get("model", {}), run.recipe[stage].get("start")
+    layout = run.model("layout") if "layout" in run.recipe else None
+    assert layout is None or isinstance(layout, Layout)
+    sizes: dict[str, Any] = {
+        "embedding": encoded.clip.config.embedding,
+        "learned_range": diffusion.learned_range,
+    }
+    if settings.augment:
+        sizes["augmentation"] = LABELS
+    if layout is not None:
+        sizes["layout"] = to_dict(layout.config)
+    if start is not None:  # what the recipe does not say is as it was
+        own = to_dict(finished(start, "decoder").config)
+        sizes = {name: value for name, value in own.items() if name not in said} | sizes
+    elif (caption := said.get("caption")) is None:
+        sizes["text_width"] = encoded.clip.config.text.width
+    else:
+        sizes["caption"] = {**caption, "vocabulary": tokenizer.vocabulary}
+    model = run.part(stage, "model", DecoderConfig, **sizes)
+    return DecoderTask(model, settings, diffusion, encoded, tokenizer, run.train, layout, start)

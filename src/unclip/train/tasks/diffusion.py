@@ -1,12 +1,11 @@
-"""What the generative stages share: CLIP's embeddings, the loss, samples to look at while training."""
+"""What the generative stages share: noise levels, the loss, samples to look at while training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.config import to_dict
@@ -14,14 +13,7 @@ from unclip.diffusion.denoiser import Network, denoiser
 from unclip.diffusion.loss import Weighting, diffusion_loss
 from unclip.diffusion.samplers import ddim
 from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
-from unclip.models.adm import ADM
-from unclip.models.clip import CLIP
-from unclip.models.decoder import Decoder
-from unclip.models.glide import Glide
-from unclip.models.prior import DiffusionPrior
-from unclip.models.upsampler import Upsampler
-from unclip.tokenizer import Tokens
-from unclip.train.pictures import HeldOut
+from unclip.train.tasks.stage import StageTask
 
 PREVIEW_STEPS = 16
 
@@ -39,51 +31,17 @@ def random_steps(size: int, schedule: Schedule, generator: torch.Generator) -> T
     return position.long().clamp(max=len(schedule) - 1)
 
 
-class Encoded:
-    """A trained CLIP, frozen, with the embeddings of every picture of the corpus (computed once)."""
+class DiffusionTask(StageTask):
+    """A network, its diffusion, and the loss of what it predicts, weighted over noise levels."""
 
-    def __init__(
-        self, clip: CLIP, embeddings: Tensor, held_out: HeldOut, held_out_embeddings: Tensor
-    ) -> None:
-        self.clip = clip.eval().requires_grad_(False)
-        self.embeddings = embeddings  # (N, E) L2-normalised
-        self.held_out = held_out
-        self.held_out_embeddings = held_out_embeddings  # (M, E)
-
-    @torch.no_grad()
-    def text(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        """L2-normalised text embedding (B, E) and caption features (B, L, W)."""
-        features = self.clip.encode_text(tokens.ids, tokens.mask)
-        return F.normalize(features.embedding.float(), dim=1), features.sequence
-
-
-class TaskConfig(Protocol):
-    """What a stage's task config has at least: a dataclass with the weights of the loss over noise levels."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def weighting(self) -> Weighting: ...
-
-
-class DiffusionTask:
-    """A network, its diffusion, and the loss of what it predicts."""
-
-    accumulates = True
-    model: DiffusionPrior | Decoder | Upsampler | Glide | ADM
-    task: TaskConfig
-
-    def __init__(self, diffusion: DiffusionConfig) -> None:
+    def __init__(self, diffusion: DiffusionConfig, weighting: Weighting) -> None:
         self.diffusion = diffusion
         self.schedule = diffusion.build()
+        self.weighting = weighting
 
     @property
     def config(self) -> dict[str, Any]:
-        return {
-            "model": to_dict(self.model.config),
-            "task": to_dict(self.task),
-            "diffusion": to_dict(self.diffusion),
-        }
+        return {**super().config, "diffusion": to_dict(self.diffusion)}
 
     def losses(self, network: Network, x0: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
         """(B,) of clean data noised to steps (B,) of the schedule."""
@@ -94,7 +52,7 @@ class DiffusionTask:
             x0,
             steps,
             noise,
-            self.task.weighting,
+            self.weighting,
             learned_range=self.diffusion.learned_range,
         )
 

@@ -17,7 +17,9 @@ from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.glide import Glide, GlideCondition, GlideConfig
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig
+from unclip.train.run import Run
 from unclip.train.tasks.diffusion import kept
 from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
 
@@ -56,7 +58,7 @@ class GlideTask(DrawingTask):
         train: Corpus,
         held_out: Corpus,
     ) -> None:
-        super().__init__(diffusion)
+        super().__init__(diffusion, task.weighting)
         if model.low_size is not None or model.fills_in:
             raise InputError(
                 f"low_size {model.low_size}, fills_in {model.fills_in}: only the model that draws small "
@@ -95,3 +97,12 @@ class GlideTask(DrawingTask):
         assert isinstance(model, Glide)
         _, tokens = batch
         return partial(model, condition=GlideCondition(model.read(tokens.ids, tokens.mask)))
+
+
+def task_of(run: Run, stage: str) -> Task:
+    tokenizer, diffusion = run.tokenizer(), run.part(stage, "diffusion", DiffusionConfig)
+    caption = {**run.recipe[stage]["model"]["caption"], "vocabulary": tokenizer.vocabulary}
+    sizes = {"caption": caption, "learned_range": diffusion.learned_range}
+    model = run.part(stage, "model", GlideConfig, **sizes)
+    settings = run.part(stage, "task", GlideTaskConfig)
+    return GlideTask(model, settings, diffusion, tokenizer, run.train, run.held_out)

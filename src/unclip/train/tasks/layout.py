@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
@@ -19,8 +17,11 @@ from unclip.models.layout import Layout, LayoutConfig
 from unclip.nn.layers import Whitening
 from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer
+from unclip.train.encoded import Encoded
+from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig
-from unclip.train.tasks.diffusion import Encoded
+from unclip.train.run import Run
+from unclip.train.tasks.stage import StageTask
 
 PREVIEWED = 12  # pictures beside what is expected of them
 PREVIEW_SIDE = 64
@@ -43,11 +44,12 @@ class LayoutTaskConfig:
             raise InputError(f"embedding_noise {self.embedding_noise}: choose from 0 to 1")
 
 
-class LayoutTask:
+class LayoutTask(StageTask):
     """Least squares: the mean colour of each cell from the embedding of the picture."""
 
     name = "layout"
-    accumulates = True
+    model: Layout
+    task: LayoutTaskConfig
 
     def __init__(
         self,
@@ -66,10 +68,6 @@ class LayoutTask:
         self.pixels = train.pixels(size)  # (N, S, S, 3) uint8
         self.whitening = Whitening(model.embedding)
         self.whitening.fit(encoded.embeddings)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         index = self.pictures.positions(size, generator)
@@ -109,3 +107,9 @@ class LayoutTask:
         whitened = self.whitening.whiten(embeddings.cpu()).to(embeddings.device)
         guess = model(whitened, embeddings.new_zeros(len(embeddings)))
         return guess.float(), self.coarse(self.encoded.held_out.images.to(embeddings.device))
+
+
+def task_of(run: Run, stage: str) -> Task:
+    encoded, settings = Encoded.of(run), run.part(stage, "task", LayoutTaskConfig)
+    model = run.part(stage, "model", LayoutConfig, embedding=encoded.clip.config.embedding)
+    return LayoutTask(model, settings, encoded, run.tokenizer(), run.train)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unclip.diffusion.schedule import Schedule
+from unclip.diffusion.schedule import DiffusionConfig, Schedule
+from unclip.errors import InputError
+from unclip.train.run import Run
 
 JUDGED_SHARES = (0.0, 0.25, 0.5, 0.75)  # of a schedule's steps: where networks that guide are judged
 
@@ -25,3 +27,13 @@ def noised_alike(
     """As `noised`, all at the same share of the schedule's steps, 0 to below 1."""
     steps = torch.full((len(images),), int(share * len(schedule)), dtype=torch.int64)
     return noised(images, schedule, steps, generator)
+
+
+def diffusion_of(run: Run, guided: str) -> DiffusionConfig:
+    """The diffusion of the stage `guided`: a network that guides is trained over the same noise levels.
+
+    Raises InputError where the recipe has no such stage.
+    """
+    if guided not in run.recipe:
+        raise InputError(f"the recipe has no stage {guided}, whose noise levels the guide has to know")
+    return run.part(guided, "diffusion", DiffusionConfig)

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
 from unclip.models.clip_loss import in_parts
 from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
 from unclip.tokenizer import Tokenizer
+from unclip.train.loop import Task
+from unclip.train.run import Run
 from unclip.train.tasks.clip import CLIPTaskConfig, ContrastiveTask
 from unclip.train.tasks.diffusion import random_steps
-from unclip.train.tasks.noised import JUDGED_SHARES, noised, noised_alike
+from unclip.train.tasks.noised import JUDGED_SHARES, diffusion_of, noised, noised_alike
 
 
 class NoisedCLIPTask(ContrastiveTask):
@@ -62,3 +65,13 @@ class NoisedCLIPTask(ContrastiveTask):
             for name, value in self.recall(model, seen).items():
                 figures[f"{name}_at_{share:.0%}"] = value
         return figures
+
+
+def task_of(run: Run, stage: str) -> Task:
+    tokenizer, diffusion = run.tokenizer(), diffusion_of(run, "glide")
+    text = {**run.recipe[stage]["model"]["text"], "vocabulary": tokenizer.vocabulary}
+    model = run.part(stage, "model", NoisedCLIPConfig, text=text, end_token=tokenizer.end)
+    settings = run.part(stage, "task", CLIPTaskConfig)
+    if settings.locked:
+        raise InputError(f"{stage}.task.locked: pictures are noised anew each time, so leave it out")
+    return NoisedCLIPTask(model, settings, diffusion, tokenizer, run.train, run.held_out)

@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
@@ -15,8 +14,11 @@ from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.encoded import Encoded
+from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
-from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, Encoded, kept, random_steps, sample
+from unclip.train.run import Run
+from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, kept, random_steps, sample
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PriorTask(DiffusionTask):
         tokenizer: Tokenizer,
         train: Corpus,
     ) -> None:
-        super().__init__(diffusion)
+        super().__init__(diffusion, task.weighting)
         self.model = DiffusionPrior(model)
         self.model.whitening.fit(encoded.embeddings)
         self.task = task
@@ -82,7 +84,6 @@ class PriorTask(DiffusionTask):
         """
         assert isinstance(model, DiffusionPrior)
         truth = self.encoded.held_out_embeddings
-        concepts = self.encoded.held_out.concepts
         figures = {
             "cosine_mean_embedding": float(truth @ F.normalize(model.whitening.mean, dim=0) @ _mean(truth))
         }
@@ -93,13 +94,9 @@ class PriorTask(DiffusionTask):
             condition = PriorCondition(text_embedding, sequence, tokens.mask, keep)
             predicted = F.normalize(sample_prior(model, self.diffusion, condition, PREVIEW_STEPS), dim=1)
             for name, guess in (("", predicted), ("_text_embedding", text_embedding)):
-                best = (guess @ truth.T).argmax(dim=1).cpu().numpy()
                 figures[f"cosine{name}_{language}"] = float((guess * truth).sum(dim=1).mean())
-                figures[f"recall_at_1{name}_{language}"] = float((concepts[best] == concepts).mean())
+                figures[f"recall_at_1{name}_{language}"] = self.encoded.recall(guess)
         return figures
-
-    def preview(self, model: nn.Module) -> Image.Image | None:
-        return None
 
 
 def _mean(truth: Tensor) -> Tensor:
@@ -118,3 +115,11 @@ def sample_prior(
     x = torch.randn((size, model.config.embedding), generator=generator).to(device)
     x = sample(lambda x, label: model(x, label, condition), diffusion, x, steps)
     return model.whitening.unwhiten(x)
+
+
+def task_of(run: Run, stage: str) -> Task:
+    encoded, diffusion = Encoded.of(run), run.part(stage, "diffusion", DiffusionConfig)
+    clip = encoded.clip.config
+    model = run.part(stage, "model", PriorConfig, embedding=clip.embedding, text_width=clip.text.width)
+    settings = run.part(stage, "task", PriorTaskConfig)
+    return PriorTask(model, settings, diffusion, encoded, run.tokenizer(), run.train)

@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
-from unclip.config import to_dict
 from unclip.data.classes import Classes
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.supervised import Supervised, SupervisedConfig
+from unclip.train.loop import Task
 from unclip.train.pictures import shifted
+from unclip.train.run import Run
+from unclip.train.tasks.stage import StageTask
 
 EVALUATION_BATCH = 128
 
@@ -40,11 +41,12 @@ class SupervisedTaskConfig:
             raise InputError(f"smoothing {self.smoothing}: it must be from 0 to below 1")
 
 
-class SupervisedTask:
+class SupervisedTask(StageTask):
     """Cross entropy over the classes."""
 
     name = "supervised"
-    accumulates = True
+    model: Supervised
+    task: SupervisedTaskConfig
 
     def __init__(
         self,
@@ -64,10 +66,6 @@ class SupervisedTask:
         held = classes.of_pictures(held_out)
         self.held_out = from_uint8(held_out.pixels(size)[held >= 0])  # (M, 3, S, S)
         self.held_out_classes = torch.from_numpy(held[held >= 0])  # (M,)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         index = torch.multinomial(self.weights, size, replacement=True, generator=generator)
@@ -91,5 +89,9 @@ class SupervisedTask:
         found = [model(images.to(device)).argmax(1).cpu() for images in self.held_out.split(EVALUATION_BATCH)]
         return {"accuracy": float((torch.cat(found) == self.held_out_classes).float().mean())}
 
-    def preview(self, model: nn.Module) -> Image.Image | None:
-        return None
+
+def task_of(run: Run, stage: str) -> Task:
+    settings = run.part(stage, "task", SupervisedTaskConfig)
+    classes = Classes.drawn_in(run.train, settings.styles)
+    model = run.part(stage, "model", SupervisedConfig, labels=classes.labels)
+    return SupervisedTask(model, settings, classes, run.train, run.held_out)

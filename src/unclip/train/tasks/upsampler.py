@@ -19,8 +19,11 @@ from unclip.images import from_uint8, to_pil
 from unclip.models.upsampler import Upsampler, UpsamplerConfig, enlarge
 from unclip.sheets import contact_sheet
 from unclip.train.degradation import Degradation, degrade
+from unclip.train.loop import Task
+from unclip.train.run import Run
 from unclip.train.tasks.diffusion import DiffusionTask, draw, random_steps
 
+STORED_SIZE = 256  # of a corpus's pictures; beyond it only the large renderings serve
 PREVIEW_PICTURES = 12
 CROPS_PER_PICTURE = 4  # of one batch: a large picture takes long to read
 CROP_CANDIDATES = 3  # most of a pictogram is white: of so many crops the one with most in it is learned from
@@ -70,7 +73,7 @@ class UpsamplerTask(DiffusionTask):
         diffusion: DiffusionConfig,
         pictures: SupportsPictures,
     ) -> None:
-        super().__init__(diffusion)
+        super().__init__(diffusion, task.weighting)
         self.model = Upsampler(model)
         self.name = f"upsampler-{model.high_size}"
         self.task = task
@@ -112,3 +115,11 @@ class UpsamplerTask(DiffusionTask):
         drawn = draw(lambda x, label: model(x, label, on_device), self.diffusion, high.shape, device)
         rows = [*enlarge(low, self.model.config.scale), *drawn, *high]
         return contact_sheet([to_pil(image) for image in rows], columns=PREVIEW_PICTURES)
+
+
+def task_of(run: Run, stage: str) -> Task:
+    model = run.part(stage, "model", UpsamplerConfig)
+    large = model.high_size > STORED_SIZE
+    pictures = LargePictures(run.train) if large else run.train.pixels(model.high_size)
+    settings = run.part(stage, "task", UpsamplerTaskConfig)
+    return UpsamplerTask(model, settings, run.part(stage, "diffusion", DiffusionConfig), pictures)

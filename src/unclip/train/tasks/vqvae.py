@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
@@ -30,6 +28,10 @@ from unclip.models.vqvae_loss import (
     psnr,
 )
 from unclip.sheets import contact_sheet
+from unclip.train.loop import Task
+from unclip.train.pictures import spread
+from unclip.train.run import Run
+from unclip.train.tasks.stage import StageTask
 
 EVALUATED = 512  # held-out pictures
 EVALUATION_BATCH = 32
@@ -61,11 +63,12 @@ class VQVAETaskConfig:
     sources: dict[str, float] = field(default_factory=dict)
 
 
-class VQVAETask:
+class VQVAETask(StageTask):
     """Pictures in, pictures out, through codes."""
 
     name = "vqvae"
-    accumulates = True
+    model: CodecTraining
+    task: VQVAETaskConfig
 
     def __init__(
         self,
@@ -93,12 +96,8 @@ class VQVAETask:
             self.model.codec.codebook.requires_grad_(False)  # it follows without a gradient
         self.pixels = train.pixels(task.size)
         self.weights = torch.from_numpy(train.weights(task.sources)).double()
-        chosen = np.linspace(0, len(held_out) - 1, min(EVALUATED, len(held_out))).astype(int)
+        chosen = spread(len(held_out), EVALUATED)
         self.held_out = from_uint8(held_out.pixels(task.size)[chosen])  # (M, 3, S, S)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
 
     def batch(self, size: int, generator: torch.Generator) -> Tensor:
         index = torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
@@ -184,7 +183,16 @@ class VQVAETask:
     def preview(self, model: nn.Module) -> Image.Image | None:
         """Held-out pictures above, below what is left of them."""
         assert isinstance(model, CodecTraining)
-        chosen = torch.linspace(0, len(self.held_out) - 1, min(PREVIEW_PICTURES, len(self.held_out))).long()
+        chosen = spread(len(self.held_out), PREVIEW_PICTURES)
         images = self.held_out[chosen].to(model.pictures.device)
         rows = [*images, *model.codec(images).float().clamp(-1, 1)]
         return contact_sheet([to_pil(image) for image in rows], columns=len(chosen))
+
+
+def task_of(run: Run, stage: str) -> Task:
+    settings = run.part(stage, "task", VQVAETaskConfig)
+    sees = settings.perceptual and "clip" in run.recipe
+    clip = run.model("clip").to(run.device) if sees else None
+    assert clip is None or isinstance(clip, CLIP)
+    model = run.part(stage, "model", CodecTrainingConfig)
+    return VQVAETask(model, settings, run.train, run.held_out, clip)

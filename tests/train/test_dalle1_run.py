@@ -23,7 +23,7 @@ from unclip.models.vqgan import VQGANConfig
 from unclip.models.vqvae import VQVAEConfig
 from unclip.models.vqvae_loss import CriticConfig, Reconstruction
 from unclip.train.pictures import PicturesConfig
-from unclip.train.sequence import Sequence
+from unclip.train.run import Run
 from unclip.train.tasks.dalle1 import Dalle1TaskConfig
 from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
 
@@ -123,7 +123,7 @@ def recipe(folder: Path, text: str = TINY, settings: list[str] | None = None) ->
 def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run. Do not change it."""
     folder = tmp_path_factory.mktemp("run")
-    return Sequence(recipe(folder), corpus, folder / "out", torch.device("cpu")).run()
+    return Run(recipe(folder), corpus, folder / "out", torch.device("cpu")).go()
 
 
 def test_a_run_ends_in_a_bundle_that_draws(run: Path) -> None:
@@ -179,7 +179,7 @@ def test_parts_may_be_those_of_another_bundle(
     settings = recipe(tmp_path)
     for stage in ("tokenizer", "clip", "vqvae"):
         settings[stage] = {"bundle": str(run / "bundle")}
-    out = Sequence(settings, corpus, tmp_path / "out", torch.device("cpu")).run()
+    out = Run(settings, corpus, tmp_path / "out", torch.device("cpu")).go()
     ours, theirs = Bundle.load(out / "bundle"), Bundle.load(run / "bundle")
     for name in ("tokenizer", "clip", "codec"):
         assert ours.component(name).sha256 == theirs.component(name).sha256
@@ -190,7 +190,7 @@ def test_parts_may_be_those_of_another_bundle(
     place = tmp_path / "data" / "unclip" / "bundles" / "tiny-dalle1"
     shutil.copytree(run / "bundle", place)
     settings["bundle"]["name"] = "light"
-    light = Sequence(settings, corpus, tmp_path / "out", torch.device("cpu")).bundle()
+    light = Run(settings, corpus, tmp_path / "out", torch.device("cpu")).bundle()
     assert {path.name for path in light.iterdir()} == {"bundle.json", "README.md", "transformer.safetensors"}
     (other,) = load(light, precision="float32").generate("a red square", size=32, seed=1)
     assert own.image.tobytes() == other.image.tobytes()
@@ -199,7 +199,7 @@ def test_parts_may_be_those_of_another_bundle(
         load(light)
     settings["clip"]["train"] = {"steps": 3}
     with pytest.raises(InputError, match="clip: bundle = .* says all of it, so leave out train"):
-        Sequence(settings, corpus, tmp_path / "other", torch.device("cpu")).weights("clip")
+        Run(settings, corpus, tmp_path / "other", torch.device("cpu")).weights("clip")
 
 
 def test_a_run_goes_on_with_the_same_bits(corpus: Path, tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ def test_a_run_goes_on_with_the_same_bits(corpus: Path, tmp_path: Path) -> None:
     for steps in (3, 6):
         first["vqvae"]["train"]["steps"] = steps
         torch.manual_seed(0)  # both runs begin with the same weights
-        Sequence(first, corpus, tmp_path / "b", torch.device("cpu")).run("vqvae")
+        Run(first, corpus, tmp_path / "b", torch.device("cpu")).go("vqvae")
     torch.manual_seed(0)
-    Sequence(recipe(tmp_path, settings=changed), corpus, tmp_path / "c", torch.device("cpu")).run("vqvae")
+    Run(recipe(tmp_path, settings=changed), corpus, tmp_path / "c", torch.device("cpu")).go("vqvae")
     stopped, whole = (
         native.load_model(tmp_path / name / "vqvae" / "final" / "raw.safetensors").state_dict()
         for name in "bc"
@@ -307,7 +307,7 @@ def test_the_transformer_learns(run: Path, corpus: Path, tmp_path: Path) -> None
     settings = recipe(tmp_path)
     for stage in ("tokenizer", "clip", "vqvae"):
         settings[stage] = {"bundle": str(run / "bundle")}
-    task = Sequence(settings, corpus, tmp_path / "out", torch.device("cpu")).dalle1_task()
+    task = Run(settings, corpus, tmp_path / "out", torch.device("cpu")).task("dalle1")
     optimiser = torch.optim.AdamW(task.model.parameters(), lr=1e-2)
     losses = []
     for step in range(40):
@@ -328,16 +328,16 @@ def test_pictures_are_encoded_in_several_places(
     for stage in ("tokenizer", "clip", "vqvae"):
         settings[stage] = {"bundle": str(run / "bundle")}
     settings["dalle1"]["task"] = {"copies": 3, "shift": 4, "code_keep": 0.75, "merge_dropout": 0.0}
-    sequence = Sequence(settings, corpus, tmp_path / "out", torch.device("cpu"))
-    task = sequence.dalle1_task()
+    training = Run(settings, corpus, tmp_path / "out", torch.device("cpu"))
+    task = training.task("dalle1")
     codes = task.coded.codes
     assert codes.shape == (len(Corpus(corpus)), 3, 16)
-    plain = Sequence(
+    plain = Run(
         {**settings, "dalle1": {**settings["dalle1"], "task": {}}},
         corpus,
         tmp_path / "out",
         torch.device("cpu"),
-    ).dalle1_task()
+    ).task("dalle1")
     assert torch.equal(codes[:, :1], plain.coded.codes)
     assert not torch.equal(codes[:, 1], codes[:, 0])
     assert not torch.equal(codes[:, 1], codes[:, 2])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unclip.train.config import LoopConfig, Precision
 from unclip.train.loop import train
-from unclip.train.sharpness import climbed
+from unclip.train.sam import climbed
 
 
 def test_the_gradient_is_that_of_the_worst_place_nearby() -> None:
@@ -75,7 +75,7 @@ def test_both_gradients_of_a_step_are_of_the_same_noise(tmp_path: Path) -> None:
         steps=2,
         batch=4,
         accumulate=2,
-        sharpness=0.1,
+        sam_rho=0.1,
         precision=Precision.FLOAT32,
         preview_steps=0,
         tensorboard=False,

@@ -1,10 +1,13 @@
-"""Promises of the sequence: captioned pictures become a bundle that draws, one stage after another."""
+"""Promises of the run of a recipe: captioned pictures become a bundle that draws, one stage after another."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +27,8 @@ from unclip.models.code_sampling import CodeSampling
 from unclip.models.embedding_codes import PrincipalComponents
 from unclip.train import card, parallel
 from unclip.train.log import METRICS
-from unclip.train.sequence import Sequence
+from unclip.train.run import TASKS, Run
+from unclip.train.state import checkpoint_paths, read_checkpoint, save_checkpoint
 from unclip.train.tasks.decoder import DecoderTask
 
 
@@ -65,7 +69,7 @@ def test_the_decoder_begins_with_a_layout_that_knows_the_pictures(
     assert losses[-1] < 0.9 * float((cells - cells.mean(0)).square().mean())
     assert {"error", "error_of_the_mean_picture"} <= {name for line in lines for name in line}
     assert (run / "layout" / "previews" / "step-000060.png").is_file()
-    task = Sequence(recipes.load(recipe), corpus, run, torch.device("cpu")).task("decoder")
+    task = Run(recipes.load(recipe), corpus, run, torch.device("cpu")).task("decoder")
     assert isinstance(task, DecoderTask)
     layout = task.model.layout
     assert layout is not None
@@ -91,7 +95,7 @@ def test_the_ar_prior_learns_and_says_how_well(run: Path, corpus: Path, recipe: 
         ],
     )
     torch.manual_seed(0)
-    Sequence(settings, corpus, again, torch.device("cpu")).run("ar-prior")
+    Run(settings, corpus, again, torch.device("cpu")).go("ar-prior")
     lines = [json.loads(line) for line in (again / "ar-prior" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert losses[-1] < losses[0] - 0.2  # nats a code
@@ -113,7 +117,7 @@ def test_a_stopped_ar_prior_ends_with_the_same_bits(
         for count in steps:
             table = recipes.load(recipe, [*settings, f"ar-prior.train.steps={count}"])
             torch.manual_seed(0)  # both runs begin with the same weights
-            Sequence(table, corpus, again, torch.device("cpu")).run("ar-prior")
+            Run(table, corpus, again, torch.device("cpu")).go("ar-prior")
         weights.append(load_file(again / "ar-prior" / "final" / "raw.safetensors"))
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
@@ -159,20 +163,20 @@ def test_every_stage_leaves_its_figures_and_pictures(run: Path) -> None:
 def test_a_finished_run_is_not_trained_again(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
     again = Path(shutil.copytree(run, tmp_path / "again"))
     before = (again / "decoder" / "final" / "ema-0.safetensors").stat().st_mtime_ns
-    Sequence(recipes.load(recipe), corpus, again, torch.device("cpu")).run()
+    Run(recipes.load(recipe), corpus, again, torch.device("cpu")).go()
     assert (again / "decoder" / "final" / "ema-0.safetensors").stat().st_mtime_ns == before
 
 
 def test_more_steps_go_on_where_it_stopped(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
     longer = Path(shutil.copytree(run, tmp_path / "longer"))
     settings = recipes.load(recipe, ["upsampler-256.train.steps=4"])
-    Sequence(settings, corpus, longer, torch.device("cpu")).run("upsampler-256")
+    Run(settings, corpus, longer, torch.device("cpu")).go("upsampler-256")
     lines = (longer / "upsampler-256" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines if '"train"' in line] == [2, 4]
 
 
 def test_one_stage_alone(corpus: Path, recipe: Path, tmp_path: Path) -> None:
-    Sequence(recipes.load(recipe), corpus, tmp_path, torch.device("cpu")).run("upsampler-256")
+    Run(recipes.load(recipe), corpus, tmp_path, torch.device("cpu")).go("upsampler-256")
     assert {path.name for path in tmp_path.iterdir()} == {"upsampler-256"}
 
 
@@ -180,20 +184,60 @@ def test_one_of_several_processes_writes_the_bundle(
     run: Path, corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("bundle")))
-    sequence = Sequence(recipes.load(recipe), corpus, again, torch.device("cpu"))
+    training = Run(recipes.load(recipe), corpus, again, torch.device("cpu"))
     waited = []
     monkeypatch.setattr(parallel.World, "barrier", lambda world: waited.append(world.rank))
     for rank, written in ((1, False), (0, True)):
         world = parallel.World(torch.device("cpu"), rank, 2)
         monkeypatch.setattr(parallel, "join", lambda _, world=world: world)
-        assert sequence.bundle() == again / "bundle"
+        assert training.bundle() == again / "bundle"
         assert (again / "bundle").exists() == written
     assert waited == [1, 0]
 
 
+@pytest.mark.parametrize("stage", ["clip", "decoder"])
+def test_a_run_that_was_begun_with_settings_by_their_old_names_goes_on(
+    stage: str, run: Path, corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the same bits as one with the new names, and without a word on names."""
+    old = {new.rpartition(".")[2]: old.rpartition(".")[2] for old, new in recipes.RENAMED.items()}
+    settings, weights = recipes.load(recipe, [f"{stage}.train.steps=4"]), []
+    for name in ("now", "before"):
+        again = Path(shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("bundle")))
+        (path,) = checkpoint_paths(again / stage)
+        if name == "before":
+            found = read_checkpoint(path)
+            path.unlink()
+            save_checkpoint(again / stage, found["step"], with_names(found, old), keep=1)
+            written = repr(read_checkpoint(*checkpoint_paths(again / stage)))
+            assert all(
+                name in written for name in ("'sharpness'", "'fed'" if stage == "decoder" else "'alike'")
+            )
+        weights.append(load_file(Run(settings, corpus, again, torch.device("cpu")).weights(stage)))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    said = capsys.readouterr().err
+    assert said.count("goes on from step 3") == 2
+    assert [line for line in said.splitlines() if "changed since" in line] == [
+        f"{stage}: changed since: steps: was 3, is 4"
+    ] * 2
+
+
+def with_names(value: Any, names: Mapping[str, str]) -> Any:
+    """Tables within tables with other names of keys."""
+    if not isinstance(value, Mapping):
+        return value
+    return {names.get(key, key): with_names(item, names) for key, item in value.items()}
+
+
+@pytest.mark.parametrize("stage", TASKS)
+def test_every_stage_has_a_file_that_makes_its_task(stage: str) -> None:
+    assert callable(importlib.import_module(f"unclip.train.tasks.{TASKS[stage]}").task_of)
+
+
 def test_an_unknown_stage_is_refused(corpus: Path, recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"unknown stage 'upsampler': .*upsampler-256"):
-        Sequence(recipes.load(recipe), corpus, tmp_path, torch.device("cpu")).run("upsampler")
+        Run(recipes.load(recipe), corpus, tmp_path, torch.device("cpu")).go("upsampler")
 
 
 @pytest.mark.parametrize("contrast", ["siglip", "supervised"])
@@ -206,7 +250,7 @@ def test_other_contrasts_train(contrast: str, corpus: Path, recipe: Path, tmp_pa
     other = tmp_path / "other.toml"
     other.write_text(text)
     out = tmp_path / "run"
-    Sequence(recipes.load(other, settings), corpus, out, torch.device("cpu")).run("clip")
+    Run(recipes.load(other, settings), corpus, out, torch.device("cpu")).go("clip")
     assert (out / "clip" / "final" / "ema-0.safetensors").is_file()
 
 
@@ -216,7 +260,7 @@ def test_a_judge_learns_from_held_out_pictures_too(
 ) -> None:
     settings = recipes.load(recipe)
     settings["clip"]["task"] = {"splits": splits}
-    task = Sequence(settings, corpus, tmp_path, torch.device("cpu")).clip_task()
+    task = Run(settings, corpus, tmp_path, torch.device("cpu")).task("clip")
     assert len(task.pictures.corpus) == len(Corpus(corpus, EVERYTHING if splits == "all" else Split.TRAIN))
 
 
@@ -224,17 +268,18 @@ def test_no_other_stage_learns_from_held_out_pictures(corpus: Path, recipe: Path
     settings = recipes.load(recipe)
     settings["prior"]["task"] = {"splits": "all"}
     with pytest.raises(InputError, match=r"unknown key 'prior\.task\.splits'"):
-        Sequence(settings, corpus, tmp_path, torch.device("cpu")).run()
+        Run(settings, corpus, tmp_path, torch.device("cpu")).go()
 
 
-def test_a_decoder_can_be_fed_text_embeddings(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
+def test_a_decoder_can_be_conditioned_on_texts(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
     """Part (a) of the paper's ablation: it never sees the embedding of a picture."""
     again = Path(shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("decoder")))
-    fed = tmp_path / "fed.toml"
-    fed.write_text(recipe.read_text().replace("[decoder.task]", '[decoder.task]\nfed = "text"'))
-    sequence = Sequence(recipes.load(fed), corpus, again, torch.device("cpu"))
-    assert sequence.weights("decoder").is_file()
-    task = sequence.task("decoder")
+    other = tmp_path / "other.toml"
+    text = recipe.read_text().replace("[decoder.task]", '[decoder.task]\nconditioning = "text"')
+    other.write_text(text)
+    training = Run(recipes.load(other), corpus, again, torch.device("cpu"))
+    assert training.weights("decoder").is_file()
+    task = training.task("decoder")
     assert isinstance(task, DecoderTask)
     batch = task.batch(4, torch.Generator().manual_seed(1))
     losses = [
@@ -250,7 +295,7 @@ def test_the_sigmoid_loss_wants_its_bias(corpus: Path, recipe: Path, tmp_path: P
     other = tmp_path / "other.toml"
     other.write_text(recipe.read_text() + '\n[clip.task]\ncontrast = "siglip"\n')
     with pytest.raises(InputError, match="logit_bias"):
-        Sequence(recipes.load(other), corpus, tmp_path / "run", torch.device("cpu")).run("clip")
+        Run(recipes.load(other), corpus, tmp_path / "run", torch.device("cpu")).go("clip")
 
 
 def test_plain_pictures_without_styles_train_too(recipe: Path, tmp_path: Path) -> None:
@@ -264,7 +309,7 @@ def test_plain_pictures_without_styles_train_too(recipe: Path, tmp_path: Path) -
         (source / f"{k}.txt").write_text(f"ellipse number {k}")
     for _ in build_folder(source, tmp_path / "corpus"):
         pass
-    Sequence(recipes.load(recipe), tmp_path / "corpus", tmp_path / "run", torch.device("cpu")).run("clip")
+    Run(recipes.load(recipe), tmp_path / "corpus", tmp_path / "run", torch.device("cpu")).go("clip")
     weights = tmp_path / "run" / "clip" / "final" / "ema-0.safetensors"
     assert weights.is_file()
     assert np.isfinite(weights.stat().st_size)

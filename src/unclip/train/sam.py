@@ -14,8 +14,8 @@ LEAST_LENGTH = 1e-12  # of a gradient: one of length 0 leads nowhere
 
 
 @contextmanager
-def climbed(model: nn.Module, radius: float) -> Iterator[None]:
-    """While it lasts, the weights stand `radius` up the gradient that they had, and have none.
+def climbed(model: nn.Module, rho: float) -> Iterator[None]:
+    """While it lasts, the weights stand `rho` up the gradient that they had, and have none.
 
     Gradients that are taken meanwhile stay. The weights come back to the bit, and so do the buffers: what
     batch normalisation keeps is of the model and not of its neighbour.
@@ -28,7 +28,7 @@ def climbed(model: nn.Module, radius: float) -> Iterator[None]:
         kept = [(tensor, tensor.detach().clone()) for tensor in (*trained, *model.buffers())]
         length = float(parallel.whole(nn.utils.get_total_norm(gradients)))
         for parameter, gradient in zip(trained, gradients, strict=True):
-            parameter.add_(gradient, alpha=radius / max(length, LEAST_LENGTH))
+            parameter.add_(gradient, alpha=rho / max(length, LEAST_LENGTH))
             parameter.grad = None
     try:
         yield
