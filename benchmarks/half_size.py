@@ -20,7 +20,7 @@ import unclip
 from unclip.drawing import Job
 from unclip.images import fit_square, open_image, resize, to_tensor
 from unclip.model import Model
-from unclip.stages.stage import finished
+from unclip.stages.stage import Batch, images_of
 from unclip.stages.upsampler import Upsampler
 
 UPSAMPLER = "upsampler-1024"
@@ -28,7 +28,7 @@ UPSAMPLER = "upsampler-1024"
 
 def enlarged(model: Model, low: Tensor, index: int) -> Tensor:
     """Four times as wide, (1, 3, S, S) -> (1, 3, 4 S, 4 S)."""
-    return finished(Upsampler(model.networks, UPSAMPLER).enlarge([Job("", 0, index)], low))
+    return images_of(Upsampler.of(model.networks, UPSAMPLER), Batch((Job("", 0, index),), images=low))
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from unclip.manipulate.editing import FilledIn, edit
 from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import FromLatents, Latents, inverted
 from unclip.manipulate.outpaint import Margins, outpaint
-from unclip.manipulate.principal_components import reconstruct
+from unclip.manipulate.principal_components import Basis, reconstruct
 from unclip.manipulate.variations import Start, blend, restyle, vary
 from unclip.models.code_sampling import CodeSampling
 from unclip.pipeline import Pipeline, pictures_of
@@ -139,6 +139,10 @@ class Model(Pipeline):
         """
         options = Options(n=n, seed=seed)
         return self.family.complete_caption(beginning, options.n, seed, sampling or CodeSampling())
+
+    def own_basis(self) -> Basis | None:
+        """The principal components that the bundle brings with it; None where it brings none."""
+        return Basis.of_bundle(self)
 
     # --- pictures and their latents ---
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from unclip.images import from_uint8, to_uint8
 from unclip.pipeline import Pipeline
 from unclip.stages.decoder import Decoder
 from unclip.stages.prior import Embeddings
-from unclip.stages.stage import Batch, chunks, finished
+from unclip.stages.stage import Batch, chunks, finished, images_of
 from unclip.stages.upsampler import Upsampler
 
 AT_ONCE = 64  # captions that go through one stage together
@@ -72,9 +73,7 @@ class Stages:
         how = prior or self.prior()
 
         def embeddings(batch: Batch, rows: Sequence[int]) -> Tensor:
-            found = finished(how.run(batch)).embeddings
-            assert found is not None
-            return found
+            return cast(Tensor, finished(how.run(batch)).embeddings)
 
         return (yield from self._each(prompts, seed, label, embeddings)).numpy()
 
@@ -93,10 +92,7 @@ class Stages:
         given, how = torch.from_numpy(embeddings), decoder or self.family.decoder(Options())
 
         def pictures(batch: Batch, rows: Sequence[int]) -> Tensor:
-            fed = given[list(rows)].to(self.model.device)
-            found = finished(how.run(batch.with_embeddings(fed))).images
-            assert found is not None
-            return found
+            return images_of(how, batch.with_embeddings(given[list(rows)].to(self.model.device)))
 
         return to_uint8((yield from self._each(prompts, seed, label, pictures)))
 
@@ -105,9 +101,9 @@ class Stages:
         networks, rows = self.model.networks, []
         target = next(size for size, chain in self.chain.items() if chain == name)
         for some in chunks(range(len(low)), networks.pictures(target)):
-            jobs = [Job("", seed, k) for k in some]
-            images = from_uint8(low[some]).to(networks.device)  # (B, 3, S, S)
-            rows.append(to_uint8(finished(Upsampler(networks, name).enlarge(jobs, images))))
+            jobs = tuple(Job("", seed, k) for k in some)
+            batch = Batch(jobs, images=from_uint8(low[some]))  # (B, 3, S, S)
+            rows.append(to_uint8(images_of(Upsampler.of(networks, name), batch)))
             yield label, sum(map(len, rows)), len(low)
         side = low.shape[1]
         return np.concatenate(rows) if rows else np.zeros((0, side, side, 3), np.uint8)

@@ -57,7 +57,8 @@ class ADM(Family):
         if options.guidance is not None and not self.guided:
             raise InputError(f"guidance needs a classifier, and {self.bundle.name} has none: leave it out")
         sampling = asked_sampling(self.bundle, BASE, options, options.guidance)
-        base = Classed(Denoising(self.networks, BASE, sampling), self.class_of, self.guided)
+        denoising = Denoising(self.networks, BASE, sampling)
+        base = Classed(denoising=denoising, class_of=self.class_of, guided=self.guided)
         _ = base.denoising.schedule  # refuses steps that cannot be taken
         larger = needed(self.config.image_size, self.chain, options.size)
         at_once = self.networks.pictures(max(larger, default=1))
@@ -65,9 +66,9 @@ class ADM(Family):
 
     def _upsampler(self, name: str, at_once: int) -> Stage:
         if self.bundle.component(name).kind == "upsampler":
-            return Upsampler(self.networks, name, at_once)
-        sampling = default_sampling(self.bundle, name)
-        return Classed(Denoising(self.networks, name, sampling), self.class_of, at_once=at_once)
+            return Upsampler.of(self.networks, name, at_once)
+        how = Denoising(self.networks, name, default_sampling(self.bundle, name))
+        return Classed(denoising=how, enlarges=True, at_once=at_once, class_of=self.class_of)
 
     def check(self, options: Options, jobs: Sequence[Job]) -> None:
         for prompt in dict.fromkeys(job.prompt for job in jobs):

@@ -74,14 +74,16 @@ class Glide(Family):
             cut = CLIP_TOKENIZER if CLIP_TOKENIZER in self.bundle.components else "tokenizer"
             guide = Guide(self.networks, self.bundle.tokenizer(cut), scale)
         denoising = Denoising(self.networks, name, asked_sampling(self.bundle, name, options, guidance))
-        return Captioned(Reading(self.networks, self.tokenizer, name), denoising, guide)
+        reading = Reading(self.networks, self.tokenizer, name)
+        return Captioned(denoising=denoising, reading=reading, guide=guide)
 
     def _upsampler(self, name: str, fills: bool, at_once: int) -> Stage:
         if self.bundle.component(name).kind == "upsampler":
-            return Upsampler(self.networks, name, at_once)
+            return Upsampler.of(self.networks, name, at_once)
         name = self._component(name, fills)
         denoising = Denoising(self.networks, name, default_sampling(self.bundle, name))
-        return Captioned(Reading(self.networks, self.tokenizer, name), denoising, at_once=at_once)
+        reading = Reading(self.networks, self.tokenizer, name)
+        return Captioned(denoising=denoising, enlarges=True, at_once=at_once, reading=reading)
 
     def _component(self, name: str, fills: bool) -> str:
         """The component that does a stage: to fill in, the one trained for it where there are both."""

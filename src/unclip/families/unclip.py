@@ -23,7 +23,7 @@ from unclip.models.prior import PriorConfig
 from unclip.stages import start
 from unclip.stages.captions import CLIP, Captions
 from unclip.stages.decoder import DECODER, Decoder
-from unclip.stages.denoising import asked_sampling, changed, default_sampling
+from unclip.stages.denoising import Denoising, asked_sampling, changed, default_sampling
 from unclip.stages.inversion import Inverting
 from unclip.stages.networks import Networks
 from unclip.stages.prior import AR_CANDIDATES, AR_PRIOR, COMPONENTS, PRIOR, Diffused, Embeddings, Written
@@ -114,7 +114,8 @@ class UnCLIP(Family):
         filling = replace(sampling, sampler="ancestral", spacing=Spacing.EVEN, eta=0.0)
         if options.steps is None and not self.fills_in:
             filling = replace(filling, steps=FILLING_STEPS)
-        return Decoder(self.networks, self.captions, sampling, filling)
+        drawing, again = (Denoising(self.networks, DECODER, how) for how in (sampling, filling))
+        return Decoder(denoising=drawing, filling=again, captions=self.captions)
 
     # --- what can be given, and found ---
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from typing import cast
 
 import torch
@@ -12,18 +11,17 @@ from torch import Tensor
 
 from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.denoiser import Denoiser
-from unclip.diffusion.samplers import resampled
 from unclip.drawing import Job
 from unclip.embedding import TextRows
-from unclip.given import Inversion, InvertedNoise, Kind
+from unclip.given import Inversion, InvertedNoise
 from unclip.models.caption import Unconditional
 from unclip.models.decoder import Decoder as Network
-from unclip.models.decoder import DecoderCondition, DecoderConfig, noise_embedding
-from unclip.stages import known, start
+from unclip.models.decoder import DecoderCondition, noise_embedding
+from unclip.stages import known
 from unclip.stages.captions import Captions
 from unclip.stages.denoising import Denoising
-from unclip.stages.networks import Networks
-from unclip.stages.stage import Batch, Estimate, Stage, alike, gathered
+from unclip.stages.painting import Painting, Way
+from unclip.stages.stage import Batch
 
 DECODER = "decoder"
 DEFAULT_ROUNDS = 3  # of a step where the decoder was not trained to fill in
@@ -33,121 +31,51 @@ DEFAULT_ROUNDS = 3  # of a step where the decoder was not trained to fill in
 LEAST_INVERTED_NOISE = 0.15
 
 
-@dataclass(frozen=True)
-class Way:
-    """How jobs that are decoded together get there.
+@dataclass(frozen=True, kw_only=True)
+class Decoder(Painting):
+    """Paints small pictures.
 
     Attributes:
-        denoising: sampler and its steps.
-        steps: how many are taken.
-        rounds: how often each is taken, to fill in; 0 where the sampler is the denoising's.
-        kinds: what is given, which jobs of one way all have.
-    """
-
-    denoising: Denoising
-    steps: int
-    kinds: frozenset[Kind]
-    rounds: int = 0
-
-
-@dataclass(frozen=True)
-class Decoder(Stage):
-    """Draws small pictures.
-
-    Attributes:
-        networks: of the bundle.
         captions: read the prompts.
-        sampling: of what is drawn from noise.
-        filling: of what is drawn by taking every step several times (`diffusion.samplers.resampled`).
+        filling: how it paints by taking every step several times.
     """
 
-    networks: Networks
     captions: Captions
-    sampling: Sampling
-    filling: Sampling
-    name = DECODER
-
-    @property
-    def components(self) -> tuple[str, ...]:
-        return (DECODER,)
-
-    @cached_property
-    def config(self) -> DecoderConfig:
-        config: DecoderConfig = self.networks.bundle.config(DECODER)
-        return config
+    filling: Denoising
 
     def way(self, job: Job) -> Way:
-        """How a job is decoded. Raises InputError for steps that cannot be taken."""
         begins, rounds = job.given.start, self.rounds(job)
         if isinstance(begins, InvertedNoise):
             how = self.inverting(begins.inversion, begins.eta)
-        else:
-            how = self._filling if rounds else self.drawing
-        steps = how.steps if start.picture_of(job) is None else start.steps_of(job, len(how.schedule))
-        return Way(how, steps, job.given.kinds - {Kind.EMBEDDING}, rounds)
+            return Way(how, how.steps, job.given.kinds)
+        if rounds:
+            return Way(self.filling, self.filling.steps, job.given.kinds, rounds)
+        return super().way(job)
 
-    @cached_property
-    def drawing(self) -> Denoising:
-        """How pictures are drawn from noise."""
-        return Denoising(self.networks, DECODER, self.sampling)
-
-    @cached_property
-    def _filling(self) -> Denoising:
-        return Denoising(self.networks, DECODER, self.filling)
+    def keys(self, jobs: Sequence[Job]) -> Sequence[Hashable]:
+        return self.captions.lengths(jobs)
 
     def rounds(self, job: Job) -> int:
-        """How often each step is taken; 0 where the decoder's own sampler draws."""
+        """How often each step is taken; 0 where the decoder's own sampler paints."""
         if job.given.known is None:
             return 0
-        asked = job.given.known.rounds
-        rounds = (1 if self.config.inpainting else DEFAULT_ROUNDS) if asked is None else asked
-        return 0 if self.config.inpainting and rounds == 1 else rounds
+        asked, trained = job.given.known.rounds, self.config.inpainting
+        rounds: int = (1 if trained else DEFAULT_ROUNDS) if asked is None else asked
+        return 0 if trained and rounds == 1 else rounds
 
     def inverting(self, inversion: Inversion, eta: float = 0.0) -> Denoising:
-        """How what can be inverted is drawn: by DDIM, nothing is clipped, and the embedding is exact."""
+        """How what can be inverted is painted: by DDIM, nothing is clipped, and the embedding is exact."""
         sampling = Sampling(inversion.steps, eta=eta, guidance=inversion.guidance)
         return Denoising(self.networks, DECODER, sampling, LEAST_INVERTED_NOISE)
 
     def settings(self, job: Job) -> dict[str, str]:
         rounds = {} if job.given.known is None else {"rounds": str(self.rounds(job) or 1)}
-        return self.way(job).denoising.settings | rounds
+        return super().settings(job) | rounds
 
-    def steps(self, jobs: Sequence[Job]) -> int:
-        batches = self._batches(jobs, self.captions.lengths(jobs))
-        return sum(self.way(jobs[rows[0]]).steps for rows in batches)
-
-    def _batches(self, jobs: Sequence[Job], lengths: Sequence[int]) -> list[list[int]]:
-        """The jobs that one call of the network draws: of one way, their prompts of one length."""
-        keys = list(zip(map(self.way, jobs), lengths, strict=True))
-        return alike(keys, self.networks.pictures(self.config.image_size))
-
-    def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
-        text, embeddings = cast(TextRows, batch.text), cast(Tensor, batch.embeddings)
-        parts = []
-        for rows in self._batches(batch.jobs, text.lengths):
-            jobs = [batch.jobs[row] for row in rows]
-            drawn = yield from self._drawn(jobs, text.rows(rows), embeddings[rows])
-            parts.append((rows, drawn.clamp(-1, 1)))
-        return batch.with_images(gathered(parts))
-
-    def _drawn(
-        self, jobs: Sequence[Job], text: TextRows, embeddings: Tensor
-    ) -> Generator[Estimate, None, Tensor]:
-        """Pictures (B, 3, S, S) of jobs of one way, from their embeddings (B, E)."""
-        size, way = self.config.image_size, self.way(jobs[0])
-        inner = self.conditioned(way.denoising, jobs, text, embeddings)
-        inner = known.held(jobs, inner, size, self.networks.device)
-        noise = self.networks.noise([(job, f"{DECODER}{job.given.part}") for job in jobs], (3, size, size))
-        sampler = partial(resampled, rounds=way.rounds) if way.rounds else None
-        inner, x = start.begun(jobs, inner, noise, self.networks.device)
-        return (yield from way.denoising.drawn(inner, noise, x, sampler))
-
-    def conditioned(
-        self, how: Denoising, jobs: Sequence[Job], text: TextRows, embeddings: Tensor
-    ) -> Denoiser:
-        """The network, given captions and CLIP image embeddings (B, E), with guidance and threshold."""
+    def conditioned(self, batch: Batch, how: Denoising) -> Denoiser:
+        jobs, text = batch.jobs, cast(TextRows, batch.text)
         decoder, config = cast(Network, self.networks[DECODER]), self.config
-        embedding, level = decoder.whitening.whiten(embeddings), None  # (B, E)
+        embedding, level = decoder.whitening.whiten(cast(Tensor, batch.embeddings)), None  # (B, E)
         if config.noisy_embedding:
             level = torch.full((len(jobs),), how.sampling.noise_level, device=self.networks.device)
             noise = self.networks.noise([(job, "embedding") for job in jobs], (config.embedding,))

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from unclip.diffusion.samplers import ddim_invert
 from unclip.drawing import Job
-from unclip.embedding import TextRows
 from unclip.given import Inversion
 from unclip.images import fit_square, to_tensor
 from unclip.stages.decoder import DECODER, Decoder
@@ -53,7 +52,7 @@ class Inverting(Stage):
         """What the decoder would start these pictures from, (B, 3, S, S)."""
         size = self.decoder.config.image_size
         noise = self.decoder.networks.noise([(job, "start") for job in jobs], (3, size, size))
-        return noise() * self.decoder.drawing.schedule.initial_std
+        return noise() * self.decoder.denoising.schedule.initial_std
 
     def steps(self, jobs: Sequence[Job]) -> int:
         batches = chunks(jobs, self.decoder.networks.pictures(self.decoder.config.image_size))
@@ -61,12 +60,10 @@ class Inverting(Stage):
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
         how, networks = self.decoder.inverting(self.inversion), self.decoder.networks
-        text, embeddings = cast(TextRows, batch.text), cast(Tensor, batch.embeddings)
-        pictures, found = cast(Tensor, batch.images), []
+        found = []
         for rows in chunks(range(len(batch)), networks.pictures(self.decoder.config.image_size)):
-            jobs = [batch.jobs[row] for row in rows]
-            inner = self.decoder.conditioned(how, jobs, text.rows(rows), embeddings[rows])
-            x = pictures[rows]  # (B, 3, S, S)
+            part = batch.rows(rows)
+            inner, x = self.decoder.conditioned(part, how), cast(Tensor, part.images)  # (B, 3, S, S)
             for step in ddim_invert(inner, x, iterations=self.inversion.iterations):
                 yield step.x0
                 x = step.x

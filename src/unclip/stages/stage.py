@@ -27,7 +27,8 @@ class Batch:
     Attributes:
         jobs: B of them.
         text: their prompts as CLIP reads them.
-        read: their prompts as the network that draws from them reads them.
+        features: (B, L, W) their prompts as the network that paints reads them.
+        read: the same as what writes codes reads them, of the whole batch.
         embeddings: (B, E) CLIP's image embeddings.
         codes: (B, N) of their pictures.
         images: (B, 3, S, S) in [-1, 1], as large as they are by now.
@@ -36,6 +37,7 @@ class Batch:
 
     jobs: tuple[Job, ...]
     text: TextRows | None = None
+    features: Tensor | None = None
     read: Any = None
     embeddings: Tensor | None = None
     codes: Tensor | None = None
@@ -46,7 +48,7 @@ class Batch:
         return len(self.jobs)
 
     def rows(self, rows: Sequence[int]) -> Batch:
-        """Some of the jobs, in another order perhaps, with what is known of each; `read` is of the whole."""
+        """Some of the jobs, in another order perhaps, with what is known of each."""
         if list(rows) == list(range(len(self))):
             return self
 
@@ -124,6 +126,13 @@ def finished(work: Generator[Any, None, Result]) -> Result:
         except StopIteration as stop:
             result: Result = stop.value
             return result
+
+
+def images_of(stage: Stage, batch: Batch) -> Tensor:
+    """The pictures (B, 3, S, S) that a stage makes of a batch."""
+    images = finished(stage.run(batch)).images
+    assert images is not None  # not every stage makes some
+    return images
 
 
 def gathered(parts: Sequence[tuple[Sequence[int], Tensor]]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,51 +11,38 @@ from torch import Tensor
 
 from unclip.bundle import LAST_STEP, Bundle
 from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser
-from unclip.drawing import Job
 from unclip.errors import BundleError, listed
-from unclip.models.upsampler import UpsamplerConfig
 from unclip.stages import known
 from unclip.stages.denoising import Denoising, default_sampling
 from unclip.stages.networks import Networks
-from unclip.stages.stage import Batch, Estimate, Stage
+from unclip.stages.painting import Painting
+from unclip.stages.stage import Batch
 
 
-@dataclass(frozen=True)
-class Upsampler(Stage):
-    """Draws pictures larger; pixels that are known it is held to, so that what it draws meets them.
+@dataclass(frozen=True, kw_only=True)
+class Upsampler(Painting):
+    """Paints pictures larger; pixels that are known it is held to, so that what it paints meets them."""
 
-    Attributes:
-        networks: of its bundle.
-        name: of the component.
-        at_once: pictures that go through all upsamplers together: at 1024 px each holds 13 MB between them.
-    """
+    enlarges: bool = True
 
-    networks: Networks
-    name: str
-    at_once: int | None = None
+    @classmethod
+    def of(cls, networks: Networks, name: str, at_once: int | None = None) -> Upsampler:
+        """The component `name`. Raises BundleError where the bundle does not say how to sample it."""
+        denoising = Denoising(networks, name, default_sampling(networks.bundle, name))
+        return cls(denoising=denoising, at_once=at_once)
 
     @property
     def components(self) -> tuple[str, ...]:
         last = f"{self.name}{LAST_STEP}"
         return (self.name, last) if last in self.networks.bundle.components else (self.name,)
 
-    @property
-    def denoising(self) -> Denoising:
-        return Denoising(self.networks, self.name, default_sampling(self.networks.bundle, self.name))
+    def side(self, low: Tensor | None) -> int:
+        size: int = cast(Tensor, low).shape[-1] * self.config.scale
+        return size
 
-    def steps(self, jobs: Sequence[Job]) -> int:
-        return self.denoising.steps
-
-    def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
-        images = yield from self.enlarge(batch.jobs, cast(Tensor, batch.images).to(self.networks.device))
-        return batch.with_images(images)
-
-    def enlarge(self, jobs: Sequence[Job], low: Tensor) -> Generator[Estimate, None, Tensor]:
-        """Pictures (B, 3, H, W) -> (B, 3, k H, k W)."""
-        config = cast(UpsamplerConfig, self.networks.bundle.config(self.name))
-        low, how = known.pasted(jobs, low), self.denoising
-        size = low.shape[-1] * config.scale
-        at_once = self.networks.grids(size // config.patch)
+    def conditioned(self, batch: Batch, how: Denoising) -> Denoiser:
+        low = known.pasted(batch.jobs, cast(Tensor, batch.images).to(self.networks.device))
+        at_once = self.networks.grids(self.side(low) // self.config.patch)
 
         def given(component: str) -> Denoiser:
             def network(x: Tensor, label: Tensor) -> Tensor:
@@ -68,10 +55,7 @@ class Upsampler(Stage):
         inner = given(self.name)
         if len(self.components) > 1:
             inner = self._with_last_step(inner, given(self.components[1]))
-        inner = known.held(jobs, how.limited(inner), size, self.networks.device)
-        noise = self.networks.noise([(job, f"{self.name}{job.given.part}") for job in jobs], (3, size, size))
-        x = yield from how.drawn(inner, noise)
-        return x.clamp(-1, 1)
+        return how.limited(inner)
 
     def _with_last_step(self, first: Denoiser, last: Denoiser) -> Denoiser:
         """The component itself takes all steps but the last."""
@@ -101,7 +85,7 @@ def needed(first: int, chain: Mapping[int, str], size: int) -> dict[int, str]:
 def upsamplers(networks: Networks, chain: Mapping[int, str]) -> tuple[Upsampler, ...]:
     """The stages of a chain, by the size that each one draws."""
     at_once = networks.pictures(max(chain, default=1))
-    return tuple(Upsampler(networks, name, at_once) for name in chain.values())
+    return tuple(Upsampler.of(networks, name, at_once) for name in chain.values())
 
 
 def chain_of(bundle: Bundle, size: int, own: Mapping[str, tuple[int, int]] | None = None) -> dict[int, str]:
