@@ -18,7 +18,7 @@ from unclip.checkpoints.foreign import Conversion, Format, Options, Source, buil
 from unclip.checkpoints.guided_unet import Sizes, choose, linear_rules, measure, time_rules, unet_rules
 from unclip.checkpoints.table import Rule, Table, transposed
 from unclip.checkpoints.weights import Weights, open_weights
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import ClassifierSampling, Sampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
@@ -261,7 +261,8 @@ def convert(source: Source, options: Options) -> Conversion:
     if "labels" in options:
         config = replace(config, labels=_labels(options["labels"], config.classes))
     guidance = flags.scale if CLASSIFIER in found and flags.scale is not None else 0.0
-    parts = {BASE: _drawing(found[BASE], config, flags, guidance)}
+    sampling = ClassifierSampling(STEPS, sampler="ancestral", threshold=Threshold.STATIC, guidance=guidance)
+    parts = {BASE: _drawing(found[BASE], config, flags, sampling)}
     if CLASSIFIER in found:
         guide = classifier_config(found[CLASSIFIER])
         if guide.image_size != config.image_size:
@@ -280,7 +281,9 @@ def convert(source: Source, options: Options) -> Conversion:
                 f"{found[UPSAMPLER].where}: enlarges {larger.low_size} px with {larger.classes} classes, and "
                 f"the model draws {config.image_size} px with {config.classes}"
             )
-        parts[f"{UPSAMPLER}-{larger.image_size}"] = _drawing(found[UPSAMPLER], larger, larger_flags, 0.0)
+        unguided = Sampling(STEPS, sampler="ancestral", threshold=Threshold.STATIC)
+        name = f"{UPSAMPLER}-{larger.image_size}"
+        parts[name] = _drawing(found[UPSAMPLER], larger, larger_flags, unguided)
     name = next((name for name, preset in PRESETS.items() if preset == replace(config, labels=())), BASE)
     unnamed = config.classes is not None and not config.labels
     notes = ("the classes have no names: give labels=FILE",) if unnamed else ()
@@ -297,14 +300,14 @@ def _upsamplers(options: Options) -> dict[str, str]:
     return {own: options[option] for option, own in names.items() if option in options}
 
 
-def _drawing(weights: Weights, config: ADMConfig, flags: Flags, guidance: float) -> Part:
+def _drawing(weights: Weights, config: ADMConfig, flags: Flags, sampling: Sampling) -> Part:
     keys = table(cast(ADM, unfilled("adm", config)), by_head=flags.by_head)
     return Part(
         build("adm", config, keys, weights, weights.where),
         diffusion=DiffusionConfig(
             schedule=flags.schedule, prediction=Prediction.EPSILON, learned_range=config.learned_range
         ),
-        sampling=Sampling(STEPS, sampler="ancestral", guidance=guidance, threshold=Threshold.STATIC),
+        sampling=sampling,
         licence=LICENCE,
         data=DATA,
     )

@@ -21,7 +21,7 @@ from unclip.checkpoints.guided_unet import choose, measure, time_rules, unet_rul
 from unclip.checkpoints.table import Rule, Table, interleaved_heads, joined_rows, transposed
 from unclip.checkpoints.transforms import gathered
 from unclip.checkpoints.weights import Weights, open_weights
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import GuidedSampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
@@ -40,11 +40,13 @@ LICENCE = "MIT; meant for research (glide-text2im's model card)"
 DATA = "67 million filtered pairs of pictures and texts, by glide-text2im's model card"
 
 # What notebooks/text2im.ipynb, inpaint.ipynb and clip_guided.ipynb of glide-text2im draw with
-SAMPLING: dict[str, Sampling] = {
-    BASE: Sampling(100, sampler="ancestral", guidance=3.0, threshold=Threshold.STATIC),
-    BASE_INPAINT: Sampling(100, sampler="ancestral", guidance=5.0, threshold=Threshold.STATIC),
-    UPSAMPLE: Sampling("fast27", sampler="ddim", temperature=0.997, threshold=Threshold.STATIC),
-    UPSAMPLE_INPAINT: Sampling("fast27", sampler="ancestral", temperature=0.997, threshold=Threshold.STATIC),
+SAMPLING: dict[str, GuidedSampling] = {
+    BASE: GuidedSampling(100, sampler="ancestral", guidance=3.0, threshold=Threshold.STATIC),
+    BASE_INPAINT: GuidedSampling(100, sampler="ancestral", guidance=5.0, threshold=Threshold.STATIC),
+    UPSAMPLE: GuidedSampling("fast27", sampler="ddim", temperature=0.997, threshold=Threshold.STATIC),
+    UPSAMPLE_INPAINT: GuidedSampling(
+        "fast27", sampler="ancestral", temperature=0.997, threshold=Threshold.STATIC
+    ),
 }
 
 OPTIONS = {
@@ -296,7 +298,7 @@ def _found(source: Source, options: Options) -> dict[str, Weights]:
     return found
 
 
-def _drawing(weights: Weights, config: GlideConfig, sampling: Sampling) -> Part:
+def _drawing(weights: Weights, config: GlideConfig, sampling: GuidedSampling) -> Part:
     schedule = ScheduleName.COSINE if config.low_size is None else ScheduleName.LINEAR
     keys = glide_table(cast(Glide, unfilled("glide", config)))
     return Part(

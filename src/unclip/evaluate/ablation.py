@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 
 from unclip.bundle import Bundle, Part, save_bundle
+from unclip.diffusion.defaults import DecoderSampling
 from unclip.drawing import Prior
 from unclip.errors import BundleError
 from unclip.evaluate import pictures
@@ -101,7 +102,7 @@ def guidance(
     for number, one in enumerate(seeds, 1):
         embeddings.append((yield from model.imagine(prompts, one, f"guidance prior {number}")))
     for scale in SCALES:
-        sampling = replace(model.default(DECODER), guidance=scale)
+        sampling = replace(cast(DecoderSampling, model.default(DECODER)), guidance=scale)
         features = []
         for number, one in enumerate(seeds):
             label = f"guidance {scale:g}, {number + 1}"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import Bundle
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import ClassifierSampling, Sampling
 from unclip.diffusion.denoiser import Denoiser, threshold
 from unclip.diffusion.guidance import classifier, mean_shifted
 from unclip.drawing import Event, Job, Options
@@ -80,7 +80,7 @@ class ADM(DiffusionPipeline):
         guided = CLASSIFIER in self.bundle.components
         if options.guidance is not None and not guided:
             raise InputError(f"guidance needs a classifier, and {self.bundle.name} has none: leave it out")
-        sampling = self._asked(BASE, options, options.guidance)
+        sampling = cast(ClassifierSampling, self._asked(BASE, options, options.guidance))
         self._schedule(BASE, sampling)  # refuses steps that cannot be taken
         upsamplers = self._upsamplers(options.size)
         self.bundle.verify(BASE, *upsamplers, *([CLASSIFIER] if guided else []))
@@ -142,7 +142,8 @@ class ADM(DiffusionPipeline):
         for group in groups:
             drawn = []
             for jobs in chunks(group, self._chunk(self._config.image_size)):
-                drawn.append((yield from self._paint(jobs, plan.sampling[BASE])))
+                sampling = cast(ClassifierSampling, plan.sampling[BASE])
+                drawn.append((yield from self._paint(jobs, sampling)))
             self._let_go(BASE)
             self._let_go(CLASSIFIER)
             small = torch.cat(drawn)  # (B, 3, S, S)
@@ -152,7 +153,7 @@ class ADM(DiffusionPipeline):
                     images = yield from self._draw_larger(name, jobs, images)
                 yield Done(PICTURES, images, self._finish(jobs, images, [None] * len(jobs), plan))
 
-    def _paint(self, jobs: Sequence[Job], sampling: Sampling) -> Generator[Done, None, Tensor]:
+    def _paint(self, jobs: Sequence[Job], sampling: ClassifierSampling) -> Generator[Done, None, Tensor]:
         """Draw pictures of the jobs' classes, (B, 3, S, S)."""
         size = self._config.image_size
         inner = self._conditional(BASE, jobs, sampling)
@@ -174,7 +175,9 @@ class ADM(DiffusionPipeline):
         inner = self._denoiser(name, self._schedule(name, sampling), given)
         return threshold(inner, sampling.threshold, sampling.limit, sampling.percentile)
 
-    def _guided_by_class(self, inner: Denoiser, jobs: Sequence[Job], sampling: Sampling) -> Denoiser:
+    def _guided_by_class(
+        self, inner: Denoiser, jobs: Sequence[Job], sampling: ClassifierSampling
+    ) -> Denoiser:
         network = cast(Classifier, self._model(CLASSIFIER))
         wanted = [self._class_of(job.prompt) for job in jobs]
         classes = torch.tensor([0 if number is None else number for number in wanted], device=self.device)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from unclip.bundle import Bundle
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import DecoderSampling, Sampling
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.guidance import with_known
 from unclip.diffusion.samplers import ddim, ddim_invert, resampled
@@ -41,7 +41,7 @@ LEAST_INVERTED_NOISE = 0.15
 
 
 @dataclass(frozen=True)
-class InvertedSampling(Sampling):
+class InvertedSampling(DecoderSampling):
     """Sampling by DDIM over the steps that an inversion takes."""
 
 
@@ -208,7 +208,7 @@ class Decoding(FromPicture):
         self, jobs: Sequence[Job], text: TextRows, embeddings: Tensor, sampling: Sampling
     ) -> Denoiser:
         """The decoder, given captions and CLIP image embeddings (B, E), with guidance and threshold."""
-        decoder = cast(Decoder, self._model(DECODER))
+        decoder, sampling = cast(Decoder, self._model(DECODER)), cast(DecoderSampling, sampling)
         config = decoder.config
         embedding, level = decoder.whitening.whiten(embeddings), None  # (B, E)
         if config.noisy_embedding:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
-from functools import cache, partial
+from dataclasses import fields, replace
+from functools import cache
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from unclip.bundle import LAST_STEP, Bundle
-from unclip.diffusion.defaults import LangevinUpdates, Sampling, Spacing
+from unclip.diffusion.defaults import GuidedSampling, LangevinUpdates, Sampling, Spacing
 from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser, denoiser, threshold
 from unclip.diffusion.guidance import classifier_free
-from unclip.diffusion.samplers import ddim, find_sampler, langevin
 from unclip.diffusion.schedule import (
     Schedule,
     ScheduleName,
@@ -80,7 +79,7 @@ class DiffusionPipeline(Pipeline):
         """How a component draws, with what options ask for in place of the bundle's defaults."""
         sampling = changed(self._sampling(name), guidance=guidance, steps=options.steps)
         if options.sampler is not None and options.sampler != sampling.sampler:
-            sampling = replace(sampling, sampler=options.sampler, spacing=None, eta=0.0, langevin=None)
+            sampling = sampling.by(options.sampler)
         return sampling
 
     def _steps(self, name: str, sampling: Sampling) -> int:
@@ -165,7 +164,7 @@ class DiffusionPipeline(Pipeline):
         name: str,
         model: nn.Module,
         condition: AnyCondition,
-        sampling: Sampling,
+        sampling: GuidedSampling,
         *,
         unconditional: AnyCondition | None = None,
         read: Callable[[AnyCondition], Any] | None = None,
@@ -220,13 +219,8 @@ def sampled(
     start: Tensor | None = None,
 ) -> Generator[Done, None, Tensor]:
     """Run a sampler from noise, or from `start`, to its result, telling of every step."""
-    sampler: Any = find_sampler(sampling.sampler)
-    if sampler is ddim:
-        sampler = partial(ddim, eta=sampling.eta)
-    elif sampler is langevin and sampling.langevin is not None:
-        sampler = partial(langevin, **asdict(sampling.langevin))
     x = noise() * (inner.schedule.initial_std * sampling.temperature) if start is None else start
-    for step in sampler(inner, x, noise):
+    for step in sampling.run(inner, x, noise):
         yield Done(stage, step.x0 if show else None)
         x = step.x
     return x

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.bundle import Bundle
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import GuidedSampling, Sampling
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.guidance import clip_guidance, mean_shifted, with_known
 from unclip.drawing import Job, Options
@@ -136,7 +136,7 @@ class Glide(FromPicture):
         base = self._named(BASE)
         # GLIDE guides by one or the other: with CLIP the empty caption comes in only if it is asked for
         guidance = 1.0 if clip_scale and options.guidance is None else options.guidance
-        sampling = self._asked(base, options, guidance)
+        sampling = cast(GuidedSampling, self._asked(base, options, guidance))
         self._schedule(base, sampling)  # refuses steps that cannot be taken
         upsamplers = tuple(self._named(name) for name in self._upsamplers(options.size))
         self.bundle.verify(base, *upsamplers, *([CLIP, self._clip_tokenizer] if clip_scale else []))
@@ -245,7 +245,7 @@ class Glide(FromPicture):
 
     def _given(self, name: str, condition: GlideCondition, sampling: Sampling, size: int) -> Denoiser:
         """A component, given its captions, with guidance and threshold; it keeps what is to stay."""
-        network = cast(Network, self._model(name))
+        network, sampling = cast(Network, self._model(name)), cast(GuidedSampling, sampling)
         if self._filling is None:
             return self._guided(name, network, condition, sampling, read=network.prepared)
         known, keep = self._seen(self._filling, size, len(condition.text))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.bundle import Bundle
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion import defaults
 from unclip.drawing import Job, Options, Prior
 from unclip.embedding import TextRows
 from unclip.errors import BundleError, InputError
@@ -37,7 +37,9 @@ class ArSampling(CodeSampling):
     candidates: int = 2
 
 
-PriorSampling = Sampling | ArSampling | None  # None: the text's embedding stands for the picture's
+PriorSampling = (
+    defaults.PriorSampling | ArSampling | None
+)  # None: the text's embedding stands for the picture's
 
 
 def prior_of(how: PriorSampling) -> Prior:
@@ -98,7 +100,7 @@ class Imagining(Decoding):
         changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         if prior is Prior.AR:
             return replace(self._ar_sampling(), **changes)
-        sampling = replace(self._sampling(PRIOR), **changes)
+        sampling = replace(cast(defaults.PriorSampling, self._sampling(PRIOR)), **changes)
         self._schedule(PRIOR, sampling)  # refuses steps that cannot be taken
         return sampling
 
@@ -143,7 +145,7 @@ class Imagining(Decoding):
         return chosen
 
     def _diffuse(
-        self, streams: Sequence[tuple[Job, str]], text: TextRows, sampling: Sampling
+        self, streams: Sequence[tuple[Job, str]], text: TextRows, sampling: defaults.PriorSampling
     ) -> Generator[Done, None, Tensor]:
         """Embeddings (B, E) of the diffusion prior, not normalised."""
         prior = cast(DiffusionPrior, self._model(PRIOR))

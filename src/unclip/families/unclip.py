@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import LAST_STEP
-from unclip.diffusion.defaults import Spacing
+from unclip.diffusion.defaults import DecoderSampling, Spacing
 from unclip.drawing import Event, Job, Options, Prior
 from unclip.embedding import TextRows
 from unclip.errors import InputError
@@ -153,7 +153,7 @@ class UnCLIP(Editing, Imagining):
 
     def _plan_from(self, options: Options, *priors: str) -> UnCLIPPlan:
         """The plan, with the components that draw before the decoder."""
-        decoder = self._asked(DECODER, options, options.guidance)
+        decoder = cast(DecoderSampling, self._asked(DECODER, options, options.guidance))
         if self._resamples:
             decoder = replace(decoder, sampler="ancestral", spacing=Spacing.EVEN, eta=0.0)
         upsamplers = self._upsamplers(options.size)

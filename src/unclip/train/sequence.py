@@ -21,12 +21,11 @@ import torch
 import torch.nn.functional as F
 
 from unclip import native
-from unclip.bundle import Bundle, Part, Preprocessing, Shared, save_bundle
+from unclip.bundle import Bundle, Part, Preprocessing, Shared, read_sampling, save_bundle
 from unclip.config import Config, from_dict, to_dict
 from unclip.data.classes import Classes
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
-from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.images import from_uint8
@@ -215,10 +214,12 @@ class Sequence:
             if isinstance(model, Layout):
                 continue  # its weights are in the decoder
             diffuses = "diffusion" in self.recipe[stage]
+            kind, config = native.kind_of(model), to_dict(model.config)
+            given, where = self.recipe[stage].get("sampling", {}), f"{stage}.sampling"
             parts[name] = Part(
                 model,
                 diffusion=self.part(stage, "diffusion", DiffusionConfig) if diffuses else None,
-                sampling=self.part(stage, "sampling", Sampling) if diffuses else None,
+                sampling=read_sampling(kind, config, given, where) if diffuses else None,
                 codes=self.part(stage, "sampling", CodeSampling) if stage in WRITES_CODES else None,
                 preprocessing=Preprocessing(model.config.image.image_size)
                 if isinstance(model, CLIP)
