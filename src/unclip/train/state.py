@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from unclip.errors import TrainingError, UnclipWarning
 from unclip.native import save_model
@@ -116,18 +114,6 @@ def write_weights(out: Path, name: str, model: nn.Module, details: Mapping[str, 
     with writing(out, path.name):
         save_model(path, model, details=details)
     return path
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file, by name.
-
-    Raises:
-        TrainingError: it is missing or damaged.
-    """
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path} cannot be read: {error}") from error
 
 
 def differences(before: Any, now: Any, where: str = "") -> list[str]:
