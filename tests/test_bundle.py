@@ -278,7 +278,7 @@ def test_a_field_that_a_config_has_got_since_does_not_matter(tiny_bundle_copy: P
 
 # --- how a component draws ---
 
-# What every component's table held in bundles up to version 0.1, with the values that do nothing.
+# The table that every component had before each kind had its own, with values that do nothing.
 ALL_KEYS = {
     "steps": 7,
     "sampler": "ddim",

@@ -85,8 +85,8 @@ SAMPLING: dict[str, type[Sampling]] = {
     "glide": GuidedSampling,
     "adm": ClassifierSampling,
 }
-# Bundles up to version 0.1 hold these of every component. One that does not honour them holds these values,
-# which change nothing: no guidance, by a classifier (0) or without (1), one candidate, no noise.
+# Bundles older than this table hold these fields of every component. Where it does not honour them they have
+# values that change nothing: no guidance, by a classifier (0) or without (1), one candidate, no noise.
 LEFT_OVER = {"guidance": (0.0, 1.0), "interval": (None,), "candidates": (1,), "noise_level": (0.0,)}
 
 # What follows an upsampler's name in that of a network which takes its last step.
@@ -95,7 +95,7 @@ LAST_STEP = "-last"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes what a model sees.
+    """The way from a picture to what a model sees.
 
     Attributes:
         size: side in pixels.
@@ -140,7 +140,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `bundle.json` holds."""
+    """The contents of `bundle.json`."""
 
     format: int
     name: str
@@ -153,7 +153,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Part:
-    """What `save_bundle` makes a component from: a model, a tokenizer, a native weight file, another's part.
+    """The source of a component: a model, a tokenizer, a native weight file, or another bundle's part.
 
     Of a `Shared` part nothing is copied, and the other fields here do not count.
     """
@@ -388,7 +388,7 @@ def save_bundle(
 
 
 def check_folder(folder: Path) -> bool:
-    """Whether a bundle stands in the folder, which one that is written there would replace.
+    """True where a bundle stands in the folder, which one that is written there would replace.
 
     Raises:
         BundleError: it is a file, or holds other things than a bundle.

@@ -311,7 +311,7 @@ def test_a_scheduler_s_whole_trajectory_is_theirs(
 
 
 def test_a_scheduler_s_tables_are_ours_but_for_float32() -> None:
-    """What is left between the two trajectories: 1 - alpha_bar, of which float32 keeps seven decimals."""
+    """The two trajectories differ by 1 - alpha_bar, of which float32 keeps seven decimals."""
     scheduler = reference.diffusers.UnCLIPScheduler()
     made = process("upsampler", prediction=Prediction.EPSILON, limit=1.0, learned_range=False)
     ours = made.diffusion.build()

@@ -264,7 +264,7 @@ def test_solvers_converge_with_their_order_on_a_mixture(run: Run, expected: int)
 
 
 def test_few_steps_even_in_log_snr_serve_dpm_solver_best(gaussian: Make) -> None:
-    """What `respace_by_log_snr` is for."""
+    """The purpose of `respace_by_log_snr`."""
     std, whole, errors = 0.5, linear(), []
     z = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     for indices in (respace_by_log_snr(whole, 12), respace(1000, 12)):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from unclip.bundle import Part
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
 from unclip.checkpoints.guided_unet import Sizes, choose, linear_rules, measure, time_rules, unet_rules
 from unclip.checkpoints.table import Rule, Table, transposed
 from unclip.checkpoints.weights import Weights, open_weights
@@ -33,7 +33,7 @@ DATA = "ImageNet (ILSVRC 2012) or one class of LSUN, by guided-diffusion's model
 
 @dataclass(frozen=True)
 class Flags:
-    """What the flags of a released model say beside its sizes.
+    """The flags of a released model that its sizes do not tell.
 
     Attributes:
         schedule: --noise_schedule.
@@ -92,7 +92,7 @@ def _rules(model: ADM | Classifier, by_head: bool) -> Iterator[Rule]:
 
 
 def role(weights: Weights) -> str | None:
-    """Which of the three a file holds, by its names and shapes; None where it is not guided-diffusion's."""
+    """Base, classifier or upsampler, by names and shapes; None where a file is not guided-diffusion's."""
     first = weights.shapes.get("input_blocks.0.0.weight")
     if first is None or "time_embed.0.weight" not in weights or "middle_block.1.encoder_kv.weight" in weights:
         return None
@@ -198,19 +198,7 @@ def _boolean(text: str) -> bool:
 
 def _found(source: Source, options: Options) -> dict[str, Weights]:
     """The files of a source by their role: one that is named, or the only one of its role in the folder."""
-    paths = [source.path] if source.path.is_file() else sorted(source.folder.glob("*.pt"))
-    found: dict[str, Weights] = {}
-    for path in paths:
-        weights = open_weights(path)
-        kind = role(weights)
-        if kind is None:
-            continue
-        if kind in found:
-            raise CheckpointError(
-                f"{source}: {found[kind].where} and {path} are both of the kind {kind}: convert one of them, "
-                "by its own path, with the others as options"
-            )
-        found[kind] = weights
+    found = by_role(source, role)
     for option in (CLASSIFIER, UPSAMPLER):
         if option in options:
             weights = open_weights(Path(options[option]))
@@ -241,10 +229,8 @@ def _labels(path: str, classes: int | None) -> tuple[str, ...]:
 
 
 def looks_like(source: Source) -> bool:
-    """Whether a file is of guided-diffusion, or a folder holds such files."""
-    if source.path.is_file():
-        return source.has_weights and role(source.weights) is not None
-    return any(looks_like(Source(path)) for path in sorted(source.folder.glob("*.pt")))
+    """True for a file of guided-diffusion, or a folder that holds one."""
+    return has_role(source, role)
 
 
 def convert(source: Source, options: Options) -> Conversion:

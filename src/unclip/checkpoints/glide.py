@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import Part
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
 from unclip.checkpoints.guided_unet import choose, measure, time_rules, unet_rules
 from unclip.checkpoints.table import Rule, Table, interleaved_heads, joined_rows, transposed
 from unclip.checkpoints.transforms import gathered
@@ -138,7 +138,7 @@ def _token_rules() -> Iterator[Rule]:
 
 
 def role(weights: Weights) -> str | None:
-    """Which network of GLIDE's a file holds, by names and shapes; None where it holds none."""
+    """The network of GLIDE's that a file holds, by names and shapes; None where it holds none."""
     if "blocks.input.w_t" in weights and "blocks.input.patch_proj" in weights:
         return CLIP_IMAGE
     if "blocks.input.w_voc" in weights:
@@ -213,10 +213,8 @@ def noised_clip_config(image: Weights, text: Weights) -> NoisedCLIPConfig:
 
 
 def looks_like(source: Source) -> bool:
-    """Whether a file is one of GLIDE's, or a folder holds such files."""
-    if source.path.is_file():
-        return source.has_weights and role(source.weights) is not None
-    return any(looks_like(Source(path)) for path in sorted(source.folder.glob("*.pt")))
+    """True for a file of GLIDE's, or a folder that holds one."""
+    return has_role(source, role)
 
 
 def convert(source: Source, options: Options) -> Conversion:
@@ -270,16 +268,7 @@ def _check_fit(config: GlideConfig, base: GlideConfig, where: str) -> None:
 
 def _found(source: Source, options: Options) -> dict[str, Weights]:
     """The files of a source by their role: one that is named, or the only one of its role in the folder."""
-    paths = [source.path] if source.path.is_file() else sorted(source.folder.glob("*.pt"))
-    found: dict[str, Weights] = {}
-    for path in paths:
-        weights = open_weights(path)
-        part = role(weights)
-        if part is None:
-            continue
-        if part in found:
-            raise CheckpointError(f"{source}: {found[part].where} and {path} are both of the kind {part}")
-        found[part] = weights
+    found = by_role(source, role)
     for option in (BASE_INPAINT, UPSAMPLE, UPSAMPLE_INPAINT, CLIP_IMAGE, CLIP_TEXT):
         if option in options:
             found[option] = open_weights(Path(options[option]))

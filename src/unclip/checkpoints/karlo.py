@@ -1,4 +1,4 @@
-"""What both layouts of Karlo's weights become: a bundle of the family "unclip", and how it is sampled.
+"""The bundle of the family "unclip" that both layouts of Karlo's weights become, and how it is sampled.
 
 Facts are from kakaobrain/karlo and from the scheduler configs of kakaobrain/karlo-v1-alpha.
 """

@@ -88,7 +88,7 @@ PRIOR_SIZES = (
 
 
 def looks_like(source: Source) -> bool:
-    """Whether a folder's index names one of the two pipelines."""
+    """True where a folder's index names one of the two pipelines."""
     return source.configs.get(INDEX, {}).get("_class_name") in (FROM_TEXT, FROM_PICTURE)
 
 

@@ -1,4 +1,4 @@
-"""How a network draws unless it is told otherwise: the defaults that a bundle keeps for a component.
+"""The defaults that a bundle keeps for a component: how it draws unless it is told otherwise.
 
 `Sampling` is what every component honours. What one kind of model honours besides has a class of its own;
 `bundle.SAMPLING` says which kind reads which.
@@ -19,7 +19,7 @@ from unclip.errors import InputError
 
 
 class Spacing(StrEnum):
-    """Which steps of its schedule a sampler visits, given their number."""
+    """The steps of its schedule that a sampler visits, given their number."""
 
     EVEN = "even"  # `respace`
     LOG_SNR = "log-snr"  # `respace_by_log_snr`
@@ -28,7 +28,7 @@ class Spacing(StrEnum):
 
 @dataclass(frozen=True)
 class LangevinUpdates:
-    """How annealed Langevin dynamics moves; the defaults are NCSN's (section 4.2 of 1907.05600).
+    """The updates of annealed Langevin dynamics; the defaults are NCSN's (section 4.2 of 1907.05600).
 
     Attributes:
         steps: updates at each noise level.
@@ -41,7 +41,7 @@ class LangevinUpdates:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a component draws unless it is told otherwise.
+    """The settings that every component which draws by diffusion honours.
 
     Attributes:
         steps: how many of its schedule's steps the sampler visits, or a text that `respace` understands.

@@ -28,7 +28,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 class Sees(StrEnum):
-    """Which picture a guiding network is shown."""
+    """The picture that a guiding network is shown."""
 
     NOISED = "noised"  # x_t, by a network that was trained on noised pictures
     ESTIMATE = "estimate"  # the denoiser's x0, by any network; the gradient goes through the denoiser

@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 class Sampler(Protocol):
-    """What every sampler in `SAMPLERS` can be called with; each has options of its own beside."""
+    """The call that every sampler in `SAMPLERS` takes; each has options of its own beside."""
 
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Noise) -> Iterator[Step]: ...
 
