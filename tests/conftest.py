@@ -12,7 +12,7 @@ from hypothesis import settings
 from torch import nn
 
 from unclip.bundle import Bundle, Part, Preprocessing, save_bundle
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import DecoderSampling, PriorSampling, Sampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.models.ar_prior import ArPrior, ArPriorConfig
@@ -87,12 +87,14 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "prior": Part(
             _randomise(prior, 2),
             diffusion=x0,
-            sampling=Sampling(steps=3, guidance=2.0, candidates=2, threshold=Threshold.STATIC, limit=5.0),
+            sampling=PriorSampling(
+                steps=3, guidance=2.0, candidates=2, threshold=Threshold.STATIC, limit=5.0
+            ),
         ),
         "decoder": Part(
             _randomise(decoder, 3),
             diffusion=v,
-            sampling=Sampling(steps=3, guidance=2.0, threshold=Threshold.DYNAMIC),
+            sampling=DecoderSampling(steps=3, guidance=2.0, threshold=Threshold.DYNAMIC),
         ),
         "upsampler-256": Part(_randomise(upsamplers[256], 4), diffusion=v, sampling=picture),
         "upsampler-1024": Part(_randomise(upsamplers[1024], 5), diffusion=v, sampling=picture),

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from unclip import bundle as bundle_module
-from unclip.bundle import MANIFEST, Bundle, Part, available_bundles, find_bundle, save_bundle
+from unclip.bundle import (
+    MANIFEST,
+    SHIPPED,
+    Bundle,
+    Part,
+    available_bundles,
+    find_bundle,
+    read_sampling,
+    sampling_of,
+    save_bundle,
+)
 from unclip.config import to_dict
-from unclip.errors import BundleError, CheckpointError
+from unclip.diffusion.defaults import (
+    ClassifierSampling,
+    DecoderSampling,
+    GuidedSampling,
+    PriorSampling,
+    Sampling,
+)
+from unclip.diffusion.denoiser import Threshold
+from unclip.errors import BundleError, CheckpointError, InputError
 from unclip.models.prior import DiffusionPrior, PriorConfig
-from unclip.native import METADATA_KEY, load_model, read_header, save_model
+from unclip.native import METADATA_KEY, load_model, save_model
 from unclip.runtime import sha256
 from unclip.tokenizer import BytePairTokenizer
 
@@ -28,14 +48,24 @@ def prior() -> DiffusionPrior:
     return model
 
 
+def header(path: Path) -> dict[str, Any]:
+    """What a weight file says about itself."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()[METADATA_KEY])
+
+
 # --- weight files ---
 
 
 def test_weights_config_and_details_survive_a_file(prior: DiffusionPrior, tmp_path: Path) -> None:
     path = tmp_path / "prior.safetensors"
     save_model(path, prior, details={"step": 7})
-    header = read_header(path)
-    assert (header.kind, header.config, header.details) == ("diffusion-prior", to_dict(PRIOR), {"step": 7})
+    about = header(path)
+    assert (about["kind"], about["config"], about["details"]) == (
+        "diffusion-prior",
+        to_dict(PRIOR),
+        {"step": 7},
+    )
     again = load_model(path, kind="diffusion-prior", config=PRIOR)
     assert isinstance(again, DiffusionPrior)
     assert not again.training
@@ -88,8 +118,8 @@ def test_loading_is_strict_and_names_the_tensors(prior: DiffusionPrior, tmp_path
     path = tmp_path / "prior.safetensors"
     save_model(path, prior)
     tensors = load_file(path)
-    header = {"format": 1, "kind": "diffusion-prior", "config": to_dict(PRIOR), "details": {}}
-    about = {METADATA_KEY: json.dumps(header)}
+    said = {"format": 1, "kind": "diffusion-prior", "config": to_dict(PRIOR), "details": {}}
+    about = {METADATA_KEY: json.dumps(said)}
     without = {name: tensor for name, tensor in tensors.items() if name != "query"}
     for broken, message in (
         (without, "missing query"),
@@ -194,8 +224,7 @@ def _edit_manifest(folder: Path, **changes: object) -> None:
 def test_tensors_that_do_not_fit_are_named_even_when_the_hash_is_right(tiny_bundle_copy: Path) -> None:
     bundle = Bundle.load(tiny_bundle_copy)
     path = tiny_bundle_copy / bundle.component("prior").file
-    header = read_header(path)
-    about = json.dumps({"format": 1, "kind": header.kind, "config": header.config, "details": {}})
+    about = json.dumps({**header(path), "details": {}})
     tensors = load_file(path)
     tensors["extra.weight"] = torch.zeros(1)
     save_file(tensors, path, {METADATA_KEY: about})
@@ -245,6 +274,123 @@ def test_a_field_that_a_config_has_got_since_does_not_matter(tiny_bundle_copy: P
     del components["decoder"]["config"]["noisy_embedding"]
     _edit_manifest(tiny_bundle_copy, components=components)
     assert Bundle.load(tiny_bundle_copy).model("decoder").config.noisy_embedding is False
+
+
+# --- how a component draws ---
+
+# The table that every component had before each kind had its own, with values that do nothing.
+ALL_KEYS = {
+    "steps": 7,
+    "sampler": "ddim",
+    "spacing": None,
+    "guidance": 1.0,
+    "interval": None,
+    "eta": 0.0,
+    "langevin": None,
+    "threshold": "static",
+    "limit": 1.0,
+    "percentile": 0.995,
+    "candidates": 1,
+    "noise_level": 0.0,
+    "temperature": 1.0,
+}
+
+
+def _edit_sampling(folder: Path, name: str, table: object) -> None:
+    components = json.loads((folder / MANIFEST).read_text())["components"]
+    components[name]["sampling"] = table
+    _edit_manifest(folder, components=components)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "honoured"),
+    [
+        ("diffusion-prior", {}, PriorSampling),
+        ("decoder", {}, DecoderSampling),
+        ("upsampler", {}, Sampling),
+        ("glide", {"low_size": None}, GuidedSampling),
+        ("glide", {"low_size": 64}, GuidedSampling),
+        ("adm", {"low_size": None}, ClassifierSampling),
+        ("adm", {"low_size": 64}, Sampling),
+        ("clip", {}, None),
+    ],
+)
+def test_each_kind_of_model_has_the_sampling_that_it_honours(
+    kind: str, config: dict[str, Any], honoured: type[Sampling] | None
+) -> None:
+    assert sampling_of(kind, config) is honoured
+
+
+def test_a_manifest_holds_what_its_components_honour_and_nothing_else(tiny_bundle: Path) -> None:
+    components = json.loads((tiny_bundle / MANIFEST).read_text())["components"]
+    plain = ALL_KEYS.keys() - {"guidance", "interval", "candidates", "noise_level"} | {"variance"}
+    assert components["prior"]["sampling"].keys() == plain | {"guidance", "interval", "candidates"}
+    assert components["decoder"]["sampling"].keys() == plain | {"guidance", "interval", "noise_level"}
+    assert components["upsampler-256"]["sampling"].keys() == plain
+
+
+def test_bundles_from_before_the_kinds_of_sampling_load_as_they_did(tiny_bundle_copy: Path) -> None:
+    for name, honoured in (
+        ("prior", PriorSampling(7, threshold=Threshold.STATIC)),
+        ("decoder", DecoderSampling(7, threshold=Threshold.STATIC)),
+        ("upsampler-256", Sampling(7, threshold=Threshold.STATIC)),
+    ):
+        _edit_sampling(tiny_bundle_copy, name, ALL_KEYS)
+        assert Bundle.load(tiny_bundle_copy).component(name).sampling == honoured
+    _edit_sampling(tiny_bundle_copy, "upsampler-256", {**ALL_KEYS, "guidance": 0.0})  # of ADM's, converted
+    assert Bundle.load(tiny_bundle_copy).component("upsampler-256").sampling == honoured
+
+
+@pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda folder: folder.name)
+def test_shipped_bundles_draw_as_their_manifests_say(folder: Path) -> None:
+    tables = json.loads((folder / MANIFEST).read_text())["components"]
+    for name, component in Bundle.load(folder).components.items():
+        if component.sampling is None:
+            assert tables[name]["sampling"] is None
+            continue
+        read = to_dict(component.sampling)
+        assert read.pop("variance") is None  # has come since
+        assert read.items() <= tables[name]["sampling"].items()
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "message"),
+    [
+        (
+            "upsampler-256",
+            {**ALL_KEYS, "guidance": 2.0},
+            "upsampler-256.sampling: .*upsampler, has no guidance",
+        ),
+        ("decoder", {**ALL_KEYS, "candidates": 3}, "decoder.sampling: .*has no candidates, leave it out"),
+        ("prior", {**ALL_KEYS, "noise_level": 0.1}, "has no noise_level"),
+        ("prior", {**ALL_KEYS, "stepz": 1}, "unknown key 'components.prior.sampling.stepz'"),
+        ("prior", 3, "components.prior.sampling: got 3"),
+        ("clip", ALL_KEYS, "components.clip.sampling: the kind clip does not draw by diffusion"),
+    ],
+)
+def test_sampling_that_a_component_does_not_honour_is_refused(
+    name: str, table: object, message: str, tiny_bundle_copy: Path
+) -> None:
+    _edit_sampling(tiny_bundle_copy, name, table)
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(tiny_bundle_copy)
+
+
+def test_a_recipe_is_refused_even_what_would_do_nothing() -> None:
+    with pytest.raises(
+        InputError, match=r"^up\.sampling: .* has no guidance and no candidates, leave it out"
+    ):
+        read_sampling("upsampler", {}, {"steps": 3, "guidance": 1.0, "candidates": 1}, "up.sampling")
+
+
+def test_a_part_is_saved_with_the_sampling_of_its_kind_alone(tiny_bundle_copy: Path, tmp_path: Path) -> None:
+    old = Bundle.load(tiny_bundle_copy)
+    parts = {
+        name: Part(old.tokenizer() if name == "tokenizer" else old.model(name)) for name in old.components
+    }
+    parts["decoder"] = Part(old.model("decoder"), sampling=PriorSampling(3))
+    with pytest.raises(BundleError, match="decoder: got a PriorSampling, .* decoder, has a DecoderSampling"):
+        save_bundle(tmp_path / "new", name="new", parts=parts, card="")
 
 
 def test_names_are_looked_up_shipped_first_then_in_the_users_folder(

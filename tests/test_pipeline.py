@@ -13,7 +13,8 @@ from PIL import Image
 import unclip
 from unclip import pipeline
 from unclip.bundle import Bundle, Part, save_bundle
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import DecoderSampling, PriorSampling, Sampling
+from unclip.diffusion.samplers import Variance
 from unclip.drawing import KEPT_PROMPT, Job, Options, Picture, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.images import read_metadata, resize, to_tensor, to_uint8
@@ -320,7 +321,7 @@ def test_decoders_read_captions_in_each_way(tiny_bundle: Path, tmp_path: Path, r
         caption=own if reads == "captions" else None,
         noisy_embedding=True,
     )
-    sampling = Sampling(steps=2, guidance=2.0, noise_level=0.5)
+    sampling = DecoderSampling(steps=2, guidance=2.0, noise_level=0.5)
     parts["decoder"] = Part(Decoder(config), whole.component("decoder").diffusion, sampling)
     model = Model(save_bundle(tmp_path / reads, name=reads, parts=parts, card=""))
     assert len(model.generate("a red apple", n=2, size=64, seed=1)) == 2
@@ -349,14 +350,15 @@ def test_a_bundle_that_stops_at_256_says_so(tiny_bundle: Path, tmp_path: Path) -
 
 
 def test_sampling_defaults_are_checked_when_a_bundle_is_made() -> None:
-    for wrong, message in (
-        ({"sampler": "dim"}, "unknown sampler"),
-        ({"sampler": "heun", "eta": 0.5}, "eta 0.5 belongs to ddim"),
-        ({"noise_level": 2.0}, "noise_level"),
-        ({"candidates": 0}, "candidates"),
+    for sampling, wrong, message in (
+        (Sampling, {"sampler": "dim"}, "unknown sampler"),
+        (Sampling, {"sampler": "heun", "eta": 0.5}, "eta 0.5 belongs to ddim"),
+        (Sampling, {"sampler": "ddim", "variance": Variance.LARGE}, "variance large belongs to ancestral"),
+        (DecoderSampling, {"noise_level": 2.0}, "noise_level"),
+        (PriorSampling, {"candidates": 0}, "candidates"),
     ):
         with pytest.raises(InputError, match=message):
-            Sampling(steps=5, **wrong)
+            sampling(steps=5, **wrong)
 
 
 # --- pictures and CLIP ---

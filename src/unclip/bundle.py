@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +24,13 @@ from torch import nn
 from unclip import __version__
 from unclip.catalogue import PUBLISHED
 from unclip.config import from_dict, to_dict
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import (
+    ClassifierSampling,
+    DecoderSampling,
+    GuidedSampling,
+    PriorSampling,
+    Sampling,
+)
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import BundleError, CheckpointError, InputError
 from unclip.models.code_sampling import CodeSampling
@@ -84,13 +90,25 @@ FAMILIES: dict[str, Kin] = {
     "clip": Kin(("tokenizer", "clip")),
 }
 
+# What a component's table of sampling is read as, by its kind of model; other kinds do not draw by diffusion.
+SAMPLING: dict[str, type[Sampling]] = {
+    "diffusion-prior": PriorSampling,
+    "decoder": DecoderSampling,
+    "upsampler": Sampling,
+    "glide": GuidedSampling,
+    "adm": ClassifierSampling,
+}
+# Bundles older than this table hold these fields of every component. Where it does not honour them they have
+# values that change nothing: no guidance, by a classifier (0) or without (1), one candidate, no noise.
+LEFT_OVER = {"guidance": (0.0, 1.0), "interval": (None,), "candidates": (1,), "noise_level": (0.0,)}
+
 # What follows an upsampler's name in that of a network which takes its last step.
 LAST_STEP = "-last"
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes what a model sees.
+    """The way from a picture to what a model sees.
 
     Attributes:
         size: side in pixels.
@@ -111,7 +129,7 @@ class Component:
         bytes, sha256: the file's size and SHA-256.
         config: the model's config; empty for a tokenizer.
         diffusion: schedule and prediction it was trained with, for prior, decoder and upsamplers.
-        sampling: defaults for the same three.
+        sampling: defaults for the same three, of the class that `sampling_of` says.
         codes: defaults for a transformer that draws codes.
         preprocessing: of pictures, for CLIP.
         licence: of the weights.
@@ -135,7 +153,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `bundle.json` holds."""
+    """The contents of `bundle.json`."""
 
     format: int
     name: str
@@ -148,7 +166,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Part:
-    """What `save_bundle` makes a component from: a model, a tokenizer, a native weight file, another's part.
+    """The source of a component: a model, a tokenizer, a native weight file, or another bundle's part.
 
     Of a `Shared` part nothing is copied, and the other fields here do not count.
     """
@@ -383,7 +401,7 @@ def save_bundle(
 
 
 def check_folder(folder: Path) -> bool:
-    """Whether a bundle stands in the folder, which one that is written there would replace.
+    """True where a bundle stands in the folder, which one that is written there would replace.
 
     Raises:
         BundleError: it is a file, or holds other things than a bundle.
@@ -399,6 +417,41 @@ def check_folder(folder: Path) -> bool:
     return False
 
 
+def sampling_of(kind: str, config: Mapping[str, Any]) -> type[Sampling] | None:
+    """The sampling that a model honours, by kind and config; None where it does not draw by diffusion."""
+    # no classifier guides those of ADM's networks that enlarge
+    return Sampling if kind == "adm" and config.get("low_size") is not None else SAMPLING.get(kind)
+
+
+def read_sampling(kind: str, config: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Sampling:
+    """The sampling that a bundle or a recipe says for a model.
+
+    Args:
+        kind: of the model, in `native.KINDS`.
+        config: the model's, as a dictionary.
+        table: names of fields and their values.
+        where: the dotted key of the table, for messages.
+
+    Raises:
+        InputError: a key or value that no model honours, or not this one.
+    """
+    cls = sampling_of(kind, config)
+    if cls is None:
+        raise InputError(f"{where}: the kind {kind} does not draw by diffusion, leave this table out")
+    known = _names(cls)
+    idle = [key for key in table if key not in known and any(key in _names(one) for one in SAMPLING.values())]
+    if idle:
+        raise InputError(
+            f"{where}: a model like this, of the kind {kind}, has no {' and no '.join(idle)}, leave it out; "
+            f"it has {', '.join(known)}"
+        )
+    return from_dict(cls, table, where)
+
+
+def _names(cls: type[Sampling]) -> list[str]:
+    return [field.name for field in fields(cls)]
+
+
 def _write(folder: Path, name: str, part: Part, dtype: torch.dtype | None) -> Component:
     if isinstance(part.source, Shared):
         component = part.source.bundle.component(part.source.name)
@@ -409,6 +462,12 @@ def _write(folder: Path, name: str, part: Part, dtype: torch.dtype | None) -> Co
         kind = kind_of(source)
         path = folder / f"{name}.safetensors"
         config = to_dict(source.config)
+        honoured = sampling_of(kind, config)
+        if part.sampling is not None and type(part.sampling) is not honoured:
+            raise BundleError(
+                f"{name}: got a {type(part.sampling).__name__}, a model like this, of the kind {kind}, has "
+                f"{'none' if honoured is None else f'a {honoured.__name__}'}"
+            )
         save_model(path, source, dtype=dtype)
     else:
         kind = _tokenizer_kind(source)
@@ -445,8 +504,12 @@ def _read_manifest(folder: Path) -> Manifest:
     found = data.get("format") if isinstance(data, dict) else None
     if found != FORMAT:
         raise BundleError(f"{path}: format {found!r}, this version of unclip reads {FORMAT}")
+    tables = data.pop("components", None)
     try:
-        manifest = from_dict(Manifest, data)
+        if not isinstance(tables, dict):
+            raise InputError(f"components: got {tables!r}, expected a table")
+        components = {name: _read_component(table, f"components.{name}") for name, table in tables.items()}
+        manifest = replace(from_dict(Manifest, {**data, "components": {}}), components=components)
     except InputError as error:
         raise BundleError(f"{path}: {error}") from error
     if manifest.family not in FAMILIES:
@@ -454,9 +517,23 @@ def _read_manifest(folder: Path) -> Manifest:
     for name in FAMILIES[manifest.family].parts:
         if name not in manifest.components:
             raise BundleError(f"{path}: the component {name} is missing")
-    for name, component in manifest.components.items():
-        if component.kind not in KINDS and component.kind not in TOKENIZERS:
-            raise BundleError(f"{path}: {name} is of the unknown kind {component.kind!r}")
-        if Path(component.file).name != component.file:
-            raise BundleError(f"{path}: {name} is to be read from {component.file!r}, outside the bundle")
     return manifest
+
+
+def _read_component(data: Any, where: str) -> Component:
+    table = data.pop("sampling", None) if isinstance(data, dict) else None
+    component = from_dict(Component, data, where)
+    if component.kind not in KINDS and component.kind not in TOKENIZERS:
+        raise InputError(f"{where} is of the unknown kind {component.kind!r}")
+    if Path(component.file).name != component.file:
+        raise InputError(f"{where} is to be read from {component.file!r}, outside the bundle")
+    if table is None:
+        return component
+    if not isinstance(table, dict):
+        raise InputError(f"{where}.sampling: got {table!r}, expected a table")
+    honoured = _names(sampling_of(component.kind, component.config) or Sampling)
+    kept = {
+        key: value for key, value in table.items() if key in honoured or value not in LEFT_OVER.get(key, ())
+    }
+    sampling = read_sampling(component.kind, component.config, kept, f"{where}.sampling")
+    return replace(component, sampling=sampling)

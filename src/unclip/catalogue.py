@@ -19,7 +19,7 @@ MOST_SUGGESTED = 3
 
 
 class Ability(StrEnum):
-    """What can be done with a model."""
+    """A thing that can be done with a model."""
 
     DRAW = "draws from text"
     VARY = "varies pictures"

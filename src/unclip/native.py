@@ -1,8 +1,8 @@
 """Our own weight files: safetensors with the model's config in the metadata.
 
 One file is one model. Its header holds, under the single key "unclip", a JSON object with the kind of model
-(a name in `KINDS`), its config and whatever else the writer wants to keep. Reading is strict: a missing,
-extra or mis-shaped tensor is an error that names it.
+(a name in `KINDS`), its config, and as "details" how it was trained, for people to read. Reading is strict: a
+missing, extra or mis-shaped tensor is an error that names it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +47,6 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "supervised": ("unclip.models.supervised", "SupervisedConfig", "Supervised"),
     "noised-clip": ("unclip.models.noised_clip", "NoisedCLIPConfig", "NoisedCLIP"),
 }
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a weight file says about itself.
-
-    Attributes:
-        kind: name in `KINDS`.
-        config: the model's config as a dictionary.
-        details: whatever else the writer kept (diffusion, sampling, data, step).
-    """
-
-    kind: str
-    config: dict[str, Any]
-    details: dict[str, Any] = field(default_factory=dict)
 
 
 def kind_of(model: nn.Module) -> str:
@@ -163,16 +147,6 @@ def save_model(
         temporary.chmod(mode)  # safetensors writes for the owner's eyes only
 
 
-def read_header(path: Path | str) -> Header:
-    """Kind, config and details of a weight file, without its weights.
-
-    Raises:
-        CheckpointError: the file is missing, broken, or not one of ours.
-    """
-    with _open(Path(path)) as file:
-        return _header(file, Path(path))
-
-
 def load_model(
     path: Path | str,
     *,
@@ -199,13 +173,13 @@ def load_model(
     """
     path = Path(path)
     with _open(path) as file:
-        header = _header(file, path)
-        if kind is not None and header.kind != kind:
-            raise CheckpointError(f"{path}: holds a {header.kind}, expected a {kind}")
-        own_config = config_from_dict(header.kind, header.config, f"{path.name}: config")
+        own_kind, table = _header(file, path)
+        if kind is not None and own_kind != kind:
+            raise CheckpointError(f"{path}: holds a {own_kind}, expected a {kind}")
+        own_config = config_from_dict(own_kind, table, f"{path.name}: config")
         if config is not None and config != own_config:
             raise CheckpointError(f"{path}: its config is {own_config}, expected {config}")
-        model = unfilled(header.kind, own_config)
+        model = unfilled(own_kind, own_config)
         names = file.keys()
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
         _check(model.state_dict(), shapes, str(path))
@@ -231,18 +205,19 @@ def _open(path: Path) -> Any:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
 
 
-def _header(file: Any, path: Path) -> Header:
+def _header(file: Any, path: Path) -> tuple[str, dict[str, Any]]:
+    """Kind and config of an open weight file."""
     text = (file.metadata() or {}).get(METADATA_KEY)
     if text is None:
         raise CheckpointError(f"{path}: not one of our weight files (no {METADATA_KEY!r} in its metadata)")
     try:
         about = json.loads(text)
-        header = Header(about["kind"], about["config"], about["details"])
+        kind, config = about["kind"], about["config"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot read its metadata ({error!r})") from error
     if about.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format {about.get('format')}, this version reads {FORMAT}")
-    return header
+    return kind, config
 
 
 def _check(expected: Mapping[str, Tensor], found: Mapping[str, tuple[int, ...]], where: str) -> None:

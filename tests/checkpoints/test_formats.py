@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from unclip.bundle import Bundle, Part, Preprocessing, save_bundle
 from unclip.checkpoints import clip_openai
 from unclip.checkpoints.clip_layout import CLIP_VOCABULARY
-from unclip.checkpoints.formats import Step, convert, export, find_format, formats
+from unclip.checkpoints.formats import MODULES, Step, convert, export, find_format, formats
 from unclip.errors import BundleError, CheckpointError, InputError
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.nn.transformer import Activation
@@ -211,3 +211,13 @@ def test_wrong_options_are_refused(archive: Path, tmp_path: Path, options: dict[
 def test_every_format_is_known_by_its_name() -> None:
     assert {name: format.name for name, format in formats().items()} == {name: name for name in formats()}
     assert all(find_format(name).title for name in formats())
+
+
+def test_every_file_with_a_format_is_listed_in_the_code_and_in_the_documentation() -> None:
+    root = Path(__file__).parents[2]
+    files = (root / "src/unclip/checkpoints").glob("*.py")
+    assert {file.stem for file in files if "\nFORMAT = " in file.read_text(encoding="utf-8")} == set(MODULES)
+    page = (root / "docs/checkpoints.md").read_text(encoding="utf-8")
+    for format in formats().values():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{format.name}` | "))
+        assert (format.export is None) == row.endswith(" | yes | no |"), format.name

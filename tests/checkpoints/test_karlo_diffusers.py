@@ -296,7 +296,7 @@ def test_a_scheduler_s_whole_trajectory_is_theirs(
             x = scheduler.step(outputs[i], time, x, prev_timestep=before).prev_sample
             theirs.append(x)
     made = process(
-        prediction=karlo_keys.PREDICTIONS[prediction], limit=limit, learned_range=learned, steps=steps
+        "upsampler", prediction=karlo_keys.PREDICTIONS[prediction], limit=limit, learned_range=learned
     )
     schedule = made.diffusion.build()[respace(1000, steps)]
     assert schedule.label.tolist() == times.flip(0).tolist()
@@ -310,9 +310,9 @@ def test_a_scheduler_s_whole_trajectory_is_theirs(
 
 
 def test_a_scheduler_s_tables_are_ours_but_for_float32() -> None:
-    """What is left between the two trajectories: 1 - alpha_bar, of which float32 keeps seven decimals."""
+    """The two trajectories differ by 1 - alpha_bar, of which float32 keeps seven decimals."""
     scheduler = reference.diffusers.UnCLIPScheduler()
-    made = process(prediction=Prediction.EPSILON, limit=1.0, learned_range=False, steps=1000)
+    made = process("upsampler", prediction=Prediction.EPSILON, limit=1.0, learned_range=False)
     ours = made.diffusion.build()
     theirs, alpha_bar = scheduler.alphas_cumprod.double(), ours.alpha**2
     assert len(theirs) == len(ours)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser
-from unclip.diffusion.guidance import Sees, autoguidance, classifier, classifier_free, clip_guidance
+from unclip.diffusion.guidance import Sees, classifier, classifier_free, clip_guidance
 from unclip.diffusion.samplers import ancestral, ddim
 from unclip.diffusion.schedule import Schedule, cosine, respace
 from unclip.errors import InputError
@@ -101,13 +101,6 @@ def test_guidance_stays_in_its_interval() -> None:
     assert both.calls == 4
     with pytest.raises(InputError, match="interval"):
         classifier_free(there, here, 3.0, interval=(2.0, 1.0))
-
-
-def test_autoguidance_goes_away_from_the_worse_model() -> None:
-    good, bad = Counted(1.0), Counted(0.5)
-    found = autoguidance(good, bad, 2.0)(X, 5)
-    torch.testing.assert_close(found.x0, 2 * good(X, 5).x0 - bad(X, 5).x0)
-    assert same(autoguidance(good, bad, 1.0)(X, 5), good(X, 5))
 
 
 def test_different_schedules_are_refused() -> None:

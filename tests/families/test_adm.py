@@ -232,7 +232,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     first = unclip.Bundle.load(bundle(tmp_path / "a", "upsampler"))
     parts = adm.FORMAT.read(Source(tmp_path / "a" / "base.bin"), FLAGS).parts
     config = replace(first.config("upsampler-32"), low_size=8)
-    part = Part(ADM(config), parts["adm"].diffusion, parts["adm"].sampling)
+    part = Part(ADM(config), parts["adm"].diffusion, first.component("upsampler-32").sampling)
     folder = tmp_path / "b"
     save_bundle(folder, name="b", parts=parts | {"upsampler-32": part}, card="", family="adm")
     with pytest.raises(BundleError, match="upsampler-32 enlarges nothing"):

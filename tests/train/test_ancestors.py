@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from unclip import cli, load, recipes
-from unclip.bundle import Bundle, Part, save_bundle
+from unclip.bundle import Bundle, Part, read_sampling, save_bundle
+from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.data.folder import build_folder
 from unclip.diffusion.defaults import LangevinUpdates, Sampling
@@ -25,6 +26,7 @@ from unclip.images import to_tensor
 from unclip.models.adm import Classifier
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
+from unclip.native import kind_of
 from unclip.train.run import Run
 from unclip.train.tasks.glide import GlideTask
 
@@ -410,7 +412,8 @@ def test_shipped_recipes_make_their_tasks(
     task = run.task(stage)
     assert 3e6 < sum(parameter.numel() for parameter in task.model.parameters()) < 2e7
     if "sampling" in recipe[stage]:
-        sampling = run.part(stage, "sampling", Sampling)
+        model = task.model
+        sampling = read_sampling(kind_of(model), to_dict(model.config), recipe[stage]["sampling"], stage)
         assert sampling.sampler == ("langevin" if name == "ncsn" else "dpm++")
     assert recipe["bundle"]["shares"]
 

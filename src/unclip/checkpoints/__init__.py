@@ -1,1 +1,1 @@
-"""Weights on disk: `native` for our own files, one module a foreign format."""
+"""Weights of others: one file a foreign format, and `formats`, which lists them."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import cast
 
 from unclip.bundle import Part
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
 from unclip.checkpoints.guided_unet import Sizes, choose, linear_rules, measure, time_rules, unet_rules
 from unclip.checkpoints.table import Rule, Table, transposed
 from unclip.checkpoints.weights import Weights, open_weights
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import ClassifierSampling, Sampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
@@ -33,7 +33,7 @@ DATA = "ImageNet (ILSVRC 2012) or one class of LSUN, by guided-diffusion's model
 
 @dataclass(frozen=True)
 class Flags:
-    """What the flags of a released model say beside its sizes.
+    """The flags of a released model that its sizes do not tell.
 
     Attributes:
         schedule: --noise_schedule.
@@ -92,7 +92,7 @@ def _rules(model: ADM | Classifier, by_head: bool) -> Iterator[Rule]:
 
 
 def role(weights: Weights) -> str | None:
-    """Which of the three a file holds, by its names and shapes; None where it is not guided-diffusion's."""
+    """Base, classifier or upsampler, by names and shapes; None where a file is not guided-diffusion's."""
     first = weights.shapes.get("input_blocks.0.0.weight")
     if first is None or "time_embed.0.weight" not in weights or "middle_block.1.encoder_kv.weight" in weights:
         return None
@@ -198,19 +198,7 @@ def _boolean(text: str) -> bool:
 
 def _found(source: Source, options: Options) -> dict[str, Weights]:
     """The files of a source by their role: one that is named, or the only one of its role in the folder."""
-    paths = [source.path] if source.path.is_file() else sorted(source.folder.glob("*.pt"))
-    found: dict[str, Weights] = {}
-    for path in paths:
-        weights = open_weights(path)
-        kind = role(weights)
-        if kind is None:
-            continue
-        if kind in found:
-            raise CheckpointError(
-                f"{source}: {found[kind].where} and {path} are both of the kind {kind}: convert one of them, "
-                "by its own path, with the others as options"
-            )
-        found[kind] = weights
+    found = by_role(source, role)
     for option in (CLASSIFIER, UPSAMPLER):
         if option in options:
             weights = open_weights(Path(options[option]))
@@ -241,10 +229,8 @@ def _labels(path: str, classes: int | None) -> tuple[str, ...]:
 
 
 def looks_like(source: Source) -> bool:
-    """Whether a file is of guided-diffusion, or a folder holds such files."""
-    if source.path.is_file():
-        return source.has_weights and role(source.weights) is not None
-    return any(looks_like(Source(path)) for path in sorted(source.folder.glob("*.pt")))
+    """True for a file of guided-diffusion, or a folder that holds one."""
+    return has_role(source, role)
 
 
 def convert(source: Source, options: Options) -> Conversion:
@@ -261,7 +247,8 @@ def convert(source: Source, options: Options) -> Conversion:
     if "labels" in options:
         config = replace(config, labels=_labels(options["labels"], config.classes))
     guidance = flags.scale if CLASSIFIER in found and flags.scale is not None else 0.0
-    parts = {BASE: _drawing(found[BASE], config, flags, guidance)}
+    sampling = ClassifierSampling(STEPS, sampler="ancestral", threshold=Threshold.STATIC, guidance=guidance)
+    parts = {BASE: _drawing(found[BASE], config, flags, sampling)}
     if CLASSIFIER in found:
         guide = classifier_config(found[CLASSIFIER])
         if guide.image_size != config.image_size:
@@ -280,7 +267,9 @@ def convert(source: Source, options: Options) -> Conversion:
                 f"{found[UPSAMPLER].where}: enlarges {larger.low_size} px with {larger.classes} classes, and "
                 f"the model draws {config.image_size} px with {config.classes}"
             )
-        parts[f"{UPSAMPLER}-{larger.image_size}"] = _drawing(found[UPSAMPLER], larger, larger_flags, 0.0)
+        unguided = Sampling(STEPS, sampler="ancestral", threshold=Threshold.STATIC)
+        name = f"{UPSAMPLER}-{larger.image_size}"
+        parts[name] = _drawing(found[UPSAMPLER], larger, larger_flags, unguided)
     name = next((name for name, preset in PRESETS.items() if preset == replace(config, labels=())), BASE)
     unnamed = config.classes is not None and not config.labels
     notes = ("the classes have no names: give labels=FILE",) if unnamed else ()
@@ -297,14 +286,14 @@ def _upsamplers(options: Options) -> dict[str, str]:
     return {own: options[option] for option, own in names.items() if option in options}
 
 
-def _drawing(weights: Weights, config: ADMConfig, flags: Flags, guidance: float) -> Part:
+def _drawing(weights: Weights, config: ADMConfig, flags: Flags, sampling: Sampling) -> Part:
     keys = table(cast(ADM, unfilled("adm", config)), by_head=flags.by_head)
     return Part(
         build("adm", config, keys, weights, weights.where),
         diffusion=DiffusionConfig(
             schedule=flags.schedule, prediction=Prediction.EPSILON, learned_range=config.learned_range
         ),
-        sampling=Sampling(STEPS, sampler="ancestral", guidance=guidance, threshold=Threshold.STATIC),
+        sampling=sampling,
         licence=LICENCE,
         data=DATA,
     )

@@ -1,4 +1,4 @@
-"""What the formats of CLIP share: the architecture from shapes, the parts of a bundle, the tokenizer."""
+"""The common half of CLIP's formats: the architecture from shapes, the parts of a bundle, the tokenizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from unclip.bundle import Bundle, Part, Preprocessing
 from unclip.checkpoints.foreign import Conversion, Options, Source, build
 from unclip.checkpoints.table import Rule, Shape, Table
-from unclip.checkpoints.weights import Weights
+from unclip.checkpoints.weights import Weights, count_children
 from unclip.errors import CheckpointError, InputError
 from unclip.models.clip import (
     CLIP,
@@ -112,13 +112,8 @@ def heads_of_width(width: int) -> int:
     return max(1, width // HEAD_WIDTH) if width <= WIDEST_OF_64 else MOST_HEADS
 
 
-def count_children(shapes: Mapping[str, Shape], prefix: str) -> int:
-    """How many numbered children there are below a prefix."""
-    return len({name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)})
-
-
 def chosen_activation(options: Options) -> Activation | None:
-    """What the option says; None where there is none. Raises InputError for another word."""
+    """The activation that the options name, or None. Raises InputError for another word."""
     if "activation" not in options:
         return None
     try:
@@ -197,7 +192,7 @@ def clip_of(bundle: Bundle) -> CLIP:
 
 
 def plain_statistics(config: CLIPConfig) -> bool:
-    """Whether pictures are normalised as OpenAI's CLIPs have it."""
+    """True where pictures are normalised as OpenAI's CLIPs have it."""
     return (config.mean, config.std) == (CLIP_MEAN, CLIP_STD)
 
 

@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unclip.bundle import Bundle, Part, Preprocessing
-from unclip.checkpoints.clip_layout import count_children, heads_of_width, new_folder
+from unclip.checkpoints.clip_layout import heads_of_width, new_folder
 from unclip.checkpoints.clip_open import CONFIG, LOGITS, SIGLIP, WEIGHTS, published_weights
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.table import Rule, Shape, Table
+from unclip.checkpoints.weights import count_children
 from unclip.errors import CheckpointError, InputError
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD, SIGMOID_INITIAL_BIAS, CLIPConfig
 from unclip.models.siglip import NORM_EPSILON, Gelu, SiglipTextConfig, SiglipVisionConfig
@@ -150,7 +151,7 @@ GUESS = (
 
 @dataclasses.dataclass(frozen=True)
 class Siglip:
-    """What a source holds.
+    """The contents of a source.
 
     Attributes:
         model: the CLIP.

@@ -164,7 +164,7 @@ def _min_dalle_halves(folder: Path, suffix: str) -> bool:
 
 
 def _suffix(source: Source) -> str:
-    """Which of min-dalle's models: the one of the file handed in, or the only one of the folder."""
+    """The end of the names of min-dalle's files: of the file handed in, or of the folder's only model."""
     if source.path.is_file():
         found = [s for s in SUFFIXES if source.path.name in {f"{half}{s}.pt" for half in FLAX_LAYERS}]
     else:

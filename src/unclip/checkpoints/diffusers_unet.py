@@ -79,7 +79,7 @@ SIZES = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a UNet's config tells, named as in `UNetConfig`; `image_size` is None where it does not say it."""
+    """The sizes in a UNet's config, named as in `UNetConfig`; `image_size` is None where it says none."""
 
     image_size: int | None
     in_channels: int

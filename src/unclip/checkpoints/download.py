@@ -38,12 +38,12 @@ PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE, TOO_MANY_REQUESTS = 206, 416, 429
 
 
 class _OutOfReach(DownloadError):
-    """What can be mended by fetching the files on another machine."""
+    """A failure that is mended by fetching the files on another machine."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """How much of a file is here: `done` of `total` bytes; a total of 0 is not known."""
+    """The progress of a file: `done` of `total` bytes; a total of 0 is not known."""
 
     file: str
     done: int
@@ -90,7 +90,7 @@ def discard(model: Published) -> None:
 
 
 def by_hand(model: Published) -> str:
-    """What to do about a model that cannot be fetched from here, in one sentence."""
+    """The way to a model that cannot be fetched from here, in one sentence."""
     steps = []
     for source in model.sources:
         if isinstance(source, WebFile):
@@ -107,7 +107,7 @@ def by_hand(model: Published) -> str:
 
 
 def kept(model: Published) -> str:
-    """What an interrupted `pull` has left, in one sentence."""
+    """The remains of an interrupted `pull`, in one sentence."""
     files = [path for path in model.download_folder.rglob("*") if path.is_file()]
     if not files:
         return "nothing is left; the same command starts again"
@@ -213,7 +213,7 @@ def _cached(source: HubFiles, name: str, revision: str) -> Path | None:
 
 
 def _link(cached: Path | None, target: Path) -> bool:
-    """Whether the file is here now, linked from huggingface_hub's cache."""
+    """Link a file from huggingface_hub's cache; true where it is here now as a link."""
     if cached is None or target.exists():
         return target.exists() and target.is_symlink()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -326,7 +326,7 @@ def _check(item: Item, path: Path) -> None:
 
 
 def _git_sha1(path: Path) -> str:
-    """What git calls a file of this content; the Hub names small files so."""
+    """Git's name for a file of this content, by which the Hub knows small files."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
@@ -344,7 +344,7 @@ def _of_range(answer: httpx2.Response) -> int:
 
 
 def _passing(error: Exception) -> bool:
-    """Whether trying again may help."""
+    """True where trying again may help."""
     import httpx2
 
     if isinstance(error, httpx2.HTTPStatusError):
@@ -362,7 +362,7 @@ def _broken(item: Item, part: Path, error: Exception) -> DownloadError:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, shortly and in one line."""
+    """An error in a few words on one line."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 

@@ -6,13 +6,11 @@ tensors' shapes.
 
 from __future__ import annotations
 
-import re
-
 from unclip.bundle import Part
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.table import Rule, Table
 from unclip.checkpoints.transforms import gathered
-from unclip.checkpoints.weights import Weights, open_weights
+from unclip.checkpoints.weights import Weights, count_children, open_weights
 from unclip.errors import CheckpointError, InputError
 from unclip.models.vqvae import VQVAEConfig
 
@@ -52,8 +50,8 @@ def read_config(weights: Weights) -> VQVAEConfig:
         channels = shapes[f"encoder.{INPUT}"][0]
         vocabulary = shapes[f"encoder.{OUTPUT}"][0]
         decoder_channels = shapes[f"decoder.{INPUT}"][0]
-        groups = _numbers(weights, r"encoder\.blocks\.group_(\d+)\..*")
-        blocks = _numbers(weights, r"encoder\.blocks\.group_1\.block_(\d+)\..*")
+        groups = count_children(weights, "encoder.blocks.group_")
+        blocks = count_children(weights, "encoder.blocks.group_1.block_")
         widths = [
             shapes[f"encoder.blocks.group_{group}.block_1.res_path.conv_4.w"][0]
             for group in range(1, groups + 1)
@@ -65,11 +63,6 @@ def read_config(weights: Weights) -> VQVAEConfig:
         return VQVAEConfig(vocabulary, channels, multipliers, blocks, decoder_channels)
     except InputError as error:
         raise CheckpointError(f"{weights.where}: not OpenAI's discrete VAE ({error})") from error
-
-
-def _numbers(weights: Weights, pattern: str) -> int:
-    """How many numbers, counted from 1, stand in these names."""
-    return max((int(found[1]) for name in weights if (found := re.fullmatch(pattern, name))), default=0)
 
 
 def _half(source: Source, half: str) -> Weights:

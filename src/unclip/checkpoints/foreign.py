@@ -1,4 +1,4 @@
-"""What every foreign format is made of: a source on disk, the bundle parts it becomes, and the format itself.
+"""The pieces of a foreign format: a source on disk, the bundle parts it becomes, and the format itself.
 
 A format is one file of this folder with a `FORMAT`. It recognises a source by the names of its tensors and by
 the JSON that lies beside them, reads its weights through a strict key table (`checkpoints.table`), and gives
@@ -60,7 +60,7 @@ class Source:
 
     @cached_property
     def has_weights(self) -> bool:
-        """Whether `weights` opens: a folder of components (Diffusers) has none of its own."""
+        """True where `weights` opens: a folder of components (Diffusers) has none of its own."""
         try:
             return bool(self.weights)
         except CheckpointError:
@@ -93,9 +93,37 @@ class Source:
         return Source(self.folder / name)
 
 
+def has_role(source: Source, role: Callable[[Weights], str | None]) -> bool:
+    """True where a file has a role in a format, or a folder holds a .pt file that has one."""
+    if source.path.is_file():
+        return source.has_weights and role(source.weights) is not None
+    return any(has_role(Source(path), role) for path in sorted(source.folder.glob("*.pt")))
+
+
+def by_role(source: Source, role: Callable[[Weights], str | None]) -> dict[str, Weights]:
+    """The file, or the .pt files of the folder, by their role; those without one are passed over.
+
+    Raises:
+        CheckpointError: two have the same role.
+    """
+    paths = [source.path] if source.path.is_file() else sorted(source.folder.glob("*.pt"))
+    found: dict[str, Weights] = {}
+    for path in paths:
+        weights = open_weights(path)
+        kind = role(weights)
+        if kind in found:
+            raise CheckpointError(
+                f"{source}: {found[kind].where} and {path} are both of the kind {kind}: convert one of them, "
+                "by its own path, with the others as options"
+            )
+        if kind is not None:
+            found[kind] = weights
+    return found
+
+
 @dataclass(frozen=True)
 class Conversion:
-    """What a source becomes: the arguments of `save_bundle`.
+    """The parts of a bundle that a source becomes: the arguments of `save_bundle`.
 
     Attributes:
         name: what the bundle is to be called unless somebody says otherwise.

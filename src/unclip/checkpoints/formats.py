@@ -84,7 +84,7 @@ def guess(source: Source) -> tuple[Format, ...]:
 
 
 def describe(source: Source) -> str:
-    """What a source holds, in a sentence for people who wonder why it is not understood."""
+    """The contents of a source, in a sentence for people who wonder why it is not understood."""
     said = [
         f"{name} says {key} {config[key]!r}"
         for name, config in source.configs.items()

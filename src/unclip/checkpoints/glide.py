@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import Part
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
 from unclip.checkpoints.guided_unet import choose, measure, time_rules, unet_rules
 from unclip.checkpoints.table import Rule, Table, interleaved_heads, joined_rows, transposed
 from unclip.checkpoints.transforms import gathered
 from unclip.checkpoints.weights import Weights, open_weights
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import GuidedSampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
@@ -40,11 +40,13 @@ LICENCE = "MIT; meant for research (glide-text2im's model card)"
 DATA = "67 million filtered pairs of pictures and texts, by glide-text2im's model card"
 
 # What notebooks/text2im.ipynb, inpaint.ipynb and clip_guided.ipynb of glide-text2im draw with
-SAMPLING: dict[str, Sampling] = {
-    BASE: Sampling(100, sampler="ancestral", guidance=3.0, threshold=Threshold.STATIC),
-    BASE_INPAINT: Sampling(100, sampler="ancestral", guidance=5.0, threshold=Threshold.STATIC),
-    UPSAMPLE: Sampling("fast27", sampler="ddim", temperature=0.997, threshold=Threshold.STATIC),
-    UPSAMPLE_INPAINT: Sampling("fast27", sampler="ancestral", temperature=0.997, threshold=Threshold.STATIC),
+SAMPLING: dict[str, GuidedSampling] = {
+    BASE: GuidedSampling(100, sampler="ancestral", guidance=3.0, threshold=Threshold.STATIC),
+    BASE_INPAINT: GuidedSampling(100, sampler="ancestral", guidance=5.0, threshold=Threshold.STATIC),
+    UPSAMPLE: GuidedSampling("fast27", sampler="ddim", temperature=0.997, threshold=Threshold.STATIC),
+    UPSAMPLE_INPAINT: GuidedSampling(
+        "fast27", sampler="ancestral", temperature=0.997, threshold=Threshold.STATIC
+    ),
 }
 
 OPTIONS = {
@@ -136,7 +138,7 @@ def _token_rules() -> Iterator[Rule]:
 
 
 def role(weights: Weights) -> str | None:
-    """Which network of GLIDE's a file holds, by names and shapes; None where it holds none."""
+    """The network of GLIDE's that a file holds, by names and shapes; None where it holds none."""
     if "blocks.input.w_t" in weights and "blocks.input.patch_proj" in weights:
         return CLIP_IMAGE
     if "blocks.input.w_voc" in weights:
@@ -211,10 +213,8 @@ def noised_clip_config(image: Weights, text: Weights) -> NoisedCLIPConfig:
 
 
 def looks_like(source: Source) -> bool:
-    """Whether a file is one of GLIDE's, or a folder holds such files."""
-    if source.path.is_file():
-        return source.has_weights and role(source.weights) is not None
-    return any(looks_like(Source(path)) for path in sorted(source.folder.glob("*.pt")))
+    """True for a file of GLIDE's, or a folder that holds one."""
+    return has_role(source, role)
 
 
 def convert(source: Source, options: Options) -> Conversion:
@@ -268,16 +268,7 @@ def _check_fit(config: GlideConfig, base: GlideConfig, where: str) -> None:
 
 def _found(source: Source, options: Options) -> dict[str, Weights]:
     """The files of a source by their role: one that is named, or the only one of its role in the folder."""
-    paths = [source.path] if source.path.is_file() else sorted(source.folder.glob("*.pt"))
-    found: dict[str, Weights] = {}
-    for path in paths:
-        weights = open_weights(path)
-        part = role(weights)
-        if part is None:
-            continue
-        if part in found:
-            raise CheckpointError(f"{source}: {found[part].where} and {path} are both of the kind {part}")
-        found[part] = weights
+    found = by_role(source, role)
     for option in (BASE_INPAINT, UPSAMPLE, UPSAMPLE_INPAINT, CLIP_IMAGE, CLIP_TEXT):
         if option in options:
             found[option] = open_weights(Path(options[option]))
@@ -296,7 +287,7 @@ def _found(source: Source, options: Options) -> dict[str, Weights]:
     return found
 
 
-def _drawing(weights: Weights, config: GlideConfig, sampling: Sampling) -> Part:
+def _drawing(weights: Weights, config: GlideConfig, sampling: GuidedSampling) -> Part:
     schedule = ScheduleName.COSINE if config.low_size is None else ScheduleName.LINEAR
     keys = glide_table(cast(Glide, unfilled("glide", config)))
     return Part(

@@ -14,6 +14,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from unclip.checkpoints.table import Rule
+from unclip.checkpoints.weights import count_children
 from unclip.errors import CheckpointError
 from unclip.nn.unet import AttentionBlock, HalfUNet, Stage, UNet
 
@@ -31,7 +32,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the shapes of a network's tensors tell.
+    """The sizes that the shapes of a network's tensors tell.
 
     Attributes:
         in_channels: of the pictures that go in.
@@ -59,7 +60,7 @@ def measure(shapes: Shapes, where: str) -> Sizes:
         CheckpointError: the tensors do not make such a network, or not one alone.
     """
     try:
-        count = _count(shapes, "input_blocks")
+        count = count_children(shapes, "input_blocks.")
         first = shapes["input_blocks.0.0.weight"]
         widths = [shapes[f"input_blocks.{n}.0.out_layers.3.weight"][0] for n in range(1, count)]
         attends = [f"input_blocks.{n}.1.qkv.weight" in shapes for n in range(1, count)]
@@ -69,7 +70,7 @@ def measure(shapes: Shapes, where: str) -> Sizes:
         context = shapes.get("middle_block.1.encoder_kv.weight")
         return Sizes(
             in_channels=first[1],
-            out_channels=shapes["out.2.weight"][0] if _count(shapes, "output_blocks") else None,
+            out_channels=shapes["out.2.weight"][0] if count_children(shapes, "output_blocks.") else None,
             channels=shapes["time_embed.0.weight"][1],
             widths=tuple(widths[start] for start in starts),
             blocks=blocks,
@@ -83,12 +84,12 @@ def measure(shapes: Shapes, where: str) -> Sizes:
 
 
 def _levels(shapes: Shapes, widths: list[int], attends: list[bool], where: str) -> int:
-    """How many levels there are.
+    """The number of levels.
 
     A whole network tells it on the way up, where a stage that enlarges has a second residual block. Half of
     one tells it by what stands at the ends of levels: a block that neither attends nor changes the width.
     """
-    stages = _count(shapes, "output_blocks")
+    stages = count_children(shapes, "output_blocks.")
     if stages:
         enlarging = sum(
             any(f"output_blocks.{m}.{child}.in_layers.0.weight" in shapes for child in (1, 2))
@@ -110,7 +111,7 @@ def _levels(shapes: Shapes, widths: list[int], attends: list[bool], where: str) 
 
 
 def _fits(widths: list[int], attends: list[bool], stride: int) -> bool:
-    """Whether levels of stride - 1 blocks, with one that halves the side between two, explain the stages."""
+    """True where the stages are levels of stride - 1 blocks, between two of them one that halves the side."""
     if stride < 2:
         return False
     for start in range(0, len(widths), stride):
@@ -121,12 +122,6 @@ def _fits(widths: list[int], attends: list[bool], stride: int) -> bool:
         if end < len(widths) and (attends[end] or widths[end] != widths[start]):
             return False
     return True
-
-
-def _count(shapes: Shapes, list_name: str) -> int:
-    """How many modules a numbered list has."""
-    numbers = {int(name.split(".")[1]) for name in shapes if name.startswith(f"{list_name}.")}
-    return max(numbers, default=-1) + 1
 
 
 def unet_rules(unet: HalfUNet, *, by_head: bool, prefix: str = "unet.") -> Iterator[Rule]:

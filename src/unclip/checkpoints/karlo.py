@@ -1,4 +1,4 @@
-"""What both layouts of Karlo's weights become: a bundle of the family "unclip", and how it is sampled.
+"""The bundle of the family "unclip" that both layouts of Karlo's weights become, and how it is sampled.
 
 Facts are from kakaobrain/karlo and from the scheduler configs of kakaobrain/karlo-v1-alpha.
 """
@@ -6,14 +6,14 @@ Facts are from kakaobrain/karlo and from the scheduler configs of kakaobrain/kar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from unclip.bundle import LAST_STEP, Part, Preprocessing
 from unclip.checkpoints.foreign import Conversion
 from unclip.checkpoints.table import Rule
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import DecoderSampling, PriorSampling, Sampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError
@@ -26,6 +26,12 @@ LICENCE = "CreativeML Open RAIL-M (kakaobrain/karlo-v1-alpha)"
 DATA = "COYO-100M, CC3M and CC12M: 115 million pairs, by Karlo's model card"
 
 PRIOR, DECODER, UPSAMPLER = "prior", "decoder", "upsampler"
+# Steps and guidance are the defaults of Diffusers' UnCLIPPipeline.
+SAMPLING: dict[str, Sampling] = {
+    PRIOR: PriorSampling(25, sampler="ancestral", guidance=4.0),
+    DECODER: DecoderSampling(25, sampler="ancestral", guidance=8.0),
+    UPSAMPLER: Sampling(7, sampler="ancestral"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,39 +42,22 @@ class Process:
     sampling: Sampling
 
 
-def process(
-    *, prediction: Prediction, limit: float | None, learned_range: bool, steps: int, guidance: float = 1.0
-) -> Process:
-    """A cosine schedule of 1000 steps, ancestral sampling, x0 clipped to +-limit (None: not clipped)."""
-    threshold = Threshold.NONE if limit is None else Threshold.STATIC
-    return Process(
-        DiffusionConfig(schedule=ScheduleName.COSINE, prediction=prediction, learned_range=learned_range),
-        Sampling(
-            steps,
-            sampler="ancestral",
-            guidance=guidance,
-            threshold=threshold,
-            limit=1.0 if limit is None else limit,
-        ),
+def process(part: str, *, prediction: Prediction, limit: float | None, learned_range: bool) -> Process:
+    """Of a part in `SAMPLING`: a cosine schedule of 1000 steps, x0 clipped to +-limit (None: not clipped)."""
+    sampling = SAMPLING[part]
+    if limit is not None:
+        sampling = replace(sampling, threshold=Threshold.STATIC, limit=limit)
+    diffusion = DiffusionConfig(
+        schedule=ScheduleName.COSINE, prediction=prediction, learned_range=learned_range
     )
+    return Process(diffusion, sampling)
 
 
-# Steps and guidance are the defaults of Diffusers' UnCLIPPipeline, limits those of its schedulers' configs.
-PRIOR_STEPS, PRIOR_GUIDANCE = 25, 4.0
-DECODER_STEPS, DECODER_GUIDANCE = 25, 8.0
-UPSAMPLER_STEPS = 7
+# Limits are those of the configs of the pipeline's schedulers.
 PROCESSES = {
-    PRIOR: process(
-        prediction=Prediction.X0, limit=5.0, learned_range=False, steps=PRIOR_STEPS, guidance=PRIOR_GUIDANCE
-    ),
-    DECODER: process(
-        prediction=Prediction.EPSILON,
-        limit=1.0,
-        learned_range=True,
-        steps=DECODER_STEPS,
-        guidance=DECODER_GUIDANCE,
-    ),
-    UPSAMPLER: process(prediction=Prediction.EPSILON, limit=1.0, learned_range=False, steps=UPSAMPLER_STEPS),
+    PRIOR: process(PRIOR, prediction=Prediction.X0, limit=5.0, learned_range=False),
+    DECODER: process(DECODER, prediction=Prediction.EPSILON, limit=1.0, learned_range=True),
+    UPSAMPLER: process(UPSAMPLER, prediction=Prediction.EPSILON, limit=1.0, learned_range=False),
 }
 
 

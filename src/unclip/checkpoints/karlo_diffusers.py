@@ -29,13 +29,8 @@ from unclip.checkpoints.diffusers_unet import refuse_unknown, required, unet_siz
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.karlo import (
     DECODER,
-    DECODER_GUIDANCE,
-    DECODER_STEPS,
     PRIOR,
-    PRIOR_GUIDANCE,
-    PRIOR_STEPS,
     UPSAMPLER,
-    UPSAMPLER_STEPS,
     Process,
     conversion,
     process,
@@ -93,7 +88,7 @@ PRIOR_SIZES = (
 
 
 def looks_like(source: Source) -> bool:
-    """Whether a folder's index names one of the two pipelines."""
+    """True where a folder's index names one of the two pipelines."""
     return source.configs.get(INDEX, {}).get("_class_name") in (FROM_TEXT, FROM_PICTURE)
 
 
@@ -109,13 +104,13 @@ def convert(source: Source, options: Options) -> Conversion:
     clip, preprocessing = _clip(source, tokenizer, pictures=not from_text)
     decoder = _decoder(source)
     processes = {
-        DECODER: _process(source.part(DECODER_SCHEDULER), DECODER_STEPS, DECODER_GUIDANCE),
-        UPSAMPLER: _process(source.part(UPSAMPLER_SCHEDULER), UPSAMPLER_STEPS, 1.0),
+        DECODER: _process(DECODER, source.part(DECODER_SCHEDULER)),
+        UPSAMPLER: _process(UPSAMPLER, source.part(UPSAMPLER_SCHEDULER)),
     }
     prior = None
     if from_text:
         prior = _prior(source.part(PRIOR))
-        processes[PRIOR] = _process(source.part(PRIOR_SCHEDULER), PRIOR_STEPS, PRIOR_GUIDANCE)
+        processes[PRIOR] = _process(PRIOR, source.part(PRIOR_SCHEDULER))
     if processes[DECODER].diffusion.learned_range != decoder.config.learned_range:
         raise CheckpointError(f"{source}: decoder and decoder_scheduler disagree on the learned variance")
     return conversion(
@@ -217,7 +212,7 @@ def _upsampler(source: Source, low_size: int, high_size: int) -> Upsampler:
     return cast(Upsampler, build("upsampler", ours, table, source.weights, str(source)))
 
 
-def _process(source: Source, steps: int, guidance: float) -> Process:
+def _process(part: str, source: Source) -> Process:
     """UnCLIPScheduler's config, with what the pipelines do where nobody says otherwise."""
     config, where = source.config("scheduler_config.json"), str(source)
     if config.get("_class_name") != "UnCLIPScheduler":
@@ -231,11 +226,10 @@ def _process(source: Source, steps: int, guidance: float) -> Process:
             f"{', '.join(PREDICTIONS)} and {', '.join(LEARNED)}"
         )
     return process(
+        part,
         prediction=PREDICTIONS[prediction],
         limit=float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None,
         learned_range=LEARNED[variance],
-        steps=steps,
-        guidance=guidance,
     )
 
 

@@ -32,7 +32,7 @@ from unclip.checkpoints.karlo import (
 )
 from unclip.checkpoints.table import Rule, Table
 from unclip.checkpoints.transforms import gathered
-from unclip.checkpoints.weights import SUFFIXES, Weights, open_weights
+from unclip.checkpoints.weights import SUFFIXES, Weights, count_children, open_weights
 from unclip.errors import CheckpointError
 from unclip.models import decoder as decoders
 from unclip.models import prior as priors
@@ -68,7 +68,7 @@ PRIOR_LIMIT = 10.0  # to which the original sampler clamps x0; Diffusers' config
 
 
 def role(weights: Weights) -> str | None:
-    """Which of the files this is; None where it is none of them."""
+    """The component that a file holds; None where it is none of Karlo's."""
     for name, found in MARKS.items():
         if name in weights:
             return found
@@ -139,7 +139,7 @@ def upsampler_table(upsampler: Upsampler) -> Table:
 
 
 def looks_like(source: Source) -> bool:
-    """Whether a file is one of Karlo's three checkpoints, or a folder holds one."""
+    """True for one of Karlo's three checkpoints, or a folder that holds one."""
     files = [source.path] if source.path.is_file() else _files(source.path)
     return any(Source(file).has_weights and role(Source(file).weights) in PROCESSES for file in files)
 
@@ -202,14 +202,13 @@ def _prior(weights: Weights, statistics: Weights) -> DiffusionPrior:
         _, text_width = shapes["text_enc_proj.weight"]
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{weights.where}: not the tensors of Karlo's prior ({error})") from error
-    blocks = {name.split(".")[2] for name in shapes if name.startswith("transformer.resblocks.")}
     config: PriorConfig = replace(
         priors.KARLO,
         embedding=embedding,
         text_width=text_width,
         context=positions - DiffusionPrior.SPECIAL,
         width=width,
-        layers=len(blocks),
+        layers=count_children(shapes, "transformer.resblocks."),
         heads=width // HEAD_CHANNELS,
     )
     both = gathered(weights.where, {"model": own, STATISTICS: statistics})

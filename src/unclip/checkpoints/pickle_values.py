@@ -257,7 +257,7 @@ def mention(module: str, name: str) -> Global:
 
 
 def call(function: Any, arguments: Any) -> Any:
-    """What a call gives. Raises CheckpointError for one that is not in `CALLS`."""
+    """The value that a call gives. Raises CheckpointError for one that is not in `CALLS`."""
     if not isinstance(function, Global) or not isinstance(arguments, tuple):
         raise refused(f"calls something that is no function ({describe(function)})")
     if function.name not in CALLS:
@@ -278,7 +278,7 @@ def describe(value: Any) -> str:
 
 
 def stored(identity: Any) -> Storage | Global:
-    """What a persistent id stands for: ("storage", type, key, device, elements[, view])."""
+    """The storage that a persistent id stands for: ("storage", type, key, device, elements[, view])."""
     if isinstance(identity, tuple) and identity[:1] == ("module",):
         return Global(describe(identity[1]))  # old files: a class, with its source code
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":

@@ -50,7 +50,7 @@ class TorchFile:
 
     Attributes:
         path: the file.
-        content: what the pickle describes, made of the inert values of `unpickle`.
+        content: what the pickle describes, made of `pickle_values`.
     """
 
     def __init__(self, path: Path) -> None:

@@ -21,14 +21,14 @@ def gathered(where: str, parts: Mapping[str, Weights]) -> Weights:
     entries = {
         f"{prefix}.{name}": entry
         for prefix, weights in parts.items()
-        for name, entry in _entries(weights).items()
+        for name, entry in weights.entries.items()
     }
     return Weights(where, entries, {})
 
 
 def renamed(weights: Weights, pattern: str, replacement: str) -> Weights:
     """The same weights, `pattern` replaced in every name as by `re.sub`."""
-    entries = {re.sub(pattern, replacement, name): entry for name, entry in _entries(weights).items()}
+    entries = {re.sub(pattern, replacement, name): entry for name, entry in weights.entries.items()}
     return Weights(weights.where, entries, weights.extra)
 
 
@@ -39,7 +39,7 @@ def permuted(weights: Weights, end: str, new_end: str, axes: tuple[int, ...]) ->
         CheckpointError: one of them has another number of axes.
     """
     entries = {}
-    for name, entry in _entries(weights).items():
+    for name, entry in weights.entries.items():
         if not name.endswith(end):
             entries[name] = entry
             continue
@@ -68,7 +68,7 @@ def unstacked(weights: Weights, stack: str, layers: str) -> Weights:
     if len(counts) > 1 or () in counts:
         found = ", ".join(str(list(count)) for count in sorted(counts))
         raise CheckpointError(f"{weights.where}: the tensors of {stack} disagree on its layers: {found}")
-    for name, entry in _entries(weights).items():
+    for name, entry in weights.entries.items():
         if not name.startswith(start):
             entries[name] = entry
             continue
@@ -83,12 +83,7 @@ def filled(weights: Weights, missing: Mapping[str, Tensor]) -> Weights:
     entries = {
         name: Entry(tuple(tensor.shape), tensor.dtype, tensor.clone) for name, tensor in missing.items()
     }
-    return Weights(weights.where, entries | _entries(weights), weights.extra)
-
-
-def _entries(weights: Weights) -> dict[str, Entry]:
-    shapes, dtypes = weights.shapes, weights.dtypes
-    return {name: Entry(shapes[name], dtypes[name], partial(weights.__getitem__, name)) for name in weights}
+    return Weights(weights.where, {**entries, **weights.entries}, weights.extra)
 
 
 def _permuted(entry: Entry, axes: tuple[int, ...]) -> Tensor:

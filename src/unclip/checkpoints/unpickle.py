@@ -1,8 +1,8 @@
 """Reads pickles without executing them.
 
 A pickle is a program for a small stack machine, and the usual reader imports and calls whatever it names.
-This is another machine for the same programs, whose values are those of `inert`: nothing is ever imported,
-and a call that is not known is refused.
+This is another machine for the same programs, whose values are those of `pickle_values`: nothing is ever
+imported, and a call that is not known is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from unclip.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Pickled:
-    """What a pickle describes, made of inert values, and the storages that it refers to, by key."""
+    """The value that a pickle describes, made of `pickle_values`, and the storages it refers to, by key."""
 
     value: Any
     storages: dict[str, Storage]
@@ -70,7 +70,7 @@ def unpickle(file: IO[bytes], where: str) -> Pickled:
 
 
 class _Machine:
-    """The stack machine. A step either moves inert values or raises."""
+    """The stack machine. A step either moves such values or raises."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []

@@ -8,7 +8,6 @@ that stands in its names.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from unclip.bundle import Part
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.table import Rule, Table, joined_rows
 from unclip.checkpoints.transforms import permuted, renamed
-from unclip.checkpoints.weights import Weights
+from unclip.checkpoints.weights import Weights, count_children
 from unclip.errors import CheckpointError, InputError
 from unclip.models.vqgan import VQGAN, PixelRange, VQGANConfig
 
@@ -128,8 +127,8 @@ def _read_config(
     shapes = weights.shapes
     try:
         vocabulary, embedding = shapes[codebook]
-        levels = _count(weights, r"decoder\.up\.(\d+)\..*")
-        blocks = _count(weights, r"decoder\.up\.0\.block\.(\d+)\..*") - 1
+        levels = count_children(weights, "decoder.up.")
+        blocks = count_children(weights, "decoder.up.0.block.") - 1
         widths = [shapes[f"decoder.up.{level}.block.0.conv1.weight"][0] for level in range(levels)]
         latent = shapes["decoder.conv_in.weight"][1]
     except (KeyError, ValueError) as error:
@@ -206,11 +205,6 @@ def _params(path: Path) -> Mapping[str, Any]:
     if not isinstance(params, Mapping) or not isinstance(params.get("ddconfig", {}), Mapping):
         raise CheckpointError(f"{path}: model.params is not a table")
     return params
-
-
-def _count(weights: Weights, pattern: str) -> int:
-    """How many numbers, counted from 0, stand in these names."""
-    return 1 + max((int(found[1]) for name in weights if (found := re.fullmatch(pattern, name))), default=-1)
 
 
 def _of_flax(weights: Weights) -> Weights:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,35 +72,36 @@ class Weights(Mapping[str, Tensor]):
 
     Attributes:
         where: the file or folder, for messages.
+        entries: its tensors, unread.
         extra: plain values that stood beside the tensors, nested as they were.
     """
 
     def __init__(self, where: str, entries: Mapping[str, Entry], extra: Mapping[str, Any]) -> None:
         self.where = where
+        self.entries = entries
         self.extra = extra
-        self._entries = entries
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._entries[name].read()
+        return self.entries[name].read()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self.entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self.entries
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of each tensor, without reading it."""
-        return {name: entry.shape for name, entry in self._entries.items()}
+        return {name: entry.shape for name, entry in self.entries.items()}
 
     @property
     def dtypes(self) -> Mapping[str, torch.dtype]:
         """Type of each tensor, without reading it."""
-        return {name: entry.dtype for name, entry in self._entries.items()}
+        return {name: entry.dtype for name, entry in self.entries.items()}
 
     def inside(self, prefix: str) -> Weights:
         """Those whose names begin with `prefix` and a dot, under what follows.
@@ -109,9 +110,9 @@ class Weights(Mapping[str, Tensor]):
             CheckpointError: there are none; the message says what there is.
         """
         start = f"{prefix}."
-        found = {name[len(start) :]: entry for name, entry in self._entries.items() if name.startswith(start)}
+        found = {name[len(start) :]: entry for name, entry in self.entries.items() if name.startswith(start)}
         if not found:
-            heads = sorted({name.partition(".")[0] for name in self._entries})
+            heads = sorted({name.partition(".")[0] for name in self.entries})
             raise CheckpointError(
                 f"{self.where}: no tensors inside {prefix!r}: at the top it has {', '.join(heads[:8])}"
             )
@@ -154,6 +155,11 @@ def open_weights(path: Path | str) -> Weights:
     raise CheckpointError(f"{path}: neither safetensors nor a file of torch's, nor .msgpack")
 
 
+def count_children(names: Iterable[str], prefix: str) -> int:
+    """The number of parts, of a list for example, whose names follow a prefix."""
+    return len({name[len(prefix) :].partition(".")[0] for name in names if name.startswith(prefix)})
+
+
 def _in_folder(folder: Path) -> Path:
     for name in FOLDER_NAMES:
         if (folder / name).is_file():
@@ -180,7 +186,7 @@ def _sharded(index: Path) -> Weights:
     for name, file in names.items():
         if name not in pieces[file]:
             raise CheckpointError(f"{index}: {name} should be in {file} and is not: download it again")
-        entries[name] = pieces[file]._entries[name]
+        entries[name] = pieces[file].entries[name]
     return Weights(str(index.parent), entries, {})
 
 
@@ -209,7 +215,7 @@ def _flattened(file: TorchFile | FlaxFile) -> Weights:
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
-    """What is inside a value, by name: of a module its parameters, buffers and modules alone."""
+    """The values inside a value, by name: of a module its parameters, buffers and modules alone."""
     if isinstance(value, Record):
         parts = [value.state[part] for part in MODULE_PARTS if isinstance(value.state.get(part), dict)]
         left_out = value.state.get("_non_persistent_buffers_set") or ()

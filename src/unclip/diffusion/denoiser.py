@@ -46,7 +46,7 @@ class FunctionDenoiser:
 
 
 class Threshold(StrEnum):
-    """How the estimate of x0 is kept in the data's range."""
+    """The way in which the estimate of x0 is kept in the data's range."""
 
     NONE = "none"
     STATIC = "static"
@@ -84,7 +84,7 @@ def denoiser(
 
 
 def label_for(schedule: Schedule, i: int, x: Tensor) -> Tensor:
-    """What a network is fed beside x (B, ...) at index i: (B,), float32, or float64 for float64 x."""
+    """The label (B,) that a network is fed beside x (B, ...) at index i: float32, float64 for float64 x."""
     label_type = torch.promote_types(x.dtype, torch.float32)
     return torch.full((len(x),), float(schedule.label[i]), dtype=label_type, device=x.device)
 

@@ -28,7 +28,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 class Sees(StrEnum):
-    """Which picture a guiding network is shown."""
+    """The picture that a guiding network is shown."""
 
     NOISED = "noised"  # x_t, by a network that was trained on noised pictures
     ESTIMATE = "estimate"  # the denoiser's x0, by any network; the gradient goes through the denoiser
@@ -59,14 +59,34 @@ def classifier_free(
     Raises:
         InputError: the schedules differ, or the interval is not increasing.
     """
-    return _between(unconditional, conditional, scale, interval, both)
+    schedule = conditional.schedule
+    for other in (unconditional, both):
+        if other is not None and not _same(schedule, other.schedule):
+            raise InputError("the denoisers have different schedules: respace both alike")
+    if interval is not None and not interval[0] <= interval[1]:
+        raise InputError(f"interval {interval}: give the least and then the most sigma / alpha")
 
+    def pair(x: Tensor, i: int) -> tuple[Denoised, Denoised]:
+        if both is None:
+            return conditional(x, i), unconditional(x, i)
+        x0, epsilon, log_variance = both(torch.cat([x, x]), i)
+        (x0_to, x0_from), (epsilon_to, epsilon_from) = x0.chunk(2), epsilon.chunk(2)
+        kept = None if log_variance is None else log_variance.chunk(2)[0]
+        return Denoised(x0_to, epsilon_to, kept), Denoised(x0_from, epsilon_from, None)
 
-def autoguidance(
-    good: Denoiser, bad: Denoiser, scale: Scale, *, interval: Interval | None = None
-) -> Denoiser:
-    """Guidance away from a worse version of the same model: bad + scale (good - bad); 2406.02507."""
-    return _between(bad, good, scale, interval, None)
+    def function(x: Tensor, i: int) -> Denoised:
+        inside = interval is None or interval[0] <= float(schedule.noise_to_signal[i]) <= interval[1]
+        if not inside or _is(scale, 1.0):
+            return conditional(x, i)
+        if _is(scale, 0.0):
+            return unconditional(x, i)
+        there, here = pair(x, i)
+        weight = _per_picture(scale, x)
+        # lerp gives either end exactly at 0 and 1, also where each picture has its own scale
+        x0 = torch.lerp(here.x0, there.x0, weight)
+        return Denoised(x0, torch.lerp(here.epsilon, there.epsilon, weight), there.log_variance)
+
+    return FunctionDenoiser(schedule, function)
 
 
 def classifier(inner: Denoiser, log_probability: Objective, scale: Scale) -> Denoiser:
@@ -96,39 +116,6 @@ def clip_guidance(
         sees: a CLIP trained on noised pictures is shown x_t, as in GLIDE; an ordinary one the estimate of x0.
     """
     return _by_gradient(inner, similarity, scale, sees)
-
-
-def _between(
-    away: Denoiser, towards: Denoiser, scale: Scale, interval: Interval | None, both: Denoiser | None
-) -> Denoiser:
-    schedule = towards.schedule
-    for other in (away, both):
-        if other is not None and not _same(schedule, other.schedule):
-            raise InputError("the denoisers have different schedules: respace both alike")
-    if interval is not None and not interval[0] <= interval[1]:
-        raise InputError(f"interval {interval}: give the least and then the most sigma / alpha")
-
-    def pair(x: Tensor, i: int) -> tuple[Denoised, Denoised]:
-        if both is None:
-            return towards(x, i), away(x, i)
-        x0, epsilon, log_variance = both(torch.cat([x, x]), i)
-        (x0_to, x0_from), (epsilon_to, epsilon_from) = x0.chunk(2), epsilon.chunk(2)
-        kept = None if log_variance is None else log_variance.chunk(2)[0]
-        return Denoised(x0_to, epsilon_to, kept), Denoised(x0_from, epsilon_from, None)
-
-    def function(x: Tensor, i: int) -> Denoised:
-        inside = interval is None or interval[0] <= float(schedule.noise_to_signal[i]) <= interval[1]
-        if not inside or _is(scale, 1.0):
-            return towards(x, i)
-        if _is(scale, 0.0):
-            return away(x, i)
-        there, here = pair(x, i)
-        weight = _per_picture(scale, x)
-        # lerp gives either end exactly at 0 and 1, also where each picture has its own scale
-        x0 = torch.lerp(here.x0, there.x0, weight)
-        return Denoised(x0, torch.lerp(here.epsilon, there.epsilon, weight), there.log_variance)
-
-    return FunctionDenoiser(schedule, function)
 
 
 def _by_gradient(inner: Denoiser, objective: Objective, scale: Scale, sees: Sees) -> Denoiser:

@@ -19,7 +19,7 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 class Weighting(StrEnum):
-    """How much each noise level counts.
+    """The weight of each noise level.
 
     UNIFORM takes the prediction's own squared error as it is: L_simple for epsilon (2006.11239), unCLIP's
     loss for x0, EDM's for what it leaves to the network. For the score it is NCSN's lambda = sigma^2 (Eq. 6
@@ -84,7 +84,7 @@ def diffusion_loss(
 def prediction_target(
     schedule: Schedule, prediction: Prediction, x0: Tensor, index: Tensor, noise: Tensor
 ) -> Tensor:
-    """What a perfect network would give, of x0's shape."""
+    """The output of a perfect network, of x0's shape."""
     match prediction:
         case Prediction.EPSILON:
             return noise

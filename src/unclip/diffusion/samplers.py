@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 class Sampler(Protocol):
-    """What every sampler in `SAMPLERS` can be called with; each has options of its own beside."""
+    """The call that every sampler in `SAMPLERS` takes; each has options of its own beside."""
 
     def __call__(self, denoiser: Denoiser, x: Tensor, noise: Noise) -> Iterator[Step]: ...
 
@@ -149,9 +149,9 @@ def analytic_dpm(
         denoiser: what says x0 and epsilon.
         x: (B, C, ...), noise at the last index.
         noise: see the module.
-        epsilon_squared: E|epsilon|^2 / d at each index of this schedule, (T,), from `mean_epsilon_squared`.
-            None takes each picture's own |epsilon|^2 / d as it goes: no table is needed, and the estimate is
-            as good as the picture has many dimensions.
+        epsilon_squared: E|epsilon|^2 / d over the data at each index of this schedule, (T,). None takes each
+            picture's own |epsilon|^2 / d as it goes: the estimate is as good as the picture has many
+            dimensions.
         eta: 1 for the DDPM form of the steps, 0 for the DDIM form.
         bound: the data lie in [-bound, bound], which bounds the variance of x0 by bound^2 (Theorem 2); also
             right for whitened data, whose variance is 1. math.inf for none.
@@ -190,21 +190,6 @@ def analytic_dpm(
                 optimal = optimal.clamp(max=last_noise**2 * math.pi / 2)  # E|N(0, 1)| = sqrt(2 / pi)
             x = mean + optimal.sqrt().to(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) * noise()
         yield Step(i, x, denoised.x0)
-
-
-@torch.no_grad()
-def mean_epsilon_squared(denoiser: Denoiser, x0: Tensor, noise: Noise) -> Tensor:
-    """E|epsilon|^2 / d at each index, float64 (T,), over pictures x0 (B, C, ...): analytic-DPM's statistics.
-
-    The paper's Gamma (2201.06503, section 3.1) times sigma^2. Average several batches'. noise() is called
-    once an index.
-    """
-    schedule = denoiser.schedule
-    means = []
-    for i in range(len(schedule)):
-        x = float(schedule.alpha[i]) * x0 + float(schedule.sigma[i]) * noise()
-        means.append(denoiser(x, i).epsilon.to(torch.float64).square().mean().cpu())
-    return torch.stack(means)
 
 
 @torch.no_grad()

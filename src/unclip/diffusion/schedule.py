@@ -32,7 +32,7 @@ FAST27 = "10,10,3,2,2"  # GLIDE's sections; its last step is then taken two step
 
 
 class Prediction(StrEnum):
-    """What a network's output means, for x_t = alpha x_0 + sigma epsilon."""
+    """The meaning of a network's output, for x_t = alpha x_0 + sigma epsilon."""
 
     EPSILON = "epsilon"  # 2006.11239
     X0 = "x0"  # unCLIP's prior

@@ -11,7 +11,6 @@ from typing import cast
 
 from torch import Tensor
 
-from unclip.diffusion.defaults import Spacing
 from unclip.drawing import Job, Options, Prior
 from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, InputError, listed
@@ -111,7 +110,7 @@ class UnCLIP(Family):
     def decoder(self, options: Options) -> Decoder:
         """How pictures come about; one that was not trained to fill in takes every step several times."""
         sampling = asked_sampling(self.bundle, DECODER, options, options.guidance)
-        filling = replace(sampling, sampler="ancestral", spacing=Spacing.EVEN, eta=0.0)
+        filling = sampling.by("ancestral")
         if options.steps is None and not self.fills_in:
             filling = replace(filling, steps=FILLING_STEPS)
         drawing, again = (Denoising(self.networks, DECODER, how) for how in (sampling, filling))

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from unclip.diffusion.defaults import ClassifierSampling
 from unclip.diffusion.denoiser import Denoiser
 from unclip.diffusion.guidance import classifier, mean_shifted
 from unclip.drawing import Job
@@ -40,7 +41,7 @@ class Classed(Painting):
         return (self.name, CLASSIFIER) if self.guided else (self.name,)
 
     def settings(self, job: Job) -> dict[str, str]:
-        scale = self.denoising.sampling.guidance if self.guided else 0
+        scale = cast(ClassifierSampling, self.denoising.sampling).guidance if self.guided else 0
         return {} if self.enlarges else super().settings(job) | {"guidance": f"{scale:g}"}
 
     def conditioned(self, batch: Batch, how: Denoising) -> Denoiser:
@@ -54,7 +55,7 @@ class Classed(Painting):
         return how.limited(how.denoiser(partial(network, classes=classes, low=low)))
 
     def steered(self, inner: Denoiser, batch: Batch) -> Denoiser:
-        networks, sampling = self.networks, self.denoising.sampling
+        networks, sampling = self.networks, cast(ClassifierSampling, self.denoising.sampling)
         if not self.guided or not sampling.guidance:
             return inner
         network = cast(Classifier, networks[CLASSIFIER])

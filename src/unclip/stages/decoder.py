@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import DecoderSampling
 from unclip.diffusion.denoiser import Denoiser
 from unclip.drawing import Job
 from unclip.embedding import TextRows
@@ -65,7 +65,7 @@ class Decoder(Painting):
 
     def inverting(self, inversion: Inversion, eta: float = 0.0) -> Denoising:
         """How what can be inverted is painted: by DDIM, nothing is clipped, and the embedding is exact."""
-        sampling = Sampling(inversion.steps, eta=eta, guidance=inversion.guidance)
+        sampling = DecoderSampling(inversion.steps, eta=eta, guidance=inversion.guidance)
         return Denoising(self.networks, DECODER, sampling, LEAST_INVERTED_NOISE)
 
     def settings(self, job: Job) -> dict[str, str]:
@@ -77,7 +77,8 @@ class Decoder(Painting):
         decoder, config = cast(Network, self.networks[DECODER]), self.config
         embedding, level = decoder.whitening.whiten(cast(Tensor, batch.embeddings)), None  # (B, E)
         if config.noisy_embedding:
-            level = torch.full((len(jobs),), how.sampling.noise_level, device=self.networks.device)
+            noise_level = cast(DecoderSampling, how.sampling).noise_level
+            level = torch.full((len(jobs),), noise_level, device=self.networks.device)
             noise = self.networks.noise([(job, "embedding") for job in jobs], (config.embedding,))
             embedding = noise_embedding(embedding, noise(), level)
         condition, nothing = self._condition(jobs, embedding, level, text), None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cache, cached_property, partial
+from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from unclip.bundle import Bundle
-from unclip.diffusion.defaults import LangevinUpdates, Sampling, Spacing
+from unclip.diffusion.defaults import GuidedSampling, LangevinUpdates, Sampling, Spacing
 from unclip.diffusion.denoiser import Denoiser, denoiser, threshold
 from unclip.diffusion.guidance import classifier_free
-from unclip.diffusion.samplers import Sampler, ddim, find_sampler, langevin
+from unclip.diffusion.samplers import Sampler
 from unclip.diffusion.schedule import (
     Schedule,
     ScheduleName,
@@ -105,11 +105,10 @@ class Denoising:
     @property
     def settings(self) -> dict[str, str]:
         """What a picture's metadata say of it."""
-        return {
-            "steps": str(self.sampling.steps),
-            "sampler": self.sampling.sampler,
-            "guidance": f"{self.sampling.guidance:g}",
-        }
+        settings = {"steps": str(self.sampling.steps), "sampler": self.sampling.sampler}
+        if isinstance(self.sampling, GuidedSampling):
+            settings["guidance"] = f"{self.sampling.guidance:g}"
+        return settings
 
     def denoiser(self, model: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
         """Of a network that is called with x and label, without guidance or threshold."""
@@ -153,21 +152,12 @@ class Denoising:
             return self.denoiser(lambda x, label: model(x, label, condition=known()))
 
         other = condition.dropped() if unconditional is None else unconditional
+        assert isinstance(self.sampling, GuidedSampling)  # a bundle is refused whose component has another
         scale, interval = self.sampling.guidance, self.sampling.interval
         both = given(joined(condition, other))
         return self.limited(
             classifier_free(given(condition), given(other), scale, interval=interval, both=both)
         )
-
-    @property
-    def sampler(self) -> Sampler:
-        """With the sampling's own settings of it."""
-        found = find_sampler(self.sampling.sampler)
-        if found is ddim:
-            return partial(ddim, eta=self.sampling.eta)
-        if found is langevin and self.sampling.langevin is not None:
-            return partial(langevin, **asdict(self.sampling.langevin))
-        return found
 
     def drawn(
         self,
@@ -177,9 +167,9 @@ class Denoising:
         sampler: Sampler | None = None,
     ) -> Generator[Estimate, None, Tensor]:
         """Run its sampler, or another, from noise or from `start` to the result, telling of each step."""
-        sampling, sampler = self.sampling, sampler or self.sampler
-        x = noise() * (inner.schedule.initial_std * sampling.temperature) if start is None else start
-        for step in sampler(inner, x, noise):
+        scale = inner.schedule.initial_std * self.sampling.temperature
+        x = noise() * scale if start is None else start
+        for step in (sampler or self.sampling.run)(inner, x, noise):
             yield step.x0
             x = step.x
         return x
@@ -195,10 +185,8 @@ def default_sampling(bundle: Bundle, name: str) -> Sampling:
 
 def asked_sampling(bundle: Bundle, name: str, options: Options, guidance: float | None) -> Sampling:
     """How a component draws, with what options ask for in place of the bundle's defaults."""
-    sampling = changed(default_sampling(bundle, name), guidance=guidance, steps=options.steps)
-    if options.sampler is not None and options.sampler != sampling.sampler:
-        sampling = replace(sampling, sampler=options.sampler, spacing=None, eta=0.0, langevin=None)
-    return sampling
+    sampling: Sampling = changed(default_sampling(bundle, name), guidance=guidance, steps=options.steps)
+    return sampling if options.sampler in (None, sampling.sampler) else sampling.by(options.sampler)
 
 
 def changed(thing: Any, **changes: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.diffusion.defaults import Sampling
+from unclip.diffusion.defaults import PriorSampling
 from unclip.drawing import Job, Prior
 from unclip.embedding import TextRows
 from unclip.models.ar_prior import ArPrior, ArPriorConfig
@@ -38,7 +38,7 @@ class Diffused:
 
     networks: Networks
     captions: Captions
-    sampling: Sampling
+    sampling: PriorSampling
     prior = Prior.DIFFUSION
 
     @property

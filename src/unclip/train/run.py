@@ -20,11 +20,10 @@ import torch
 from torch import nn
 
 from unclip import native
-from unclip.bundle import Bundle, Part, Preprocessing, Shared, save_bundle
-from unclip.config import Config, from_dict
+from unclip.bundle import Bundle, Part, Preprocessing, Shared, read_sampling, save_bundle
+from unclip.config import Config, from_dict, to_dict
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
-from unclip.diffusion.defaults import Sampling
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.models.clip import CLIP
@@ -232,11 +231,12 @@ class Run:
             sizes[stage] = sum(parameter.numel() for parameter in model.parameters())
             if stage == "layout":
                 continue  # its weights are in the decoder
-            diffuses = "diffusion" in self.recipe[stage]
+            diffuses, given = "diffusion" in self.recipe[stage], self.recipe[stage].get("sampling", {})
+            kind, config = native.kind_of(model), to_dict(model.config)
             parts[name] = Part(
                 model,
                 diffusion=self.part(stage, "diffusion", DiffusionConfig) if diffuses else None,
-                sampling=self.part(stage, "sampling", Sampling) if diffuses else None,
+                sampling=read_sampling(kind, config, given, f"{stage}.sampling") if diffuses else None,
                 codes=self.part(stage, "sampling", CodeSampling) if stage in WRITES_CODES else None,
                 preprocessing=Preprocessing(model.config.image.image_size)
                 if isinstance(model, CLIP)
