@@ -42,9 +42,9 @@ class Kind(StrEnum):
 # The bundles whose stages can be given it.
 TAKEN_BY: Mapping[Kind, str] = {
     Kind.EMBEDDING: "of the family unclip",
-    Kind.PICTURE: "of the family unclip or glide",
+    Kind.PICTURE: "of the family unclip, glide or adm",
     Kind.NOISE: "of the family unclip",
-    Kind.KNOWN: "of the family unclip, or glide with networks that fill in",
+    Kind.KNOWN: "of the family unclip or adm, or glide with networks that fill in",
     Kind.UPPER: "of the family dalle1",
 }
 

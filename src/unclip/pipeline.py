@@ -31,6 +31,7 @@ from unclip.images import resize, to_pil
 from unclip.stages import known
 from unclip.stages.networks import GROUP, Networks
 from unclip.stages.stage import Batch, Estimate, Stage, chunks
+from unclip.stages.start import Unchanged
 
 DEFAULT_SIZE = 256  # what is large enough to look at and quick to draw
 PICTURES = "pictures"  # the stage in which finished pictures appear
@@ -151,9 +152,7 @@ class Pipeline:
         them stops the drawing.
         """
         chosen: dict[str, Any] = {**settings}
-        if chosen.get("size") is None:
-            chosen["size"] = self.default_size
-        options = Options(**chosen)
+        options = Options(**{**chosen, "size": self.size(chosen.get("size"))})
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         seed, count = fresh_seed(options.seed), options.rerank or options.n
         return self.draw([Job(text, seed, index) for text in prompts for index in range(count)], options)
@@ -214,18 +213,30 @@ class Pipeline:
 
     def _groups(self, jobs: Sequence[Job], options: Options) -> Iterator[tuple[tuple[Stage, ...], list[Job]]]:
         """Jobs that go through the stages together: those that compete, else `GROUP` at a time."""
-        routes: dict[Any, list[Job]] = {}
-        for job, route in zip(jobs, self.family.routes(options, jobs), strict=True):
-            routes.setdefault(route, []).append(job)
-        for some in routes.values():
-            stages = self.family.stages(options, some)
-            if options.rerank is None:
-                yield from ((stages, group) for group in chunks(some, GROUP))
-                continue
-            competing: dict[tuple[str, int], list[Job]] = {}
-            for job in some:
-                competing.setdefault((job.prompt, job.seed), []).append(job)
-            yield from ((stages, group) for group in competing.values())
+        together: dict[tuple[Any, ...], list[Job]] = {}
+        for job, route in zip(jobs, self._routes(jobs, options), strict=True):
+            competes = () if options.rerank is None else (job.prompt, job.seed)
+            together.setdefault((*route, *competes), []).append(job)
+        for (unchanged, *_), some in together.items():
+            kept = options.n if options.rerank else len(some)
+            stages = (Unchanged(options.size, kept),) if unchanged else self.family.stages(options, some)
+            yield from ((stages, group) for group in chunks(some, len(some) if options.rerank else GROUP))
+
+    def _routes(self, jobs: Sequence[Job], options: Options) -> Iterator[tuple[bool, bool]]:
+        """Of each job whether it gives its picture back, and whether it draws into one by other stages.
+
+        Raises InputError for steps that cannot be taken.
+        """
+        first = {fills: self.family.first(options, fills) for fills in {_fills(job) for job in jobs}}
+        for job in jobs:
+            painting = first[_fills(job)]
+            way = None if painting is None else painting.way(job)
+            if way is not None and way.rounds and options.sampler is not None:
+                raise InputError(
+                    f"sampler {options.sampler!r}: to fill in, each step is taken several times, which is "
+                    "ancestral sampling: leave it out"
+                )
+            yield way is not None and not way.steps, self.family.apart and _fills(job)
 
     def _events(
         self, groups: Sequence[tuple[Sequence[Stage], Sequence[Job]]], options: Options
@@ -315,6 +326,11 @@ def _count(stages: Sequence[Stage], jobs: Sequence[Job], totals: Counter[str]) -
     for part in chunks(jobs, stage.at_once or len(jobs)):
         totals[stage.name] += stage.steps(part)
         _count(stages[1:], stage.left(part), totals)
+
+
+def _fills(job: Job) -> bool:
+    """Whether a job draws into a picture."""
+    return job.given.known is not None
 
 
 def _shortened(text: str, length: int = 60) -> str:

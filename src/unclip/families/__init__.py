@@ -7,7 +7,7 @@ leaves open; everything around that is in `pipeline.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor
@@ -19,6 +19,7 @@ from unclip.given import IDLE, TAKEN_BY, Given, Inversion, Kind, Known
 from unclip.models.code_sampling import CodeSampling
 from unclip.stages.inversion import Inverting
 from unclip.stages.networks import Form, Networks
+from unclip.stages.painting import Painting
 from unclip.stages.stage import Stage
 
 
@@ -28,6 +29,7 @@ class Family(ABC):
     Attributes:
         honours: fields of `Options`, beside n, size and seed, that mean something.
         takes: what can be given with a job.
+        apart: whether what draws into pictures goes through other stages than the rest.
         forms: how the weights of components lie in memory.
         networks: of the bundle.
         sizes: sides in pixels that can be asked for, smallest first.
@@ -37,6 +39,7 @@ class Family(ABC):
 
     honours: ClassVar[frozenset[str]]
     takes: ClassVar[frozenset[Kind]] = frozenset()
+    apart: ClassVar[bool] = False
     forms: ClassVar[Mapping[str, Form]] = {}
     sizes: tuple[int, ...]
     context: int = 0
@@ -47,11 +50,14 @@ class Family(ABC):
 
     @abstractmethod
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
-        """What jobs of one route go through. Raises InputError for what cannot be done."""
+        """What jobs go through. Raises InputError for what cannot be done."""
 
-    def routes(self, options: Options, jobs: Sequence[Job]) -> Sequence[Hashable]:
-        """Of each job, what tells it from those that go through other stages."""
-        return [None] * len(jobs)
+    def first(self, options: Options, fills: bool) -> Painting | None:
+        """The network that paints first, into a picture or not; None where codes are written.
+
+        Raises InputError for what cannot be done.
+        """
+        return None
 
     def check(self, options: Options, jobs: Sequence[Job]) -> None:
         """Refuses, with InputError, what is wrong with jobs and what the other checks let pass."""
@@ -87,7 +93,7 @@ class Family(ABC):
         raise self.refusal(Kind.NOISE)
 
     @property
-    def components(self) -> tuple[Tensor, Tensor] | None:
+    def principal_components(self) -> tuple[Tensor, Tensor] | None:
         """Mean (E,) and principal components (K, E) of embeddings that the bundle brings; None without."""
         return None
 

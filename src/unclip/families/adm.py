@@ -12,6 +12,7 @@ from typing import ClassVar
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
 from unclip.families import Family
+from unclip.given import Kind
 from unclip.models.adm import ADMConfig, ClassifierConfig
 from unclip.stages.classed import BASE, CLASSIFIER, Classed
 from unclip.stages.denoising import Denoising, asked_sampling, default_sampling
@@ -28,7 +29,8 @@ class ADM(Family):
     A model without classes draws "anything", or with a classifier what it is guided to.
     """
 
-    honours = frozenset({"steps", "guidance", "sampler"})
+    honours = frozenset({"steps", "guidance", "sampler", "init", "strength", "fit"})
+    takes = frozenset({Kind.PICTURE, Kind.KNOWN})
     forms: ClassVar = {CLASSIFIER: Form.PLAIN}
 
     def __init__(self, networks: Networks) -> None:
@@ -54,15 +56,17 @@ class ADM(Family):
             self.classes = guide.classes
 
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
-        if options.guidance is not None and not self.guided:
-            raise InputError(f"guidance needs a classifier, and {self.bundle.name} has none: leave it out")
-        sampling = asked_sampling(self.bundle, BASE, options, options.guidance)
-        denoising = Denoising(self.networks, BASE, sampling)
-        base = Classed(denoising=denoising, class_of=self.class_of, guided=self.guided)
-        _ = base.denoising.schedule  # refuses steps that cannot be taken
         larger = needed(self.config.image_size, self.chain, options.size)
         at_once = self.networks.pictures(max(larger, default=1))
+        base = self.first(options, fills=False)
         return (base, *(self._upsampler(name, at_once) for name in larger.values()))
+
+    def first(self, options: Options, fills: bool) -> Classed:
+        if options.guidance is not None and not self.guided:
+            raise InputError(f"guidance needs a classifier, and {self.bundle.name} has none: leave it out")
+        how = Denoising(self.networks, BASE, asked_sampling(self.bundle, BASE, options, options.guidance))
+        repeating = how.repeating(options.steps)
+        return Classed(denoising=how, repeating=repeating, class_of=self.class_of, guided=self.guided)
 
     def _upsampler(self, name: str, at_once: int) -> Stage:
         if self.bundle.component(name).kind == "upsampler":

@@ -49,15 +49,15 @@ class Dalle1(Family):
         if self.tokenizer.vocabulary > self.config.text_vocabulary:
             raise BundleError(f"bundle {bundle.name}: tokenizer and transformer do not fit each other")
         self.context = self.config.text_context
-        self.first = shown_size(bundle, self.config)
-        self.codec = Codec(networks, self.config.grid, self.first)
-        self.chain = chain_of(bundle, self.first)
-        self.sizes = sizes_of(self.first, self.chain)
+        self.side = shown_size(bundle, self.config)
+        self.codec = Codec(networks, self.config.grid, self.side)
+        self.chain = chain_of(bundle, self.side)
+        self.sizes = sizes_of(self.side, self.chain)
 
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
         scoring = Scoring.of(self.clip, options, self.bundle.name)
         writer = self._writer(sampling_of(self.bundle, self.config.vocabulary, options))
-        larger = needed(self.first, self.chain, options.size)
+        larger = needed(self.side, self.chain, options.size)
         first = (Reading(writer), Codes(writer, self.codec), self.codec, scoring)
         return (*first, *upsamplers(self.networks, larger))
 

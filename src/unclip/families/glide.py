@@ -14,7 +14,6 @@ from unclip.errors import BundleError, InputError, listed
 from unclip.families import Family
 from unclip.given import Kind, Known
 from unclip.models.glide import GlideConfig
-from unclip.stages import start
 from unclip.stages.captioned import BASE, CLIP, CLIP_TOKENIZER, INPAINT, Captioned, Guide, Reading
 from unclip.stages.denoising import Denoising, asked_sampling, default_sampling
 from unclip.stages.networks import Form, Networks
@@ -27,6 +26,7 @@ class Glide(Family):
 
     honours = frozenset({"steps", "guidance", "sampler", "clip_guidance", "init", "strength", "fit"})
     takes = frozenset({Kind.PICTURE, Kind.KNOWN})
+    apart = True
     forms: ClassVar = {CLIP: Form.PLAIN}
 
     def __init__(self, networks: Networks) -> None:
@@ -47,21 +47,13 @@ class Glide(Family):
         self.sizes = sizes_of(self.config.image_size, self.chain)
 
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
-        unchanged, fills = self.routes(options, jobs[:1])[0]
-        if unchanged:
-            return (start.Unchanged(options.size, len(jobs)),)
-        base = self.base(options, fills)
+        fills = jobs[0].given.known is not None
+        base = self.first(options, fills)
         larger = needed(self.config.image_size, self.chain, options.size)
         at_once = self.networks.pictures(max(larger, default=self.config.image_size))
         return (base.reading, base, *(self._upsampler(name, fills, at_once) for name in larger.values()))
 
-    def routes(self, options: Options, jobs: Sequence[Job]) -> list[tuple[bool, bool]]:
-        """Whether each job gives the picture back that it starts from, and whether pixels of it are known."""
-        steps = len(self.base(options, fills=False).denoising.schedule)
-        return [(not start.steps_of(job, steps), job.given.known is not None) for job in jobs]
-
-    def base(self, options: Options, fills: bool) -> Captioned:
-        """How small pictures come about."""
+    def first(self, options: Options, fills: bool) -> Captioned:
         scale = options.clip_guidance or 0.0
         if scale and CLIP not in self.bundle.components:
             raise InputError(
@@ -93,7 +85,6 @@ class Glide(Family):
     # --- what can be given ---
 
     def check(self, options: Options, jobs: Sequence[Job]) -> None:
-        _ = self.base(options, fills=False).denoising.schedule  # refuses steps that cannot be taken
         for known in {id(job.given.known): job.given.known for job in jobs if job.given.known}.values():
             self.check_known(known)
 

@@ -6,7 +6,6 @@ Section 2 of 2204.06125.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 from torch import Tensor
@@ -19,7 +18,6 @@ from unclip.given import Inversion, Kind
 from unclip.models.ar_prior import ArPrior, ArPriorConfig
 from unclip.models.decoder import DecoderConfig
 from unclip.models.prior import PriorConfig
-from unclip.stages import start
 from unclip.stages.captions import CLIP, Captions
 from unclip.stages.decoder import DECODER, Decoder
 from unclip.stages.denoising import Denoising, asked_sampling, changed, default_sampling
@@ -29,8 +27,6 @@ from unclip.stages.prior import AR_CANDIDATES, AR_PRIOR, COMPONENTS, PRIOR, Diff
 from unclip.stages.scoring import Scoring
 from unclip.stages.stage import Stage
 from unclip.stages.upsampler import chain_of, needed, sizes_of, upsamplers
-
-FILLING_STEPS = 30  # of a decoder that was not trained to fill in
 
 
 class UnCLIP(Family):
@@ -64,8 +60,6 @@ class UnCLIP(Family):
         self.captions = Captions(networks, self.clip, self.context)
 
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
-        if self.routes(options, jobs[:1])[0]:
-            return (start.Unchanged(options.size, options.n if options.rerank else len(jobs)),)
         scoring = Scoring.of(self.clip, options, self.bundle.name)
         embeddings = Embeddings(self.captions, self.config.unit_embeddings)
         if any(job.given.embedding is None for job in jobs):
@@ -73,10 +67,8 @@ class UnCLIP(Family):
         larger = needed(self.config.image_size, self.chain, options.size)
         return (self.captions, embeddings, self.decoder(options), scoring, *upsamplers(self.networks, larger))
 
-    def routes(self, options: Options, jobs: Sequence[Job]) -> list[bool]:
-        """Whether each job gives the picture back that it starts from."""
-        decoder = self.decoder(options)
-        return [start.picture_of(job) is not None and not decoder.way(job).steps for job in jobs]
+    def first(self, options: Options, fills: bool) -> Decoder:
+        return self.decoder(options)
 
     def prior(self, options: Options) -> Embeddings:
         """How embeddings come about. Raises InputError for a prior that there is not, or its options."""
@@ -110,27 +102,19 @@ class UnCLIP(Family):
     def decoder(self, options: Options) -> Decoder:
         """How pictures come about; one that was not trained to fill in takes every step several times."""
         sampling = asked_sampling(self.bundle, DECODER, options, options.guidance)
-        filling = sampling.by("ancestral")
-        if options.steps is None and not self.fills_in:
-            filling = replace(filling, steps=FILLING_STEPS)
-        drawing, again = (Denoising(self.networks, DECODER, how) for how in (sampling, filling))
-        return Decoder(denoising=drawing, filling=again, captions=self.captions)
+        how = Denoising(self.networks, DECODER, sampling)
+        repeating = how.repeating(sampling.steps if self.fills_in else options.steps)
+        return Decoder(denoising=how, repeating=repeating, captions=self.captions)
 
     # --- what can be given, and found ---
 
     def check(self, options: Options, jobs: Sequence[Job]) -> None:
         if any(job.given.embedding is None for job in jobs):
             self.prior(options)
-        width, decoder = self.config.embedding, self.decoder(options)
+        width = self.config.embedding
         given = [job.given.embedding for job in jobs if job.given.embedding is not None]
         if wrong := [tuple(one.shape) for one in given if one.shape != (width,)]:
             raise InputError(f"embeddings {wrong}: give one of shape ({width},) for each picture")
-        for job in jobs:
-            if decoder.way(job).rounds and options.sampler is not None:  # steps that cannot be taken: refused
-                raise InputError(
-                    f"sampler {options.sampler!r}: to fill in, each step is taken several times, which is "
-                    "ancestral sampling: leave it out"
-                )
 
     def truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
         return self.captions.clip.truncated(prompts, self.context)
@@ -148,7 +132,7 @@ class UnCLIP(Family):
         return Inverting(decoder, inversion)
 
     @property
-    def components(self) -> tuple[Tensor, Tensor] | None:
+    def principal_components(self) -> tuple[Tensor, Tensor] | None:
         if Prior.AR not in self.priors:
             return None
         codes = cast(ArPrior, self.networks[AR_PRIOR]).codes

@@ -54,7 +54,7 @@ class Basis:
     @classmethod
     def of_bundle(cls, model: Pipeline) -> Self | None:
         """Those that the bundle brings with it; None where it brings none."""
-        found = model.family.components
+        found = model.family.principal_components
         return None if found is None else cls(*found, f"the {AR_PRIOR} of {model.bundle.name}")
 
     def __len__(self) -> int:

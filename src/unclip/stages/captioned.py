@@ -128,6 +128,11 @@ class Captioned(Painting):
     def stream(self) -> str:
         return self.name.removesuffix(INPAINT)
 
+    @property
+    def fills_in(self) -> bool:
+        trained: bool = self.config.fills_in
+        return trained
+
     def settings(self, job: Job) -> dict[str, str]:
         scale = 0.0 if self.guide is None else self.guide.scale
         return {} if self.enlarges else super().settings(job) | {"clip_guidance": f"{scale:g}"}
@@ -140,7 +145,7 @@ class Captioned(Painting):
         assert text is not None  # the stage before has read it
         network = cast(Glide, self.networks[self.name])
         condition = GlideCondition(text, self.reading.nothing.expand_as(text), low=low)
-        if network.config.fills_in and known.rows_of(batch.jobs):
+        if self.fills_in and known.rows_of(batch.jobs):
             picture, keep = known.at(batch.jobs, self.config.image_size, self.networks.device)
             condition = replace(condition, known=picture, keep=keep)
         return how.guided(network, condition, read=network.prepared)

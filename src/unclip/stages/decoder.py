@@ -24,7 +24,6 @@ from unclip.stages.painting import Painting, Way
 from unclip.stages.stage import Batch
 
 DECODER = "decoder"
-DEFAULT_ROUNDS = 3  # of a step where the decoder was not trained to fill in
 
 # Of DDIM there and back, the least noise level sigma / alpha. Below it epsilon is the network's error divided
 # by next to nothing, and the noise that is found has many times the length of noise that is drawn from.
@@ -37,40 +36,29 @@ class Decoder(Painting):
 
     Attributes:
         captions: read the prompts.
-        filling: how it paints by taking every step several times.
     """
 
     captions: Captions
-    filling: Denoising
+
+    @property
+    def fills_in(self) -> bool:
+        trained: bool = self.config.inpainting
+        return trained
 
     def way(self, job: Job) -> Way:
-        begins, rounds = job.given.start, self.rounds(job)
-        if isinstance(begins, InvertedNoise):
-            how = self.inverting(begins.inversion, begins.eta)
-            return Way(how, how.steps, job.given.kinds)
-        if rounds:
-            return Way(self.filling, self.filling.steps, job.given.kinds, rounds)
-        return super().way(job)
+        begins = job.given.start
+        if not isinstance(begins, InvertedNoise):
+            return super().way(job)
+        how = self.inverting(begins.inversion, begins.eta)
+        return Way(how, how.steps, job.given.kinds)
 
     def keys(self, jobs: Sequence[Job]) -> Sequence[Hashable]:
         return self.captions.lengths(jobs)
-
-    def rounds(self, job: Job) -> int:
-        """How often each step is taken; 0 where the decoder's own sampler paints."""
-        if job.given.known is None:
-            return 0
-        asked, trained = job.given.known.rounds, self.config.inpainting
-        rounds: int = (1 if trained else DEFAULT_ROUNDS) if asked is None else asked
-        return 0 if trained and rounds == 1 else rounds
 
     def inverting(self, inversion: Inversion, eta: float = 0.0) -> Denoising:
         """How what can be inverted is painted: by DDIM, nothing is clipped, and the embedding is exact."""
         sampling = DecoderSampling(inversion.steps, eta=eta, guidance=inversion.guidance)
         return Denoising(self.networks, DECODER, sampling, LEAST_INVERTED_NOISE)
-
-    def settings(self, job: Job) -> dict[str, str]:
-        rounds = {} if job.given.known is None else {"rounds": str(self.rounds(job) or 1)}
-        return super().settings(job) | rounds
 
     def conditioned(self, batch: Batch, how: Denoising) -> Denoiser:
         jobs, text = batch.jobs, cast(TextRows, batch.text)

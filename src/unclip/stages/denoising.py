@@ -31,6 +31,7 @@ from unclip.stages.stage import Estimate
 # What suits a sampler where the bundle does not say.
 SPACINGS = {"dpm++": Spacing.LOG_SNR, "heun": Spacing.KARRAS}
 LANGEVIN = "langevin"
+REPEATED_STEPS = 30  # that fill in well, each taken several times
 LARGEST_NOISE = 80.0  # sigma / alpha that Karras steps start from, table 1 of 2206.00364
 
 
@@ -96,11 +97,19 @@ class Denoising:
     @property
     def steps(self) -> int:
         """Of how many steps the sampler tells."""
-        levels = len(self.schedule)
-        if self.sampling.sampler != LANGEVIN:
+        return self.told(len(self.schedule))
+
+    def told(self, levels: int) -> int:
+        """Of how many steps the sampler tells that takes so many levels of its schedule, the last ones."""
+        if self.sampling.sampler != LANGEVIN or not levels:
             return levels
         updates = self.sampling.langevin or LangevinUpdates()
         return levels * updates.steps + 1  # the last takes the noise away
+
+    def repeating(self, steps: int | str | None) -> Denoising:
+        """As `samplers.resampled` draws: by ancestral steps, so many or a number that does."""
+        sampling = replace(self.sampling.by("ancestral"), steps=REPEATED_STEPS if steps is None else steps)
+        return replace(self, sampling=sampling)
 
     @property
     def settings(self) -> dict[str, str]:

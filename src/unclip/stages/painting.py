@@ -22,6 +22,8 @@ from unclip.stages.denoising import Denoising
 from unclip.stages.networks import Networks
 from unclip.stages.stage import Batch, Estimate, Stage, alike, gathered
 
+DEFAULT_ROUNDS = 3  # of a step where the network was not trained to fill in
+
 
 @dataclass(frozen=True)
 class Way:
@@ -46,11 +48,13 @@ class Painting(Stage):
 
     Attributes:
         denoising: how it does it where nothing else is given.
+        repeating: how it fills in by taking every step several times.
         enlarges: whether it paints smaller pictures larger, all that come at once.
         at_once: pictures that go through it and all behind it together.
     """
 
     denoising: Denoising
+    repeating: Denoising | None = None
     enlarges: bool = False
     at_once: int | None = None
 
@@ -86,6 +90,11 @@ class Painting(Stage):
         """Guided by another network besides."""
         return inner
 
+    @property
+    def fills_in(self) -> bool:
+        """Whether the network was trained to fill in, and sees what is known."""
+        return False
+
     def side(self, low: Tensor | None) -> int:
         """Of what it paints, in pixels, from smaller pictures (B, 3, h, h) or from noise."""
         size: int = self.config.image_size
@@ -93,11 +102,19 @@ class Painting(Stage):
 
     def way(self, job: Job) -> Way:
         """How a job is painted. Raises InputError for steps that cannot be taken."""
-        how = self.denoising
         if self.enlarges:
-            return Way(how, how.steps)
-        steps = how.steps if start.picture_of(job) is None else start.steps_of(job, len(how.schedule))
-        return Way(how, steps, job.given.kinds)
+            return Way(self.denoising, self.denoising.steps)
+        rounds = self.rounds(job)
+        how = self.repeating if rounds and self.repeating is not None else self.denoising
+        return Way(how, how.told(start.steps_of(job, len(how.schedule))), job.given.kinds, rounds)
+
+    def rounds(self, job: Job) -> int:
+        """How often each step is taken; 0 where its own sampler paints."""
+        if job.given.known is None or self.repeating is None:
+            return 0
+        asked = job.given.known.rounds
+        rounds = (1 if self.fills_in else DEFAULT_ROUNDS) if asked is None else asked
+        return 0 if self.fills_in and rounds == 1 else rounds
 
     def keys(self, jobs: Sequence[Job]) -> Sequence[Hashable]:
         """Jobs of different keys are not painted in one call."""
@@ -106,7 +123,10 @@ class Painting(Stage):
     # --- what is the same for all ---
 
     def settings(self, job: Job) -> dict[str, str]:
-        return {} if self.enlarges else self.way(job).denoising.settings
+        if self.enlarges:
+            return {}
+        rounds = {} if job.given.known is None else {"rounds": str(self.rounds(job) or 1)}
+        return self.way(job).denoising.settings | rounds
 
     def steps(self, jobs: Sequence[Job]) -> int:
         return sum(self.way(jobs[rows[0]]).steps for rows in self._batches(jobs))
