@@ -20,6 +20,7 @@ import typer
 from unclip import __version__
 from unclip.cli import (
     bench,
+    captions,
     classify,
     data,
     edit,
@@ -82,6 +83,7 @@ app.add_typer(generate.app)
 app.add_typer(edit.app)
 app.add_typer(outpaint.app)
 app.add_typer(reconstruct.app)
+app.add_typer(captions.app)
 app.add_typer(train.app)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app)

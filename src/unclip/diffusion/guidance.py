@@ -174,7 +174,7 @@ def mean_shifted(inner: Denoiser, steer: Callable[[Denoiser], Denoiser]) -> Deno
 
     This is how guided-diffusion and GLIDE draw with a classifier and with CLIP. `guidance.classifier` shifts
     epsilon by itself (Algorithm 2), which deterministic samplers need. Here x0 is moved so that the mean of
-    `sample.ancestral` is shifted as published.
+    `samplers.ancestral` is shifted as published.
 
     Args:
         inner: the denoiser to guide, with its threshold: the shift is not clipped.

@@ -1,0 +1,50 @@
+"""`unclip caption-complete`: captions written on by a model that knows texts as well as pictures."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from unclip.cli import options
+
+app = typer.Typer()
+
+
+@app.command("caption-complete")
+def caption_complete(
+    beginning: Annotated[str, typer.Argument(metavar="BEGINNING", help="What all captions begin with.")] = "",
+    n: Annotated[int, typer.Option("--n", "-n", help="Captions, 1 to 100.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed writes the same captions. Random by default.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Below 1 the words are surer.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Write with the K likeliest tokens.")] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Write with the likeliest tokens that reach P together.")
+    ] = 1.0,
+    model: Annotated[
+        str, typer.Option(help="Name or folder of a bundle of the family dalle1.")
+    ] = "pictograms-dalle1",
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    json: options.Json = False,
+) -> None:
+    """Write captions on, one a line: DALL-E 1 knows texts as well as pictures."""
+    from unclip.drawing import Options, fresh_seed
+
+    Options(n=n, seed=seed)  # what is wrong with them is said before anything is loaded
+    from unclip.model import load
+    from unclip.models.code_sampling import CodeSampling
+
+    sampling, used = CodeSampling(temperature=temperature, top_k=top_k, top_p=top_p), fresh_seed(seed)
+    captions = load(model, device=device, precision=dtype).complete_caption(beginning, n, used, sampling)
+    if json:
+        from json import dumps
+
+        typer.echo(dumps({"seed": used, "captions": captions}, ensure_ascii=False, indent=1))
+        return
+    for caption in captions:
+        typer.echo(caption)
+    if seed is None:
+        typer.echo(f"seed {used}", err=True)
