@@ -250,15 +250,8 @@ class Pipeline:
         for stages, jobs in groups:
             for piece in self._drawn(stages, stages, Batch(tuple(jobs)), options):
                 done[piece.stage] += max(1, len(piece.pictures))
-                seconds = time.perf_counter() - started
-                yield Event(
-                    piece.stage,
-                    done[piece.stage],
-                    totals[piece.stage],
-                    seconds,
-                    piece.pictures,
-                    piece.estimate,
-                )
+                step, total, seconds = done[piece.stage], totals[piece.stage], time.perf_counter() - started
+                yield Event(piece.stage, step, total, seconds, piece.pictures, piece.estimate)
                 started = time.perf_counter()
         self.networks.keep(())
 

@@ -18,7 +18,7 @@ HALVES = {"encoder": "encoder.pkl", "decoder": "decoder.pkl"}
 INPUT = "blocks.input.w"
 OUTPUT = "blocks.output.conv.w"
 LICENCE = "MIT (modified)"
-DATA = "public pictures with texts from the web (2102.12092, section 3.1; not published)"
+DATA = "public pictures with texts from the web (2102.12092, section 2.3; not published)"
 
 TABLE = Table(
     [

@@ -205,7 +205,7 @@ def mean_shifted(inner: Denoiser, steer: Callable[[Denoiser], Denoiser]) -> Deno
 def with_known(inner: Denoiser, known: Tensor, keep: Tensor) -> Denoiser:
     """Denoiser whose x0 is `known` wherever `keep` is 1: those pixels come out as they are given.
 
-    GLIDE's inpainting (2112.10741, section 2.5, and its notebook).
+    GLIDE's inpainting (2112.10741, section 4.3, and its notebook).
 
     Args:
         inner: the denoiser, with its guidance and threshold.

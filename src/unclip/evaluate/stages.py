@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -92,7 +92,7 @@ class Stages:
         given, how = torch.from_numpy(embeddings), decoder or self.family.decoder(Options())
 
         def pictures(batch: Batch, rows: Sequence[int]) -> Tensor:
-            return images_of(how, batch.with_embeddings(given[list(rows)].to(self.model.device)))
+            return images_of(how, replace(batch, embeddings=given[list(rows)].to(self.model.device)))
 
         return to_uint8((yield from self._each(prompts, seed, label, pictures)))
 

@@ -7,14 +7,16 @@ follow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
+from unclip.diffusion.defaults import Sampling
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError, listed
 from unclip.families import Family
 from unclip.given import Kind, Known
 from unclip.models.glide import GlideConfig
-from unclip.stages.captioned import BASE, CLIP, CLIP_TOKENIZER, INPAINT, Captioned, Guide, Reading
+from unclip.stages.captioned import BASE, CLIP, CLIP_TOKENIZER, INPAINT, Captioned, Reading
 from unclip.stages.denoising import Denoising, asked_sampling, default_sampling
 from unclip.stages.networks import Form, Networks
 from unclip.stages.stage import Stage
@@ -61,21 +63,24 @@ class Glide(Family):
             )
         # GLIDE guides by one or the other: with CLIP the empty caption comes in only if it is asked for
         guidance = 1.0 if scale and options.guidance is None else options.guidance
-        name, guide = self._component(BASE, fills), None
+        name, cut = self._component(BASE, fills), None
         if scale:
-            cut = CLIP_TOKENIZER if CLIP_TOKENIZER in self.bundle.components else "tokenizer"
-            guide = Guide(self.networks, self.bundle.tokenizer(cut), scale)
-        denoising = Denoising(self.networks, name, asked_sampling(self.bundle, name, options, guidance))
-        reading = Reading(self.networks, self.tokenizer, name)
-        return Captioned(denoising=denoising, reading=reading, guide=guide)
+            own = CLIP_TOKENIZER in self.bundle.components
+            cut = self.bundle.tokenizer(CLIP_TOKENIZER) if own else self.tokenizer
+        stage = self._captioned(name, asked_sampling(self.bundle, name, options, guidance))
+        return replace(stage, scale=scale, cut=cut)
 
     def _upsampler(self, name: str, fills: bool, at_once: int) -> Stage:
         if self.bundle.component(name).kind == "upsampler":
             return Upsampler.of(self.networks, name, at_once)
         name = self._component(name, fills)
-        denoising = Denoising(self.networks, name, default_sampling(self.bundle, name))
+        stage = self._captioned(name, default_sampling(self.bundle, name))
+        return replace(stage, enlarges=True, at_once=at_once)
+
+    def _captioned(self, name: str, sampling: Sampling) -> Captioned:
+        how, config = Denoising(self.networks, name, sampling), self.bundle.config(name)
         reading = Reading(self.networks, self.tokenizer, name)
-        return Captioned(denoising=denoising, enlarges=True, at_once=at_once, reading=reading)
+        return Captioned(denoising=how, fills_in=config.fills_in, reading=reading)
 
     def _component(self, name: str, fills: bool) -> str:
         """The component that does a stage: to fill in, the one trained for it where there are both."""

@@ -104,7 +104,7 @@ class UnCLIP(Family):
         sampling = asked_sampling(self.bundle, DECODER, options, options.guidance)
         how = Denoising(self.networks, DECODER, sampling)
         repeating = how.repeating(sampling.steps if self.fills_in else options.steps)
-        return Decoder(denoising=how, repeating=repeating, captions=self.captions)
+        return Decoder(denoising=how, repeating=repeating, fills_in=self.fills_in, captions=self.captions)
 
     # --- what can be given, and found ---
 

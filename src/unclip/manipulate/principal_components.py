@@ -1,4 +1,4 @@
-"""Pictures drawn from the first principal components of their embeddings (section 3.4 of 2204.06125)."""
+"""Pictures drawn from the first principal components of their embeddings (section 4 of 2204.06125)."""
 
 from __future__ import annotations
 

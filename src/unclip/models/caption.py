@@ -1,4 +1,4 @@
-"""Captions: a decoder's own encoder (section 2.3 of 2112.10741), and what stands for no caption at all."""
+"""Captions: a decoder's own encoder (section 4.1 of 2112.10741), and what stands for no caption at all."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class DecoderConfig:
         text_to_time: CLIP's text embedding joins the time embedding.
         text_norm: where the norm of the caption's features stands.
         unconditional: what stands for no caption.
-        inpainting: whether the decoder was trained to fill in (GLIDE's way, section 2.5 of 2112.10741): its
+        inpainting: whether the decoder was trained to fill in (GLIDE's way, section 4.3 of 2112.10741): its
             UNet also sees the known pixels and where they are, in input channels behind the others.
         layout: the coarse picture to expect of the embedding, which the UNet sees beside the noised one (see
             `models.layout`); None is the papers' way.

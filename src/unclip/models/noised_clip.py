@@ -1,4 +1,4 @@
-"""GLIDE's CLIP for noised pictures (section 2.4 of 2112.10741): CLIP that is told how much noise it sees.
+"""GLIDE's CLIP for noised pictures (section 4.4 of 2112.10741): CLIP that is told how much noise it sees.
 
 The class token of its image encoder is one of a table, by time label; all else is CLIP's ViT.
 """

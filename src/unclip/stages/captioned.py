@@ -77,65 +77,30 @@ class Reading(Stage):
         return self.read([""])
 
 
-@dataclass(frozen=True)
-class Guide:
-    """A CLIP that sees noised pictures, whose gradient guides (section 2.3).
-
-    Attributes:
-        networks: of the bundle.
-        tokenizer: cuts captions for it.
-        scale: how strongly it guides.
-    """
-
-    networks: Networks
-    tokenizer: Tokenizer
-    scale: float
-
-    def guided(self, inner: Denoiser, jobs: Sequence[Job], sampler: str) -> Denoiser:
-        network = cast(NoisedCLIP, self.networks[CLIP])
-        tokens = self.tokenizer.batch([job.prompt for job in jobs], network.config.text.context)
-        tokens = tokens.to(self.networks.device)
-        with torch.no_grad(), autocast(self.networks.device, self.networks.precision):
-            texts = network.encode_text(tokens.ids, tokens.mask).float()  # (B, E)
-
-        def similarity(x: Tensor, label: Tensor) -> Tensor:
-            with autocast(self.networks.device, self.networks.precision):
-                return network.similarity(x, label, texts)
-
-        def steer(denoiser: Denoiser) -> Denoiser:
-            return clip_guidance(denoiser, similarity, self.scale)
-
-        return mean_shifted(inner, steer) if sampler == "ancestral" else steer(inner)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Captioned(Painting):
     """A network of GLIDE's: the base paints small pictures, an upsampler larger ones.
 
     Attributes:
         reading: of the component's captions; those of the base are in the batch.
-        guide: the CLIP that guides beside the empty caption; None where there is none.
+        scale: of guidance by a CLIP that sees noised pictures, beside the empty caption (section 2.4).
+        cut: cuts captions for that CLIP.
     """
 
     reading: Reading
-    guide: Guide | None = None
+    scale: float = 0.0
+    cut: Tokenizer | None = None
 
     @property
     def components(self) -> tuple[str, ...]:
-        return (self.name,) if self.guide is None else (self.name, CLIP)
+        return (self.name, CLIP) if self.scale else (self.name,)
 
     @property
     def stream(self) -> str:
         return self.name.removesuffix(INPAINT)
 
-    @property
-    def fills_in(self) -> bool:
-        trained: bool = self.config.fills_in
-        return trained
-
     def settings(self, job: Job) -> dict[str, str]:
-        scale = 0.0 if self.guide is None else self.guide.scale
-        return {} if self.enlarges else super().settings(job) | {"clip_guidance": f"{scale:g}"}
+        return {} if self.enlarges else super().settings(job) | {"clip_guidance": f"{self.scale:g}"}
 
     def conditioned(self, batch: Batch, how: Denoising) -> Denoiser:
         text, low = batch.features, None
@@ -151,6 +116,20 @@ class Captioned(Painting):
         return how.guided(network, condition, read=network.prepared)
 
     def steered(self, inner: Denoiser, batch: Batch) -> Denoiser:
-        if self.guide is None:
+        if not self.scale:
             return inner
-        return self.guide.guided(inner, batch.jobs, self.denoising.sampling.sampler)
+        networks, network = self.networks, cast(NoisedCLIP, self.networks[CLIP])
+        prompts, context = [job.prompt for job in batch.jobs], network.config.text.context
+        tokens = cast(Tokenizer, self.cut).batch(prompts, context).to(networks.device)
+        with torch.no_grad(), autocast(networks.device, networks.precision):
+            texts = network.encode_text(tokens.ids, tokens.mask).float()  # (B, E)
+
+        def similarity(x: Tensor, label: Tensor) -> Tensor:
+            with autocast(networks.device, networks.precision):
+                return network.similarity(x, label, texts)
+
+        def steer(denoiser: Denoiser) -> Denoiser:
+            return clip_guidance(denoiser, similarity, self.scale)
+
+        ancestral = self.denoising.sampling.sampler == "ancestral"
+        return mean_shifted(inner, steer) if ancestral else steer(inner)

@@ -40,6 +40,9 @@ ROWS = 64  # pictures that a CPU draws together: more of them are no faster
 CAPTION = "caption"  # the stream of noise of written captions
 OPTIONS = ("guidance", "temperature", "top_k", "top_p")
 
+Read = dict[tuple[str, ...], Writing]
+"""What DALL-E 1 has begun, by its prompts: chunks of the same prompts share one reading of them."""
+
 Step = Callable[[Tensor | None], Tensor]
 """Logits of the next code from the codes that were drawn last: see `write_codes`."""
 
@@ -76,45 +79,32 @@ class Dalle1Writer:
         most = ROWS if device.type == "cpu" else ROWS * ACCELERATOR
         return min(most, _cached(self.networks, row.bytes))
 
-    def read(self, jobs: Sequence[Job]) -> dict[tuple[str, ...], Writing]:
-        """What was begun, by its prompts: chunks of the same prompts share one reading of them."""
+    def read(self, jobs: Sequence[Job]) -> Read:
         prompts = tuple(job.prompt for job in jobs[: self.at_once])
         if any(job.given.upper is not None for job in jobs):
             return {}  # they are read together with the codes that they go on from
         return {prompts: self._begun(prompts, None)}
 
-    def begin(
-        self,
-        read: dict[tuple[str, ...], Writing],
-        jobs: Sequence[Job],
-        rows: Sequence[int],
-        upper: Tensor | None,
-    ) -> Step:
+    def begin(self, read: Read, jobs: Sequence[Job], rows: Sequence[int], upper: Tensor | None) -> Step:
         prompts = tuple(jobs[row].prompt for row in rows)
         if upper is not None:
             return partial(self.model.step, self._begun(prompts, upper))
-        if prompts in read:
-            if rows[0] > 0:
-                read[prompts].again()
-        else:
+        if prompts not in read:
             read.clear()  # keys and values of one chunk are held at a time
             read[prompts] = self._begun(prompts, None)
+        elif rows[0] > 0:
+            read[prompts].again()
         return partial(self.model.step, read[prompts])
 
     def _begun(self, prompts: Sequence[str], upper: Tensor | None) -> Writing:
-        """Read each distinct prompt, and with guidance none at all, once, with the codes given to it."""
-        device = self.networks.device
-        starts = [b""] * len(prompts) if upper is None else [row.cpu().numpy().tobytes() for row in upper]
-        wanted = list(zip(prompts, starts, strict=True))
-        distinct = list(dict.fromkeys(wanted))
-        rows = [distinct.index(one) for one in wanted]
+        """Read each distinct prompt, and with guidance none at all, once, with the codes (n,) behind it."""
+        distinct, device = list(dict.fromkeys(prompts)), self.networks.device
+        rows = [distinct.index(prompt) for prompt in prompts]
         if self.sampling.guidance != 1:
-            without = [("", start) for start in dict.fromkeys(starts)]
-            rows = [len(distinct) + without.index(("", start)) for start in starts] + rows
-            distinct += without
-        tokens = self.tokenizer.batch([text for text, _ in distinct], self.config.text_context, full=True)
-        tokens = tokens.to(device)
-        codes = None if upper is None else upper[[starts.index(start) for _, start in distinct]]
+            distinct.append("")
+            rows = [len(distinct) - 1] * len(rows) + rows
+        tokens = self.tokenizer.batch(distinct, self.config.text_context, full=True).to(device)
+        codes = None if upper is None else upper.expand(len(distinct), -1)
         with self.networks.computing():
             return self.model.begin(tokens.ids, tokens.mask, torch.tensor(rows, device=device), codes)
 
@@ -245,14 +235,14 @@ class Codes(Stage):
         return self.writer.config.codes - (0 if upper is None else upper.rows * self.writer.config.grid)
 
     def _batches(self, jobs: Sequence[Job]) -> list[list[int]]:
-        return alike([self._count(job) for job in jobs], self.writer.at_once)
+        return alike([job.given.upper for job in jobs], self.writer.at_once)
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
         networks, config = self.writer.networks, self.writer.config
         codes = torch.empty(len(batch), config.codes, dtype=torch.int64, device=networks.device)
         for rows in self._batches(batch.jobs):
             jobs = [batch.jobs[row] for row in rows]
-            upper = self.codec.upper_rows(jobs)
+            upper = None if jobs[0].given.upper is None else self.codec.first_rows(jobs[0].given.upper)
             step, count = self.writer.begin(batch.read, batch.jobs, rows, upper), self._count(jobs[0])
 
             # inference mode must not span a `yield`: it would hold for whoever reads the events
@@ -262,7 +252,7 @@ class Codes(Stage):
 
             generators = generators_of([(job, CODES) for job in jobs])
             noise = exponential_noise(generators, config.vocabulary, networks.device)
-            drawn = [] if upper is None else list(upper.unbind(1))
+            drawn = [] if upper is None else list(upper.expand(len(jobs), -1).unbind(1))
             for written in write_codes(known, count, noise, self.writer.sampling):
                 drawn.append(written)
                 yield None
@@ -312,15 +302,6 @@ class Codec(Stage):
         with self.networks.computing():
             codes: Tensor = codec.encode(image)[0, : upper.rows]  # (rows, grid)
         return codes.flatten()
-
-    def upper_rows(self, jobs: Sequence[Job]) -> Tensor | None:
-        """The codes (B, n) that jobs with equally many rows go on from; None where they have none."""
-        found: dict[int, Tensor] = {}
-        uppers = [job.given.upper for job in jobs if job.given.upper is not None]
-        for upper in uppers:
-            if id(upper) not in found:
-                found[id(upper)] = self.first_rows(upper)
-        return torch.stack([found[id(upper)] for upper in uppers]) if uppers else None
 
 
 def sampling_of(bundle: Bundle, vocabulary: int, options: Options) -> CodeSampling:

@@ -40,11 +40,6 @@ class Decoder(Painting):
 
     captions: Captions
 
-    @property
-    def fills_in(self) -> bool:
-        trained: bool = self.config.inpainting
-        return trained
-
     def way(self, job: Job) -> Way:
         begins = job.given.start
         if not isinstance(begins, InvertedNoise):

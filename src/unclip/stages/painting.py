@@ -49,12 +49,14 @@ class Painting(Stage):
     Attributes:
         denoising: how it does it where nothing else is given.
         repeating: how it fills in by taking every step several times.
+        fills_in: whether it was trained to fill in, and sees what is known.
         enlarges: whether it paints smaller pictures larger, all that come at once.
         at_once: pictures that go through it and all behind it together.
     """
 
     denoising: Denoising
     repeating: Denoising | None = None
+    fills_in: bool = False
     enlarges: bool = False
     at_once: int | None = None
 
@@ -89,11 +91,6 @@ class Painting(Stage):
     def steered(self, inner: Denoiser, batch: Batch) -> Denoiser:
         """Guided by another network besides."""
         return inner
-
-    @property
-    def fills_in(self) -> bool:
-        """Whether the network was trained to fill in, and sees what is known."""
-        return False
 
     def side(self, low: Tensor | None) -> int:
         """Of what it paints, in pixels, from smaller pictures (B, 3, h, h) or from noise."""

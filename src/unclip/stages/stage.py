@@ -62,10 +62,6 @@ class Batch:
         known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "read"}
         return replace(self, **{name: some(value) for name, value in known.items() if value is not None})
 
-    def with_embeddings(self, embeddings: Tensor) -> Batch:
-        """With other embeddings (B, E)."""
-        return replace(self, embeddings=embeddings)
-
     def with_images(self, images: Tensor) -> Batch:
         """With other pictures (B, 3, S, S)."""
         return replace(self, images=images)

@@ -1,4 +1,4 @@
-"""Masks drawn at random, to learn filling in from (section 2.5 of 2112.10741)."""
+"""Masks drawn at random, to learn filling in from (section 4.3 of 2112.10741)."""
 
 from __future__ import annotations
 

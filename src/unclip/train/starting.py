@@ -139,7 +139,7 @@ def told_of_augmentation(decoder: Decoder, labels: int) -> Decoder:
 def widened(decoder: Decoder) -> Decoder:
     """The same decoder with the input channels to fill in, and zeros for their weights: it draws the same.
 
-    So GLIDE's fine-tuning begins (section 2.5 of 2112.10741). Raises InputError where it has them already.
+    So GLIDE's fine-tuning begins (section 4.3 of 2112.10741). Raises InputError where it has them already.
     """
     if decoder.config.inpainting:
         raise InputError("this decoder has the channels to fill in already: start from one without")

@@ -32,7 +32,7 @@ class GlideTaskConfig:
 
     Attributes:
         text_drop: share of captions that are replaced by the empty one, for classifier-free guidance
-            (section 2.3 of 2112.10741: 0.2).
+            (section 4.2 of 2112.10741: 0.2).
         weighting: of the loss over noise levels.
         pictures: which of the corpus, with which captions.
     """

@@ -22,7 +22,7 @@ from unclip.train.tasks.noised import JUDGED_SHARES, diffusion_of, noised, noise
 
 
 class NoisedCLIPTask(ContrastiveTask):
-    """Section 2.4 of 2112.10741. The factor of the cosines is the config's: it is not learned."""
+    """Section 4.4 of 2112.10741. The factor of the cosines is the config's: it is not learned."""
 
     name = "noised-clip"
 
