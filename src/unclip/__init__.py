@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unclip import search
-    from unclip.bundle import Bundle
+    from unclip.bundle import Bundle, Preprocessing
+    from unclip.classify import Classifier
     from unclip.drawing import Event, Job, Options, Picture
-    from unclip.embedding import ClipEmbedder
+    from unclip.embedding import ClipEmbedder, TextRows
     from unclip.errors import (
         BundleError,
         CheckpointError,
@@ -32,51 +33,73 @@ if TYPE_CHECKING:
         UnclipError,
         UnclipWarning,
     )
-    from unclip.given import Given, Inversion, Known
+    from unclip.given import Given, Inversion, InvertedNoise, Kind, Known, NoisedPicture, Upper
+    from unclip.images import ImageFormat
     from unclip.manipulate.latents import Latents
-    from unclip.model import Model, load
+    from unclip.manipulate.principal_components import Basis
+    from unclip.manipulate.variations import Start
+    from unclip.model import FillingIn, Model, load
+    from unclip.models.code_sampling import CodeSampling
 
 __version__ = "0.1.0"
 
+# Where each public name is; docs/python.md says what it is.
 _NAMES = {
-    "unclip.bundle": ("Bundle",),
-    "unclip.drawing": ("Event", "Job", "Options", "Picture"),
-    "unclip.embedding": ("ClipEmbedder",),
+    "unclip.bundle": "Bundle Preprocessing",
+    "unclip.classify": "Classifier",
+    "unclip.drawing": "Event Job Options Picture",
+    "unclip.embedding": "ClipEmbedder TextRows",
     "unclip.errors": (
-        *("BundleError", "CheckpointError", "DataError", "DownloadError", "InputError", "Interrupted"),
-        *("PolicyError", "SearchError", "TrainingError", "UnclipError", "UnclipWarning"),
+        "BundleError CheckpointError DataError DownloadError InputError Interrupted "
+        "PolicyError SearchError TrainingError UnclipError UnclipWarning"
     ),
-    "unclip.given": ("Given", "Inversion", "Known"),
-    "unclip.manipulate.latents": ("Latents",),
-    "unclip.model": ("Model", "load"),
+    "unclip.given": "Given InvertedNoise Inversion Kind Known NoisedPicture Upper",
+    "unclip.images": "ImageFormat",
+    "unclip.manipulate.latents": "Latents",
+    "unclip.manipulate.principal_components": "Basis",
+    "unclip.manipulate.variations": "Start",
+    "unclip.model": "FillingIn Model load",
+    "unclip.models.code_sampling": "CodeSampling",
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 _PARTS = ("search",)  # of the package, with names of their own
 
 __all__ = [
+    "Basis",
     "Bundle",
     "BundleError",
     "CheckpointError",
+    "Classifier",
     "ClipEmbedder",
+    "CodeSampling",
     "DataError",
     "DownloadError",
     "Event",
+    "FillingIn",
     "Given",
+    "ImageFormat",
     "InputError",
     "Interrupted",
     "Inversion",
+    "InvertedNoise",
     "Job",
+    "Kind",
     "Known",
     "Latents",
     "Model",
+    "NoisedPicture",
     "Options",
     "Picture",
     "PolicyError",
+    "Preprocessing",
     "SearchError",
+    "Start",
+    "TextRows",
     "TrainingError",
     "UnclipError",
     "UnclipWarning",
+    "Upper",
     "__version__",
     "load",
     "search",
