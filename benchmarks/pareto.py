@@ -82,7 +82,8 @@ def drawn(model: Stages, setting: Setting, prompts: Sequence[str], seed: int) ->
     assert isinstance(prior.how, Diffused)
     changed = replace(prior.how.sampling, **setting.prior)
     prior = replace(prior, how=replace(prior.how, sampling=changed), candidates=changed.candidates)
-    decoder = replace(decoder, sampling=replace(decoder.sampling, **setting.decoder))
+    how = replace(decoder.denoising, sampling=replace(decoder.denoising.sampling, **setting.decoder))
+    decoder = replace(decoder, denoising=how)
     embeddings = told(model.imagine(prompts, seed, f"{setting.name}, prior", prior))
     return told(model.paint(prompts, embeddings, seed, setting.name, decoder))
 

@@ -302,7 +302,7 @@ def told(stage: Stage, batch: Batch) -> Generator[Piece, None, Batch]:
             estimate = next(work)
         except StopIteration as stop:
             return stop.value
-        yield Piece(stage.name, estimate)
+        yield Piece(stage.name, estimate if stage.shows else None)
 
 
 def pictures_of(events: Iterator[Event]) -> list[Picture]:

@@ -49,7 +49,7 @@ class Diffused:
     def steps(self) -> int:
         return self.denoising.steps
 
-    def draw(self, streams: Sequence[Stream], text: TextRows) -> Generator[None, None, Tensor]:
+    def draw(self, streams: Sequence[Stream], text: TextRows) -> Generator[Estimate, None, Tensor]:
         """Embeddings (B, E), not normalised."""
         prior = cast(DiffusionPrior, self.networks[PRIOR])
         config = prior.config
@@ -59,13 +59,7 @@ class Diffused:
             nothing = _condition(empty, config.unit_embeddings)
         guided = self.denoising.guided(prior, condition, unconditional=nothing, read=prior.read)
         noise = self.networks.noise([(job, f"{PRIOR}{k}") for job, k in streams], (config.embedding,))
-        drawing = self.denoising.drawn(guided, noise)
-        while True:  # an embedding cannot be seen: no estimate is told
-            try:
-                next(drawing)
-            except StopIteration as stop:
-                return prior.whitening.unwhiten(stop.value)
-            yield None
+        return prior.whitening.unwhiten((yield from self.denoising.drawn(guided, noise)))
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ class Written:
         config: ArPriorConfig = self.networks.bundle.config(AR_PRIOR)
         return config.components
 
-    def draw(self, streams: Sequence[Stream], text: TextRows) -> Generator[None, None, Tensor]:
+    def draw(self, streams: Sequence[Stream], text: TextRows) -> Generator[Estimate, None, Tensor]:
         """Embeddings (B, E), not normalised."""
         prior = cast(ArPrior, self.networks[AR_PRIOR])
         generators = generators_of([(job, f"{AR_PRIOR}{k}") for job, k in streams])
@@ -119,7 +113,7 @@ class Embeddings(Stage):
     unit: bool
     how: Diffused | Written | None = None
     candidates: int = 1
-    name = PRIOR
+    name, shows = PRIOR, False
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -161,7 +155,7 @@ class Embeddings(Stage):
 
     def _drawn(
         self, batch: Batch, rows: Sequence[int], how: Diffused | Written
-    ) -> Generator[None, None, Tensor]:
+    ) -> Generator[Estimate, None, Tensor]:
         """Embeddings (B, E) of some of the jobs, of each the best candidate."""
         text, count = cast(TextRows, batch.text), self.candidates
         several = text.rows([row for row in rows for _ in range(count)])

@@ -72,10 +72,12 @@ class Stage(ABC):
 
     Attributes:
         name: what events call it.
+        shows: whether its estimates are of pictures.
         at_once: jobs that go through this stage and all behind it together; None is as many as come.
     """
 
     name: str
+    shows: bool = True
     at_once: int | None = None
 
     @property
