@@ -170,7 +170,7 @@ class Dalle1(nn.Module):
         """
         self._check(ids, mask, codes.shape[1])
         if self.scales is not None and self.training and torch.is_grad_enabled():
-            self.scales.update()
+            self.scales.update_()
         x = self._embed_text(ids, mask)
         if codes.shape[1] > 1:
             x = torch.cat([x, self._embed_codes(codes[:, :-1], 0)], dim=1)  # (B, T + N - 1, D)

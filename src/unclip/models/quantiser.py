@@ -147,7 +147,7 @@ def rotated(latents: Tensor, codes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def follow(
+def follow_(
     model: VQGAN,
     use: CodeUse,
     latents: Tensor,

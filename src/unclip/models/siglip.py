@@ -107,9 +107,9 @@ class SiglipVision(nn.Module):
             config.width**-0.5 * torch.randn(config.patches, config.width)
         )
         sizes = _sizes(config)
-        self.transformer = _with_constants(Transformer(sizes), config.activation)
+        self.transformer = _set_constants_(Transformer(sizes), config.activation)
         self.ln_post = nn.LayerNorm(config.width, eps=NORM_EPSILON)
-        self.pool = _with_constants(AttentionPool(sizes), config.activation)
+        self.pool = _set_constants_(AttentionPool(sizes), config.activation)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images, (B, 3, S, S) -> (B, W)."""
@@ -127,7 +127,7 @@ class SiglipText(nn.Module):
         self.config = config
         self.token_embedding = nn.Embedding(config.vocabulary, config.width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context, config.width))
-        self.transformer = _with_constants(Transformer(_sizes(config)), config.activation)
+        self.transformer = _set_constants_(Transformer(_sizes(config)), config.activation)
         self.ln_final = nn.LayerNorm(config.width, eps=NORM_EPSILON)
         self.text_projection = nn.Linear(config.width, embedding) if config.projection else None
         nn.init.normal_(self.token_embedding.weight, std=0.02)
@@ -158,8 +158,8 @@ def _sizes(config: SiglipVisionConfig | SiglipTextConfig) -> TransformerConfig:
     )
 
 
-def _with_constants(part: Part, activation: Gelu) -> Part:
-    """The part with SigLIP's norms and GELU, which `TransformerConfig` does not offer."""
+def _set_constants_(part: Part, activation: Gelu) -> Part:
+    """Give a part SigLIP's norms and GELU, which `TransformerConfig` does not offer."""
     norms: list[nn.LayerNorm]
     for module in part.modules():
         if isinstance(module, Block):

@@ -41,7 +41,7 @@ class GradientScales(nn.Module):
         self.register_buffer("bad", torch.zeros(count, dtype=torch.bool), persistent=False)
 
     @torch.no_grad()
-    def update(self) -> None:
+    def update_(self) -> None:
         """Change the scales by what the last backward pass found; to be called before the next."""
         if dist.is_initialized():
             everywhere = self.bad.float()

@@ -153,19 +153,19 @@ class Trainer:
         found = self._find_state(resume)
         if found:
             self.model.load_state_dict(found["model"])
-        self.world.equalise(self.model)
+        self.world.equalise_(self.model)
         self.averages = [MovingAverage(self.model, value, config.ema_ramp) for value in config.ema]
         if found:
             for average, weights in zip(self.averages, found["ema"], strict=True):
                 average.load_state_dict(weights)
         averaged = [average.module for average in self.averages]
         self.gathered = parallel.Gathered(self.model, self.world, config)
-        self.module = parallel.distribute(self.model, averaged, task.loss, self.world, config)
+        self.module = parallel.distribute_(self.model, averaged, task.loss, self.world, config)
         self.optimisers = Optimisers(self.model, config)
         if found:
             self._restore(found)
         if config.compile:
-            compile_in_place(self.model)
+            compile_(self.model)
 
     def _find_state(self, resume: bool) -> dict[str, Any] | None:
         if not resume:
@@ -302,7 +302,7 @@ class Trainer:
             self.optimisers.set_rate(rate)
             self.optimisers.step()
             for average in self.averages:
-                average.update(self.model, pictures, self.pictures)
+                average.update_(self.model, pictures, self.pictures)
         self.optimisers.zero_grad()
         return rate
 
@@ -375,7 +375,7 @@ class Trainer:
         return bool(every) and (self.step % every == 0 or self.step == self.config.steps)
 
 
-def compile_in_place(model: nn.Module) -> None:
+def compile_(model: nn.Module) -> None:
     """Compiles the model's forward pass, or where it has none of its own that of each of its children."""
     if type(model).forward is not nn.Module.forward:
         model.compile()

@@ -58,7 +58,7 @@ class MovingAverage(AveragedModel):
         self.requires_grad_(False)
         self.eval()
 
-    def update(self, model: nn.Module, pictures_per_step: int, pictures_seen: int) -> None:
+    def update_(self, model: nn.Module, pictures_per_step: int, pictures_seen: int) -> None:
         self._decay = ema_decay(self.value, pictures_per_step, pictures_seen, self.ramp)
         self.update_parameters(model)
 

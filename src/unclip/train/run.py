@@ -33,7 +33,7 @@ from unclip.runtime import atomic_path, check_writable
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
 from unclip.train import card, loop, parallel, state
 from unclip.train.config import LoopConfig
-from unclip.train.starting import begin
+from unclip.train.starting import begin_
 
 # The stages that train a network, in order: the file of `train/tasks/` whose `task_of(run, stage)` makes the
 # task. Files and not functions: they import this one, and a stage loads no networks but its own.
@@ -117,7 +117,7 @@ class Run:
         task: loop.Task = module.task_of(self, stage)
         # a decoder can begin with another kind, and so does it itself
         if start is not None and stage != "decoder":
-            begin(task.model, COMPONENTS.get(stage, stage), str(start), f"{stage}.start: {start}")
+            begin_(task.model, COMPONENTS.get(stage, stage), str(start), f"{stage}.start: {start}")
         return task
 
     def tokenizer(self) -> Tokenizer:

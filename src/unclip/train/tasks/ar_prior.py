@@ -65,14 +65,14 @@ class ArPriorTask(StageTask):
         train: Corpus,
     ) -> None:
         self.model = ArPrior(model)
-        self.model.codes.fit(components)
+        self.model.codes.fit_(components)
         self.task = task
         self.encoded = encoded
         self.tokenizer = tokenizer
         size = encoded.clip.config.image.image_size
         self.pictures = Pictures(train, task.pictures, tokenizer, model.context, size)
         self.codes = self.model.codes.encode(encoded.embeddings).to(torch.int32)  # (N, K)
-        self.model.dot_products.fit(self._dot_products(FITTED_PAIRS))
+        self.model.dot_products.fit_(self._dot_products(FITTED_PAIRS))
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
         index, captions, _ = self.pictures.choose(size, generator)

@@ -30,7 +30,7 @@ from unclip.train.encoded import embeddings
 from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
 from unclip.train.run import Run
-from unclip.train.starting import finished, take_weights
+from unclip.train.starting import finished, take_weights_
 from unclip.train.tasks.stage import StageTask
 
 
@@ -219,6 +219,6 @@ def task_of(run: Run, stage: str) -> Task:
             f"{stage}.task.locked: a locked image encoder needs {stage}.start, which it begins with"
         )
     clip = CLIP(model)
-    take_weights(clip, finished(start, "clip"), f"{stage}.start: {start}")
+    take_weights_(clip, finished(start, "clip"), f"{stage}.start: {start}")
     seen = embeddings(run, clip, corpus)
     return LockedCLIPTask(clip, seen, settings, tokenizer, corpus, run.held_out)

@@ -119,7 +119,7 @@ class DecoderTask(DiffusionTask):
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
         # a new layout was fitted to embeddings whitened by these; finished weights know image embeddings
         if start is None or layout is not None or task.conditioning is Conditioning.TEXT:
-            self.model.whitening.fit(self._whitened_by())
+            self.model.whitening.fit_(self._whitened_by())
 
     def _whitened_by(self) -> Tensor:
         """(N, E) embeddings of the kind that the decoder is conditioned on."""

@@ -67,7 +67,7 @@ class LayoutTask(StageTask):
         self.pictures = Pictures(train, task.pictures, tokenizer, clip.text.context, size)
         self.pixels = train.pixels(size)  # (N, S, S, 3) uint8
         self.whitening = Whitening(model.embedding)
-        self.whitening.fit(encoded.embeddings)
+        self.whitening.fit_(encoded.embeddings)
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         index = self.pictures.positions(size, generator)

@@ -48,7 +48,7 @@ class PriorTask(DiffusionTask):
     ) -> None:
         super().__init__(diffusion, task.weighting)
         self.model = DiffusionPrior(model)
-        self.model.whitening.fit(encoded.embeddings)
+        self.model.whitening.fit_(encoded.embeddings)
         self.task = task
         self.encoded = encoded
         self.pictures = Pictures(

@@ -15,7 +15,7 @@ from unclip.errors import InputError
 from unclip.images import from_uint8, resize, to_pil
 from unclip.models.clip import CLIP
 from unclip.models.codec import CodecTraining, CodecTrainingConfig
-from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig, follow, quantise, relax
+from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig, follow_, quantise, relax
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE, map_pixels, unmap_pixels
 from unclip.models.vqvae_loss import (
@@ -133,7 +133,7 @@ class VQVAETask(StageTask):
         quantised = quantise(codec, latents, self.task.nearest)
         drawn = codec.from_vectors(quantised.vectors)
         error = pixel_loss(self.task.reconstruction, drawn, images)
-        dead = follow(codec, model.use, latents, quantised.codes, self.task.nearest, generator)
+        dead = follow_(codec, model.use, latents, quantised.codes, self.task.nearest, generator)
         parts = {
             "reconstruction": error.detach(),
             "quantisation": quantised.loss.detach(),
