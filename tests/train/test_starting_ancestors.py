@@ -15,10 +15,11 @@ from unclip.models.adm import ADM, ADMConfig
 from unclip.models.caption import CaptionConfig
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.dalle1 import Dalle1, Dalle1Config
-from unclip.models.decoder import FIRST_WEIGHT, RGB, Decoder, DecoderConfig
+from unclip.models.decoder import FIRST_WEIGHT, Decoder, DecoderConfig
 from unclip.models.glide import Glide, GlideConfig
 from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
 from unclip.native import save_model
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet
 from unclip.train.starting import begin_, take_caption_

@@ -22,8 +22,9 @@ from unclip.diffusion.defaults import ClassifierSampling, Sampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
-from unclip.models.adm import ADM, CLASSIFIERS, PRESETS, RGB, ADMConfig, Classifier, ClassifierConfig
+from unclip.models.adm import ADM, CLASSIFIERS, PRESETS, ADMConfig, Classifier, ClassifierConfig
 from unclip.native import unfilled
+from unclip.nn.layers import RGB
 
 BASE, CLASSIFIER, UPSAMPLER = "adm", "classifier", "upsampler"
 STEPS = 250  # --timestep_respacing of guided-diffusion's README, without DDIM

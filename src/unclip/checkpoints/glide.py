@@ -25,12 +25,12 @@ from unclip.diffusion.defaults import GuidedSampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
-from unclip.models.adm import RGB
 from unclip.models.caption import CaptionConfig
 from unclip.models.clip import TextTransformerConfig, VisionTransformerConfig
 from unclip.models.glide import PRESETS, Glide, GlideConfig
 from unclip.models.noised_clip import NoisedCLIPConfig
 from unclip.native import unfilled
+from unclip.nn.layers import RGB
 from unclip.tokenizer import GPT2_FILES, SHIPPED_VOCABULARY, CLIPTokenizer, GlideTokenizer
 
 BASE, BASE_INPAINT, UPSAMPLE, UPSAMPLE_INPAINT = PRESETS

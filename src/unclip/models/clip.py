@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from unclip.errors import InputError
 from unclip.models.clip_resnet import FEATURES, ModifiedResNet, ModifiedResNetConfig
 from unclip.models.siglip import SiglipText, SiglipTextConfig, SiglipVision, SiglipVisionConfig
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation, Transformer, TransformerConfig
 
 # RGB in [0, 1]; openai/CLIP, clip/clip.py
@@ -149,7 +150,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.config = config
         std = config.width**-0.5
-        self.conv1 = nn.Conv2d(3, config.width, config.patch, stride=config.patch, bias=False)
+        self.conv1 = nn.Conv2d(RGB, config.width, config.patch, stride=config.patch, bias=False)
         self.class_embedding = nn.Parameter(std * torch.randn(config.width))
         self.positional_embedding = nn.Parameter(std * torch.randn(config.patches + 1, config.width))
         self.ln_pre = nn.LayerNorm(config.width)
@@ -257,8 +258,8 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.logit_bias = nn.Parameter(torch.tensor(SIGMOID_INITIAL_BIAS)) if config.logit_bias else None
         # their values stand in the config, so the state dict does not repeat them
-        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean).view(RGB, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(RGB, 1, 1), persistent=False)
 
     @property
     def scale(self) -> Tensor:
@@ -275,7 +276,7 @@ class CLIP(nn.Module):
         Raises InputError for another shape.
         """
         size = self.config.image.image_size
-        if images.ndim != 4 or images.shape[1:] != (3, size, size):
+        if images.ndim != 4 or images.shape[1:] != (RGB, size, size):
             raise InputError(
                 f"images {tuple(images.shape)}: this CLIP takes (B, 3, {size}, {size}), so resize them"
             )

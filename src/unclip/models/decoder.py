@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig, CaptionEncoder, Unconditional
 from unclip.models.layout import Layout, LayoutConfig
-from unclip.nn.layers import TimeEmbedding, Whitening, depth_to_space, space_to_depth
+from unclip.nn.layers import RGB, TimeEmbedding, Whitening, depth_to_space, space_to_depth
 from unclip.nn.unet import ReadContext, UNet, UNetConfig
 
-RGB = 3
 SEEN = RGB + 1  # channels of a picture to fill in, and of its mask
 FIRST_WEIGHT = "unet.conv_in.weight"
 NOISE_LEVEL_STEPS = 1000.0  # a noise level in [0, 1] is embedded like a time label in 0..1000

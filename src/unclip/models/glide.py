@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from unclip.errors import InputError
-from unclip.models.adm import RGB, enlarge_bilinear
+from unclip.models.adm import enlarge_bilinear
 from unclip.models.caption import CaptionConfig
-from unclip.nn.layers import TimeEmbedding, depth_to_space, space_to_depth
+from unclip.nn.layers import RGB, TimeEmbedding, depth_to_space, space_to_depth
 from unclip.nn.transformer import Transformer, TransformerConfig
 from unclip.nn.unet import ReadContext, UNet, UNetConfig
 

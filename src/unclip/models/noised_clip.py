@@ -20,6 +20,7 @@ from unclip.models.clip import (
     VisionTransformer,
     VisionTransformerConfig,
 )
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation
 
 RELEASED_SCALE = 100.0  # glide-text2im, clip/config.yaml
@@ -79,8 +80,8 @@ class NoisedCLIP(nn.Module):
         self.config = config
         self.visual = NoisedVisionTransformer(config)
         self.text = TextTransformer(config.text, config.embedding, config.end_token, Activation.GELU, 0.0)
-        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(RGB, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD).view(RGB, 1, 1), persistent=False)
         self.logit_bias = None  # what the sigmoid loss would need
 
     @property
@@ -94,7 +95,7 @@ class NoisedCLIP(nn.Module):
         Raises InputError for another size, or a label outside the table.
         """
         size = self.config.image.image_size
-        if images.shape[1:] != (3, size, size):
+        if images.shape[1:] != (RGB, size, size):
             raise InputError(f"images {tuple(images.shape)}: this CLIP takes (B, 3, {size}, {size})")
         index = label.long()
         if bool(((index < 0) | (index >= self.config.labels)).any()):

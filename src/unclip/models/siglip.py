@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unclip.errors import InputError
 from unclip.nn.attention_pool import AttentionPool
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Block, Transformer, TransformerConfig
 
 Part = TypeVar("Part", Transformer, AttentionPool)
@@ -102,7 +103,7 @@ class SiglipVision(nn.Module):
     def __init__(self, config: SiglipVisionConfig) -> None:
         super().__init__()
         self.config = config
-        self.conv1 = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
+        self.conv1 = nn.Conv2d(RGB, config.width, config.patch, stride=config.patch)
         self.positional_embedding = nn.Parameter(
             config.width**-0.5 * torch.randn(config.patches, config.width)
         )

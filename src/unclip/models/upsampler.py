@@ -12,10 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.nn.layers import TimeEmbedding, depth_to_space, space_to_depth
+from unclip.nn.layers import RGB, TimeEmbedding, depth_to_space, space_to_depth
 from unclip.nn.unet import Modulation, UNet, UNetConfig
-
-RGB = 3
 
 
 class Enlargement(StrEnum):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
-from unclip.nn.layers import depth_to_space, space_to_depth
+from unclip.nn.layers import RGB, depth_to_space, space_to_depth
 
 GROUPS = 32  # of every normalisation
 ROWS = 4096  # positions that are compared with the codebook at a time: 256 MB of distances at 16,384 codes
@@ -189,7 +189,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = config.widths
         self.patch = config.patch
-        self.conv_in = nn.Conv2d(3 * config.patch**2, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(RGB * config.patch**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             stage = Level(widths[max(0, level - 1)], width, config.blocks, config.attends(level), config)
@@ -225,7 +225,7 @@ class Decoder(nn.Module):
             self.up.append(stage)
         self.norm_out = _norm(widths[0], config)
         self.patch = config.patch
-        self.conv_out = nn.Conv2d(widths[0], 3 * config.patch**2, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], RGB * config.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.mid(self.conv_in(z))

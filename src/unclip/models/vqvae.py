@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
+from unclip.nn.layers import RGB
 
 # Keeps pixels away from 0 and 1, where the logit-Laplace density has no logit: section A.3 of 2102.12092.
 LOGIT_LAPLACE_EPSILON = 0.1
@@ -132,7 +133,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         self.blocks = _groups(
-            convolution(3, config.channels, 7),
+            convolution(RGB, config.channels, 7),
             [config.channels, *widths],
             config,
             (3, 3, 3, 1),
@@ -160,7 +161,7 @@ class Decoder(nn.Module):
             config,
             (1, 3, 3, 3),
             ("upsample", nn.Upsample(scale_factor=2, mode="nearest")),
-            convolution(widths[-1], 6, 1),
+            convolution(widths[-1], 2 * RGB, 1),
         )
 
     def forward(self, weights: Tensor) -> Tensor:
@@ -208,7 +209,7 @@ class VQVAE(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Pictures (B, 3, h * factor, w * factor) in [-1, 1] from codes (B, h, w)."""
-        mean = self.decoder.from_codes(codes)[:, :3]
+        mean = self.decoder.from_codes(codes)[:, :RGB]
         return unmap_pixels(torch.sigmoid(mean)) * 2 - 1
 
     def forward(self, images: Tensor) -> Tensor:

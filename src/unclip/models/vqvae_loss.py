@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from unclip.errors import InputError
 from unclip.models.clip import CLIP, VisionTransformer
+from unclip.nn.layers import RGB
 
 LEAK = 0.2  # of the critic's rectifiers
 
@@ -83,7 +84,7 @@ class Critic(nn.Sequential):
     """Pictures (B, 3, H, W) in [-1, 1] -> how real each patch looks, (B, 1, h, w)."""
 
     def __init__(self, config: CriticConfig) -> None:
-        widths = [3, *(config.channels << min(layer, 3) for layer in range(config.layers))]
+        widths = [RGB, *(config.channels << min(layer, 3) for layer in range(config.layers))]
         layers: list[nn.Module] = []
         for before, width in pairwise(widths):
             layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(LEAK)]

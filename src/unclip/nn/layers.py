@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
+RGB = 3  # channels of a picture
 MAX_PERIOD = 10_000.0  # of the sinusoids, section 3.5 of 1706.03762
 
 

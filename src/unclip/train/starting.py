@@ -14,11 +14,12 @@ from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig
 from unclip.models.clip import CLIP, TextTransformer, TextTransformerConfig
 from unclip.models.dalle1 import Dalle1
-from unclip.models.decoder import FIRST_WEIGHT, RGB, SEEN, Decoder, DecoderConfig, TextNorm
+from unclip.models.decoder import FIRST_WEIGHT, SEEN, Decoder, DecoderConfig, TextNorm
 from unclip.models.glide import Glide
 from unclip.models.layout import Layout, LayoutConfig
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.native import kind_of, load_model
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import AttentionBlock
 
