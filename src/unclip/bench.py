@@ -24,6 +24,7 @@ from unclip.runtime import limit_spinning, peak_memory_bytes, processor_name
 if TYPE_CHECKING:
     import torch
 
+    from unclip.evaluate.encoder import Step
     from unclip.pipeline import Pipeline
 
 PROMPT = "a red apple"
@@ -106,9 +107,6 @@ class Report:
     decoder: Decoder | None  # where the family has one
     peak_memory_bytes: int
 
-
-Step = tuple[str, int, int]
-"""Stage, pieces of it that are done, pieces that it has: as in an `Event`."""
 
 Run = tuple[float, dict[str, float], int]
 """Seconds, seconds of each stage, peak memory in bytes."""

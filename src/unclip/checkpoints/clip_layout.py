@@ -23,7 +23,7 @@ from unclip.models.clip import (
 from unclip.models.clip_resnet import FEATURES, STRIDE, ModifiedResNetConfig
 from unclip.models.siglip import SiglipVisionConfig
 from unclip.nn.transformer import Activation
-from unclip.tokenizer import CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
+from unclip.tokenizer import CLIP_VOCABULARY, SHIPPED_VOCABULARY, TOKENIZER_FILE, CLIPTokenizer
 
 WIDEST_OF_64 = 1024  # image transformers wider than this (ViT-H, g, G) have 16 wider heads instead of more
 MOST_HEADS = 16
@@ -163,7 +163,7 @@ def find_tokenizer(source: Source, options: Options) -> tuple[CLIPTokenizer, str
         return CLIPTokenizer.load(options["tokenizer"]), f"The tokenizer is {options['tokenizer']}."
     for folder in (source.folder, source.folder / "tokenizer"):
         for path in (*sorted(folder.glob("bpe_simple_vocab*.gz")), folder):
-            if path.is_file() or any((path / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+            if path.is_file() or any((path / name).is_file() for name in ("vocab.json", TOKENIZER_FILE)):
                 try:
                     return CLIPTokenizer.load(path), f"The tokenizer is the one in {path.name}."
                 except InputError as error:
@@ -184,7 +184,7 @@ def clip_of(bundle: Bundle) -> CLIP:
         raise CheckpointError(
             f"bundle {bundle.name}: its image tower is SigLIP's, which others do not expect"
         )
-    if (model.config.end_token, model.config.text.vocabulary) != (CLIP_VOCABULARY - 1, CLIP_VOCABULARY):
+    if (model.config.end_token, model.config.text.vocabulary) != (CLIPTokenizer.end, CLIP_VOCABULARY):
         raise CheckpointError(
             f"bundle {bundle.name}: its tokenizer is not CLIP's, which others expect with these files"
         )

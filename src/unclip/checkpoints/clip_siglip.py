@@ -21,21 +21,21 @@ from torch import Tensor
 
 from unclip.bundle import Bundle, Part, Preprocessing
 from unclip.checkpoints.clip_layout import heads_of_width, new_folder
-from unclip.checkpoints.clip_open import CONFIG, LOGITS, SIGLIP, WEIGHTS, published_weights
+from unclip.checkpoints.clip_open import CONFIG, LOGITS, SIGLIP, TEXT_HEADS, WEIGHTS, published_weights
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.table import Rule, Shape, Table
 from unclip.checkpoints.weights import count_children
 from unclip.errors import CheckpointError, InputError
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD, SIGMOID_INITIAL_BIAS, CLIPConfig
 from unclip.models.siglip import NORM_EPSILON, Gelu, SiglipTextConfig, SiglipVisionConfig
-from unclip.tokenizer.siglip import SETTINGS, VOCABULARY, SiglipTokenizer
+from unclip.tokenizer import TOKENIZER_FILE
+from unclip.tokenizer.siglip import SETTINGS, SiglipTokenizer
 
 STATISTICS = (0.5, 0.5, 0.5)  # mean and std of every published SigLIP
-TEXT_HEADS = 8  # open_clip's default
 
 OPTIONS = {
     "activation": f"of both towers' MLPs: {' or '.join(Gelu)} (default: as open_clip computes it)",
-    "tokenizer": f"folder with {VOCABULARY} and {SETTINGS} (default: what lies beside the weights)",
+    "tokenizer": f"folder with {TOKENIZER_FILE} and {SETTINGS} (default: what lies beside the weights)",
 }
 
 # --- timm's models: timm/models/vision_transformer.py, 1.0.31 ---
@@ -302,14 +302,14 @@ def _tokenizer(source: Source, options: Options) -> tuple[SiglipTokenizer, str]:
     if "tokenizer" in options:
         return SiglipTokenizer.load(options["tokenizer"]), f"The tokenizer is {options['tokenizer']}."
     for folder in (source.folder, source.folder / "tokenizer"):
-        if (folder / VOCABULARY).is_file():
+        if (folder / TOKENIZER_FILE).is_file():
             try:
                 return SiglipTokenizer.load(folder), f"The tokenizer is the one in {folder.name}."
             except InputError as error:
                 raise CheckpointError(str(error)) from error
     raise CheckpointError(
-        f"{source}: SigLIP's tokenizer is not there: put {VOCABULARY} and {SETTINGS} beside the weights, or "
-        "name their folder with the option tokenizer"
+        f"{source}: SigLIP's tokenizer is not there: put {TOKENIZER_FILE} and {SETTINGS} beside the weights, "
+        "or name their folder with the option tokenizer"
     )
 
 

@@ -22,8 +22,10 @@ from unclip.data.records import (
     CACHE,
     CARD_FILE,
     GROUPS,
+    LARGE_SIDE,
     MANIFEST,
     MANIFEST_FILE,
+    STORED_SIZE,
     Drawing,
     Fit,
     Split,
@@ -34,7 +36,6 @@ from unclip.data.splits import order, share, split_pairs
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path, check_writable
 
-LARGE_SIDE = 1024
 CHUNK, LARGE_CHUNK = 128, 32  # pictures in a file while they are drawn
 LARGE_PER_SHARD = 250
 LARGE_SHARD = "large"
@@ -66,7 +67,7 @@ def build(
     out: Path,
     inputs: Sequence[Input],
     *,
-    size: int = 256,
+    size: int = STORED_SIZE,
     workers: int = 1,
     large: int = 0,
     fingerprint: str,

@@ -14,6 +14,7 @@ from unclip.errors import InputError
 
 OTHER = "other"
 LANGUAGES: Mapping[str, float] = {"en": 0.55, "ko": 0.20, "de": 0.20, OTHER: 0.05}
+JUDGED_LANGUAGES = ("en", "ko", "de")  # that figures are given for
 # The kinds of caption and how often each comes; what a record does not have falls back to its name.
 KINDS: Mapping[str, float] = {
     "name": 0.27,

@@ -12,7 +12,7 @@ from typing import Any
 
 from unclip.data.archives import members
 from unclip.data.build import Input, Progress, build
-from unclip.data.records import Drawing, Fit
+from unclip.data.records import STORED_SIZE, Drawing, Fit
 from unclip.data.wording import slug
 from unclip.errors import DataError, InputError
 from unclip.images import SUFFIXES
@@ -39,7 +39,7 @@ def build_folder(
     out: Path,
     *,
     defaults: Defaults = Defaults(),
-    size: int = 256,
+    size: int = STORED_SIZE,
     workers: int = 1,
     large: int = 0,
 ) -> Iterator[Progress]:

@@ -11,10 +11,8 @@ import pyarrow as pa
 
 Captions = Mapping[str, Sequence[str]]  # language -> [name, tag, tag, ...]
 
-
 MANIFEST_FILE, CARD_FILE, CACHE = "manifest.parquet", "CARD.md", "cache"
-
-
+STORED_SIZE, LARGE_SIDE = 256, 1024  # pixels of a picture's side, and of a large rendering's
 GROUPS = ("group", "subgroup")  # columns that manifests of before had not
 
 

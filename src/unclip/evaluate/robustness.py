@@ -24,6 +24,7 @@ from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError
+from unclip.evaluate.encoder import Step
 from unclip.evaluate.statistics import Estimate, mean, share
 from unclip.images import from_uint8
 from unclip.models.supervised import Supervised
@@ -33,9 +34,6 @@ from unclip.train.state import checkpoint_paths, read_checkpoint
 BATCH = 128
 CLIP_NAME = "CLIP zero-shot"
 STAGE = "supervised"  # the kind of model, the task and the folder of a run
-
-Step = tuple[str, int, int]
-"""What is being done, pieces of it that are done, pieces that it has."""
 
 
 @dataclass(frozen=True)

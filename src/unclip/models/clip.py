@@ -18,6 +18,7 @@ from unclip.models.clip_resnet import FEATURES, ModifiedResNet, ModifiedResNetCo
 from unclip.models.siglip import SiglipText, SiglipTextConfig, SiglipVision, SiglipVisionConfig
 from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation, Transformer, TransformerConfig
+from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, CLIPTokenizer
 
 # RGB in [0, 1]; openai/CLIP, clip/clip.py
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -398,19 +399,16 @@ class _ClipAbove(torch.autograd.Function):
 
 
 HEAD_WIDTH = 64  # of every published CLIP
-PUBLISHED_VOCABULARY = 49_408
-PUBLISHED_CONTEXT = 77
 PUBLISHED_TEXT_LAYERS = 12
-PUBLISHED_END = 49_407
 
 
 def _published(
     embedding: int, text_width: int, image: VisionTransformerConfig | ModifiedResNetConfig
 ) -> CLIPConfig:
     text = TextTransformerConfig(
-        PUBLISHED_VOCABULARY, PUBLISHED_CONTEXT, text_width, PUBLISHED_TEXT_LAYERS, text_width // HEAD_WIDTH
+        CLIP_VOCABULARY, CLIP_CONTEXT, text_width, PUBLISHED_TEXT_LAYERS, text_width // HEAD_WIDTH
     )
-    return CLIPConfig(embedding, image, text, PUBLISHED_END, Activation.QUICK_GELU)
+    return CLIPConfig(embedding, image, text, CLIPTokenizer.end, Activation.QUICK_GELU)
 
 
 def _vit(image_size: int, patch: int, width: int, layers: int) -> VisionTransformerConfig:

@@ -22,6 +22,7 @@ from unclip.models.clip import (
 )
 from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation
+from unclip.tokenizer import CLIP_CONTEXT, CLIPTokenizer
 
 RELEASED_SCALE = 100.0  # glide-text2im, clip/config.yaml
 
@@ -116,6 +117,6 @@ class NoisedCLIP(nn.Module):
 RELEASED = NoisedCLIPConfig(
     embedding=512,
     image=VisionTransformerConfig(image_size=64, patch=4, width=768, layers=12, heads=12),
-    text=TextTransformerConfig(vocabulary=65_536, context=77, width=512, layers=12, heads=8),
-    end_token=49_407,
+    text=TextTransformerConfig(vocabulary=65_536, context=CLIP_CONTEXT, width=512, layers=12, heads=8),
+    end_token=CLIPTokenizer.end,
 )

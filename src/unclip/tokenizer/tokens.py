@@ -14,6 +14,8 @@ from torch import Tensor
 from unclip.errors import InputError
 from unclip.runtime import atomic_path
 
+TOKENIZER_FILE = "tokenizer.json"  # as Hugging Face's libraries call it
+
 
 @dataclass(frozen=True)
 class Tokens:

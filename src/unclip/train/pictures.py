@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unclip.data.captions import LANGUAGES
+from unclip.data.captions import JUDGED_LANGUAGES, LANGUAGES
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
@@ -20,7 +20,6 @@ from unclip.tokenizer import Tokenizer, Tokens
 
 EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
 LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
-JUDGED_LANGUAGES = ("en", "ko", "de")
 ROW = 16  # pictures of one kind, each a hard negative of the others
 
 

@@ -30,7 +30,7 @@ from unclip.models.clip import CLIP
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.codec import CodecTraining
 from unclip.runtime import atomic_path, check_writable
-from unclip.tokenizer import BytePairTokenizer, Tokenizer
+from unclip.tokenizer import TOKENIZER_FILE, BytePairTokenizer, Tokenizer
 from unclip.train import card, loop, parallel, state
 from unclip.train.config import LoopConfig
 from unclip.train.starting import begin_
@@ -124,7 +124,7 @@ class Run:
         """The tokenizer of the run, trained if it is not there yet."""
         if (shared := self._shared("tokenizer")) is not None:
             return shared.tokenizer()
-        path = self.out / "tokenizer.json"
+        path = self.out / TOKENIZER_FILE
         if not path.exists():
             settings = from_dict(TokenizerStage, self.recipe["tokenizer"], "tokenizer")
             with atomic_path(path) as temporary:

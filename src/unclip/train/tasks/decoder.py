@@ -31,8 +31,8 @@ from unclip.train.pictures import Pictures, PicturesConfig, spread
 from unclip.train.run import Run
 from unclip.train.starting import begun_decoder, finished
 from unclip.train.tasks.diffusion import DiffusionTask, draw, kept, random_steps
+from unclip.train.tasks.stage import PREVIEW_PICTURES
 
-PREVIEW_PICTURES = 12
 EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
 EMBEDDED, WHITENED_BY = 256, 16  # captions in a batch, and batches, that text embeddings are whitened by
 

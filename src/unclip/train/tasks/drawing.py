@@ -16,8 +16,8 @@ from unclip.sheets import contact_sheet
 from unclip.train.batches import to_device
 from unclip.train.pictures import spread
 from unclip.train.tasks.diffusion import DiffusionTask, draw, random_steps
+from unclip.train.tasks.stage import PREVIEW_PICTURES
 
-PREVIEW_PICTURES = 12
 HELD_OUT_BATCH = 64
 
 

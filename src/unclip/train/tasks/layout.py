@@ -21,9 +21,8 @@ from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig
 from unclip.train.run import Run
-from unclip.train.tasks.stage import StageTask
+from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask
 
-PREVIEWED = 12  # pictures beside what is expected of them
 PREVIEW_SIDE = 64
 
 
@@ -97,9 +96,11 @@ class LayoutTask(StageTask):
     @torch.no_grad()
     def preview(self, model: nn.Module) -> Image.Image | None:
         """Held-out pictures, coarsely, each before what is expected of it."""
-        guess, truth = (rows[:PREVIEWED].cpu() for rows in self._held_out(model))
+        guess, truth = (rows[:PREVIEW_PICTURES].cpu() for rows in self._held_out(model))
         pairs = torch.stack([truth, guess.clamp(-1, 1)], dim=1).flatten(0, 1)
-        return contact_sheet([to_pil(image) for image in resize(pairs, PREVIEW_SIDE)], columns=PREVIEWED // 2)
+        return contact_sheet(
+            [to_pil(image) for image in resize(pairs, PREVIEW_SIDE)], columns=PREVIEW_PICTURES // 2
+        )
 
     def _held_out(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """What is expected of the held-out pictures, and what they are, (M, 3, side, side) each."""

@@ -9,6 +9,8 @@ from torch import nn
 
 from unclip.config import to_dict
 
+PREVIEW_PICTURES = 12
+
 
 class StageTask:
     """A task whose model and settings are made from the tables of a recipe's stage.

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
+from unclip.data.records import STORED_SIZE
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.images import from_uint8, to_pil
@@ -22,9 +23,8 @@ from unclip.train.degradation import Degradation, degrade
 from unclip.train.loop import Task
 from unclip.train.run import Run
 from unclip.train.tasks.diffusion import DiffusionTask, draw, random_steps
+from unclip.train.tasks.stage import PREVIEW_PICTURES
 
-STORED_SIZE = 256  # of a corpus's pictures; beyond it only the large renderings serve
-PREVIEW_PICTURES = 12
 CROPS_PER_PICTURE = 4  # of one batch: a large picture takes long to read
 CROP_CANDIDATES = 3  # most of a pictogram is white: of so many crops the one with most in it is learned from
 
@@ -119,7 +119,7 @@ class UpsamplerTask(DiffusionTask):
 
 def task_of(run: Run, stage: str) -> Task:
     model = run.part(stage, "model", UpsamplerConfig)
-    large = model.high_size > STORED_SIZE
+    large = model.high_size > STORED_SIZE  # beyond it only the large renderings serve
     pictures = LargePictures(run.train) if large else run.train.pixels(model.high_size)
     settings = run.part(stage, "task", UpsamplerTaskConfig)
     return UpsamplerTask(model, settings, run.part(stage, "diffusion", DiffusionConfig), pictures)

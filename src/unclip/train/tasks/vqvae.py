@@ -31,11 +31,10 @@ from unclip.sheets import contact_sheet
 from unclip.train.loop import Task
 from unclip.train.pictures import spread
 from unclip.train.run import Run
-from unclip.train.tasks.stage import StageTask
+from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask
 
 EVALUATED = 512  # held-out pictures
 EVALUATION_BATCH = 32
-PREVIEW_PICTURES = 12
 
 
 @dataclass(frozen=True)
