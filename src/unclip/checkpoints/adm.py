@@ -15,7 +15,7 @@ from typing import cast
 
 from unclip.bundle import Part
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
-from unclip.checkpoints.guided_unet import Sizes, choose, linear_rules, measure, time_rules, unet_rules
+from unclip.checkpoints.guided_unet import Sizes, choose, linear_rules, measure, unet_rules
 from unclip.checkpoints.table import Rule, Table, transposed
 from unclip.checkpoints.weights import Weights, open_weights
 from unclip.diffusion.defaults import ClassifierSampling, Sampling
@@ -80,7 +80,6 @@ def table(model: ADM | Classifier, *, by_head: bool) -> Table:
 
 
 def _rules(model: ADM | Classifier, by_head: bool) -> Iterator[Rule]:
-    yield from time_rules()
     yield from unet_rules(model.unet, by_head=by_head)
     if isinstance(model, ADM):
         yield Rule("class_embedding.weight", "label_emb.weight")

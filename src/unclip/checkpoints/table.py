@@ -259,17 +259,17 @@ def joined_rows(count: int) -> tuple[Transformation, Transformation]:
     return join, split
 
 
-def interleaved_heads(heads: int) -> tuple[Transformation, Transformation]:
-    """Rows that they order by head, then query, key, value; ours: query, key, value, then head.
+def interleaved_heads(heads: int, parts: int = 3) -> tuple[Transformation, Transformation]:
+    """Rows that they order by head, then part (query, key, value); ours: by part, then head.
 
-    guided-diffusion's legacy attention, and with it GLIDE's and Karlo's own files. For weights (3 D, ...) and
-    biases (3 D).
+    guided-diffusion's legacy attention, and with it GLIDE's and Karlo's own files. For weights
+    (parts * D, ...) and biases (parts * D).
     """
 
     def read(theirs: Tensor) -> Tensor:
-        return theirs.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2).contiguous()
+        return theirs.unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 2).contiguous()
 
     def write(ours: Tensor) -> Tensor:
-        return ours.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2).contiguous()
+        return ours.unflatten(0, (parts, heads, -1)).transpose(0, 1).flatten(0, 2).contiguous()
 
     return read, write
