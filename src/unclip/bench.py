@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unclip import __version__
 from unclip.config import to_dict
 from unclip.errors import InputError, UnclipError
+from unclip.processes import cores
 from unclip.runtime import limit_spinning, peak_memory_bytes, processor_name
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def _machine(model: Pipeline) -> Machine:
         processor = torch.cuda.get_device_name(model.device)
     return Machine(
         processor=processor,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         threads=torch.get_num_threads(),
         device=model.device.type,
         precision=str(model.precision).removeprefix("torch."),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unclip.checkpoints.weights import Weights
 from unclip.errors import CheckpointError
-from unclip.native import some
+from unclip.native import refuse
 
 Shape: TypeAlias = tuple[int, ...]
 Transformation: TypeAlias = Callable[..., Any]  # tensors -> a tensor, or a tuple of them
@@ -120,7 +120,7 @@ class Table:
         names = [name for name in weights if not self._is_ignored(name)]
         moves, unknown, incomplete = _moves(self._sides(), names)
         produced = _shapes(moves, weights, where)
-        _refuse(
+        refuse(
             where,
             {
                 "unknown": unknown,
@@ -144,7 +144,7 @@ class Table:
         """
         sides = [(_tuple(rule.ours), _tuple(rule.theirs), _inverse(rule)) for rule in self.rules]
         moves, unknown, incomplete = _moves(sides, list(state))
-        _refuse(where, {"unknown": unknown, "missing": incomplete})
+        refuse(where, {"unknown": unknown, "missing": incomplete})
         return {name: tensor for move in moves for name, tensor in _apply(move, state)}
 
     def _is_ignored(self, name: str) -> bool:
@@ -221,12 +221,6 @@ def _apply(move: _Move, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Te
     found = [tensors[name] for name in move.sources]
     made = found if move.change is None else _tuple(move.change(*found))
     yield from zip(move.targets, made, strict=True)
-
-
-def _refuse(where: str, problems: Mapping[str, Sequence[str]]) -> None:
-    texts = [f"{what} {some(names)}" for what, names in problems.items() if names]
-    if texts:
-        raise CheckpointError(f"{where}: tensors do not fit the model: {'; '.join(texts)}")
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:

@@ -111,7 +111,8 @@ def build(
     yield Progress("filter", 0, len(table))
     dropped = filtered(table)
     rows = _split(table, dropped, {source.name for source in inputs if source.test_only})
-    rows = _without_seen(table, rows, dropped)
+    dropped |= _held_out_but_seen(table, rows)
+    rows = [row for row in rows if row[0] not in dropped]
     if not rows:
         reasons = Counter(reason for reason, _ in dropped.values())
         raise DataError(
@@ -197,15 +198,15 @@ def _split(table: pa.Table, dropped: dict[int, Any], test_sources: set[str]) -> 
     return [pair for split in Split for pair in mixed if pair[1] is split]
 
 
-def _without_seen(
-    table: pa.Table, rows: list[tuple[int, Split]], dropped: dict[int, tuple[str, str]]
-) -> list[tuple[int, Split]]:
-    """Leaves out what is held out although the same picture, under another style or name, is trained on."""
+def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]]) -> dict[int, tuple[str, str]]:
+    """As `filtered`: held-out pictures of which the same, under another style or name, is trained on."""
     train = [index for index, split in rows if split is Split.TRAIN]
     held_out = [index for index, split in rows if split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
-    for place, twin in seen(_thumbs(table, held_out), _thumbs(table, train)).items():
-        dropped[held_out[place]] = ("held out but seen", table["key"][train[twin]].as_py())
-    return [row for row in rows if row[0] not in dropped]
+    twins = seen(_thumbs(table, held_out), _thumbs(table, train))
+    return {
+        held_out[place]: ("held out but seen", table["key"][train[twin]].as_py())
+        for place, twin in twins.items()
+    }
 
 
 def _rows(table: pa.Table, names: list[str], indices: list[int]) -> pa.Table:
