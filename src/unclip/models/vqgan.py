@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
+from unclip.models.vqvae import check_sides
 from unclip.nn.layers import RGB, depth_to_space, space_to_depth
 
 GROUPS = 32  # of every normalisation
@@ -258,12 +259,7 @@ class VQGAN(nn.Module):
         """
         if self.encoder is None or self.quant_conv is None:
             raise InputError("this VQGAN only decodes: its weights hold no encoder")
-        factor = self.config.factor
-        if images.shape[-1] % factor or images.shape[-2] % factor:
-            raise InputError(
-                f"a picture of {images.shape[-1]} x {images.shape[-2]} pixels has no whole codes: "
-                f"the sides must be multiples of {factor}"
-            )
+        check_sides(images, self.config.factor)
         if self.config.pixels is PixelRange.UNIT:
             images = (images + 1) / 2
         out: Tensor = self.quant_conv(self.encoder(images))

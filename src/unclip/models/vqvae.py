@@ -69,6 +69,15 @@ def unmap_pixels(images: Tensor) -> Tensor:
     return ((images - LOGIT_LAPLACE_EPSILON) / (1 - 2 * LOGIT_LAPLACE_EPSILON)).clamp(0, 1)
 
 
+def check_sides(images: Tensor, factor: int) -> None:
+    """Raises InputError for pictures (B, 3, H, W) that have no whole codes of factor x factor pixels."""
+    if images.shape[-1] % factor or images.shape[-2] % factor:
+        raise InputError(
+            f"a picture of {images.shape[-1]} x {images.shape[-2]} pixels has no whole codes: "
+            f"the sides must be multiples of {factor}"
+        )
+
+
 def convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:
     """A convolution that keeps the side, initialised as in the release."""
     layer = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
@@ -194,12 +203,7 @@ class VQVAE(nn.Module):
 
         Raises InputError where a side is not a multiple of `config.factor`.
         """
-        factor = self.config.factor
-        if images.shape[-1] % factor or images.shape[-2] % factor:
-            raise InputError(
-                f"a picture of {images.shape[-1]} x {images.shape[-2]} pixels has no whole codes: "
-                f"the sides must be multiples of {factor}"
-            )
+        check_sides(images, self.config.factor)
         out: Tensor = self.encoder(map_pixels((images + 1) / 2))
         return out
 

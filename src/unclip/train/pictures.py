@@ -180,3 +180,11 @@ class HeldOut:
             for language in JUDGED_LANGUAGES
         }
         self.tokens = {language: tokenizer.batch(names, context) for language, names in self.names.items()}
+
+    def recall(self, similarity: Tensor, rows: np.ndarray | slice = slice(None)) -> float:
+        """Share of the pictures at `rows`, M of N, for which the most similar one shows the same concept.
+
+        Takes similarities (M, N) of what stands for them to all pictures.
+        """
+        best = similarity.argmax(dim=1).cpu().numpy()
+        return float((self.concepts[best] == self.concepts[rows]).mean())

@@ -18,10 +18,9 @@ from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
-from unclip.images import from_uint8, resize, to_pil
+from unclip.images import from_uint8, resize
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
 from unclip.models.layout import Layout
-from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.augmentation import LABELS, augmented
 from unclip.train.encoded import Encoded
@@ -30,8 +29,8 @@ from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig, spread
 from unclip.train.run import Run
 from unclip.train.starting import begun_decoder, finished
-from unclip.train.tasks.diffusion import DiffusionTask, draw, kept, random_steps
-from unclip.train.tasks.stage import PREVIEW_PICTURES
+from unclip.train.tasks.diffusion import DiffusionTask, draw, kept
+from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
 EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
 EMBEDDED, WHITENED_BY = 256, 16  # captions in a batch, and batches, that text embeddings are whitened by
@@ -167,8 +166,7 @@ class DecoderTask(DiffusionTask):
         if self.model.config.inpainting:
             keep = random_masks(size, images.shape[-1], generator, self.task.whole)
             condition = replace(condition, known=images, keep=keep)
-        steps = random_steps(size, self.schedule, generator)
-        noise = torch.randn(images.shape, generator=generator, device=generator.device)
+        steps, noise = self.noise(images, generator)
         losses = self.losses(partial(model, condition=condition), images, steps, noise)
         return losses.mean(), {}
 
@@ -212,7 +210,7 @@ class DecoderTask(DiffusionTask):
             keep = random_masks(len(choice), truth.shape[-1], torch.Generator().manual_seed(0), 0.0).to(truth)
             truth = truth * keep
         drawn = self._from_held_out(model, choice, None if keep is None else (truth, keep))
-        return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=len(choice))
+        return rows_of_pictures(truth, drawn)
 
     def _from_held_out(
         self, model: nn.Module, choice: np.ndarray, seen: tuple[Tensor, Tensor] | None = None

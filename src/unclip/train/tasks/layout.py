@@ -11,17 +11,16 @@ from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
-from unclip.images import from_uint8, resize, to_pil
+from unclip.images import from_uint8, resize
 from unclip.models.decoder import noise_embedding
 from unclip.models.layout import Layout, LayoutConfig
 from unclip.nn.layers import Whitening
-from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer
 from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig
 from unclip.train.run import Run
-from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask
+from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask, rows_of_pictures
 
 PREVIEW_SIDE = 64
 
@@ -98,9 +97,7 @@ class LayoutTask(StageTask):
         """Held-out pictures, coarsely, each before what is expected of it."""
         guess, truth = (rows[:PREVIEW_PICTURES].cpu() for rows in self._held_out(model))
         pairs = torch.stack([truth, guess.clamp(-1, 1)], dim=1).flatten(0, 1)
-        return contact_sheet(
-            [to_pil(image) for image in resize(pairs, PREVIEW_SIDE)], columns=PREVIEW_PICTURES // 2
-        )
+        return rows_of_pictures(*resize(pairs, PREVIEW_SIDE).split(PREVIEW_PICTURES // 2))
 
     def _held_out(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """What is expected of the held-out pictures, and what they are, (M, 3, side, side) each."""

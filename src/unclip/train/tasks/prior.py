@@ -18,7 +18,7 @@ from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
 from unclip.train.run import Run
-from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, kept, random_steps, sample
+from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, kept, sample
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,9 @@ class PriorTask(DiffusionTask):
         self, model: nn.Module, batch: tuple[Tensor, Tokens], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         embedding, tokens = batch
-        size = len(embedding)
         x0 = self.model.whitening.whiten(embedding)
-        keep = kept(size, self.task.text_drop, generator)
-        steps = random_steps(size, self.schedule, generator)
-        noise = torch.randn(x0.shape, generator=generator, device=generator.device)
+        keep = kept(len(x0), self.task.text_drop, generator)
+        steps, noise = self.noise(x0, generator)
         losses = []
         for rows, group in groups_by_length(tokens):
             text_embedding, sequence = self.encoded.text(group)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
-from unclip.images import from_uint8, resize, to_pil
+from unclip.images import from_uint8, resize
 from unclip.models.clip import CLIP
 from unclip.models.codec import CodecTraining, CodecTrainingConfig
 from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig, follow_, quantise, relax
@@ -27,11 +27,10 @@ from unclip.models.vqvae_loss import (
     pixel_loss,
     psnr,
 )
-from unclip.sheets import contact_sheet
 from unclip.train.loop import Task
 from unclip.train.pictures import spread
 from unclip.train.run import Run
-from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask
+from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask, rows_of_pictures
 
 EVALUATED = 512  # held-out pictures
 EVALUATION_BATCH = 32
@@ -184,8 +183,7 @@ class VQVAETask(StageTask):
         assert isinstance(model, CodecTraining)
         chosen = spread(len(self.held_out), PREVIEW_PICTURES)
         images = self.held_out[chosen].to(model.pictures.device)
-        rows = [*images, *model.codec(images).float().clamp(-1, 1)]
-        return contact_sheet([to_pil(image) for image in rows], columns=len(chosen))
+        return rows_of_pictures(images, model.codec(images).float().clamp(-1, 1))
 
 
 def task_of(run: Run, stage: str) -> Task:
