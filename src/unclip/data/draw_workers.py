@@ -17,24 +17,15 @@ import pyarrow as pa
 
 from unclip.data.filters import THUMB
 from unclip.data.rasterise import Unusable, draw_bitmap, draw_svg, png
-from unclip.data.records import Drawing, dump_captions
+from unclip.data.records import MANIFEST, Drawing, dump_captions
 from unclip.errors import DataError
 from unclip.processes import pool, pop_finished_
 from unclip.runtime import atomic_path
 
 STAGED = pa.schema(
     [
-        ("key", pa.string()),
-        ("concept", pa.string()),
-        ("style", pa.string()),
-        ("source", pa.string()),
-        ("licence", pa.string()),
-        ("author", pa.string()),
-        ("tone", pa.int8()),
-        ("names", pa.list_(pa.string())),
-        ("captions", pa.string()),
-        ("width", pa.int32()),
-        ("vector", pa.bool_()),
+        *map(MANIFEST.field, ("key", "concept", "style", "source", "licence", "author", "tone")),
+        *map(MANIFEST.field, ("names", "captions", "width", "vector")),
         ("reason", pa.string()),  # why it is not usable; null if it is
         ("png", pa.binary()),
         ("hash", pa.binary()),

@@ -78,25 +78,15 @@ class RasterLayer(LayerCache, ABC):
     what a code attends to, as attention asks for none; so the text is never copied again.
 
     Args:
-        back: distances at which a code sees others.
+        both: (2, B, H, text + room, D/H) zeros, for the keys and the values.
+        back: distances at which a code sees others, as many as there is room.
         rows: see `RasterCache`.
     """
 
-    def __init__(
-        self,
-        config: TransformerConfig,
-        batch: int,
-        text: int,
-        back: Sequence[int],
-        rows: Tensor | None,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-    ) -> None:
-        shape = (2, batch, config.heads, text + len(back), config.head_width)
-        both = torch.zeros(shape, device=device, dtype=dtype)
+    def __init__(self, both: Tensor, back: Sequence[int], rows: Tensor | None) -> None:
         super().__init__(both[0], both[1])
-        self.text = text
         self.room = len(back)
+        self.text = both.shape[3] - self.room
         self.rows = rows
 
     def extend(self, key: Tensor, value: Tensor, start: int) -> tuple[Tensor, Tensor]:
@@ -151,22 +141,12 @@ class RingLayer(RasterLayer):
 class GatheredLayer(RasterLayer):
     """Columns and squares: all codes that can still be seen stand apart, and what one sees is brought in."""
 
-    def __init__(
-        self,
-        config: TransformerConfig,
-        batch: int,
-        text: int,
-        back: Sequence[int],
-        rows: Tensor | None,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-    ) -> None:
-        super().__init__(config, batch, text, back, rows, device, dtype)
+    def __init__(self, both: Tensor, back: Sequence[int], rows: Tensor | None) -> None:
+        super().__init__(both, back, rows)
         self.back = list(back)
         self.length = back[-1] + 1  # of the ring of codes
-        self._back = torch.tensor(self.back, device=device)
-        shape = (2, batch, config.heads, self.length, config.head_width)
-        kept = torch.zeros(shape, device=device, dtype=dtype)
+        self._back = torch.tensor(self.back, device=both.device)
+        kept = both.new_zeros(*both.shape[:3], self.length, both.shape[4])
         self.kept_keys, self.kept_values = kept[0], kept[1]
 
     def _keep(self, key: Tensor, value: Tensor, position: int) -> None:
@@ -214,12 +194,12 @@ class RasterCache(KVCache):
     ) -> None:
         if rows is not None and rows.shape != (batch,):
             raise InputError(f"rows {tuple(rows.shape)}: there must be one for each of the batch of {batch}")
-        self._raster = [
-            (RingLayer if pattern in RINGS else GatheredLayer)(
-                config, batch, text, distances(pattern, grid, kernel), rows, device, dtype
-            )
-            for pattern in patterns
-        ]
+        self._raster: list[RasterLayer] = []
+        for pattern in patterns:
+            back = distances(pattern, grid, kernel)
+            shape = (2, batch, config.heads, text + len(back), config.head_width)
+            both = torch.zeros(shape, device=device, dtype=dtype)
+            self._raster.append((RingLayer if pattern in RINGS else GatheredLayer)(both, back, rows))
         self.layers = list[LayerCache](self._raster)
         self.text = text
         self.length = text + grid * grid
