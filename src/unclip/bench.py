@@ -1,4 +1,4 @@
-"""How fast a bundle draws here, and what the time and the memory go to."""
+"""The speed of a bundle here, and what the time and the memory go to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PRODUCTS = 20
 
 @dataclass(frozen=True)
 class Machine:
-    """What was measured on; nothing that names its owner.
+    """The machine that was measured on; nothing that names its owner.
 
     `cores` are those that this process may use; `precision` is what networks compute in.
     """

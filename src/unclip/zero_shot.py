@@ -1,4 +1,4 @@
-"""How well CLIP's pictures can be told apart: zero-shot, and by a linear probe on its frozen features.
+"""The accuracy of CLIP on classes of pictures: zero-shot, and by a linear probe on its frozen features.
 
 Sections 3.1 and 3.2 of 2103.00020. Intervals are of 95 % (Wilson's score interval over the pictures).
 """

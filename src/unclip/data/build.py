@@ -47,7 +47,7 @@ METADATA = ("concept", "style", "source", "licence", "author", "tone", "names")
 
 @dataclass(frozen=True)
 class Progress:
-    """What a build yields: `done` of `total` pictures of one stage; total is 0 while it is not known."""
+    """The progress of a build: `done` of `total` pictures of one stage; total is 0 while it is not known."""
 
     stage: str
     done: int
@@ -154,7 +154,7 @@ def _write_manifest(manifest: Path, records: pa.Table, identity: str) -> None:
 
 
 def identity_of(manifest: Path) -> str:
-    """What the corpus with this manifest was built from; empty if the manifest does not say."""
+    """The sources and settings of the corpus with this manifest; empty if the manifest does not say."""
     return (pq.read_schema(manifest).metadata or {}).get(IDENTITY, b"").decode()
 
 

@@ -25,7 +25,7 @@ VERSION = "1"
 
 @dataclass(frozen=True)
 class Defaults:
-    """What holds for pictures of which nothing else is said. `language` is that of plain captions."""
+    """The values for pictures of which nothing else is said. `language` is that of plain captions."""
 
     style: str = ""
     licence: str = "unknown"

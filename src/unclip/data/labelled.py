@@ -34,7 +34,7 @@ Content = Path | bytes
 
 @dataclass(frozen=True)
 class Layout:
-    """What a data set looks like on disk: how many classes it has and what they are called there."""
+    """The form of a data set on disk: how many classes it has and what they are called there."""
 
     classes: int
     key: re.Pattern[str]
@@ -118,7 +118,7 @@ def read_names(path: Path) -> dict[str, str]:
 
 
 def class_names(pictures: Labelled, names: Mapping[str, str] | None) -> dict[int, str]:
-    """What each class is called, by its place in `keys`; classes that `names` does not have are left out.
+    """The name of each class, by its place in `keys`; classes that `names` does not have are left out.
 
     Without `names`, those that came with the pictures, or else the words of the keys. Numbers are looked up
     as such, or as the place of a synset among all of them in order.

@@ -24,7 +24,7 @@ from unclip.runtime import atomic_path, autocast, sha256
 from unclip.tokenizer import TOKENIZER_FILE, BytePairTokenizer, Tokenizer
 
 Step = tuple[str, int, int]
-"""What is being done, pieces of it that are done, pieces that it has (0: not known)."""
+"""The work at hand, pieces of it that are done, pieces that it has (0: not known)."""
 
 BATCH = 128
 WEIGHTS = (
@@ -131,7 +131,7 @@ class Encoder:
         return np.load(path)
 
     def distances(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """How differently two series of pictures look, (N,), for uint8 (N, S, S, 3) each, S of any size.
+        """Differences in looks of two series of pictures, (N,), uint8 (N, S, S, 3) each, S of any size.
 
         As LPIPS (1801.03924, Eq. 1) with this network in place of theirs and no learned weights: squared
         differences between the features of every layer, each place's scaled to length one, averaged over

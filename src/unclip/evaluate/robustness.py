@@ -1,4 +1,4 @@
-"""How much accuracy is lost on styles that were never seen: CLIP zero-shot and a supervised classifier.
+"""The accuracy lost on styles that were never seen: CLIP zero-shot and a supervised classifier.
 
 Section 3.3 of 2103.00020 at a corpus's size. Both learned from the same split and tell the same classes
 apart. In distribution are pictures in styles that were learned from (`unseen-pairs`), out of it those in
@@ -51,7 +51,7 @@ class Tested:
 
 @dataclass(frozen=True)
 class Robustness:
-    """What is found.
+    """The findings.
 
     Attributes:
         classes: how many are told apart.
@@ -87,7 +87,7 @@ class _Test:
         self.styles = corpus.records["style"].to_numpy()[self.rows]  # (N,)
 
     def right(self, size: int, logits: Callable[[np.ndarray], Tensor]) -> np.ndarray:
-        """Whether the likeliest class is the right one, bool (N,); `logits` takes uint8 (B, S, S, 3)."""
+        """True where the likeliest class is the right one, bool (N,); `logits` takes uint8 (B, S, S, 3)."""
         pixels = self.corpus.pixels(size)
         starts = range(0, len(self.rows), BATCH)
         found = [logits(pixels[self.rows[start : start + BATCH]]).argmax(1).cpu() for start in starts]
@@ -150,7 +150,7 @@ def robustness(
 
 
 def _compared(tests: list[_Test], right: dict[str, list[np.ndarray]], classes: int, seed: int) -> Robustness:
-    """What follows from the hits of each model on each test."""
+    """The findings of the hits of each model on each test."""
     parts = [(name, place, rows) for place, test in enumerate(tests) for name, rows in test.parts().items()]
     tested = [
         Tested(

@@ -1,4 +1,4 @@
-"""What is asked of a bundle: pictures of a split, what they are called, and what to draw."""
+"""The questions to a bundle: pictures of a split, their names, and what to draw."""
 
 from __future__ import annotations
 

@@ -127,14 +127,14 @@ class CLIPConfig:
 
 
 class TextFeatures(NamedTuple):
-    """What a text encoder returns."""
+    """The result of a text encoder."""
 
     embedding: Tensor  # (B, E), not normalised
     sequence: Tensor  # (B, L, W), after the final norm; rows of padding mean nothing
 
 
 class Features(NamedTuple):
-    """What `CLIP.forward` returns: the arguments of the losses in `clip_loss`."""
+    """The result of `CLIP.forward`: the arguments of the losses in `clip_loss`."""
 
     image: Tensor  # (B, E), not normalised
     text: Tensor  # (B, E), not normalised

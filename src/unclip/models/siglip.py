@@ -28,7 +28,7 @@ NORM_EPSILON = 1e-6  # big_vision's layers, and all that were made of its weight
 
 
 class Gelu(StrEnum):
-    """Which GELU a tower's MLPs have. No tensor tells."""
+    """The GELU of a tower's MLPs. No tensor tells."""
 
     EXACT = "gelu"
     TANH = "gelu-tanh"  # the approximation that Google's code trains with

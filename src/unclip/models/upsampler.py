@@ -17,7 +17,7 @@ from unclip.nn.unet import Modulation, UNet, UNetConfig
 
 
 class Enlargement(StrEnum):
-    """How the small picture is made large before the network sees it; both are bicubic."""
+    """The enlargement of the small picture before the network sees it; both are bicubic."""
 
     CLIPPED = "clipped"  # PyTorch's kernel (a = -0.75), and what it overshoots is clipped
     ANTIALIAS = "antialias"  # Pillow's kernel (a = -0.5), not clipped (Karlo's way)

@@ -82,7 +82,7 @@ class VQGANConfig:
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
 
     def attends(self, level: int) -> bool:
-        """Whether the blocks of a level attend; level 0 is the finest."""
+        """True where the blocks of a level attend; level 0 is the finest."""
         return 1 << level in self.attention
 
 
@@ -174,7 +174,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Sequential):
-    """What stands at the coarsest resolution: block, attention, block."""
+    """The coarsest resolution: block, attention, block."""
 
     def __init__(self, channels: int, config: VQGANConfig) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ class VQGAN(nn.Module):
         self.decoder = Decoder(config)
 
     def latents(self, images: Tensor) -> Tensor:
-        """What the quantiser rounds, (B, embedding, H / factor, W / factor).
+        """Latents that the quantiser rounds, (B, embedding, H / factor, W / factor).
 
         Args:
             images: (B, 3, H, W) in [-1, 1].
@@ -293,5 +293,5 @@ class VQGAN(nn.Module):
         return images * 2 - 1 if self.config.pixels is PixelRange.UNIT else images
 
     def forward(self, images: Tensor) -> Tensor:
-        """What is left of pictures when only their codes are kept, (B, 3, H, W), about in [-1, 1]."""
+        """Pictures of which only their codes were kept, (B, 3, H, W), about in [-1, 1]."""
         return self.decode(self.encode(images))

@@ -1,4 +1,4 @@
-"""How good a picture made from codes is: by its pixels, to a critic, to CLIP; and how well codes are used."""
+"""The quality of a picture made from codes: its pixels, to a critic, to CLIP; and the use of the codes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def psnr(drawn: Tensor, truth: Tensor) -> Tensor:
 
 
 class CodeFigures(NamedTuple):
-    """How well the codes of many pictures use the vocabulary."""
+    """The use that the codes of many pictures make of the vocabulary."""
 
     usage: float  # share of the codes that occur at all
     perplexity: float  # as many equally frequent codes would have the same entropy
@@ -92,7 +92,7 @@ class Critic(nn.Sequential):
 
 
 class Judged(NamedTuple):
-    """What a critic makes of drawn pictures beside real ones."""
+    """A critic's judgement of drawn pictures beside real ones."""
 
     learning: Tensor  # (), the critic's own hinge loss; no gradient to what drew
     drawing: Tensor  # (), what draws better pictures makes smaller; no gradient to the critic

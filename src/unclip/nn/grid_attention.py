@@ -22,7 +22,7 @@ PERIOD, COLUMN_LAYER = 4, 2  # layer i, counted from 1, looks along the column w
 
 
 class Pattern(StrEnum):
-    """Which codes a code sees, itself included."""
+    """The codes that a code sees, itself included."""
 
     ROW = "row"  # as many as a row holds before it: the last one stands above it
     COLUMN = "column"  # those above it
@@ -47,7 +47,7 @@ def paper_patterns(layers: int) -> tuple[Pattern, ...]:
 
 
 def distances(pattern: Pattern, grid: int, kernel: int = KERNEL) -> tuple[int, ...]:
-    """How far back the codes stand that a code of a grid x grid picture sees, nearest first."""
+    """Distances back to the codes that a code of a grid x grid picture sees, nearest first."""
     if pattern is Pattern.ROW:
         return tuple(range(grid + 1))
     if pattern is Pattern.COLUMN:
@@ -60,7 +60,7 @@ def distances(pattern: Pattern, grid: int, kernel: int = KERNEL) -> tuple[int, .
 
 
 def allowed(pattern: Pattern, text: int, grid: int, kernel: int = KERNEL) -> Tensor:
-    """What each of `text` tokens and grid^2 codes may see, (N, N) bool, N = text + grid^2, True = attend."""
+    """The mask of `text` tokens and grid^2 codes, (N, N) bool, N = text + grid^2, True = attend."""
     count = text + grid * grid
     mask = torch.ones(count, count, dtype=torch.bool).tril()
     position = torch.arange(grid * grid)

@@ -121,7 +121,7 @@ class PackedPatches(_Packed):
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this machine and this PyTorch have the kernels for weights of this type there."""
+    """True where this machine and this PyTorch have the kernels for weights of this type there."""
     return (
         device.type == "cpu"
         and dtype in (torch.float32, torch.bfloat16)
@@ -181,7 +181,7 @@ def pack_weights_(model: Module, *, few_rows: bool = False) -> Module:
 
 
 def flop_formulas() -> dict[Any, Callable[..., int]]:
-    """What packed products cost, for the `custom_mapping` of a `FlopCounterMode`: it does not know them."""
+    """The cost of packed products, for the `custom_mapping` of a `FlopCounterMode`: it does not know them."""
 
     def linear(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
         return 2 * math.prod(x) * weight[0]
@@ -215,13 +215,13 @@ def _pack_mlp_(mlp: MLP) -> None:
 
 
 def _packable(layer: nn.Conv2d) -> bool:
-    """Whether the kernel pads as the layer does, and is not packed yet."""
+    """True where the kernel pads as the layer does, and is not packed yet."""
     plain = layer.padding_mode == "zeros" and isinstance(layer.padding, tuple)
     return plain and not isinstance(layer.weight, OwnProduct)
 
 
 def _takes_patches(layer: nn.Conv2d) -> bool:
-    """Whether each value of the input enters one product with each kernel."""
+    """True where each value of the input enters one product with each kernel."""
     padding, stride, dilation, groups = _shape(layer)
     return stride == layer.kernel_size and set(padding) == {0} and set(dilation) == {1} and groups == 1
 

@@ -20,7 +20,7 @@ from unclip.nn.layers import add_, silu_, zero_init_
 
 
 class Modulation(StrEnum):
-    """How the embedding acts on a residual block."""
+    """The embedding's way of acting on a residual block."""
 
     SCALE_SHIFT = "scale-shift"  # a gain and a bias after the second norm: ADM's adaptive group normalisation
     SHIFT = "shift"  # a bias before it, as in DDPM
@@ -266,7 +266,7 @@ class UNet(HalfUNet):
         self.conv_out = zero_init_(nn.Conv2d(width, config.out_channels, 3, padding=1))
 
     def read(self, context: Tensor, mask: Tensor | None = None) -> ReadContext:
-        """What `forward` takes in place of tokens (B, M, context), where many steps share them."""
+        """Tokens (B, M, context) as `forward` takes them where many steps share them."""
         blocks = [module for module in self.modules() if isinstance(module, AttentionBlock)]
         pairs = [block.read(context) for block in sorted(blocks, key=lambda block: block.position)]
         return ReadContext(tuple(pairs), mask)

@@ -22,7 +22,7 @@ class OwnProduct(Tensor):
 
     @staticmethod
     def compute(*arguments: Any, **options: Any) -> Tensor:
-        """What `function` is to return, with its arguments."""
+        """The result of `function`, with its arguments."""
         raise NotImplementedError
 
     def product(self, bias: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -112,7 +112,7 @@ class Index:
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        """How many different pictures there are."""
+        """The number of different pictures."""
         with self._lock:
             return self._store.counts()[0]
 
@@ -338,7 +338,7 @@ def _probabilities(matrix: np.ndarray, prepared: _Prepared, scale: float, count:
 
 
 def _alike(first: Sequence[Picture], second: Sequence[Picture]) -> np.ndarray:
-    """Whether the pixels of pairs of pictures are nearly the same, (P,) bool."""
+    """True where the pixels of pairs of pictures are nearly the same, (P,) bool."""
     if not first:
         return np.zeros(0, bool)
     return alike(

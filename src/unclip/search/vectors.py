@@ -1,4 +1,4 @@
-"""Which vectors of an index are nearest to another: all of them compared, or a graph for large indexes.
+"""The nearest vectors of an index to another: all of them compared, or a graph for large indexes.
 
 Below `EXACT` pictures every vector is compared. Above, a graph (HNSW, 1603.09320) finds nearly all of the
 nearest in a fraction of the time; it stands in a file beside the database, is mapped and not read, and may be
@@ -165,7 +165,7 @@ def _remove_others(folder: Path, name: str) -> None:
 
 
 def _among(few: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Which of a few numbers are among many, which rise: without looking at all of those, as np.isin does."""
+    """Membership of a few numbers in many, which rise: without looking at all of those, as np.isin does."""
     places = np.minimum(np.searchsorted(many, few), max(len(many) - 1, 0))
     return many[places] == few if len(many) else np.zeros(len(few), bool)
 

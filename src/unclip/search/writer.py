@@ -36,7 +36,7 @@ AHEAD = 2  # chunks for each worker that are read or wait for the model
 
 
 class Progress(NamedTuple):
-    """How far a stage is; a total of 0 is not known yet."""
+    """The progress of a stage; a total of 0 is not known yet."""
 
     stage: str
     done: int
@@ -45,7 +45,7 @@ class Progress(NamedTuple):
 
 @dataclass
 class Summary:
-    """What a run has done.
+    """The work of a run.
 
     Attributes:
         index: its folder.

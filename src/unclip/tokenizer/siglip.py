@@ -134,7 +134,7 @@ class SiglipTokenizer:
 
 
 def canonical(text: str) -> str:
-    """What is tokenised of a text: no HTML entities, no ASCII punctuation, lower case, single spaces.
+    """A text as it is tokenised: no HTML entities, no ASCII punctuation, lower case, single spaces.
 
     big_vision's canonicalize_text after open_clip's basic_clean, but for `ftfy`, as with CLIP's tokenizer.
     """

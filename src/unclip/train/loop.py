@@ -48,7 +48,7 @@ FIXED = ("optimiser", "adamw_only", "ema")
 
 
 class Task(Protocol):
-    """What is trained, on what, and for which loss.
+    """A model that is trained, its data and its loss.
 
     Optional beside these: `accumulates = False` where the loss needs the whole batch at once (a contrastive
     loss), and `evaluate(model) -> dict[str, float]` (see `Evaluates`).
@@ -62,7 +62,7 @@ class Task(Protocol):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What made the model and its data, as JSON; stored with the weights, and fixed for the run."""
+        """The settings of the model and its data, as JSON; stored with the weights, and fixed for the run."""
         ...
 
     def batch(self, size: int, generator: torch.Generator) -> Any:

@@ -34,7 +34,7 @@ class World:
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes the run's files."""
+        """True in the one process that writes the run's files."""
         return self.rank == 0
 
     def any(self, *flags: bool) -> tuple[bool, ...]:

@@ -1,4 +1,4 @@
-"""What is learned from: captioned pictures in batches, and the same held-out ones at every evaluation."""
+"""The training material: captioned pictures in batches, and the same held-out ones at every evaluation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROW = 16  # pictures of one kind, each a hard negative of the others
 
 @dataclass(frozen=True)
 class PicturesConfig:
-    """Which pictures are learned from, and with which captions.
+    """The pictures that are learned from, and their captions.
 
     Attributes:
         languages: share of captions by language code ("other" = all the others together).

@@ -62,7 +62,7 @@ CAPTIONS_PER_PICTURE = 8  # that the tokenizer is made from
 
 @dataclass(frozen=True)
 class TokenizerStage:
-    """How the tokenizer is made: byte-level BPE of so many ids over all captions of the training split."""
+    """The making of the tokenizer: byte-level BPE of so many ids over all captions of the training split."""
 
     vocabulary: int = 8192
 

@@ -30,7 +30,7 @@ FITTING_BATCH = 256
 
 @dataclass(frozen=True)
 class ArPriorTaskConfig:
-    """How the prior is trained.
+    """The training of the prior.
 
     Attributes:
         text_drop: share of captions that are not read, for classifier-free guidance (section 2.2 of
@@ -96,7 +96,7 @@ class ArPriorTask(StageTask):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """What held-out pictures cost and how near samples come to them, by language.
+        """The cost of held-out pictures and the nearness of samples to them, by language.
 
         Nats a code, with the caption and without; cosine of a plain sample to the true embedding, and whether
         the held-out picture that is nearest to it shows the concept.

@@ -25,7 +25,7 @@ from unclip.train.tasks.stage import StageTask
 
 @dataclass(frozen=True)
 class ClassifierTaskConfig:
-    """How the classifier is trained."""
+    """The training of the classifier."""
 
     pictures: LabelledConfig = field(default_factory=LabelledConfig)
 

@@ -47,7 +47,7 @@ class Splits(StrEnum):
 
 @dataclass(frozen=True)
 class CLIPTaskConfig:
-    """How CLIP is trained.
+    """The training of CLIP.
 
     Attributes:
         contrast: which loss.
@@ -77,7 +77,7 @@ class CLIPTaskConfig:
 
 
 class ContrastiveTask(StageTask, ABC):
-    """Which caption belongs to which picture of the batch, as two encoders see them."""
+    """The matching of captions to the pictures of a batch, as two encoders see them."""
 
     accumulates = False  # every pair of the batch counts
     model: CLIP | NoisedCLIP

@@ -35,7 +35,7 @@ PREVIEW_SAMPLING = CodeSampling(guidance=2.0)
 
 @dataclass(frozen=True)
 class Dalle1TaskConfig:
-    """How the transformer is trained.
+    """The training of the transformer.
 
     Attributes:
         caption_drop: share of captions that are replaced by the empty one, for classifier-free guidance.

@@ -45,7 +45,7 @@ class Conditioning(StrEnum):
 
 @dataclass(frozen=True)
 class DecoderTaskConfig:
-    """How the decoder is trained.
+    """The training of the decoder.
 
     Attributes:
         conditioning: which of CLIP's embeddings it gets.
@@ -74,7 +74,7 @@ class DecoderTaskConfig:
 
 
 class DecoderBatch(NamedTuple):
-    """What a decoder learns from at once."""
+    """A batch that a decoder learns from."""
 
     images: Tensor  # (B, 3, S, S) in [-1, 1]
     embeddings: Tensor  # (B, E) of the pictures in the corpus
@@ -181,7 +181,7 @@ class DecoderTask(DiffusionTask):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """What CLIP makes of pictures drawn from held-out embeddings and captions, without guidance.
+        """CLIP's judgement of pictures drawn from held-out embeddings and captions, without guidance.
 
         `cosine` to the true picture's embedding; `recall_at_1` of its concept among the held-out pictures.
         """

@@ -1,4 +1,4 @@
-"""What the generative stages share: noise levels, the loss, samples to look at while training."""
+"""The common half of the generative stages: noise levels, the loss, samples to look at while training."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def draw(network: Network, diffusion: DiffusionConfig, shape: Sequence[int], dev
 
 
 def sample(network: Network, diffusion: DiffusionConfig, x: Tensor, steps: int) -> Tensor:
-    """What DDIM makes of standard normal x in so many steps."""
+    """The result of DDIM from standard normal x in so many steps."""
     schedule = diffusion.build()
     schedule = schedule[respace(len(schedule), steps)]
     denoise = denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)

@@ -1,4 +1,4 @@
-"""What the tasks share whose networks draw whole pictures from a caption, a class or nothing at all."""
+"""The common half of tasks whose networks draw whole pictures from a caption, a class or nothing at all."""
 
 from __future__ import annotations
 

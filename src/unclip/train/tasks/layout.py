@@ -27,7 +27,7 @@ PREVIEW_SIDE = 64
 
 @dataclass(frozen=True)
 class LayoutTaskConfig:
-    """How a layout is trained.
+    """The training of a layout.
 
     Attributes:
         embedding_noise: the embedding is noised by a level drawn from 0 to this, as the decoder's is.
@@ -100,7 +100,7 @@ class LayoutTask(StageTask):
         return rows_of_pictures(*resize(pairs, PREVIEW_SIDE).split(PREVIEW_PICTURES // 2))
 
     def _held_out(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        """What is expected of the held-out pictures, and what they are, (M, 3, side, side) each."""
+        """The expected and the true held-out pictures, (M, 3, side, side) each."""
         embeddings = self.encoded.held_out_embeddings
         whitened = self.whitening.whiten(embeddings.cpu()).to(embeddings.device)
         guess = model(whitened, embeddings.new_zeros(len(embeddings)))

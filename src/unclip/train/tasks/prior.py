@@ -23,7 +23,7 @@ from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, kept, sam
 
 @dataclass(frozen=True)
 class PriorTaskConfig:
-    """How the prior is trained; `text_drop` is for classifier-free guidance (Table 3 of 2204.06125: 0.1)."""
+    """The training of the prior; `text_drop` is for classifier-free guidance (2204.06125, Table 3: 0.1)."""
 
     text_drop: float = 0.1
     weighting: Weighting = Weighting.UNIFORM

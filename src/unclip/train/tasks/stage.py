@@ -1,4 +1,4 @@
-"""What the tasks of all stages have alike."""
+"""The common half of the tasks of all stages."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ CROP_CANDIDATES = 3  # most of a pictogram is white: of so many crops the one wi
 
 @dataclass(frozen=True)
 class UpsamplerTaskConfig:
-    """How an upsampler is trained: on crops of `crop` pixels of the large picture, the small one degraded."""
+    """The training of an upsampler: crops of `crop` pixels of the large picture, the small one degraded."""
 
     crop: int = 64
     degradation: Degradation = Degradation.BLUR

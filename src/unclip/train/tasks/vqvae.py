@@ -38,7 +38,7 @@ EVALUATION_BATCH = 32
 
 @dataclass(frozen=True)
 class VQVAETaskConfig:
-    """How a codec is trained.
+    """The training of a codec.
 
     Attributes:
         size: side of the pictures in pixels.
