@@ -50,7 +50,7 @@ from unclip.data.records import Split
 from unclip.embedding import ClipEmbedder
 from unclip.images import SUFFIXES
 from unclip.models.clip import CLIP, PRESETS
-from unclip.nn.packed import can_pack, with_packed_weights
+from unclip.nn.packed import can_pack, pack_weights_
 from unclip.runtime import atomic_path, autocast, peak_memory_bytes, pick_precision, processor_name
 from unclip.search import vectors
 from unclip.search.index import Index
@@ -141,7 +141,7 @@ def measure_embedding(seconds: float) -> Row:
     add_all("", model)
     if can_pack(cpu, torch.bfloat16):
         packed = copy.deepcopy(model).requires_grad_(False).bfloat16()
-        add("packed bfloat16", with_packed_weights(packed), torch.bfloat16)
+        add("packed bfloat16", pack_weights_(packed), torch.bfloat16)
     try:
         import open_clip
     except ImportError:
@@ -187,7 +187,7 @@ def vit_b_32() -> ClipEmbedder:
     dtype = pick_precision(device)
     model = CLIP(config).eval().requires_grad_(False).to(dtype)
     if can_pack(device, dtype):  # as `ClipEmbedder.load` does
-        model = with_packed_weights(model)
+        model = pack_weights_(model)
     shape = Preprocessing(224, "crop")
     return ClipEmbedder(lambda: model, config, tokenizer, shape, device, dtype, "ViT-B/32", "random")
 

@@ -40,8 +40,8 @@ from torch import Tensor, nn
 from unclip.models.code_sampling import CodeSampling, exponential_noise, write_codes
 from unclip.models.dalle1 import Attention, Dalle1, Dalle1Config
 from unclip.models.dalle_mini import PRESETS, DalleMini
-from unclip.nn.int8 import with_int8_weights
-from unclip.nn.packed import can_pack, with_packed_weights
+from unclip.nn.int8 import quantise_weights_
+from unclip.nn.packed import can_pack, pack_weights_
 from unclip.runtime import atomic_path, autocast, pick_device, pick_precision
 from unclip.train.card import machine
 
@@ -137,13 +137,13 @@ def loaded(model: Model, dtype: torch.dtype) -> Model:
     """A network as a pipeline has it."""
     device = next(model.parameters()).device
     model = cast(model, dtype)
-    return with_packed_weights(model, few_rows=True) if can_pack(device, dtype) else model
+    return pack_weights_(model, few_rows=True) if can_pack(device, dtype) else model
 
 
 def built(config: Dalle1Config, device: torch.device, kind: str) -> tuple[Dalle1, torch.dtype]:
     model = Dalle1(config).to(device).eval().requires_grad_(False)
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
-    return (with_int8_weights(cast(model, dtype)) if kind == "int8" else loaded(model, dtype)), dtype
+    return (quantise_weights_(cast(model, dtype)) if kind == "int8" else loaded(model, dtype)), dtype
 
 
 def limit(device: torch.device, codes: int, batches: list[int]) -> list[Row]:

@@ -44,7 +44,7 @@ PRIOR = PriorConfig(embedding=8, text_width=8, context=4, width=8, layers=1, hea
 @pytest.fixture
 def prior() -> DiffusionPrior:
     model = DiffusionPrior(PRIOR)
-    model.whitening.fit(torch.randn(9, 8, generator=torch.Generator().manual_seed(0)))
+    model.whitening.fit_(torch.randn(9, 8, generator=torch.Generator().manual_seed(0)))
     return model
 
 

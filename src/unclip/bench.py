@@ -1,9 +1,8 @@
-"""How fast a bundle draws here, and what the time and the memory go to."""
+"""The speed of a bundle here, and what the time and the memory go to."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -19,11 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unclip import __version__
 from unclip.config import to_dict
 from unclip.errors import InputError, UnclipError
+from unclip.processes import cores
 from unclip.runtime import limit_spinning, peak_memory_bytes, processor_name
 
 if TYPE_CHECKING:
     import torch
 
+    from unclip.evaluate.encoder import Step
     from unclip.pipeline import Pipeline
 
 PROMPT = "a red apple"
@@ -34,7 +35,7 @@ PRODUCTS = 20
 
 @dataclass(frozen=True)
 class Machine:
-    """What was measured on; nothing that names its owner.
+    """The machine that was measured on; nothing that names its owner.
 
     `cores` are those that this process may use; `precision` is what networks compute in.
     """
@@ -106,9 +107,6 @@ class Report:
     decoder: Decoder | None  # where the family has one
     peak_memory_bytes: int
 
-
-Step = tuple[str, int, int]
-"""Stage, pieces of it that are done, pieces that it has: as in an `Event`."""
 
 Run = tuple[float, dict[str, float], int]
 """Seconds, seconds of each stage, peak memory in bytes."""
@@ -289,7 +287,7 @@ def _machine(model: Pipeline) -> Machine:
         processor = torch.cuda.get_device_name(model.device)
     return Machine(
         processor=processor,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         threads=torch.get_num_threads(),
         device=model.device.type,
         precision=str(model.precision).removeprefix("torch."),

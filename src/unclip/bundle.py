@@ -68,7 +68,7 @@ TOKENIZERS: dict[
 
 
 class Kin(NamedTuple):
-    """What makes a family of bundles.
+    """A family of bundles.
 
     Attributes:
         parts: components that it cannot do without.

@@ -63,7 +63,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 class Encoder(Protocol):
-    """What classification needs of a CLIP; `unclip.embedding.ClipEmbedder` is one."""
+    """The part of a CLIP that classification needs; `unclip.embedding.ClipEmbedder` is one."""
 
     @property
     def scale(self) -> float:

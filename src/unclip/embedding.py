@@ -20,7 +20,7 @@ from unclip.classify import DEFAULT_TEMPLATES, Classifier
 from unclip.errors import BundleError, InputError
 from unclip.images import fit, from_uint8, open_image, to_pil
 from unclip.models.clip import CLIP, CLIPConfig, ClipText, ClipTextConfig
-from unclip.nn.packed import can_pack, with_packed_weights
+from unclip.nn.packed import can_pack, pack_weights_
 from unclip.processes import cores
 from unclip.runtime import autocast, pick_device, pick_precision
 from unclip.tokenizer import Tokenizer
@@ -156,7 +156,7 @@ class ClipEmbedder:
         dtype, bundle = pick_precision(chosen, precision), Bundle.load(source)
         if not can_pack(chosen, dtype):
             return cls.of(bundle, chosen, dtype)
-        model = with_packed_weights(bundle.model("clip", dtype=dtype, device=chosen))
+        model = pack_weights_(bundle.model("clip", dtype=dtype, device=chosen))
         return cls.of(bundle, chosen, dtype, lambda: model)
 
     @property

@@ -297,7 +297,7 @@ def crop_square(image: Image.Image, size: int) -> Image.Image:
 
 
 def _needed(length: int, resized: int, size: int) -> tuple[int, int, float, float]:
-    """What the middle `size` pixels need of a side of `length` that is to be `resized`.
+    """The part of a side of `length`, to be `resized`, that its middle `size` pixels need.
 
     Returns the first pixel and the one behind the last, and within these the edges of the middle.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -221,27 +221,29 @@ def _header(file: Any, path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _check(expected: Mapping[str, Tensor], found: Mapping[str, tuple[int, ...]], where: str) -> None:
-    problems = []
-    missing = [name for name in expected if name not in found]
-    if missing:
-        problems.append(f"missing {some(missing)}")
-    extra = [name for name in found if name not in expected]
-    if extra:
-        problems.append(f"extra {some(extra)}")
-    shapes = [
-        f"{name} is {list(found[name])} and should be {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and tuple(tensor.shape) != found[name]
-    ]
-    if shapes:
-        problems.append(f"mis-shaped {some(shapes)}")
-    if problems:
-        raise CheckpointError(f"{where}: tensors do not fit the model: {'; '.join(problems)}")
+    refuse(
+        where,
+        {
+            "missing": [name for name in expected if name not in found],
+            "extra": [name for name in found if name not in expected],
+            "mis-shaped": [
+                f"{name} is {list(found[name])} and should be {list(tensor.shape)}"
+                for name, tensor in expected.items()
+                if name in found and tuple(tensor.shape) != found[name]
+            ],
+        },
+    )
 
 
-def some(names: Iterable[str]) -> str:
+def refuse(where: str, problems: Mapping[str, Sequence[str]]) -> None:
+    """Raise CheckpointError where there are tensors with a problem, which is said before their names."""
+    texts = [f"{what} {_some(names)}" for what, names in problems.items() if names]
+    if texts:
+        raise CheckpointError(f"{where}: tensors do not fit the model: {'; '.join(texts)}")
+
+
+def _some(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
-    names = list(names)
     more = len(names) - NAMED_IN_AN_ERROR
     listed = ", ".join(names[:NAMED_IN_AN_ERROR])
     return f"{listed} and {more} more" if more > 0 else listed

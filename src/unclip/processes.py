@@ -7,12 +7,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
+Job = TypeVar("Job")
 
 
 def cores() -> int:
@@ -43,6 +44,13 @@ def pool(workers: int) -> Iterator[Executor]:
         raise
     finally:
         executor.shutdown()
+
+
+def pop_finished_(running: dict[Future[Result], Job]) -> Iterator[tuple[Job, Result]]:
+    """Wait for the first of running jobs to end; yields what has ended, and takes it out."""
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        yield running.pop(future), future.result()
 
 
 class _Inline(Executor):

@@ -86,7 +86,7 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 @cache
 def has_tiles() -> bool:
-    """Whether the processor multiplies tiles of bfloat16 (AMX): other ways of computing are faster then."""
+    """True where the processor multiplies tiles of bfloat16 (AMX), and other ways of computing are faster."""
     import torch
 
     return torch.cpu._is_amx_tile_supported()
@@ -201,7 +201,7 @@ def return_freed_memory() -> None:
 
 
 def processor_name() -> str:
-    """What the processor is called."""
+    """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

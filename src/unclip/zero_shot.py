@@ -1,4 +1,4 @@
-"""How well CLIP's pictures can be told apart: zero-shot, and by a linear probe on its frozen features.
+"""The accuracy of CLIP on classes of pictures: zero-shot, and by a linear probe on its frozen features.
 
 Sections 3.1 and 3.2 of 2103.00020. Intervals are of 95 % (Wilson's score interval over the pictures).
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from unclip.classify import DEFAULT_TEMPLATES, Classifier, Encoder
 from unclip.data.labelled import Labelled, class_names
 from unclip.errors import InputError
+from unclip.evaluate.encoder import Step
 from unclip.evaluate.statistics import Estimate, share
 from unclip.images import open_image
 
@@ -27,9 +28,6 @@ FIRST_PENALTIES = (-6, -4, -2, 0, 2, 4, 6)  # powers of ten
 FINEST = 0.125  # of a power of ten
 MOST_ITERATIONS = 1000  # of L-BFGS, as in the paper
 HELD_BACK = 0.2  # of the training pictures, for the choice of the penalty
-
-Step = tuple[str, int, int]
-"""Stage, pictures or fits that are done, how many there are (0: not known)."""
 
 
 @dataclass(frozen=True)

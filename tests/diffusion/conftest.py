@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser
+from unclip.diffusion.denoiser import Denoised, Denoiser
 from unclip.diffusion.schedule import Schedule
 
 MakeGaussian = Callable[..., Denoiser]
@@ -34,6 +34,6 @@ def gaussian() -> MakeGaussian:
             exact = beta * variance_below / variance
             return Denoised(x0, epsilon, torch.full_like(x, math.log(exact)))
 
-        return FunctionDenoiser(schedule, function)
+        return Denoiser(schedule, function)
 
     return make

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unclip.diffusion.denoiser import Denoised, FunctionDenoiser, Threshold, denoiser, threshold
+from unclip.diffusion.denoiser import Denoised, Denoiser, Threshold, denoiser, threshold
 from unclip.diffusion.loss import prediction_target
 from unclip.diffusion.schedule import Prediction, Schedule, cosine, geometric, respace
 from unclip.errors import InputError
@@ -86,8 +86,8 @@ def test_an_output_of_another_width_is_refused() -> None:
             )
 
 
-def fixed(x0: Tensor) -> FunctionDenoiser:
-    return FunctionDenoiser(COSINE, lambda x, i: Denoised(x0, (x - float(COSINE.alpha[i]) * x0), None))
+def fixed(x0: Tensor) -> Denoiser:
+    return Denoiser(COSINE, lambda x, i: Denoised(x0, (x - float(COSINE.alpha[i]) * x0), None))
 
 
 pictures = st.lists(st.floats(-30, 30), min_size=12, max_size=12).map(

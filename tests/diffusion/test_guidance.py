@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser
+from unclip.diffusion.denoiser import Denoised, Denoiser
 from unclip.diffusion.guidance import Sees, classifier, classifier_free, clip_guidance
 from unclip.diffusion.samplers import ancestral, ddim
 from unclip.diffusion.schedule import Schedule, cosine, respace
@@ -121,7 +121,7 @@ def towards(wanted: float, mean: float = 0.0, std: float = 1.0) -> tuple[Denoise
             x0 = mean + alpha * std**2 / (alpha**2 * std**2 + sigma**2) * (x - alpha * mean)
             return Denoised(x0, (x - alpha * x0) / sigma, None)
 
-        return FunctionDenoiser(SCHEDULE, function)
+        return Denoiser(SCHEDULE, function)
 
     product = std**2 / (1 + std**2)
     return gaussian(mean, std), gaussian(mean + product * (wanted - mean), product**0.5)

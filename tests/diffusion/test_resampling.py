@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unclip.diffusion.denoiser import Denoised, FunctionDenoiser
+from unclip.diffusion.denoiser import Denoised, Denoiser
 from unclip.diffusion.samplers import Variance, ancestral, resampled
 from unclip.diffusion.schedule import cosine
 from unclip.errors import InputError
@@ -24,7 +24,7 @@ def optimal(x: Tensor, i: int) -> Denoised:
     return Denoised(x0, (x - alpha * x0) / sigma, None)
 
 
-DENOISER = FunctionDenoiser(SCHEDULE, optimal)
+DENOISER = Denoiser(SCHEDULE, optimal)
 
 
 def last(rounds: int, count: int) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser, Threshold, denoiser, threshold
+from unclip.diffusion.denoiser import Denoised, Denoiser, Threshold, denoiser, threshold
 from unclip.diffusion.samplers import (
     SAMPLERS,
     Step,
@@ -179,14 +179,14 @@ def curve(steps: int) -> Schedule:
     return Schedule(torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt(), u)
 
 
-def mixture(schedule: Schedule) -> FunctionDenoiser:
+def mixture(schedule: Schedule) -> Denoiser:
     """Perfect denoiser of N(-0.8, 0.3^2) and N(0.9, 0.5^2), mixed 0.4 to 0.6."""
 
     def function(x: Tensor, i: int) -> Denoised:
         alpha, sigma = float(schedule.alpha[i]), float(schedule.sigma[i])
         return mixture_denoised(x, alpha, sigma)
 
-    return FunctionDenoiser(schedule, function)
+    return Denoiser(schedule, function)
 
 
 def mixture_denoised(x: Tensor, alpha: float, sigma: float) -> Denoised:
@@ -422,7 +422,7 @@ def test_samplers_ask_for_no_more_than_they_need(name: str) -> None:
         noises += 1
         return torch.zeros(2, 3, 4, 4)
 
-    steps = list(ALL[name](FunctionDenoiser(inner.schedule, counted), torch.ones(2, 3, 4, 4), noise))
+    steps = list(ALL[name](Denoiser(inner.schedule, counted), torch.ones(2, 3, 4, 4), noise))
     assert (evaluations, noises) == EVALUATIONS_AND_NOISES[name]
     assert [step.i for step in steps] == list(range(7, -1, -1))
     # the last step leaves no noise: its x is its estimate of x0

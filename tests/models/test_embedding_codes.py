@@ -29,7 +29,7 @@ def components() -> PrincipalComponents:
 
 def codes(components: PrincipalComponents, share: float, buckets: int) -> EmbeddingCodes:
     found = EmbeddingCodes(WIDTH, components.count(share), buckets)
-    found.fit(components)
+    found.fit_(components)
     return found
 
 
@@ -101,7 +101,7 @@ def test_sixteen_bits_for_the_basis_cost_next_to_nothing(components: PrincipalCo
 def test_dot_products_fall_evenly_into_their_buckets() -> None:
     values = torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 0.1 + 0.6
     buckets = DotProductBuckets(8)
-    buckets.fit(values)
+    buckets.fit_(values)
     counts = buckets.encode(values).bincount(minlength=8)
     assert (counts - 500).abs().max() <= 1
     assert buckets.encode(torch.tensor([-1.0, 0.6, 1.0])).tolist() in ([0, 3, 7], [0, 4, 7])

@@ -15,7 +15,7 @@ from unclip.models.quantiser import (
     Gradient,
     GumbelConfig,
     NearestConfig,
-    follow,
+    follow_,
     quantise,
     relax,
     rotated,
@@ -106,7 +106,7 @@ def test_an_average_follows_the_latents_that_chose_a_code() -> None:
     others = torch.arange(12) != code
     before = model.codebook.weight[others].clone()
     for _ in range(80):
-        follow(model, use, latents, torch.full((1, 4, 4), code), config, generator())
+        follow_(model, use, latents, torch.full((1, 4, 4), code), config, generator())
     torch.testing.assert_close(model.codebook.weight[code], torch.full((4,), 3.0), rtol=0.01, atol=0.0)
     assert torch.equal(model.codebook.weight[others], before)
 
@@ -117,7 +117,7 @@ def test_dead_codes_take_the_place_of_latents(codebook: Codebook) -> None:
     config = NearestConfig(codebook=codebook, decay=0.5, dead=0.1)
     latents = torch.randn(2, 4, 4, 4)
     codes = torch.zeros(2, 4, 4, dtype=torch.int64)
-    dead = [follow(model, use, latents, codes, config, generator()) for _ in range(4)]
+    dead = [follow_(model, use, latents, codes, config, generator()) for _ in range(4)]
     assert dead == [0, 0, 0, 11]  # 0.5^4 is below 0.1; code 0 alone is used
     rows = latents.movedim(1, -1).reshape(-1, 4)
     assert (model.codebook.weight[1:, None] == rows).all(-1).any(1).all()
@@ -130,7 +130,7 @@ def test_codes_that_rest_are_left_alone_without_revival() -> None:
     codes = torch.zeros(1, 2, 2, dtype=torch.int64)
     for _ in range(20):
         assert (
-            follow(
+            follow_(
                 model, use, torch.randn(1, 4, 2, 2), codes, NearestConfig(decay=0.1, dead=0.0), generator()
             )
             == 0

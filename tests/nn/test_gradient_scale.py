@@ -55,16 +55,16 @@ def test_gradients_far_below_float16_are_those_of_float32() -> None:
 def test_a_scale_grows_slowly_and_shrinks_when_something_is_not_finite() -> None:
     scales = GradientScales(3)
     scales.finite(1, torch.tensor([1.0, torch.inf]))
-    scales.update()
+    scales.update_()
     assert scales.scale.tolist() == pytest.approx([FIRST * GROWTH, FIRST * BACKOFF, FIRST * GROWTH])
     scales.finite(1, torch.tensor([torch.nan]))
-    scales.update()  # within the patience a scale is not divided again, and does not grow
+    scales.update_()  # within the patience a scale is not divided again, and does not grow
     assert scales.scale[1] == pytest.approx(FIRST * BACKOFF)
     for _ in range(PATIENCE):
-        scales.update()
+        scales.update_()
     grown = float(scales.scale[1])
     scales.finite(1, torch.tensor([torch.nan]))
-    scales.update()
+    scales.update_()
     assert scales.scale[1] == pytest.approx(grown * BACKOFF)
 
 
@@ -72,7 +72,7 @@ def test_a_scale_stays_in_its_bounds() -> None:
     scales = GradientScales(2)
     scales.scale.copy_(torch.tensor([LEAST, MOST]))
     scales.finite(0, torch.tensor(torch.inf))
-    scales.update()
+    scales.update_()
     assert scales.scale.tolist() == [LEAST, MOST]
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unclip.nn.int8 import FEW, Int8Matrix, with_int8_weights
+from unclip.nn.int8 import FEW, Int8Matrix, quantise_weights_
 from unclip.nn.transformer import Block, TransformerConfig
 
 
@@ -39,7 +39,7 @@ def test_a_model_keeps_its_answers_nearly() -> None:
     model = nn.ModuleList([block, head])
     x = torch.randn(2, 7, 32)
     before = head(block(x, causal=True))
-    assert with_int8_weights(model) is model
+    assert quantise_weights_(model) is model
     after = head(block(x, causal=True))
     assert 0 < (after - before).norm() / before.norm() < 0.03
     left = {name.rpartition(".")[2] for name, parameter in model.named_parameters() if parameter.ndim == 2}

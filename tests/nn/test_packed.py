@@ -19,7 +19,7 @@ from unclip.nn.packed import (
     PackedPatches,
     can_pack,
     flop_formulas,
-    with_packed_weights,
+    pack_weights_,
 )
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet, UNetConfig
@@ -87,7 +87,7 @@ def test_a_convolution_is_the_same_in_channels_last_memory(
         layer.dilation,
         layer.groups,
     )
-    found = with_packed_weights(nn.Sequential(layer))(x)  # taken in its own type
+    found = pack_weights_(nn.Sequential(layer))(x)  # taken in its own type
     assert isinstance(layer.weight, PackedKernel)
     assert found.dtype == dtype
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -100,12 +100,12 @@ def test_without_amx_bfloat16_convolutions_become_channels_last_only(monkeypatch
     layer = nn.Conv2d(16, 24, 3).requires_grad_(False)
     x = torch.randn(2, 16, 12, 10)
     expected = layer(x)
-    network = with_packed_weights(nn.Sequential(layer.bfloat16()))
+    network = pack_weights_(nn.Sequential(layer.bfloat16()))
     found = network(x.bfloat16())
     assert not isinstance(layer.weight, PackedKernel)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert error(found, expected) < 0.01
-    wide = with_packed_weights(nn.Conv2d(16, 24, 3).requires_grad_(False))
+    wide = pack_weights_(nn.Conv2d(16, 24, 3).requires_grad_(False))
     assert isinstance(wide.weight, PackedKernel)
 
 
@@ -119,7 +119,7 @@ def test_without_amx_patches_are_a_matrix_product(
     layer = nn.Conv2d(3, 24, (4, 2), stride=(4, 2), bias=biased).requires_grad_(False)
     x = torch.randn(2, 3, *size)
     expected = layer(x)
-    found = with_packed_weights(nn.Sequential(layer.bfloat16()))(x)  # taken in its own type
+    found = pack_weights_(nn.Sequential(layer.bfloat16()))(x)  # taken in its own type
     assert isinstance(layer.weight, PackedPatches)
     assert found.shape == expected.shape == (2, 24, 3, size[1] // 2)
     assert error(found, expected) < 0.01
@@ -131,7 +131,7 @@ def test_convolutions_that_are_padded_otherwise_stay() -> None:
     )
     x = torch.randn(1, 4, 6, 6)
     with torch.inference_mode():
-        assert torch.equal(layers(x), with_packed_weights(layers.requires_grad_(False))(x))
+        assert torch.equal(layers(x), pack_weights_(layers.requires_grad_(False))(x))
 
 
 @pytest.mark.parametrize("tiles", [True, False])
@@ -155,7 +155,7 @@ def test_a_unet_draws_the_same_within_rounding(
     with torch.inference_mode():
         expected = exact(x, embedding, context)
         before = network(*given)
-        after = with_packed_weights(network)(*given)
+        after = pack_weights_(network)(*given)
     assert error(after, expected) < max(1.5 * error(before, expected), 1e-5)
 
 
@@ -171,7 +171,7 @@ def test_the_cost_of_a_packed_network_is_that_of_the_plain_one() -> None:
         ):
             network(x)
         costs.append(counter.get_total_flops())
-        with_packed_weights(network)
+        pack_weights_(network)
     assert costs[0] == costs[1] == 2 * (2 * 6 * 25) * (8 * 9) + 2 * (2 * 6 * 5 * 5) * 7
 
 
@@ -201,7 +201,7 @@ def test_a_clip_answers_the_same_within_rounding(kind: str) -> None:
     with torch.inference_mode():
         expected = exact.encode_image(images), exact.encode_text(ids)[0]
         before = model.encode_image(images.bfloat16()), model.encode_text(ids)[0]
-        assert with_packed_weights(model) is model
+        assert pack_weights_(model) is model
         after = model.encode_image(images.bfloat16()), model.encode_text(ids)[0]
     for was, now, right in zip(before, after, expected, strict=True):
         assert not torch.equal(was, now)
@@ -215,7 +215,7 @@ def test_every_matrix_of_a_clip_is_packed_and_nothing_is_kept_twice() -> None:
         TextTransformerConfig(90, 12, 64, layers=1, heads=2),
         end_token=1,
     )
-    model = with_packed_weights(CLIP(config).requires_grad_(False).bfloat16())
+    model = pack_weights_(CLIP(config).requires_grad_(False).bfloat16())
     matrices = [
         value
         for module in model.modules()

@@ -9,8 +9,8 @@ from torch import Tensor
 from unclip.errors import InputError
 from unclip.nn.attention import kept_dtype
 from unclip.nn.gradient_scale import GradientScales, ScaledBlock
-from unclip.nn.int8 import with_int8_weights
-from unclip.nn.packed import can_pack, with_packed_weights
+from unclip.nn.int8 import quantise_weights_
+from unclip.nn.packed import can_pack, pack_weights_
 from unclip.nn.steps import Steps
 from unclip.nn.transformer import Activation, KVCache, Transformer, TransformerConfig
 
@@ -54,7 +54,7 @@ def test_weights_of_other_kinds_give_the_same_within_rounding(weights: str) -> N
         if parameter.ndim >= 2:  # as a bundle's are read
             parameter.data = parameter.data.bfloat16()
     if weights != "bfloat16":
-        model = {"packed": with_packed_weights, "int8": with_int8_weights}[weights](model)
+        model = {"packed": pack_weights_, "int8": quantise_weights_}[weights](model)
     x = torch.randn(2, LENGTH, 32)
     kept = kept_dtype(CPU, torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unclip.nn.group_norm import group_norm
-from unclip.nn.layers import Whitening, depth_to_space, plus, space_to_depth, timestep_embedding
+from unclip.nn.layers import Whitening, add_, depth_to_space, space_to_depth, timestep_embedding
 from unclip.nn.unet import Modulation, ResidualBlock, UNet, UNetConfig
 
 SMALL = UNetConfig(
@@ -107,7 +107,7 @@ def test_norm_groups_divide_the_channels(channels: int, groups: int) -> None:
 def test_whitening_is_undone() -> None:
     embeddings = torch.randn(500, 6) * 3 + 2
     whitening = Whitening(6)
-    whitening.fit(embeddings)
+    whitening.fit_(embeddings)
     white = whitening.whiten(embeddings)
     torch.testing.assert_close(white.mean(0), torch.zeros(6), atol=1e-5, rtol=0)
     torch.testing.assert_close(white.std(0), torch.ones(6))
@@ -154,8 +154,8 @@ def test_without_gradients_memory_is_used_again_and_nothing_else_changes(
 
 def test_a_sum_takes_the_memory_of_the_first_only_if_it_fits() -> None:
     one, other = torch.ones(3, dtype=torch.bfloat16), torch.full((3,), 1e-3)
-    assert plus(one, one.clone()).data_ptr() != one.data_ptr()
+    assert add_(one, one.clone()).data_ptr() != one.data_ptr()
     with torch.no_grad():
-        assert torch.equal(plus(one, other), torch.full((3,), 1 + 1e-3))
-        assert plus(one, one.clone()).data_ptr() == one.data_ptr()
+        assert torch.equal(add_(one, other), torch.full((3,), 1 + 1e-3))
+        assert add_(one, one.clone()).data_ptr() == one.data_ptr()
     assert torch.equal(one, torch.full((3,), 2.0, dtype=torch.bfloat16))

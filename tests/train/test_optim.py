@@ -58,10 +58,10 @@ def test_a_half_life_halves() -> None:
     model = nn.Linear(1, 1, bias=False)
     average = MovingAverage(model, value=800.0, ramp=0.0)
     nn.init.constant_(model.weight, 1.0)
-    average.update(model, 8, 8)  # the first update takes the weights as they are
+    average.update_(model, 8, 8)  # the first update takes the weights as they are
     nn.init.constant_(model.weight, 0.0)
     for step in range(100):  # 800 pictures
-        average.update(model, 8, 8 * (step + 2))
+        average.update_(model, 8, 8 * (step + 2))
     assert float(average.module.weight) == pytest.approx(0.5, abs=1e-5)
 
 

@@ -15,13 +15,14 @@ from unclip.models.adm import ADM, ADMConfig
 from unclip.models.caption import CaptionConfig
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.dalle1 import Dalle1, Dalle1Config
-from unclip.models.decoder import FIRST_WEIGHT, RGB, Decoder, DecoderConfig
+from unclip.models.decoder import FIRST_WEIGHT, Decoder, DecoderConfig
 from unclip.models.glide import Glide, GlideConfig
 from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
 from unclip.native import save_model
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet
-from unclip.train.starting import begin, take_caption
+from unclip.train.starting import begin_, take_caption_
 
 DECODER = DecoderConfig(
     image_size=16,
@@ -72,7 +73,7 @@ def weights(decoder: Decoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("stage", MODELS)
 def test_they_take_a_decoders_unet(stage: str, decoder: Decoder, weights: Path) -> None:
     model = MODELS[stage]()
-    begin(model, stage, str(weights), "start")
+    begin_(model, stage, str(weights), "start")
     found, own = decoder.state_dict(), model.state_dict()
     reading = ".context_kv."  # of captions, which the two read otherwise
     drawing = [name for name in own if name.startswith(("unet.", "time.")) and reading not in name]
@@ -89,7 +90,7 @@ def test_they_take_the_weights_of_their_own_kind(stage: str, tmp_path: Path) -> 
     torch.manual_seed(1)
     first, second = MODELS[stage](), MODELS[stage]()
     save_model(tmp_path / "first.safetensors", first)
-    begin(second, stage, str(tmp_path / "first.safetensors"), "start")
+    begin_(second, stage, str(tmp_path / "first.safetensors"), "start")
     for name, weight in first.state_dict().items():
         assert torch.equal(second.state_dict()[name], weight)
 
@@ -99,7 +100,7 @@ def test_unets_of_other_sizes_are_refused(weights: Path, run: Path) -> None:
     wider = Glide(replace(GLIDE, widths=(16, 32)))
     for start in (weights, run / "bundle"):
         with pytest.raises(InputError, match=r"start has (unet|time)\..* make the UNets the same"):
-            begin(wider, "glide", str(start), "start")
+            begin_(wider, "glide", str(start), "start")
 
 
 TEXT = TextTransformerConfig(vocabulary=20, context=9, width=24, layers=2, heads=2)
@@ -124,7 +125,7 @@ def clip(
 def test_dalle1_reads_captions_as_a_clip_does(tmp_path: Path) -> None:
     """Up to where its own blocks begin."""
     save_model(tmp_path / "clip.safetensors", found := clip())
-    begin(model := Dalle1(DALLE1).eval(), "transformer", str(tmp_path / "clip.safetensors"), "start")
+    begin_(model := Dalle1(DALLE1).eval(), "transformer", str(tmp_path / "clip.safetensors"), "start")
     ids = torch.tensor([[1, 5, 7, 9, 3, 2]])
     read: list[Tensor] = []
     model.resblocks[1].register_forward_hook(lambda _module, _inputs, output: read.append(output))
@@ -143,7 +144,7 @@ def test_glide_reads_captions_as_a_decoder_does() -> None:
     model = Glide(
         replace(GLIDE, caption=CaptionConfig(vocabulary=20, context=6, width=24, layers=2, heads=2))
     )
-    take_caption(model, found, decoder, "start")
+    take_caption_(model, found, decoder, "start")
     assert torch.equal(model.text.token.weight, found.text.token_embedding.weight)
     for taken, block in zip(found.text.transformer.resblocks, model.text.transformer.resblocks, strict=True):
         assert torch.equal(block.mlp.c_fc.weight, taken.mlp.c_fc.weight)
@@ -162,12 +163,12 @@ def test_glide_begins_with_a_bundle(run: Path) -> None:
     sizes = {name: getattr(drawn, name) for name in SIZES if name != "widths"}
     widths = tuple(drawn.channels * multiplier for multiplier in drawn.multipliers)
     config = GlideConfig(**sizes, widths=widths, caption=caption)
-    begin(model := Glide(config), "glide", str(run / "bundle"), "start")
+    begin_(model := Glide(config), "glide", str(run / "bundle"), "start")
     taken = bundle.model("clip", dtype=torch.float32).text.token_embedding.weight
     assert torch.equal(model.text.token.weight, taken)
     other = Glide(replace(config, caption=replace(caption, width=2 * read.width)))
     with pytest.raises(InputError, match=f"text encoder of width {read.width}, the recipe says"):
-        begin(other, "glide", str(run / "bundle"), "start")
+        begin_(other, "glide", str(run / "bundle"), "start")
 
 
 @pytest.mark.parametrize(
@@ -184,13 +185,13 @@ def test_glide_begins_with_a_bundle(run: Path) -> None:
 def test_a_clip_of_other_sizes_is_refused(found: CLIP, message: str, tmp_path: Path) -> None:
     save_model(tmp_path / "clip.safetensors", found)
     with pytest.raises(InputError, match=message):
-        begin(Dalle1(DALLE1), "transformer", str(tmp_path / "clip.safetensors"), "start")
+        begin_(Dalle1(DALLE1), "transformer", str(tmp_path / "clip.safetensors"), "start")
 
 
 def test_a_noised_clip_embeds_as_a_clip_does(tmp_path: Path) -> None:
     """Whatever noise it is told of: it has yet to learn what that means."""
     save_model(tmp_path / "clip.safetensors", found := clip().eval())
-    begin(model := NoisedCLIP(NOISED).eval(), "noised-clip", str(tmp_path / "clip.safetensors"), "start")
+    begin_(model := NoisedCLIP(NOISED).eval(), "noised-clip", str(tmp_path / "clip.safetensors"), "start")
     ids, images = torch.tensor([[1, 5, 7, 9, 3, 2], [1, 4, 2, 0, 0, 0]]), torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         texts = nn.functional.normalize(found.encode_text(ids).embedding, dim=-1)
@@ -212,4 +213,4 @@ def test_a_noised_clip_embeds_as_a_clip_does(tmp_path: Path) -> None:
 def test_a_noised_clip_of_other_sizes_is_refused(found: CLIP, message: str, tmp_path: Path) -> None:
     save_model(tmp_path / "clip.safetensors", found)
     with pytest.raises(InputError, match=message):
-        begin(NoisedCLIP(NOISED), "noised-clip", str(tmp_path / "clip.safetensors"), "start")
+        begin_(NoisedCLIP(NOISED), "noised-clip", str(tmp_path / "clip.safetensors"), "start")

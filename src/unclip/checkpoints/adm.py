@@ -15,15 +15,16 @@ from typing import cast
 
 from unclip.bundle import Part
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
-from unclip.checkpoints.guided_unet import Sizes, choose, linear_rules, measure, time_rules, unet_rules
+from unclip.checkpoints.guided_unet import Sizes, choose, linear_rules, measure, unet_rules
 from unclip.checkpoints.table import Rule, Table, transposed
 from unclip.checkpoints.weights import Weights, open_weights
 from unclip.diffusion.defaults import ClassifierSampling, Sampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
-from unclip.models.adm import ADM, CLASSIFIERS, PRESETS, RGB, ADMConfig, Classifier, ClassifierConfig
+from unclip.models.adm import ADM, CLASSIFIERS, PRESETS, ADMConfig, Classifier, ClassifierConfig
 from unclip.native import unfilled
+from unclip.nn.layers import RGB
 
 BASE, CLASSIFIER, UPSAMPLER = "adm", "classifier", "upsampler"
 STEPS = 250  # --timestep_respacing of guided-diffusion's README, without DDIM
@@ -79,7 +80,6 @@ def table(model: ADM | Classifier, *, by_head: bool) -> Table:
 
 
 def _rules(model: ADM | Classifier, by_head: bool) -> Iterator[Rule]:
-    yield from time_rules()
     yield from unet_rules(model.unet, by_head=by_head)
     if isinstance(model, ADM):
         yield Rule("class_embedding.weight", "label_emb.weight")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TypeVar
 
 from unclip.bundle import Bundle, Part, Preprocessing
 from unclip.checkpoints.foreign import Conversion, Options, Source, build
@@ -21,9 +21,11 @@ from unclip.models.clip import (
     VisionTransformerConfig,
 )
 from unclip.models.clip_resnet import FEATURES, STRIDE, ModifiedResNetConfig
-from unclip.models.siglip import SiglipVisionConfig
+from unclip.models.siglip import Gelu, SiglipVisionConfig
 from unclip.nn.transformer import Activation
-from unclip.tokenizer import CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
+from unclip.tokenizer import CLIP_VOCABULARY, SHIPPED_VOCABULARY, TOKENIZER_FILE, CLIPTokenizer
+
+Kind = TypeVar("Kind", Activation, Gelu)
 
 WIDEST_OF_64 = 1024  # image transformers wider than this (ViT-H, g, G) have 16 wider heads instead of more
 MOST_HEADS = 16
@@ -112,14 +114,14 @@ def heads_of_width(width: int) -> int:
     return max(1, width // HEAD_WIDTH) if width <= WIDEST_OF_64 else MOST_HEADS
 
 
-def chosen_activation(options: Options) -> Activation | None:
+def chosen_activation(options: Options, kind: type[Kind]) -> Kind | None:
     """The activation that the options name, or None. Raises InputError for another word."""
     if "activation" not in options:
         return None
     try:
-        return Activation(options["activation"])
+        return kind(options["activation"])
     except ValueError:
-        raise InputError(f"activation {options['activation']!r}: choose {' or '.join(Activation)}") from None
+        raise InputError(f"activation {options['activation']!r}: choose {' or '.join(kind)}") from None
 
 
 def conversion(
@@ -163,7 +165,7 @@ def find_tokenizer(source: Source, options: Options) -> tuple[CLIPTokenizer, str
         return CLIPTokenizer.load(options["tokenizer"]), f"The tokenizer is {options['tokenizer']}."
     for folder in (source.folder, source.folder / "tokenizer"):
         for path in (*sorted(folder.glob("bpe_simple_vocab*.gz")), folder):
-            if path.is_file() or any((path / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+            if path.is_file() or any((path / name).is_file() for name in ("vocab.json", TOKENIZER_FILE)):
                 try:
                     return CLIPTokenizer.load(path), f"The tokenizer is the one in {path.name}."
                 except InputError as error:
@@ -184,7 +186,7 @@ def clip_of(bundle: Bundle) -> CLIP:
         raise CheckpointError(
             f"bundle {bundle.name}: its image tower is SigLIP's, which others do not expect"
         )
-    if (model.config.end_token, model.config.text.vocabulary) != (CLIP_VOCABULARY - 1, CLIP_VOCABULARY):
+    if (model.config.end_token, model.config.text.vocabulary) != (CLIPTokenizer.end, CLIP_VOCABULARY):
         raise CheckpointError(
             f"bundle {bundle.name}: its tokenizer is not CLIP's, which others expect with these files"
         )
@@ -194,11 +196,3 @@ def clip_of(bundle: Bundle) -> CLIP:
 def plain_statistics(config: CLIPConfig) -> bool:
     """True where pictures are normalised as OpenAI's CLIPs have it."""
     return (config.mean, config.std) == (CLIP_MEAN, CLIP_STD)
-
-
-def new_folder(path: Path) -> Path:
-    """A folder to write into. Raises CheckpointError where it holds something."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise CheckpointError(f"{path}: is there already: choose an empty folder")
-    path.mkdir(parents=True, exist_ok=True)
-    return path

@@ -9,7 +9,6 @@ and Hugging Face are other networks and are refused by name; SigLIP is a format 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,8 @@ from unclip.checkpoints.clip_layout import (
     clip_of,
     config_from_shapes,
     conversion,
-    new_folder,
 )
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, new_folder, write_json
 from unclip.checkpoints.table import Rule, Table
 from unclip.checkpoints.weights import Weights
 from unclip.errors import CheckpointError
@@ -122,7 +120,7 @@ def convert(source: Source, options: Options) -> Conversion:
     _check_config(about, where)
     model, preprocess = about.get("model_cfg", {}), about.get("preprocess_cfg", {})
     said = Activation.QUICK_GELU if model.get("quick_gelu") else Activation.GELU
-    activation = chosen_activation(options) or said
+    activation = chosen_activation(options, Activation) or said
     notes = () if model else (GUESS.format(activation=activation),)
     table = _table(weights)
     config = config_from_shapes(table.shapes(weights, where), activation, where, _heads(model))
@@ -140,9 +138,14 @@ def _check_config(about: Mapping[str, Any], where: str) -> None:
         told = key in TOLD[name].split() or value in (None, False)
         if not told and value not in REQUIRED.get(key, ()):
             raise CheckpointError(f"{where}: {CONFIG}: {name}.{key} = {value!r}: such a CLIP is not read")
+    check_preprocessing(about, REQUIRED, where)
+
+
+def check_preprocessing(about: Mapping[str, Any], known: Mapping[str, tuple[str, ...]], where: str) -> None:
+    """Refuse another preparation of pictures than is known."""
     for key, value in about.get("preprocess_cfg", {}).items():
-        if value not in REQUIRED.get(key, (value,)):
-            allowed = " or ".join(REQUIRED[key])
+        if value not in known.get(key, (value,)):
+            allowed = " or ".join(known[key])
             raise CheckpointError(f"{where}: {CONFIG}: preprocess_cfg.{key} = {value!r}: known is {allowed}")
 
 
@@ -166,11 +169,15 @@ def export(bundle: Bundle, path: Path) -> None:
     Raises CheckpointError where open_clip has no place for what this CLIP has, or the folder holds something.
     """
     model = clip_of(bundle)
-    tensors = PLAIN.write(model.state_dict())
     about = {"model_cfg": _model_config(model.config), "preprocess_cfg": _preprocess_config(model.config)}
+    write_folder(path, PLAIN.write(model.state_dict()), about)
+
+
+def write_folder(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write weights and config. Raises CheckpointError where the folder holds something."""
     folder = new_folder(path)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, about)
 
 
 def _model_config(config: CLIPConfig) -> dict[str, Any]:

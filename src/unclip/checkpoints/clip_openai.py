@@ -21,6 +21,7 @@ from unclip.checkpoints.clip_layout import (
     conversion,
     plain_statistics,
 )
+from unclip.checkpoints.clip_open import CONFIG as OPEN_CLIP_CONFIG
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source
 from unclip.checkpoints.table import Table
 from unclip.errors import CheckpointError
@@ -36,7 +37,7 @@ LICENCE = "MIT"
 
 def looks_like(source: Source) -> bool:
     """OpenAI's names at the top level, with the numbers of their archives or one of their architectures."""
-    if not source.has_weights or "open_clip_config.json" in source.configs:
+    if not source.has_weights or OPEN_CLIP_CONFIG in source.configs:
         return False
     weights = source.weights
     if "visual.conv1.weight" not in weights or "token_embedding.weight" not in weights:
@@ -53,7 +54,7 @@ def looks_like(source: Source) -> bool:
 def convert(source: Source, options: Options) -> Conversion:
     """A bundle of the family `clip`."""
     weights = source.weights
-    activation = chosen_activation(options) or Activation.QUICK_GELU
+    activation = chosen_activation(options, Activation) or Activation.QUICK_GELU
     config = config_from_shapes(TABLE.shapes(weights, str(source)), activation, str(source))
     known = next((name for name, preset in PRESETS.items() if preset == config), None)
     name = "clip-" + known.lower().replace("/", "-") if known else source.name

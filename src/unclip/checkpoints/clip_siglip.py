@@ -8,7 +8,6 @@ config they are those of the timm model with tensors of these shapes.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,26 +15,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from unclip.bundle import Bundle, Part, Preprocessing
-from unclip.checkpoints.clip_layout import heads_of_width, new_folder
-from unclip.checkpoints.clip_open import CONFIG, LOGITS, SIGLIP, WEIGHTS, published_weights
+from unclip.checkpoints.clip_layout import chosen_activation, heads_of_width
+from unclip.checkpoints.clip_open import (
+    CONFIG,
+    LOGITS,
+    SIGLIP,
+    TEXT_HEADS,
+    check_preprocessing,
+    published_weights,
+    write_folder,
+)
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.table import Rule, Shape, Table
 from unclip.checkpoints.weights import count_children
 from unclip.errors import CheckpointError, InputError
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD, SIGMOID_INITIAL_BIAS, CLIPConfig
 from unclip.models.siglip import NORM_EPSILON, Gelu, SiglipTextConfig, SiglipVisionConfig
-from unclip.tokenizer.siglip import SETTINGS, VOCABULARY, SiglipTokenizer
+from unclip.tokenizer import TOKENIZER_FILE
+from unclip.tokenizer.siglip import SETTINGS, SiglipTokenizer
 
 STATISTICS = (0.5, 0.5, 0.5)  # mean and std of every published SigLIP
-TEXT_HEADS = 8  # open_clip's default
 
 OPTIONS = {
     "activation": f"of both towers' MLPs: {' or '.join(Gelu)} (default: as open_clip computes it)",
-    "tokenizer": f"folder with {VOCABULARY} and {SETTINGS} (default: what lies beside the weights)",
+    "tokenizer": f"folder with {TOKENIZER_FILE} and {SETTINGS} (default: what lies beside the weights)",
 }
 
 # --- timm's models: timm/models/vision_transformer.py, 1.0.31 ---
@@ -190,8 +196,10 @@ def read(source: Source, options: Options) -> Siglip:
     tokenizer, note = _tokenizer(source, options)
     config = _config(TABLE.shapes(weights, where), said, tokenizer, where)
     notes = () if said else (GUESS,)
-    if "activation" in options:
-        config = _with_activation(config, options["activation"])
+    if (activation := chosen_activation(options, Gelu)) is not None:
+        towers = {side: getattr(config, side) for side in ("image", "text")}
+        towers = {side: dataclasses.replace(tower, activation=activation) for side, tower in towers.items()}
+        config = dataclasses.replace(config, **towers)
     mean, std = (
         tuple(preprocess.get(key, default if about else STATISTICS))
         for key, default in (("mean", CLIP_MEAN), ("std", CLIP_STD))
@@ -219,10 +227,7 @@ def _check_config(about: Mapping[str, Any], where: str) -> None:
                 raise CheckpointError(
                     f"{where}: {CONFIG}: {name}.{key} = {value!r}: such a SigLIP is not read"
                 )
-    for key, value in about.get("preprocess_cfg", {}).items():
-        if value not in PREPROCESSING.get(key, (value,)):
-            allowed = " or ".join(PREPROCESSING[key])
-            raise CheckpointError(f"{where}: {CONFIG}: preprocess_cfg.{key} = {value!r}: known is {allowed}")
+    check_preprocessing(about, PREPROCESSING, where)
 
 
 def _config(
@@ -287,29 +292,18 @@ def _gelu_of(kwargs: Any, where: str) -> Gelu:
     raise CheckpointError(f"{where}: {CONFIG}: text_cfg.act_kwargs = {kwargs!r}: such a SigLIP is not read")
 
 
-def _with_activation(config: CLIPConfig, name: str) -> CLIPConfig:
-    try:
-        activation = Gelu(name)
-    except ValueError:
-        raise InputError(f"activation {name!r}: choose {' or '.join(Gelu)}") from None
-    towers = {
-        side: dataclasses.replace(getattr(config, side), activation=activation) for side in ("image", "text")
-    }
-    return dataclasses.replace(config, **towers)
-
-
 def _tokenizer(source: Source, options: Options) -> tuple[SiglipTokenizer, str]:
     if "tokenizer" in options:
         return SiglipTokenizer.load(options["tokenizer"]), f"The tokenizer is {options['tokenizer']}."
     for folder in (source.folder, source.folder / "tokenizer"):
-        if (folder / VOCABULARY).is_file():
+        if (folder / TOKENIZER_FILE).is_file():
             try:
                 return SiglipTokenizer.load(folder), f"The tokenizer is the one in {folder.name}."
             except InputError as error:
                 raise CheckpointError(str(error)) from error
     raise CheckpointError(
-        f"{source}: SigLIP's tokenizer is not there: put {VOCABULARY} and {SETTINGS} beside the weights, or "
-        "name their folder with the option tokenizer"
+        f"{source}: SigLIP's tokenizer is not there: put {TOKENIZER_FILE} and {SETTINGS} beside the weights, "
+        "or name their folder with the option tokenizer"
     )
 
 
@@ -332,12 +326,9 @@ def write(siglip: Siglip, path: Path) -> None:
         "resize_mode": "squash" if siglip.squeezed else "shortest",
         "mode": "RGB",
     }
-    folder = new_folder(path)
-    about = {"model_cfg": _model_config(config, text, name, folder.name), "preprocess_cfg": preprocess}
-    tensors = TABLE.write(siglip.model.state_dict())
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    siglip.tokenizer.save_folder(folder, text.context)
+    about = {"model_cfg": _model_config(config, text, name, path.name), "preprocess_cfg": preprocess}
+    write_folder(path, TABLE.write(siglip.model.state_dict()), about)
+    siglip.tokenizer.save_folder(path, text.context)
 
 
 def _model_config(config: CLIPConfig, text: SiglipTextConfig, timm_name: str, name: str) -> dict[str, Any]:

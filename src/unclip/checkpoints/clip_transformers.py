@@ -7,7 +7,6 @@ other names. The towers' rules are used by other formats, too, that hold one of 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from unclip.checkpoints.clip_layout import (
     clip_of,
     config_from_shapes,
     conversion,
-    new_folder,
 )
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, new_folder, write_json
 from unclip.checkpoints.table import Rule, Table, joined_rows, transposed
 from unclip.errors import CheckpointError
 from unclip.models.clip import CLIPConfig, ClipTextConfig, TextTransformerConfig, VisionTransformerConfig
@@ -162,7 +160,7 @@ def export(bundle: Bundle, path: Path) -> None:
     save_file(tensors, folder / WEIGHTS, {"format": "pt"})
     tokenizer.save_vocabulary(folder)
     for name, document in documents.items():
-        (folder / name).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / name, document)
 
 
 def _their_config(config: CLIPConfig, dtype: str) -> dict[str, Any]:

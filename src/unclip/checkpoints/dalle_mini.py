@@ -22,7 +22,7 @@ from unclip.checkpoints import vqgan_taming
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
 from unclip.checkpoints.table import Rule, Table, joined_rows
 from unclip.checkpoints.transforms import filled, gathered, permuted, renamed, unstacked
-from unclip.checkpoints.weights import Weights, open_weights
+from unclip.checkpoints.weights import Weights, count_children, open_weights
 from unclip.errors import CheckpointError, InputError
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.dalle_mini import PRESETS, DalleMiniConfig
@@ -33,7 +33,6 @@ SUFFIXES = ("", "_mini")
 DETOKENIZER = "detoker.pt"
 VQGAN_FOLDERS = ("vqgan", "../vqgan", "vqgan_imagenet_f16_16384", "../vqgan_imagenet_f16_16384")
 MARK = "layers.0.glu.fc0.weight"
-FLAX_WEIGHTS = "flax_model.msgpack"
 FLAX_LAYERS = {half: f"model.{half}.layers.FlaxBart{half.title()}Layers" for half in ("encoder", "decoder")}
 LICENCE = "Apache-2.0"
 DATA = "Conceptual Captions, Conceptual 12M and a part of YFCC100M, by the model card of dalle-mini"
@@ -230,7 +229,7 @@ def _read_config(weights: Weights, vocabulary: int, said: Mapping[str, Any]) -> 
             start=said.get("decoder_start_token_id", vocabulary - 1),
             grid=math.isqrt(codes),
             width=width,
-            layers=1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layers.")),
+            layers=count_children(weights, "encoder.layers."),
             heads=said.get("encoder_attention_heads", max(1, width // HEAD_WIDTH)),
             mlp_width=shapes[f"encoder.{MARK}"][0],
         )

@@ -203,3 +203,16 @@ def build(kind: str, config: Any, table: Table, weights: Weights, where: str) ->
         state[name] = tensor.float() if small else tensor
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def new_folder(path: Path) -> Path:
+    """A folder to write into. Raises CheckpointError where it holds something."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(f"{path}: is there already: choose an empty folder")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a config for people and programs to read."""
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -17,20 +17,20 @@ from torch import Tensor
 
 from unclip.bundle import Part
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
-from unclip.checkpoints.guided_unet import choose, measure, time_rules, unet_rules
+from unclip.checkpoints.guided_unet import choose, measure, unet_rules
 from unclip.checkpoints.table import Rule, Table, interleaved_heads, joined_rows, transposed
 from unclip.checkpoints.transforms import gathered
-from unclip.checkpoints.weights import Weights, open_weights
+from unclip.checkpoints.weights import Weights, count_children, open_weights
 from unclip.diffusion.defaults import GuidedSampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError, InputError
-from unclip.models.adm import RGB
 from unclip.models.caption import CaptionConfig
 from unclip.models.clip import TextTransformerConfig, VisionTransformerConfig
 from unclip.models.glide import PRESETS, Glide, GlideConfig
 from unclip.models.noised_clip import NoisedCLIPConfig
 from unclip.native import unfilled
+from unclip.nn.layers import RGB
 from unclip.tokenizer import GPT2_FILES, SHIPPED_VOCABULARY, CLIPTokenizer, GlideTokenizer
 
 BASE, BASE_INPAINT, UPSAMPLE, UPSAMPLE_INPAINT = PRESETS
@@ -70,7 +70,6 @@ def glide_table(model: Glide) -> Table:
 
 
 def _glide_rules(model: Glide) -> Iterator[Rule]:
-    yield from time_rules()
     yield from unet_rules(model.unet, by_head=True)
     yield Rule("text.token.weight", "token_embedding.weight")
     yield Rule("text.position", "positional_embedding")
@@ -164,7 +163,6 @@ def glide_config(weights: Weights, image_size: int | None = None, low_size: int 
     width = shapes["token_embedding.weight"][1]
     if width % HEAD_CHANNELS:
         raise CheckpointError(f"{weights.where}: captions of width {width}, no multiple of {HEAD_CHANNELS}")
-    layers = {name.split(".")[2] for name in weights if name.startswith("transformer.resblocks.")}
     found = replace(
         PRESETS[part],
         channels=sizes.channels,
@@ -176,7 +174,7 @@ def glide_config(weights: Weights, image_size: int | None = None, low_size: int 
             vocabulary=shapes["token_embedding.weight"][0],
             context=shapes["positional_embedding"][0],
             width=width,
-            layers=len(layers),
+            layers=count_children(weights, "transformer.resblocks."),
             heads=width // HEAD_CHANNELS,
         ),
     )
@@ -192,10 +190,7 @@ def noised_clip_config(image: Weights, text: Weights) -> NoisedCLIPConfig:
     """Sizes of the noised CLIP from the shapes of its two files; its heads have 64 channels."""
     patches, words = image.shapes["blocks.input.patch_proj"], text.shapes["blocks.input.w_voc"]
     grid = round((image.shapes["blocks.input.w_pos"][0] - 1) ** 0.5)
-    layers = [
-        len({name.split(".")[1] for name in weights if name.startswith("blocks.block_")})
-        for weights in (image, text)
-    ]
+    layers = [count_children(weights, "blocks.block_") for weights in (image, text)]
     return NoisedCLIPConfig(
         embedding=image.shapes["blocks.output.f.w"][0],
         image=VisionTransformerConfig(

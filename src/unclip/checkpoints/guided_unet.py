@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from unclip.checkpoints.table import Rule
+from unclip.checkpoints.table import Rule, interleaved_heads
 from unclip.checkpoints.weights import count_children
 from unclip.errors import CheckpointError
 from unclip.nn.unet import AttentionBlock, HalfUNet, Stage, UNet
@@ -124,39 +124,34 @@ def _fits(widths: list[int], attends: list[bool], stride: int) -> bool:
     return True
 
 
-def unet_rules(unet: HalfUNet, *, by_head: bool, prefix: str = "unet.") -> Iterator[Rule]:
-    """The key table of a network's UNet.
+def unet_rules(unet: HalfUNet, *, by_head: bool) -> Iterator[Rule]:
+    """The key table of a network's UNet and its time embedding, our `unet` and `time`.
 
     Args:
         unet: ours; only its structure is read.
         by_head: whether the attention keeps queries, keys and values head by head (guided-diffusion's legacy
             order, and GLIDE's), or all queries first. Shapes do not tell.
-        prefix: before our names.
     """
-    yield Rule(f"{prefix}conv_in.{{p}}", "input_blocks.0.0.{p}")
+    yield Rule("time.linear_in.{p}", "time_embed.0.{p}")
+    yield Rule("time.linear_out.{p}", "time_embed.2.{p}")
+    yield Rule("unet.conv_in.{p}", "input_blocks.0.0.{p}")
     for n, module in enumerate(unet.down, start=1):
-        yield from _stage(module, f"{prefix}down.{n - 1}", f"input_blocks.{n}", by_head)
+        yield from _stage(module, f"unet.down.{n - 1}", f"input_blocks.{n}", by_head)
     first = unet.middle[0]
-    yield from _stage(first, f"{prefix}middle.0", "middle_block", by_head)
+    yield from _stage(first, "unet.middle.0", "middle_block", by_head)
     second = 1 if cast(Stage, first).attention is None else 2  # its number follows the attention's
-    yield from _residual(f"{prefix}middle.1.residual", f"middle_block.{second}")
+    yield from _residual("unet.middle.1.residual", f"middle_block.{second}")
     if isinstance(unet, UNet):
         stage, children = -1, 0
         for n, module in enumerate(unet.up):
             if isinstance(module, Stage) and module.residual.scale > 1:
-                yield from _residual(f"{prefix}up.{n}.residual", f"output_blocks.{stage}.{children}")
+                yield from _residual(f"unet.up.{n}.residual", f"output_blocks.{stage}.{children}")
                 continue
             stage += 1
             children = 1 if module.attention is None else 2
-            yield from _stage(module, f"{prefix}up.{n}", f"output_blocks.{stage}", by_head)
-        yield Rule(f"{prefix}norm_out.{{p}}", "out.0.{p}")
-        yield Rule(f"{prefix}conv_out.{{p}}", "out.2.{p}")
-
-
-def time_rules() -> Iterator[Rule]:
-    """The perceptron of the time label."""
-    yield Rule("time.linear_in.{p}", "time_embed.0.{p}")
-    yield Rule("time.linear_out.{p}", "time_embed.2.{p}")
+            yield from _stage(module, f"unet.up.{n}", f"output_blocks.{stage}", by_head)
+        yield Rule("unet.norm_out.{p}", "out.0.{p}")
+        yield Rule("unet.conv_out.{p}", "out.2.{p}")
 
 
 def _stage(stage: Any, ours: str, theirs: str, by_head: bool) -> Iterator[Rule]:
@@ -179,37 +174,26 @@ def _attention(block: AttentionBlock, ours: str, theirs: str, by_head: bool) -> 
     yield from linear_rules(f"{ours}.out", f"{theirs}.proj_out")
 
 
-def linear_rules(
-    ours: str, theirs: str, heads: int | None = None, parts: int = 1, *, convolution: bool = True
-) -> Iterator[Rule]:
+def linear_rules(ours: str, theirs: str, heads: int | None = None, parts: int = 1) -> Iterator[Rule]:
     """A linear layer that they keep as a convolution of width 1, and perhaps in another order of rows.
 
     Args:
         ours, theirs: names of the layers.
         heads: where given, they order the rows by head, then part (query, key, value); we by part first.
         parts: how many there are.
-        convolution: whether their weight has a third dimension of 1.
     """
-
-    def reordered(tensor: Tensor, shape: tuple[int, int]) -> Tensor:
-        if heads is None:
-            return tensor
-        return tensor.unflatten(0, (*shape, -1)).transpose(0, 1).flatten(0, 2).contiguous()
-
-    def read(theirs: Tensor) -> Tensor:
-        return reordered(theirs, (heads or 1, parts))
-
-    def write(ours: Tensor) -> Tensor:
-        return reordered(ours, (parts, heads or 1))
-
-    def read_weight(theirs: Tensor) -> Tensor:
-        return read(theirs.flatten(1) if convolution else theirs)
-
-    def write_weight(ours: Tensor) -> Tensor:
-        return write(ours).unsqueeze(-1) if convolution else write(ours)
-
-    yield Rule(f"{ours}.weight", f"{theirs}.weight", read_weight, write_weight)
+    read, write = (_same, _same) if heads is None else interleaved_heads(heads, parts)
+    yield Rule(
+        f"{ours}.weight",
+        f"{theirs}.weight",
+        lambda theirs: read(theirs.flatten(1)),
+        lambda ours: write(ours).unsqueeze(-1),
+    )
     yield Rule(f"{ours}.bias", f"{theirs}.bias", read, write)
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 Choice = Callable[[str], Any]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unclip.bundle import LAST_STEP, Bundle
-from unclip.checkpoints.clip_layout import new_folder
 from unclip.checkpoints.clip_transformers import (
     IMAGE_RULES,
     PREPROCESSING,
@@ -21,7 +19,9 @@ from unclip.checkpoints.clip_transformers import (
     their_text,
     their_vision,
 )
+from unclip.checkpoints.clip_transformers import WEIGHTS as TOWER_WEIGHTS
 from unclip.checkpoints.diffusers_unet import unet_config
+from unclip.checkpoints.foreign import new_folder, write_json
 from unclip.checkpoints.karlo import DECODER, PRIOR, UPSAMPLER
 from unclip.checkpoints.karlo_keys import (
     DECODER_SCHEDULER,
@@ -70,7 +70,7 @@ DECODER_WAYS = (
 )
 UPSAMPLER_WAYS = ("patch", "residual", "modulation", "enlargement")
 
-WEIGHTS, TOWER_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def export(bundle: Bundle, path: Path) -> None:
@@ -86,7 +86,7 @@ def export(bundle: Bundle, path: Path) -> None:
         modules |= _prior(bundle, folder)
     modules |= _decoder(bundle, folder) | _upsamplers(bundle, folder)
     index = {"_class_name": FROM_TEXT if from_text else FROM_PICTURE, "_diffusers_version": "0.33.1"}
-    _document(folder / INDEX, {**index, **modules})
+    write_json(folder / INDEX, {**index, **modules})
 
 
 Modules = dict[str, list[str]]  # of a pipeline: the library and the class of each component
@@ -172,7 +172,7 @@ def _tokenizer(bundle: Bundle, folder: Path) -> Modules:
         "unk_token": CLIP_END,
         "pad_token": "!",  # id 0
     }
-    _document(target / "tokenizer_config.json", about)
+    write_json(target / "tokenizer_config.json", about)
     return {"tokenizer": ["transformers", "CLIPTokenizer"]}
 
 
@@ -191,7 +191,7 @@ def _clip(bundle: Bundle, folder: Path, *, pictures: bool) -> Modules:
     vision = {**their_vision(config), "architectures": ["CLIPVisionModelWithProjection"]}
     _tower(folder / IMAGE_ENCODER, vision, model, "visual.", Table(IMAGE_RULES))
     (folder / FEATURES).mkdir()
-    _document(folder / FEATURES / PREPROCESSING, their_processing(config))
+    write_json(folder / FEATURES / PREPROCESSING, their_processing(config))
     return modules | {
         IMAGE_ENCODER: ["transformers", "CLIPVisionModelWithProjection"],
         FEATURES: ["transformers", "CLIPImageProcessor"],
@@ -235,7 +235,7 @@ def _scheduler(bundle: Bundle, name: str, folder: Path) -> None:
         "clip_sample": sampling.threshold is Threshold.STATIC,
         "clip_sample_range": sampling.limit,
     }
-    _document(folder / "scheduler_config.json", about)
+    write_json(folder / "scheduler_config.json", about)
 
 
 def _network(
@@ -245,8 +245,4 @@ def _network(
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / file, {"format": "pt"}
     )
-    _document(folder / "config.json", config)
-
-
-def _document(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", config)

@@ -20,7 +20,7 @@ from unclip.bundle import Part
 from unclip.checkpoints import clip_openai
 from unclip.checkpoints.clip_layout import TOKENIZER_OPTION
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build
-from unclip.checkpoints.guided_unet import linear_rules, measure, time_rules, unet_rules
+from unclip.checkpoints.guided_unet import measure, unet_rules
 from unclip.checkpoints.karlo import (
     DECODER,
     PRIOR,
@@ -30,7 +30,7 @@ from unclip.checkpoints.karlo import (
     conversion,
     null_embedding_rule,
 )
-from unclip.checkpoints.table import Rule, Table
+from unclip.checkpoints.table import Rule, Table, interleaved_heads
 from unclip.checkpoints.transforms import gathered
 from unclip.checkpoints.weights import SUFFIXES, Weights, count_children, open_weights
 from unclip.errors import CheckpointError
@@ -103,9 +103,8 @@ def _prior_rules(heads: int) -> Iterator[Rule]:
     yield Rule("position", "model.positional_embedding", lambda theirs: theirs[0], lambda ours: ours[None])
     block = "transformer.resblocks.{i}"
     attention, theirs = f"{block}.attn", f"model.{block}.attn"
-    for rule in linear_rules("in_proj", "c_qkv", heads, parts=3, convolution=False):
-        ours, part = str(rule.ours).replace(".", "_"), str(rule.theirs)
-        yield Rule(f"{attention}.{ours}", f"{theirs}.{part}", rule.read, rule.write)
+    for part in ("weight", "bias"):
+        yield Rule(f"{attention}.in_proj_{part}", f"{theirs}.c_qkv.{part}", *interleaved_heads(heads))
     yield Rule(f"{attention}.out_proj.{{p}}", f"{theirs}.c_proj.{{p}}")
     for name in ("ln_1.{p}", "ln_2.{p}", "mlp.{name*}"):
         yield Rule(f"{block}.{name}", f"model.{block}.{name}")
@@ -124,7 +123,6 @@ def decoder_table(decoder: Decoder) -> Table:
             null_embedding_rule("cf_param"),
             *(context_tokens_rule("clip_tok_proj", decoder.config.tokens, p) for p in ("weight", "bias")),
             *(Rule(f"{ours}.{{p}}", f"{theirs}.{{p}}") for ours, theirs in names.items()),
-            *time_rules(),
             *unet_rules(decoder.unet, by_head=True),
         ]
     )
@@ -132,7 +130,7 @@ def decoder_table(decoder: Decoder) -> Table:
 
 def upsampler_table(upsampler: Upsampler) -> Table:
     """One of the upsampler's two networks."""
-    return Table([*time_rules(), *unet_rules(upsampler.unet, by_head=True)])
+    return Table([*unet_rules(upsampler.unet, by_head=True)])
 
 
 # --- reading ---

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unclip.checkpoints.weights import Weights
 from unclip.errors import CheckpointError
-from unclip.native import some
+from unclip.native import refuse
 
 Shape: TypeAlias = tuple[int, ...]
 Transformation: TypeAlias = Callable[..., Any]  # tensors -> a tensor, or a tuple of them
@@ -120,7 +120,7 @@ class Table:
         names = [name for name in weights if not self._is_ignored(name)]
         moves, unknown, incomplete = _moves(self._sides(), names)
         produced = _shapes(moves, weights, where)
-        _refuse(
+        refuse(
             where,
             {
                 "unknown": unknown,
@@ -144,7 +144,7 @@ class Table:
         """
         sides = [(_tuple(rule.ours), _tuple(rule.theirs), _inverse(rule)) for rule in self.rules]
         moves, unknown, incomplete = _moves(sides, list(state))
-        _refuse(where, {"unknown": unknown, "missing": incomplete})
+        refuse(where, {"unknown": unknown, "missing": incomplete})
         return {name: tensor for move in moves for name, tensor in _apply(move, state)}
 
     def _is_ignored(self, name: str) -> bool:
@@ -223,12 +223,6 @@ def _apply(move: _Move, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Te
     yield from zip(move.targets, made, strict=True)
 
 
-def _refuse(where: str, problems: Mapping[str, Sequence[str]]) -> None:
-    texts = [f"{what} {some(names)}" for what, names in problems.items() if names]
-    if texts:
-        raise CheckpointError(f"{where}: tensors do not fit the model: {'; '.join(texts)}")
-
-
 def _tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
@@ -259,17 +253,17 @@ def joined_rows(count: int) -> tuple[Transformation, Transformation]:
     return join, split
 
 
-def interleaved_heads(heads: int) -> tuple[Transformation, Transformation]:
-    """Rows that they order by head, then query, key, value; ours: query, key, value, then head.
+def interleaved_heads(heads: int, parts: int = 3) -> tuple[Transformation, Transformation]:
+    """Rows that they order by head, then part (query, key, value); ours: by part, then head.
 
-    guided-diffusion's legacy attention, and with it GLIDE's and Karlo's own files. For weights (3 D, ...) and
-    biases (3 D).
+    guided-diffusion's legacy attention, and with it GLIDE's and Karlo's own files. For weights
+    (parts * D, ...) and biases (parts * D).
     """
 
     def read(theirs: Tensor) -> Tensor:
-        return theirs.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2).contiguous()
+        return theirs.unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 2).contiguous()
 
     def write(ours: Tensor) -> Tensor:
-        return ours.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2).contiguous()
+        return ours.unflatten(0, (parts, heads, -1)).transpose(0, 1).flatten(0, 2).contiguous()
 
     return read, write

@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True)
 class Drawing(options.Drawing):
-    """How pictures are drawn from text, by models of every family."""
+    """The options of drawing from text, for models of every family."""
 
     size: Annotated[
         int | None,

@@ -104,7 +104,7 @@ def _parameters(record: type[Any]) -> list[inspect.Parameter]:
 
 @dataclass(frozen=True)
 class Common:
-    """What every verb that draws takes: where pictures go, what draws them, what is told of them."""
+    """The options of every verb that draws: where pictures go, what draws them, what is told of them."""
 
     out: Out = None
     format: Format = None
@@ -120,7 +120,7 @@ class Common:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How pictures are drawn."""
+    """The options of drawing."""
 
     size: Annotated[
         int | None, typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default 256.")
@@ -136,7 +136,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Inpainting(Drawing):
-    """How a part of a picture is drawn."""
+    """The options of drawing a part of a picture."""
 
     size: Annotated[
         int | None,

@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True)
 class Tiling(options.Inpainting):
-    """How the tiles are drawn."""
+    """The options of drawing tiles."""
 
     size: Annotated[
         int | None,

@@ -113,7 +113,7 @@ def _shown(picture: Picture) -> str:
 
 
 def _document(model: Model, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]) -> str:
-    """What --json prints of pictures that were drawn."""
+    """The output of --json for pictures that were drawn."""
     from json import dumps
 
     from unclip import __version__

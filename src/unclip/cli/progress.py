@@ -128,7 +128,7 @@ class StageProgress:
 
 
 def _one_terminal() -> bool:
-    """Whether stdout and stderr are the same terminal: then it does not matter which is written to."""
+    """True where stdout and stderr are one terminal: then it does not matter which is written to."""
     return sys.stdout.isatty() and os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from unclip.errors import DataError
@@ -57,6 +58,18 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                 yield name, content.read()
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise DataError(f"{archive} cannot be read ({error}): fetch it again") from error
+
+
+def samples(shard: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yields the samples of a webdataset shard: key, and content by ending in lower case, ".png".
+
+    Raises:
+        DataError: as `members`.
+    """
+    parts = ((PurePosixPath(name), content) for name, content in members(shard, wanted))
+    # webdataset's rule: the key ends at the first dot
+    for key, files in groupby(parts, lambda part: str(part[0].parent / part[0].name.partition(".")[0])):
+        yield key, {f".{path.name.partition('.')[2].lower()}": content for path, content in files}
 
 
 def _safe_name(archive: Path, name: str) -> str:

@@ -22,8 +22,10 @@ from unclip.data.records import (
     CACHE,
     CARD_FILE,
     GROUPS,
+    LARGE_SIDE,
     MANIFEST,
     MANIFEST_FILE,
+    STORED_SIZE,
     Drawing,
     Fit,
     Split,
@@ -34,7 +36,6 @@ from unclip.data.splits import order, share, split_pairs
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path, check_writable
 
-LARGE_SIDE = 1024
 CHUNK, LARGE_CHUNK = 128, 32  # pictures in a file while they are drawn
 LARGE_PER_SHARD = 250
 LARGE_SHARD = "large"
@@ -46,7 +47,7 @@ METADATA = ("concept", "style", "source", "licence", "author", "tone", "names")
 
 @dataclass(frozen=True)
 class Progress:
-    """What a build yields: `done` of `total` pictures of one stage; total is 0 while it is not known."""
+    """The progress of a build: `done` of `total` pictures of one stage; total is 0 while it is not known."""
 
     stage: str
     done: int
@@ -66,7 +67,7 @@ def build(
     out: Path,
     inputs: Sequence[Input],
     *,
-    size: int = 256,
+    size: int = STORED_SIZE,
     workers: int = 1,
     large: int = 0,
     fingerprint: str,
@@ -110,7 +111,8 @@ def build(
     yield Progress("filter", 0, len(table))
     dropped = filtered(table)
     rows = _split(table, dropped, {source.name for source in inputs if source.test_only})
-    rows = _without_seen(table, rows, dropped)
+    dropped |= _held_out_but_seen(table, rows)
+    rows = [row for row in rows if row[0] not in dropped]
     if not rows:
         reasons = Counter(reason for reason, _ in dropped.values())
         raise DataError(
@@ -152,7 +154,7 @@ def _write_manifest(manifest: Path, records: pa.Table, identity: str) -> None:
 
 
 def identity_of(manifest: Path) -> str:
-    """What the corpus with this manifest was built from; empty if the manifest does not say."""
+    """The sources and settings of the corpus with this manifest; empty if the manifest does not say."""
     return (pq.read_schema(manifest).metadata or {}).get(IDENTITY, b"").decode()
 
 
@@ -196,15 +198,15 @@ def _split(table: pa.Table, dropped: dict[int, Any], test_sources: set[str]) -> 
     return [pair for split in Split for pair in mixed if pair[1] is split]
 
 
-def _without_seen(
-    table: pa.Table, rows: list[tuple[int, Split]], dropped: dict[int, tuple[str, str]]
-) -> list[tuple[int, Split]]:
-    """Leaves out what is held out although the same picture, under another style or name, is trained on."""
+def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]]) -> dict[int, tuple[str, str]]:
+    """As `filtered`: held-out pictures of which the same, under another style or name, is trained on."""
     train = [index for index, split in rows if split is Split.TRAIN]
     held_out = [index for index, split in rows if split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
-    for place, twin in seen(_thumbs(table, held_out), _thumbs(table, train)).items():
-        dropped[held_out[place]] = ("held out but seen", table["key"][train[twin]].as_py())
-    return [row for row in rows if row[0] not in dropped]
+    twins = seen(_thumbs(table, held_out), _thumbs(table, train))
+    return {
+        held_out[place]: ("held out but seen", table["key"][train[twin]].as_py())
+        for place, twin in twins.items()
+    }
 
 
 def _rows(table: pa.Table, names: list[str], indices: list[int]) -> pa.Table:

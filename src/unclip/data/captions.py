@@ -14,6 +14,7 @@ from unclip.errors import InputError
 
 OTHER = "other"
 LANGUAGES: Mapping[str, float] = {"en": 0.55, "ko": 0.20, "de": 0.20, OTHER: 0.05}
+JUDGED_LANGUAGES = ("en", "ko", "de")  # that figures are given for
 # The kinds of caption and how often each comes; what a record does not have falls back to its name.
 KINDS: Mapping[str, float] = {
     "name": 0.27,
@@ -72,7 +73,7 @@ NO_ARTICLE = re.compile(r"^(?:flag|keycap|number|an?|the|one|two|three|four|five
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """What captions are made of. `names` are the source's own further names, in the `first` language."""
+    """The material of captions. `names` are the source's own further names, in the `first` language."""
 
     captions: Captions
     style: str = ""
@@ -97,8 +98,7 @@ class Described:
 
 
 def names(captions: Captions, language: str) -> list[str]:
-    """How a thing is called in a language, the most natural name first; empty where the language has
-    none.
+    """Names of a thing in a language, the most natural one first; empty where it has none.
 
     The name of a code chart is said as people say it: "flag: Japan" gives "flag of Japan" and "Japan
     flag", "man: light skin tone" gives "man with light skin tone".

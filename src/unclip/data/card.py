@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from unclip.data.records import CARD_FILE, Split
+from unclip.data.records import CARD_FILE, LARGE_SIDE, Split
 from unclip.errors import DataError
 
 
@@ -30,7 +30,7 @@ def write(title: str, manifest: pa.Table, staged: pa.Table, dropped: dict[int, t
     lines.append("| all | | | " + " | ".join(f"{totals[name]:,}" for name in names) + " |")
     large = sum(manifest["large"].to_pylist())
     if large:
-        lines += ["", f"{large:,} of the train split are there at 1024 px too."]
+        lines += ["", f"{large:,} of the train split are there at {LARGE_SIDE} px too."]
     lines += ["", "## Dropped", ""]
     staged_sources = staged["source"].to_pylist()
     reasons = Counter((staged_sources[index], reason) for index, (reason, _) in dropped.items())

@@ -29,7 +29,7 @@ def concept_names(corpus: Corpus, language: str = "en") -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Classes:
-    """What pictures are told apart by: concepts, those of one name together.
+    """The classes that pictures are told apart by: concepts, those of one name together.
 
     Attributes:
         labels: the names, by the alphabet.

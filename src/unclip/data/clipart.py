@@ -122,7 +122,7 @@ def read_tuxpaint(source: str, style: str, archive: Path, names: EmojiNames) -> 
 
 
 def is_photo(content: bytes) -> bool:
-    """Whether a bitmap is a photograph: hardly any two neighbouring pixels of it are the same.
+    """True of a photograph: hardly any two neighbouring pixels of it are the same.
 
     Of 150 stamps looked at by eye all were told apart rightly: photographs have a share of equal
     neighbours up to 0.22, drawings from 0.25 on, but for two small ones. What cannot be read counts as

@@ -81,7 +81,7 @@ class Corpus:
         return self._captions[self._caption_index[index]]
 
     def describe(self, index: int) -> Described:
-        """What captions of one picture are made of."""
+        """The material of the captions of one picture."""
         if index not in self._described:
             self._described[index] = Described(self.captions(index), self._styles[index], self._names[index])
         return self._described[index]
@@ -175,7 +175,7 @@ class Corpus:
         source_weights: Mapping[str, float] | None = None,
         kind_weights: Mapping[str, float] | None = None,
     ) -> np.ndarray:
-        """How often to draw each picture, float64 (N,), sum 1.
+        """Shares in which to draw the pictures, float64 (N,), sum 1.
 
         Pictures of the same concept and style share one weight, so that the five skin tones of a thing do
         not outweigh another thing; `source_weights` multiplies by source, `kind_weights` by an emoji's group

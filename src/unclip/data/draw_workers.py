@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -17,24 +17,15 @@ import pyarrow as pa
 
 from unclip.data.filters import THUMB
 from unclip.data.rasterise import Unusable, draw_bitmap, draw_svg, png
-from unclip.data.records import Drawing, dump_captions
+from unclip.data.records import MANIFEST, Drawing, dump_captions
 from unclip.errors import DataError
-from unclip.processes import pool
+from unclip.processes import pool, pop_finished_
 from unclip.runtime import atomic_path
 
 STAGED = pa.schema(
     [
-        ("key", pa.string()),
-        ("concept", pa.string()),
-        ("style", pa.string()),
-        ("source", pa.string()),
-        ("licence", pa.string()),
-        ("author", pa.string()),
-        ("tone", pa.int8()),
-        ("names", pa.list_(pa.string())),
-        ("captions", pa.string()),
-        ("width", pa.int32()),
-        ("vector", pa.bool_()),
+        *map(MANIFEST.field, ("key", "concept", "style", "source", "licence", "author", "tone")),
+        *map(MANIFEST.field, ("names", "captions", "width", "vector")),
         ("reason", pa.string()),  # why it is not usable; null if it is
         ("png", pa.binary()),
         ("hash", pa.binary()),
@@ -64,17 +55,9 @@ def stage(
                 continue
             running[pool.submit(draw_chunk, part, path, size)] = (path, len(part))
             if len(running) > 2 * workers:
-                yield from _finished(running)
+                yield from (drawn for drawn, _ in pop_finished_(running))
         while running:
-            yield from _finished(running)
-
-
-def _finished(running: dict[Future[None], tuple[Path, int]]) -> Iterator[tuple[Path, int]]:
-    done, _ = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        result = running.pop(future)
-        future.result()
-        yield result
+            yield from (drawn for drawn, _ in pop_finished_(running))
 
 
 def _keys(path: Path) -> list[str]:

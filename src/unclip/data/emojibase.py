@@ -98,7 +98,7 @@ class Emoji:
 
     @property
     def concept(self) -> str:
-        """What all variants of it share."""
+        """The concept that all variants of it share."""
         return concept_of(self.key)
 
     @property

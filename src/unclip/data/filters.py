@@ -1,6 +1,4 @@
-"""What is dropped from a corpus after drawing, each with its reason: duplicates and near-duplicates of
-one style.
-"""
+"""Duplicates and near-duplicates of one style, which are dropped from a corpus after drawing."""
 
 from __future__ import annotations
 

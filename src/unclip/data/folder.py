@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from unclip.data.archives import members
+from unclip.data.archives import samples
 from unclip.data.build import Input, Progress, build
-from unclip.data.records import Drawing, Fit
+from unclip.data.records import STORED_SIZE, Drawing, Fit
 from unclip.data.wording import slug
 from unclip.errors import DataError, InputError
 from unclip.images import SUFFIXES
@@ -25,7 +25,7 @@ VERSION = "1"
 
 @dataclass(frozen=True)
 class Defaults:
-    """What holds for pictures of which nothing else is said. `language` is that of plain captions."""
+    """The values for pictures of which nothing else is said. `language` is that of plain captions."""
 
     style: str = ""
     licence: str = "unknown"
@@ -39,7 +39,7 @@ def build_folder(
     out: Path,
     *,
     defaults: Defaults = Defaults(),
-    size: int = 256,
+    size: int = STORED_SIZE,
     workers: int = 1,
     large: int = 0,
 ) -> Iterator[Progress]:
@@ -113,29 +113,17 @@ def _rows(table: Path) -> Iterator[dict[str, Any]]:
 
 def _read_shards(shards: list[Path], defaults: Defaults) -> Iterator[Drawing]:
     for shard in shards:
-        key = ""
-        sample: dict[str, bytes] = {}
-        for name, content in members(shard, lambda name: True):
-            path = PurePosixPath(name)
-            stem, _, ending = path.name.partition(".")  # webdataset's rule: the key ends at the first dot
-            if str(path.parent / stem) != key:
-                yield from _sample(shard, key, sample, defaults)
-                key, sample = str(path.parent / stem), {}
-            sample[f".{ending.lower()}"] = content
-        yield from _sample(shard, key, sample, defaults)
-
-
-def _sample(shard: Path, key: str, sample: dict[str, bytes], defaults: Defaults) -> Iterator[Drawing]:
-    picture = next((ending for ending in (*SUFFIXES, DRAWN) if ending in sample), None)
-    if picture is None:
-        return
-    try:
-        row = json.loads(sample.get(".json", b"{}"))
-        if ".txt" in sample:
-            row["text"] = sample[".txt"].decode("utf-8").splitlines()
-    except ValueError as error:
-        raise DataError(f"{shard}: the caption of {key} cannot be read: {error}") from error
-    yield _drawing(f"{shard.stem}/{key}{picture}", sample[picture], row, defaults)
+        for key, sample in samples(shard, lambda name: True):
+            picture = next((ending for ending in (*SUFFIXES, DRAWN) if ending in sample), None)
+            if picture is None:
+                continue
+            try:
+                row = json.loads(sample.get(".json", b"{}"))
+                if ".txt" in sample:
+                    row["text"] = sample[".txt"].decode("utf-8").splitlines()
+            except ValueError as error:
+                raise DataError(f"{shard}: the caption of {key} cannot be read: {error}") from error
+            yield _drawing(f"{shard.stem}/{key}{picture}", sample[picture], row, defaults)
 
 
 def _read_pairs(source: Path, defaults: Defaults) -> Iterator[Drawing]:

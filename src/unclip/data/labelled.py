@@ -12,12 +12,12 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from unclip.data.archives import members
+from unclip.data.archives import samples
 from unclip.data.wording import plain_words
 from unclip.errors import DataError, InputError
 from unclip.images import SUFFIXES
@@ -34,7 +34,7 @@ Content = Path | bytes
 
 @dataclass(frozen=True)
 class Layout:
-    """What a data set looks like on disk: how many classes it has and what they are called there."""
+    """The form of a data set on disk: how many classes it has and what they are called there."""
 
     classes: int
     key: re.Pattern[str]
@@ -118,7 +118,7 @@ def read_names(path: Path) -> dict[str, str]:
 
 
 def class_names(pictures: Labelled, names: Mapping[str, str] | None) -> dict[int, str]:
-    """What each class is called, by its place in `keys`; classes that `names` does not have are left out.
+    """The name of each class, by its place in `keys`; classes that `names` does not have are left out.
 
     Without `names`, those that came with the pictures, or else the words of the keys. Numbers are looked up
     as such, or as the place of a synset among all of them in order.
@@ -174,7 +174,7 @@ def _folders(source: Path) -> Labelled:
 
 
 def _shards(shards: list[Path]) -> Labelled:
-    labels = [label for shard in shards for _, label in _samples(shard, pictures=False)]
+    labels = [label for shard in shards for _, label in _samples(shard)]
     if not labels:
         raise DataError(
             f"{shards[0]} and its like hold no pictures with {', '.join(LABEL_FILES)} beside them"
@@ -186,29 +186,25 @@ def _shards(shards: list[Path]) -> Labelled:
 
     def read() -> Iterator[tuple[Content, int]]:
         for shard in shards:
-            for content, label in _samples(shard, pictures=True):
+            for content, label in _samples(shard):
                 yield content, places[label]
 
     return Labelled(keys, len(labels), known, read)
 
 
-def _samples(shard: Path, pictures: bool) -> Iterator[tuple[bytes, str]]:
-    """(picture, label) of each sample; without `pictures` the bytes are left out, which is faster."""
-    key, content, label, found = "", b"", None, False
+def _samples(shard: Path) -> Iterator[tuple[bytes, str]]:
+    """(picture, label) of each sample that has both."""
     wanted = (*SUFFIXES, *LABEL_FILES)
-    for name, data in members(shard, lambda name: name.lower().endswith(wanted)):
-        path = PurePosixPath(name)
-        stem, _, ending = path.name.partition(".")  # webdataset's rule: the key ends at the first dot
-        if str(path.parent / stem) != key:
-            if found and label is not None:
-                yield content, label
-            key, content, label, found = str(path.parent / stem), b"", None, False
-        if f".{ending.lower()}" in SUFFIXES:
-            content, found = data if pictures else b"", True
-        else:
-            label = _label(shard, name, data) if label is None else label
-    if found and label is not None:
-        yield content, label
+    for key, sample in samples(shard, lambda name: name.lower().endswith(wanted)):
+        pictures = [content for ending, content in sample.items() if ending in SUFFIXES]
+        said = (
+            _label(shard, f"{key}{ending}", content)
+            for ending, content in sample.items()
+            if ending not in SUFFIXES
+        )
+        label = next((label for label in said if label is not None), None)
+        if pictures and label is not None:
+            yield pictures[-1], label
 
 
 def _label(shard: Path, name: str, data: bytes) -> str | None:

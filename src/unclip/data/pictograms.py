@@ -11,6 +11,7 @@ from pathlib import Path
 
 from unclip.data.archives import find
 from unclip.data.build import ARCHIVES, Input, Progress, build
+from unclip.data.records import STORED_SIZE
 from unclip.data.sources import EMOJIBASE, SOURCES, Source, load_names
 from unclip.errors import DataError
 from unclip.runtime import check_writable
@@ -24,7 +25,7 @@ def build_pictograms(
     out: Path,
     *,
     archives: Path | None = None,
-    size: int = 256,
+    size: int = STORED_SIZE,
     workers: int = 1,
     large: int = LARGE,
     sources: Sequence[Source] = SOURCES,

@@ -1,4 +1,4 @@
-"""What a picture of a corpus is: before it is drawn (`Drawing`) and in the manifest (`MANIFEST`)."""
+"""The record of a picture of a corpus: before it is drawn (`Drawing`) and in the manifest (`MANIFEST`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import pyarrow as pa
 
 Captions = Mapping[str, Sequence[str]]  # language -> [name, tag, tag, ...]
 
-
 MANIFEST_FILE, CARD_FILE, CACHE = "manifest.parquet", "CARD.md", "cache"
-
-
+STORED_SIZE, LARGE_SIDE = 256, 1024  # pixels of a picture's side, and of a large rendering's
 GROUPS = ("group", "subgroup")  # columns that manifests of before had not
 
 
@@ -28,7 +26,7 @@ class Split(StrEnum):
 
 
 class Fit(StrEnum):
-    """How a picture that is not square gets into a square."""
+    """The way of a picture that is not square into a square."""
 
     PAD = "pad"  # all of it, white beside it
     TRIM = "trim"  # its empty margin cut away first, and an even small one put around it

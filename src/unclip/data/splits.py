@@ -1,6 +1,4 @@
-"""Which part of the corpus a picture belongs to: a stable hash of its concept and its style, nothing
-else.
-"""
+"""The part of the corpus that a picture belongs to: a stable hash of its concept and style, nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ def share(*parts: str) -> float:
 
 
 def is_unseen_concept(concept: str) -> bool:
-    """Whether a concept is held out in all styles."""
+    """True where a concept is held out in all styles."""
     return share("concept", concept) < UNSEEN_CONCEPTS
 
 

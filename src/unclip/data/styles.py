@@ -1,4 +1,4 @@
-"""How each style of the corpus is said in English, Korean and German.
+"""Phrases for each style of the corpus in English, Korean and German.
 
 `{n}` is a name ("red apple"), `{a}` the name with its English article ("a red apple"). The first phrase
 of a language is the plainest one. German phrases keep the name in the nominative and Korean ones need no

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from unclip.diffusion.schedule import SIGMA_DATA, Prediction, Schedule
+from unclip.diffusion.schedule import SIGMA_DATA, Prediction, Schedule, broadcast
 from unclip.errors import InputError
 
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -25,18 +25,9 @@ class Denoised(NamedTuple):
     log_variance: Tensor | None  # of p(x_s | x_t), where the network learned it
 
 
-class Denoiser(Protocol):
-    """x (B, C, ...) at index i of `schedule` -> its denoised picture. Guidance maps one to another."""
-
-    @property
-    def schedule(self) -> Schedule: ...
-
-    def __call__(self, x: Tensor, i: int) -> Denoised: ...
-
-
 @dataclass(frozen=True)
-class FunctionDenoiser:
-    """A denoiser made of a schedule and a function (x, i) -> Denoised."""
+class Denoiser:
+    """x (B, C, ...) at index i of `schedule` -> its denoised picture. Guidance maps one to another."""
 
     schedule: Schedule
     function: Callable[[Tensor, int], Denoised]
@@ -80,7 +71,7 @@ def denoiser(
         large = float(schedule.posterior.log_variance_large[i])
         return Denoised(x0, epsilon, interpolate_log_variance(range_output, small, large))
 
-    return FunctionDenoiser(schedule, function)
+    return Denoiser(schedule, function)
 
 
 def label_for(schedule: Schedule, i: int, x: Tensor) -> Tensor:
@@ -157,7 +148,7 @@ def threshold(inner: Denoiser, kind: Threshold, limit: float = 1.0, percentile: 
     def dynamic(x0: Tensor) -> Tensor:
         # one row at a time: torch.quantile refuses more than 16 million numbers
         high = torch.stack([row.abs().flatten().float().quantile(percentile) for row in x0])
-        s = high.clamp(min=limit).to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))  # (B, 1, ...)
+        s = broadcast(high.clamp(min=limit), x0)  # (B, 1, ...)
         return x0.clamp(-s, s) * (limit / s)
 
     if kind is Threshold.NONE:
@@ -168,4 +159,4 @@ def threshold(inner: Denoiser, kind: Threshold, limit: float = 1.0, percentile: 
         denoised = inner(x, i)
         return replace_x0(denoised, keep(denoised.x0), x, inner.schedule, i)
 
-    return FunctionDenoiser(inner.schedule, function)
+    return Denoiser(inner.schedule, function)

@@ -13,8 +13,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser, label_for, replace_x0
-from unclip.diffusion.schedule import Schedule
+from unclip.diffusion.denoiser import Denoised, Denoiser, label_for, replace_x0
+from unclip.diffusion.schedule import Schedule, broadcast
 from unclip.errors import InputError
 
 Scale = float | Tensor
@@ -86,7 +86,7 @@ def classifier_free(
         x0 = torch.lerp(here.x0, there.x0, weight)
         return Denoised(x0, torch.lerp(here.epsilon, there.epsilon, weight), there.log_variance)
 
-    return FunctionDenoiser(schedule, function)
+    return Denoiser(schedule, function)
 
 
 def classifier(inner: Denoiser, log_probability: Objective, scale: Scale) -> Denoiser:
@@ -148,7 +148,7 @@ def _by_gradient(inner: Denoiser, objective: Objective, scale: Scale, sees: Sees
         log_variance = None if denoised.log_variance is None else denoised.log_variance.detach()
         return Denoised(x0, denoised.epsilon.detach() - sigma * shift, log_variance)
 
-    return FunctionDenoiser(schedule, function)
+    return Denoiser(schedule, function)
 
 
 def _same(a: Schedule, b: Schedule) -> bool:
@@ -166,7 +166,7 @@ def _per_picture(scale: Scale, x: Tensor) -> Scale:
         raise InputError(
             f"guidance scale {tuple(scale.shape)} for {len(x)} pictures: give one number or ({len(x)},)"
         )
-    return scale.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    return broadcast(scale, x)
 
 
 def mean_shifted(inner: Denoiser, steer: Callable[[Denoiser], Denoiser]) -> Denoiser:
@@ -187,7 +187,7 @@ def mean_shifted(inner: Denoiser, steer: Callable[[Denoiser], Denoiser]) -> Deno
     def nothing(x: Tensor, i: int) -> Denoised:
         return Denoised(torch.zeros_like(x), torch.zeros_like(x), None)
 
-    steered = steer(FunctionDenoiser(schedule, nothing))
+    steered = steer(Denoiser(schedule, nothing))
 
     def function(x: Tensor, i: int) -> Denoised:
         denoised = inner(x, i)
@@ -199,7 +199,7 @@ def mean_shifted(inner: Denoiser, steer: Callable[[Denoiser], Denoiser]) -> Deno
         x0 = denoised.x0 + variance * gradient / float(posterior.x0_weight[i])
         return replace_x0(denoised, x0, x, schedule, i)
 
-    return FunctionDenoiser(schedule, function)
+    return Denoiser(schedule, function)
 
 
 def with_known(inner: Denoiser, known: Tensor, keep: Tensor) -> Denoiser:
@@ -218,4 +218,4 @@ def with_known(inner: Denoiser, known: Tensor, keep: Tensor) -> Denoiser:
         x0 = torch.where(keep > 0, known.to(x.dtype), denoised.x0)
         return replace_x0(denoised, x0, x, inner.schedule, i)
 
-    return FunctionDenoiser(inner.schedule, function)
+    return Denoiser(inner.schedule, function)

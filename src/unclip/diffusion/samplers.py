@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoised, Denoiser
+from unclip.diffusion.schedule import broadcast
 from unclip.errors import InputError
 
 Noise = Callable[[], Tensor]
@@ -188,7 +189,7 @@ def analytic_dpm(
             optimal = variance + weight**2 * x0_variance
             if i == 1 and last_noise is not None:
                 optimal = optimal.clamp(max=last_noise**2 * math.pi / 2)  # E|N(0, 1)| = sqrt(2 / pi)
-            x = mean + optimal.sqrt().to(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) * noise()
+            x = mean + broadcast(optimal.sqrt(), x) * noise()
         yield Step(i, x, denoised.x0)
 
 

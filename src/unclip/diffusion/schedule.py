@@ -9,7 +9,7 @@ is indexing: the betas of the skipped steps are implied by the alphas that are l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -162,7 +162,12 @@ class Schedule:
 
 def gather(table: Tensor, index: Tensor, like: Tensor) -> Tensor:
     """Entries table[index] for index (B,), as (B, 1, ...) broadcasting over `like`, in its type and place."""
-    return table[index.cpu()].to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+    return broadcast(table[index.cpu()], like)
+
+
+def broadcast(values: Tensor, like: Tensor) -> Tensor:
+    """One value a picture, (B,), as (B, 1, ...) broadcasting over `like` (B, ...), in its type and place."""
+    return values.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def from_betas(betas: Tensor) -> Schedule:
@@ -274,10 +279,7 @@ def respace_by_log_snr(
     Raises:
         InputError: fewer indices than `count` are left.
     """
-    noise = schedule.noise_to_signal[schedule.noise_to_signal <= max_noise]
-    _check_count(len(noise), count)
-    values = noise.log()
-    return _nearest(values, torch.linspace(float(values[0]), float(values[-1]), count, dtype=torch.float64))
+    return _evenly_by(Tensor.log, schedule, count, max_noise)
 
 
 def respace_karras(
@@ -291,10 +293,7 @@ def respace_karras(
     Raises:
         InputError: fewer indices than `count` are left.
     """
-    noise = schedule.noise_to_signal[schedule.noise_to_signal <= max_noise]
-    _check_count(len(noise), count)
-    values = noise ** (1 / rho)
-    return _nearest(values, torch.linspace(float(values[0]), float(values[-1]), count, dtype=torch.float64))
+    return _evenly_by(lambda noise: noise ** (1 / rho), schedule, count, max_noise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,6 +388,16 @@ def _in_sections(total: int, counts: Sequence[int]) -> tuple[int, ...]:
         taken += [start + round(offset) for offset in accumulate(repeat(stride, count - 1), initial=0.0)]
         start += length
     return tuple(taken)
+
+
+def _evenly_by(
+    measure: Callable[[Tensor], Tensor], schedule: Schedule, count: int, max_noise: float
+) -> tuple[int, ...]:
+    """Indices about evenly spaced in a measure of sigma / alpha, which is at most `max_noise`."""
+    noise = schedule.noise_to_signal[schedule.noise_to_signal <= max_noise]
+    _check_count(len(noise), count)
+    values = measure(noise)
+    return _nearest(values, torch.linspace(float(values[0]), float(values[-1]), count, dtype=torch.float64))
 
 
 def _nearest(values: Tensor, targets: Tensor) -> tuple[int, ...]:

@@ -69,7 +69,7 @@ def by_tags(encoder: Encoder, sample: Sample, pictures: np.ndarray, language: st
 
 
 def found(similarity: np.ndarray, wanted: np.ndarray, offered: np.ndarray, rank: int) -> np.ndarray:
-    """Whether the `rank` most similar of the columns hold the row's concept, bool (N,).
+    """True where the `rank` most similar of the columns hold the row's concept, bool (N,).
 
     Args:
         similarity: (N, M).

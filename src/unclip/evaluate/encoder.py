@@ -21,13 +21,12 @@ from unclip.models.clip import CLIP, VisionTransformer
 from unclip.models.siglip import SiglipVision
 from unclip.native import load_model
 from unclip.runtime import atomic_path, autocast, sha256
-from unclip.tokenizer import BytePairTokenizer, Tokenizer
+from unclip.tokenizer import TOKENIZER_FILE, BytePairTokenizer, Tokenizer
 
 Step = tuple[str, int, int]
-"""What is being done, pieces of it that are done, pieces that it has."""
+"""The work at hand, pieces of it that are done, pieces that it has (0: not known)."""
 
 BATCH = 128
-TOKENIZER = "tokenizer.json"
 WEIGHTS = (
     "clip/final/ema-0.safetensors",
     "clip/final/raw.safetensors",
@@ -80,11 +79,12 @@ class Encoder:
         if file is None or (path / MANIFEST).is_file():
             return cls.of(Bundle.load(find_bundle(source)), device, precision)
         tokenizer = next(
-            (parent / TOKENIZER for parent in file.parents if (parent / TOKENIZER).is_file()), None
+            (parent / TOKENIZER_FILE for parent in file.parents if (parent / TOKENIZER_FILE).is_file()), None
         )
         if tokenizer is None:
             raise InputError(
-                f"{file}: no {TOKENIZER} lies beside or above it; name a run of `unclip train` or a bundle"
+                f"{file}: no {TOKENIZER_FILE} lies beside or above it; name a run of `unclip train` or a "
+                "bundle"
             )
         model = cast(CLIP, load_model(file, kind="clip", dtype=precision, device=device))
         loaded = BytePairTokenizer.load(tokenizer)
@@ -131,7 +131,7 @@ class Encoder:
         return np.load(path)
 
     def distances(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """How differently two series of pictures look, (N,), for uint8 (N, S, S, 3) each, S of any size.
+        """Differences in looks of two series of pictures, (N,), uint8 (N, S, S, 3) each, S of any size.
 
         As LPIPS (1801.03924, Eq. 1) with this network in place of theirs and no learned weights: squared
         differences between the features of every layer, each place's scaled to length one, averaged over

@@ -48,7 +48,7 @@ USUAL = (
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is evaluated, and how.
+    """The settings of an evaluation.
 
     Attributes:
         bundle: name or folder of what is evaluated.
@@ -128,12 +128,12 @@ class Evaluation:
 
     @property
     def _sees(self) -> bool:
-        """Whether the bundle has a CLIP that sees pictures."""
+        """True where the bundle has a CLIP that sees pictures."""
         return "clip" in self.bundle.components and self.bundle.component("clip").kind == "clip"
 
     @property
     def _staged(self) -> bool:
-        """Whether the bundle is a whole unCLIP, with a prior of either kind."""
+        """True where the bundle is a whole unCLIP, with a prior of either kind."""
         priors = set(COMPONENTS.values()) & set(self.bundle.components)
         return self.bundle.family == UNCLIP and bool(priors)
 

@@ -1,4 +1,4 @@
-"""What an evaluation finds: figures with their intervals, verdicts in words, sheets of pictures."""
+"""The findings of an evaluation: figures with their intervals, verdicts in words, sheets of pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Figure:
 
 @dataclass
 class Findings:
-    """What has been found so far; every part of the evaluation adds to it."""
+    """The findings so far; every part of the evaluation adds to them."""
 
     figures: list[Figure] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)

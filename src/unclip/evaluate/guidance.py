@@ -24,7 +24,7 @@ from unclip.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Asked:
-    """What is drawn at every scale, and how it is judged.
+    """The prompts that are drawn at every scale, and their judge.
 
     Attributes:
         prompts: captions or classes, C of them.
@@ -41,7 +41,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Point:
-    """What was drawn at one scale.
+    """The figures of one scale.
 
     Attributes:
         scale: of the guidance.

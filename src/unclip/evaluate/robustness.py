@@ -1,4 +1,4 @@
-"""How much accuracy is lost on styles that were never seen: CLIP zero-shot and a supervised classifier.
+"""The accuracy lost on styles that were never seen: CLIP zero-shot and a supervised classifier.
 
 Section 3.3 of 2103.00020 at a corpus's size. Both learned from the same split and tell the same classes
 apart. In distribution are pictures in styles that were learned from (`unseen-pairs`), out of it those in
@@ -24,6 +24,7 @@ from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError
+from unclip.evaluate.encoder import Step
 from unclip.evaluate.statistics import Estimate, mean, share
 from unclip.images import from_uint8
 from unclip.models.supervised import Supervised
@@ -33,9 +34,6 @@ from unclip.train.state import checkpoint_paths, read_checkpoint
 BATCH = 128
 CLIP_NAME = "CLIP zero-shot"
 STAGE = "supervised"  # the kind of model, the task and the folder of a run
-
-Step = tuple[str, int, int]
-"""What is being done, pieces of it that are done, pieces that it has."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Tested:
 
 @dataclass(frozen=True)
 class Robustness:
-    """What is found.
+    """The findings.
 
     Attributes:
         classes: how many are told apart.
@@ -89,7 +87,7 @@ class _Test:
         self.styles = corpus.records["style"].to_numpy()[self.rows]  # (N,)
 
     def right(self, size: int, logits: Callable[[np.ndarray], Tensor]) -> np.ndarray:
-        """Whether the likeliest class is the right one, bool (N,); `logits` takes uint8 (B, S, S, 3)."""
+        """True where the likeliest class is the right one, bool (N,); `logits` takes uint8 (B, S, S, 3)."""
         pixels = self.corpus.pixels(size)
         starts = range(0, len(self.rows), BATCH)
         found = [logits(pixels[self.rows[start : start + BATCH]]).argmax(1).cpu() for start in starts]
@@ -152,7 +150,7 @@ def robustness(
 
 
 def _compared(tests: list[_Test], right: dict[str, list[np.ndarray]], classes: int, seed: int) -> Robustness:
-    """What follows from the hits of each model on each test."""
+    """The findings of the hits of each model on each test."""
     parts = [(name, place, rows) for place, test in enumerate(tests) for name, rows in test.parts().items()]
     tested = [
         Tested(

@@ -1,4 +1,4 @@
-"""What is asked of a bundle: pictures of a split, what they are called, and what to draw."""
+"""The questions to a bundle: pictures of a split, their names, and what to draw."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from unclip.data.captions import fill
+from unclip.data.captions import JUDGED_LANGUAGES, fill
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.errors import DataError
 from unclip.images import fit_square
 
 HELD_OUT = (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS, Split.UNSEEN_STYLES)
-USUAL_LANGUAGES = ("en", "ko", "de")
 CANDIDATES = 100  # captions that the judge chooses from, the right one among them
 
 
@@ -140,5 +139,5 @@ def languages_of(corpus: Corpus) -> tuple[str, ...]:
     for position in range(len(corpus)):
         for language in corpus.captions(position):
             counts[language] = counts.get(language, 0) + 1
-    usual = tuple(language for language in USUAL_LANGUAGES if counts.get(language))
+    usual = tuple(language for language in JUDGED_LANGUAGES if counts.get(language))
     return usual or tuple(sorted(counts, key=lambda language: -counts[language])[:1])

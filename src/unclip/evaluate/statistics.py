@@ -21,7 +21,7 @@ LEAST_HALF = 8  # samples; a covariance of fewer says nothing
 
 
 class Method(StrEnum):
-    """How an interval was found; all are of 95 %."""
+    """The way in which an interval was found; all are of 95 %."""
 
     WILSON = "wilson"  # score interval of a share, with the number of concepts as the number of trials
     BOOTSTRAP = "bootstrap"  # percentiles over 1,000 resamples of the concepts
@@ -108,7 +108,7 @@ def frechet(first: np.ndarray, second: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class FrechetDistances:
-    """What is drawn against what is real, what is real against itself, and the one over the other."""
+    """The drawn against the real, the real against itself, and the one over the other."""
 
     drawn: Estimate
     real: Estimate

@@ -7,9 +7,10 @@ from collections.abc import Generator
 import numpy as np
 from PIL import Image
 
+from unclip.data.records import STORED_SIZE
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Figure, Findings
-from unclip.evaluate.pictures import REAL, RECALL, score
+from unclip.evaluate.pictures import DRAWN, REAL, RECALL, score
 from unclip.evaluate.sample import Sample
 from unclip.evaluate.stages import Stages
 from unclip.evaluate.statistics import Estimate, mean, share
@@ -17,8 +18,7 @@ from unclip.images import from_uint8, resize, to_uint8
 from unclip.sheets import contact_sheet
 
 SECTION = "upsamplers"
-DRAWN, BICUBIC = "drawn", "bicubic"
-STORED = 256  # side of a corpus's pictures: what is larger has no truth there
+BICUBIC = "bicubic"
 MOST = 200  # pictures: each is drawn at 256 px
 SHOWN = 6  # pictures on a sheet
 SHOWN_LARGEST = 2  # pictures at 1024 px: lines and flags show most, so those with the most edges
@@ -33,14 +33,14 @@ def evaluate(
     """Each upsampler whose truth the corpus holds by figures; a larger one by a sheet to look at."""
     rows = sample.named(language)[:MOST]
     for size, name in model.chain.items():
-        if size > STORED:
-            offered = sample.stored(rows[:OFFERED], STORED)
+        if size > STORED_SIZE:  # what is larger has no truth there
+            offered = sample.stored(rows[:OFFERED], STORED_SIZE)
             busiest = edges(offered).mean(axis=(1, 2)).argsort()[::-1][:SHOWN_LARGEST]
             low = resized(offered[busiest], size // 4)
             large = yield from model.enlarge(name, low, seed, name)
             findings.sheets[name] = _sheet([resized(low, size), large], SHOWN_LARGEST)
             continue
-        truth = resized(sample.stored(rows, STORED), size)  # (M, size, size, 3)
+        truth = resized(sample.stored(rows, STORED_SIZE), size)  # (M, size, size, 3)
         low = resized(truth, size // 4)
         series = {
             DRAWN: (yield from model.enlarge(name, low, seed, name)),

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from unclip.errors import InputError
 from unclip.nn.group_norm import group_norm
-from unclip.nn.layers import TimeEmbedding, depth_to_space, space_to_depth
+from unclip.nn.layers import RGB, TimeEmbedding, depth_to_space, space_to_depth
 from unclip.nn.unet import HalfUNet, UNet, UNetConfig
 
-RGB = 3
 IMAGENET_CLASSES = 1000
 
 

@@ -102,7 +102,7 @@ class ArPrior(nn.Module):
             nn.init.normal_(token.weight, std=0.02)
 
     def forward(self, codes: Tensor, condition: PriorCondition, dot: Tensor) -> Tensor:
-        """What each code could have been, given the caption and the codes before it.
+        """Predict each code, given the caption and the codes before it.
 
         Args:
             codes: (B, K) int64.
@@ -119,7 +119,7 @@ class ArPrior(nn.Module):
         return logits  # (B, K, buckets)
 
     def begin(self, condition: PriorCondition, dot: Tensor) -> Writing:
-        """What `step` writes on; for inference. Arguments as of `forward`."""
+        """Embeddings for `step` to write on; for inference. Arguments as of `forward`."""
         prefix, mask = self._prefix(condition, dot)
         cache = KVCache(
             self.transformer.config, len(prefix), mask.shape[1], device=prefix.device, dtype=prefix.dtype
@@ -144,7 +144,7 @@ class ArPrior(nn.Module):
         return self.position[self.config.context + self.SPECIAL :]  # (K - 1, D)
 
     def _prefix(self, condition: PriorCondition, dot: Tensor) -> tuple[Tensor, Tensor]:
-        """What stands before the codes, (B, L + 2, D), and the mask of all positions, (B, L + 1 + K)."""
+        """Positions before the codes, (B, L + 2, D), and the mask of all positions, (B, L + 1 + K)."""
         config, keep = self.config, condition.keep[:, None]  # (B, 1)
         # unit vectors: the square root of their width makes their features order one
         text = self.text_in(condition.text_embedding * config.embedding**0.5)  # (B, D)

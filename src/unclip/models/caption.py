@@ -12,7 +12,7 @@ from unclip.nn.transformer import Transformer, TransformerConfig
 
 
 class Unconditional(StrEnum):
-    """What a network is given in place of a caption, in the unconditional half of guidance."""
+    """The stand-in for a caption in the unconditional half of guidance."""
 
     DROPPED = "dropped"  # no token is read, a learned embedding stands for the text's
     EMPTY_CAPTION = "empty-caption"  # the encoded empty text and its embedding (Karlo's way)

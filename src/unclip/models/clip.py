@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from unclip.errors import InputError
 from unclip.models.clip_resnet import FEATURES, ModifiedResNet, ModifiedResNetConfig
 from unclip.models.siglip import SiglipText, SiglipTextConfig, SiglipVision, SiglipVisionConfig
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation, Transformer, TransformerConfig
+from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, CLIPTokenizer
 
 # RGB in [0, 1]; openai/CLIP, clip/clip.py
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -125,14 +127,14 @@ class CLIPConfig:
 
 
 class TextFeatures(NamedTuple):
-    """What a text encoder returns."""
+    """The result of a text encoder."""
 
     embedding: Tensor  # (B, E), not normalised
     sequence: Tensor  # (B, L, W), after the final norm; rows of padding mean nothing
 
 
 class Features(NamedTuple):
-    """What `CLIP.forward` returns: the arguments of the losses in `clip_loss`."""
+    """The result of `CLIP.forward`: the arguments of the losses in `clip_loss`."""
 
     image: Tensor  # (B, E), not normalised
     text: Tensor  # (B, E), not normalised
@@ -149,7 +151,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.config = config
         std = config.width**-0.5
-        self.conv1 = nn.Conv2d(3, config.width, config.patch, stride=config.patch, bias=False)
+        self.conv1 = nn.Conv2d(RGB, config.width, config.patch, stride=config.patch, bias=False)
         self.class_embedding = nn.Parameter(std * torch.randn(config.width))
         self.positional_embedding = nn.Parameter(std * torch.randn(config.patches + 1, config.width))
         self.ln_pre = nn.LayerNorm(config.width)
@@ -257,8 +259,8 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.logit_bias = nn.Parameter(torch.tensor(SIGMOID_INITIAL_BIAS)) if config.logit_bias else None
         # their values stand in the config, so the state dict does not repeat them
-        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean).view(RGB, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(RGB, 1, 1), persistent=False)
 
     @property
     def scale(self) -> Tensor:
@@ -275,7 +277,7 @@ class CLIP(nn.Module):
         Raises InputError for another shape.
         """
         size = self.config.image.image_size
-        if images.ndim != 4 or images.shape[1:] != (3, size, size):
+        if images.ndim != 4 or images.shape[1:] != (RGB, size, size):
             raise InputError(
                 f"images {tuple(images.shape)}: this CLIP takes (B, 3, {size}, {size}), so resize them"
             )
@@ -397,19 +399,16 @@ class _ClipAbove(torch.autograd.Function):
 
 
 HEAD_WIDTH = 64  # of every published CLIP
-PUBLISHED_VOCABULARY = 49_408
-PUBLISHED_CONTEXT = 77
 PUBLISHED_TEXT_LAYERS = 12
-PUBLISHED_END = 49_407
 
 
 def _published(
     embedding: int, text_width: int, image: VisionTransformerConfig | ModifiedResNetConfig
 ) -> CLIPConfig:
     text = TextTransformerConfig(
-        PUBLISHED_VOCABULARY, PUBLISHED_CONTEXT, text_width, PUBLISHED_TEXT_LAYERS, text_width // HEAD_WIDTH
+        CLIP_VOCABULARY, CLIP_CONTEXT, text_width, PUBLISHED_TEXT_LAYERS, text_width // HEAD_WIDTH
     )
-    return CLIPConfig(embedding, image, text, PUBLISHED_END, Activation.QUICK_GELU)
+    return CLIPConfig(embedding, image, text, CLIPTokenizer.end, Activation.QUICK_GELU)
 
 
 def _vit(image_size: int, patch: int, width: int, layers: int) -> VisionTransformerConfig:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
+from unclip.nn.layers import RGB
 
 STRIDE = 32  # pixels of the picture to one position of the last feature map, along each side
 EXPANSION = 4  # output channels of a bottleneck to its inner ones
@@ -124,7 +125,7 @@ class ModifiedResNet(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(RGB, width // 2, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width // 2)
         self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width // 2)

@@ -1,4 +1,4 @@
-"""How a code is drawn from a network's logits: guidance, temperature, top-k, top-p.
+"""Drawing a code from a network's logits: guidance, temperature, top-k, top-p.
 
 The randomness comes from outside, one row of exponential noise a picture, so that a picture draws the same
 codes alone and in a batch.
@@ -19,7 +19,7 @@ HOTTEST = 100.0
 
 @dataclass(frozen=True)
 class CodeSampling:
-    """How codes are drawn.
+    """The settings that codes are drawn with.
 
     Attributes:
         temperature: the logits are divided by it; 1 is what the network says, less is surer.
@@ -86,7 +86,7 @@ def draw_ordered(logits: Tensor, uniform: Tensor, sampling: CodeSampling) -> Ten
 
 
 def _weights(logits: Tensor, sampling: CodeSampling) -> Tensor:
-    """How likely each code is, (B, V) float32, not summing to anything; 0 where it is not to be drawn."""
+    """Likelihoods of the codes, (B, V) float32, not summing to anything; 0 for those not to be drawn."""
     logits = logits.float()
     weights = ((logits - logits.amax(1, keepdim=True)) / sampling.temperature).exp()  # (B, V), largest 1
     if sampling.top_k is not None and sampling.top_k < logits.shape[1]:

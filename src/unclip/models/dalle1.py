@@ -27,7 +27,7 @@ EMBEDDING_STD = 0.02
 
 
 class Attention(StrEnum):
-    """What codes see of the codes before them."""
+    """The codes before them that codes see."""
 
     SPARSE = "sparse"  # rows, columns and a square, layer by layer as in the paper
     DENSE = "dense"  # everything
@@ -78,19 +78,19 @@ class Dalle1Config:
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
-        """What each layer's codes see."""
+        """The pattern of each layer's codes."""
         if self.attention is Attention.DENSE:
             return (Pattern.DENSE,) * self.layers
         return paper_patterns(self.layers)
 
     @property
     def transformer(self) -> TransformerConfig:
-        """What the blocks and their cache are made from."""
+        """The sizes of the blocks and their cache."""
         return TransformerConfig(self.width, self.layers, self.heads, causal=True, dropout=self.dropout)
 
 
 class Logits(NamedTuple):
-    """What is predicted of a caption (B, T) and its first N codes."""
+    """The predictions of a caption (B, T) and its first N codes."""
 
     text: Tensor  # (B, T - 1, text_vocabulary), of the tokens from the second on
     codes: Tensor  # (B, N, vocabulary)
@@ -105,7 +105,7 @@ class Losses(NamedTuple):
 
 
 class Writing:
-    """What is being written, pictures or captions: what going on with a batch of B needs."""
+    """Pictures or captions in the course of being written: all that going on with a batch of B needs."""
 
     def __init__(self, cache: RasterCache, first: Tensor, kept: int, steps: Steps | None) -> None:
         self.cache = cache
@@ -170,7 +170,7 @@ class Dalle1(nn.Module):
         """
         self._check(ids, mask, codes.shape[1])
         if self.scales is not None and self.training and torch.is_grad_enabled():
-            self.scales.update()
+            self.scales.update_()
         x = self._embed_text(ids, mask)
         if codes.shape[1] > 1:
             x = torch.cat([x, self._embed_codes(codes[:, :-1], 0)], dim=1)  # (B, T + N - 1, D)

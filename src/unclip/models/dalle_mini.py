@@ -60,7 +60,7 @@ class DalleMiniConfig:
 
     @property
     def transformer(self) -> TransformerConfig:
-        """What the decoder's attention and its cache are made from."""
+        """The sizes of the decoder's attention and its cache."""
         return TransformerConfig(self.width, self.layers, self.heads, causal=True, bias=False)
 
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig, CaptionEncoder, Unconditional
 from unclip.models.layout import Layout, LayoutConfig
-from unclip.nn.layers import TimeEmbedding, Whitening, depth_to_space, space_to_depth
+from unclip.nn.layers import RGB, TimeEmbedding, Whitening, depth_to_space, space_to_depth
 from unclip.nn.unet import ReadContext, UNet, UNetConfig
 
-RGB = 3
 SEEN = RGB + 1  # channels of a picture to fill in, and of its mask
 FIRST_WEIGHT = "unet.conv_in.weight"
 NOISE_LEVEL_STEPS = 1000.0  # a noise level in [0, 1] is embedded like a time label in 0..1000
@@ -96,7 +95,7 @@ class DecoderConfig:
 
     @property
     def layout_channels(self) -> int:
-        """What the UNet sees of the layout, in channels of its grid."""
+        """Channels of the grid in which the UNet sees the layout."""
         if self.layout is None:
             return 0
         return RGB * (self.layout.side * self.patch // self.image_size) ** 2
@@ -125,7 +124,7 @@ KARLO = DecoderConfig(
 
 @dataclass(frozen=True)
 class DecoderCondition:
-    """What a decoder is conditioned on, for a batch of B.
+    """The condition of a decoder, for a batch of B.
 
     Attributes:
         embedding: (B, E) whitened CLIP image embedding (`Decoder.whitening`).
@@ -267,12 +266,12 @@ class Decoder(nn.Module):
         return torch.cat([depth_to_space(mean, config.patch), depth_to_space(spread, config.patch)], dim=1)
 
     def read(self, condition: DecoderCondition) -> ReadDecoder:
-        """What `forward` takes in place of a condition that many steps share. Raises as `forward` does."""
+        """A condition as `forward` takes it where many steps share it. Raises as `forward` does."""
         modulation, context, mask = self._condition(condition)
         return ReadDecoder(modulation, self.unet.read(context, mask), self._beside(condition))
 
     def _beside(self, condition: DecoderCondition) -> Tensor | None:
-        """What the UNet sees beside the noised picture, (B, C', S / p, S / p), or None."""
+        """Channels beside the noised picture, (B, C', S / p, S / p), or None."""
         parts = []
         side = self.config.image_size // self.config.patch
         if self.layout is not None:
@@ -300,7 +299,7 @@ class Decoder(nn.Module):
         return torch.where(condition.keep_image[:, None], condition.embedding, self.null_embedding)
 
     def _condition(self, condition: DecoderCondition) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What joins the time embedding (B, 4 C), context tokens (B, M, context), and their mask (B, M)."""
+        """Addition to the time embedding (B, 4 C), context tokens (B, M, context), and their mask (B, M)."""
         config = self.config
         batch = len(condition.embedding)
         embedding = self._embedding(condition)

@@ -67,7 +67,7 @@ class EmbeddingCodes(nn.Module):
         self.register_buffer("reach", torch.ones(components))
 
     @torch.no_grad()
-    def fit(self, components: PrincipalComponents) -> None:
+    def fit_(self, components: PrincipalComponents) -> None:
         """Take the first of a sample's principal components."""
         count = len(self.basis)
         self.mean.copy_(components.mean)
@@ -101,7 +101,7 @@ class DotProductBuckets(nn.Module):
         self.register_buffer("edges", torch.linspace(-1, 1, buckets + 1)[1:-1].clone())
 
     @torch.no_grad()
-    def fit(self, dot_products: Tensor) -> None:
+    def fit_(self, dot_products: Tensor) -> None:
         """Take the quantiles of (N,) dot products of pairs that belong together."""
         shares = torch.arange(1, self.buckets, device=self.edges.device) / self.buckets
         self.edges.copy_(dot_products.float().quantile(shares))

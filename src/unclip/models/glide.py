@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from unclip.errors import InputError
-from unclip.models.adm import RGB, enlarge_bilinear
+from unclip.models.adm import enlarge_bilinear
 from unclip.models.caption import CaptionConfig
-from unclip.nn.layers import TimeEmbedding, depth_to_space, space_to_depth
+from unclip.nn.layers import RGB, TimeEmbedding, depth_to_space, space_to_depth
 from unclip.nn.transformer import Transformer, TransformerConfig
 from unclip.nn.unet import ReadContext, UNet, UNetConfig
 
@@ -55,7 +55,7 @@ class GlideConfig:
 
 @dataclass(frozen=True)
 class GlideCondition:
-    """What a GLIDE network is conditioned on, for a batch of B.
+    """The condition of a GLIDE network, for a batch of B.
 
     Attributes:
         text: (B, L, W) captions as `Glide.read` gives them, L being the whole context.
@@ -165,7 +165,7 @@ class Glide(nn.Module):
         return depth_to_space(self.unet(grid, modulation, context), self.config.patch)
 
     def _input(self, x: Tensor, condition: GlideCondition) -> Tensor:
-        """What the UNet sees, (B, in_channels, H, W)."""
+        """The input of the UNet, (B, in_channels, H, W)."""
         seen = [x]
         if (condition.known is None) != (condition.keep is None):
             raise InputError("known pixels and their mask go together")

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
-
-RGB = 3
+from unclip.nn.layers import RGB
 
 
 @dataclass(frozen=True)

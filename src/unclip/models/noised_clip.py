@@ -20,7 +20,9 @@ from unclip.models.clip import (
     VisionTransformer,
     VisionTransformerConfig,
 )
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation
+from unclip.tokenizer import CLIP_CONTEXT, CLIPTokenizer
 
 RELEASED_SCALE = 100.0  # glide-text2im, clip/config.yaml
 
@@ -79,8 +81,8 @@ class NoisedCLIP(nn.Module):
         self.config = config
         self.visual = NoisedVisionTransformer(config)
         self.text = TextTransformer(config.text, config.embedding, config.end_token, Activation.GELU, 0.0)
-        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(RGB, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD).view(RGB, 1, 1), persistent=False)
         self.logit_bias = None  # what the sigmoid loss would need
 
     @property
@@ -94,7 +96,7 @@ class NoisedCLIP(nn.Module):
         Raises InputError for another size, or a label outside the table.
         """
         size = self.config.image.image_size
-        if images.shape[1:] != (3, size, size):
+        if images.shape[1:] != (RGB, size, size):
             raise InputError(f"images {tuple(images.shape)}: this CLIP takes (B, 3, {size}, {size})")
         index = label.long()
         if bool(((index < 0) | (index >= self.config.labels)).any()):
@@ -115,6 +117,6 @@ class NoisedCLIP(nn.Module):
 RELEASED = NoisedCLIPConfig(
     embedding=512,
     image=VisionTransformerConfig(image_size=64, patch=4, width=768, layers=12, heads=12),
-    text=TextTransformerConfig(vocabulary=65_536, context=77, width=512, layers=12, heads=8),
-    end_token=49_407,
+    text=TextTransformerConfig(vocabulary=65_536, context=CLIP_CONTEXT, width=512, layers=12, heads=8),
+    end_token=CLIPTokenizer.end,
 )

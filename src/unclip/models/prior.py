@@ -55,7 +55,7 @@ KARLO = PriorConfig(
 
 @dataclass(frozen=True)
 class PriorCondition:
-    """What a prior is conditioned on, for a batch of B.
+    """The condition of a prior, for a batch of B.
 
     Attributes:
         text_embedding: (B, E) CLIP text embedding; its length as `PriorConfig.unit_embeddings` says.
@@ -149,7 +149,7 @@ class DiffusionPrior(nn.Module):
         return out  # (B, E)
 
     def read(self, condition: PriorCondition) -> ReadPrior:
-        """What `forward` takes in place of a condition: no caption's position attends to a step's.
+        """A condition as `forward` takes it for many steps: no caption's position attends to a step's.
 
         For inference, and for one sampling at a time.
         """

@@ -21,14 +21,14 @@ from unclip.models.vqgan import VQGAN
 
 
 class Codebook(StrEnum):
-    """How the codes of a nearest-neighbour quantiser learn."""
+    """The learning of the codes of a nearest-neighbour quantiser."""
 
     LOSS = "loss"  # codes are drawn to the latents that chose them, Eq. 3 of 1711.00937
     AVERAGE = "average"  # they are a moving average of those, appendix A.1 there
 
 
 class Gradient(StrEnum):
-    """How a gradient passes the quantiser."""
+    """A gradient's way past the quantiser."""
 
     STRAIGHT = "straight"  # as if nothing had been rounded
     ROTATION = "rotation"  # turned and stretched as the latent was, 2410.06424
@@ -96,7 +96,7 @@ def cosine(start: float, end: float, share: float) -> float:
 
 
 class CodeUse(nn.Module):
-    """What training remembers of a codebook: moving averages, kept with the weights for an exact resume."""
+    """The use of a codebook in training: moving averages, kept with the weights for an exact resume."""
 
     rate: Tensor
     sums: Tensor
@@ -147,7 +147,7 @@ def rotated(latents: Tensor, codes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def follow(
+def follow_(
     model: VQGAN,
     use: CodeUse,
     latents: Tensor,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unclip.errors import InputError
 from unclip.nn.attention_pool import AttentionPool
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Block, Transformer, TransformerConfig
 
 Part = TypeVar("Part", Transformer, AttentionPool)
@@ -27,7 +28,7 @@ NORM_EPSILON = 1e-6  # big_vision's layers, and all that were made of its weight
 
 
 class Gelu(StrEnum):
-    """Which GELU a tower's MLPs have. No tensor tells."""
+    """The GELU of a tower's MLPs. No tensor tells."""
 
     EXACT = "gelu"
     TANH = "gelu-tanh"  # the approximation that Google's code trains with
@@ -102,14 +103,14 @@ class SiglipVision(nn.Module):
     def __init__(self, config: SiglipVisionConfig) -> None:
         super().__init__()
         self.config = config
-        self.conv1 = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
+        self.conv1 = nn.Conv2d(RGB, config.width, config.patch, stride=config.patch)
         self.positional_embedding = nn.Parameter(
             config.width**-0.5 * torch.randn(config.patches, config.width)
         )
         sizes = _sizes(config)
-        self.transformer = _with_constants(Transformer(sizes), config.activation)
+        self.transformer = _set_constants_(Transformer(sizes), config.activation)
         self.ln_post = nn.LayerNorm(config.width, eps=NORM_EPSILON)
-        self.pool = _with_constants(AttentionPool(sizes), config.activation)
+        self.pool = _set_constants_(AttentionPool(sizes), config.activation)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images, (B, 3, S, S) -> (B, W)."""
@@ -127,7 +128,7 @@ class SiglipText(nn.Module):
         self.config = config
         self.token_embedding = nn.Embedding(config.vocabulary, config.width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context, config.width))
-        self.transformer = _with_constants(Transformer(_sizes(config)), config.activation)
+        self.transformer = _set_constants_(Transformer(_sizes(config)), config.activation)
         self.ln_final = nn.LayerNorm(config.width, eps=NORM_EPSILON)
         self.text_projection = nn.Linear(config.width, embedding) if config.projection else None
         nn.init.normal_(self.token_embedding.weight, std=0.02)
@@ -158,8 +159,8 @@ def _sizes(config: SiglipVisionConfig | SiglipTextConfig) -> TransformerConfig:
     )
 
 
-def _with_constants(part: Part, activation: Gelu) -> Part:
-    """The part with SigLIP's norms and GELU, which `TransformerConfig` does not offer."""
+def _set_constants_(part: Part, activation: Gelu) -> Part:
+    """Give a part SigLIP's norms and GELU, which `TransformerConfig` does not offer."""
     norms: list[nn.LayerNorm]
     for module in part.modules():
         if isinstance(module, Block):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unclip.errors import InputError
 from unclip.models.clip import CLIP_MEAN, CLIP_STD
 from unclip.models.clip_resnet import ModifiedResNet, ModifiedResNetConfig
+from unclip.nn.layers import RGB
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Supervised(nn.Module):
         super().__init__()
         self.config = config
         self.visual = ModifiedResNet(config.image, len(config.labels))
-        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean).view(RGB, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(RGB, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) RGB in [-1, 1], S the config's image size -> (B, classes).
@@ -57,7 +58,7 @@ class Supervised(nn.Module):
         Raises InputError for another shape.
         """
         size = self.config.image.image_size
-        if images.ndim != 4 or images.shape[1:] != (3, size, size):
+        if images.ndim != 4 or images.shape[1:] != (RGB, size, size):
             raise InputError(
                 f"images {tuple(images.shape)}: this classifier takes (B, 3, {size}, {size}), so resize them"
             )

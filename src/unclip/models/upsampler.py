@@ -12,14 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.nn.layers import TimeEmbedding, depth_to_space, space_to_depth
+from unclip.nn.layers import RGB, TimeEmbedding, depth_to_space, space_to_depth
 from unclip.nn.unet import Modulation, UNet, UNetConfig
-
-RGB = 3
 
 
 class Enlargement(StrEnum):
-    """How the small picture is made large before the network sees it; both are bicubic."""
+    """The enlargement of the small picture before the network sees it; both are bicubic."""
 
     CLIPPED = "clipped"  # PyTorch's kernel (a = -0.75), and what it overshoots is clipped
     ANTIALIAS = "antialias"  # Pillow's kernel (a = -0.5), not clipped (Karlo's way)

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
-from unclip.nn.layers import depth_to_space, space_to_depth
+from unclip.models.vqvae import check_sides
+from unclip.nn.layers import RGB, depth_to_space, space_to_depth
 
 GROUPS = 32  # of every normalisation
 ROWS = 4096  # positions that are compared with the codebook at a time: 256 MB of distances at 16,384 codes
@@ -81,7 +82,7 @@ class VQGANConfig:
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
 
     def attends(self, level: int) -> bool:
-        """Whether the blocks of a level attend; level 0 is the finest."""
+        """True where the blocks of a level attend; level 0 is the finest."""
         return 1 << level in self.attention
 
 
@@ -173,7 +174,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Sequential):
-    """What stands at the coarsest resolution: block, attention, block."""
+    """The coarsest resolution: block, attention, block."""
 
     def __init__(self, channels: int, config: VQGANConfig) -> None:
         super().__init__()
@@ -189,7 +190,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = config.widths
         self.patch = config.patch
-        self.conv_in = nn.Conv2d(3 * config.patch**2, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(RGB * config.patch**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             stage = Level(widths[max(0, level - 1)], width, config.blocks, config.attends(level), config)
@@ -225,7 +226,7 @@ class Decoder(nn.Module):
             self.up.append(stage)
         self.norm_out = _norm(widths[0], config)
         self.patch = config.patch
-        self.conv_out = nn.Conv2d(widths[0], 3 * config.patch**2, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], RGB * config.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.mid(self.conv_in(z))
@@ -248,7 +249,7 @@ class VQGAN(nn.Module):
         self.decoder = Decoder(config)
 
     def latents(self, images: Tensor) -> Tensor:
-        """What the quantiser rounds, (B, embedding, H / factor, W / factor).
+        """Latents that the quantiser rounds, (B, embedding, H / factor, W / factor).
 
         Args:
             images: (B, 3, H, W) in [-1, 1].
@@ -258,12 +259,7 @@ class VQGAN(nn.Module):
         """
         if self.encoder is None or self.quant_conv is None:
             raise InputError("this VQGAN only decodes: its weights hold no encoder")
-        factor = self.config.factor
-        if images.shape[-1] % factor or images.shape[-2] % factor:
-            raise InputError(
-                f"a picture of {images.shape[-1]} x {images.shape[-2]} pixels has no whole codes: "
-                f"the sides must be multiples of {factor}"
-            )
+        check_sides(images, self.config.factor)
         if self.config.pixels is PixelRange.UNIT:
             images = (images + 1) / 2
         out: Tensor = self.quant_conv(self.encoder(images))
@@ -297,5 +293,5 @@ class VQGAN(nn.Module):
         return images * 2 - 1 if self.config.pixels is PixelRange.UNIT else images
 
     def forward(self, images: Tensor) -> Tensor:
-        """What is left of pictures when only their codes are kept, (B, 3, H, W), about in [-1, 1]."""
+        """Pictures of which only their codes were kept, (B, 3, H, W), about in [-1, 1]."""
         return self.decode(self.encode(images))

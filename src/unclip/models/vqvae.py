@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
+from unclip.nn.layers import RGB
 
 # Keeps pixels away from 0 and 1, where the logit-Laplace density has no logit: section A.3 of 2102.12092.
 LOGIT_LAPLACE_EPSILON = 0.1
@@ -66,6 +67,15 @@ def map_pixels(images: Tensor) -> Tensor:
 def unmap_pixels(images: Tensor) -> Tensor:
     """The inverse of `map_pixels`, clipped to [0, 1]."""
     return ((images - LOGIT_LAPLACE_EPSILON) / (1 - 2 * LOGIT_LAPLACE_EPSILON)).clamp(0, 1)
+
+
+def check_sides(images: Tensor, factor: int) -> None:
+    """Raises InputError for pictures (B, 3, H, W) that have no whole codes of factor x factor pixels."""
+    if images.shape[-1] % factor or images.shape[-2] % factor:
+        raise InputError(
+            f"a picture of {images.shape[-1]} x {images.shape[-2]} pixels has no whole codes: "
+            f"the sides must be multiples of {factor}"
+        )
 
 
 def convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:
@@ -132,7 +142,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         self.blocks = _groups(
-            convolution(3, config.channels, 7),
+            convolution(RGB, config.channels, 7),
             [config.channels, *widths],
             config,
             (3, 3, 3, 1),
@@ -160,7 +170,7 @@ class Decoder(nn.Module):
             config,
             (1, 3, 3, 3),
             ("upsample", nn.Upsample(scale_factor=2, mode="nearest")),
-            convolution(widths[-1], 6, 1),
+            convolution(widths[-1], 2 * RGB, 1),
         )
 
     def forward(self, weights: Tensor) -> Tensor:
@@ -193,12 +203,7 @@ class VQVAE(nn.Module):
 
         Raises InputError where a side is not a multiple of `config.factor`.
         """
-        factor = self.config.factor
-        if images.shape[-1] % factor or images.shape[-2] % factor:
-            raise InputError(
-                f"a picture of {images.shape[-1]} x {images.shape[-2]} pixels has no whole codes: "
-                f"the sides must be multiples of {factor}"
-            )
+        check_sides(images, self.config.factor)
         out: Tensor = self.encoder(map_pixels((images + 1) / 2))
         return out
 
@@ -208,9 +213,9 @@ class VQVAE(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Pictures (B, 3, h * factor, w * factor) in [-1, 1] from codes (B, h, w)."""
-        mean = self.decoder.from_codes(codes)[:, :3]
+        mean = self.decoder.from_codes(codes)[:, :RGB]
         return unmap_pixels(torch.sigmoid(mean)) * 2 - 1
 
     def forward(self, images: Tensor) -> Tensor:
-        """What is left of pictures when only their codes are kept, (B, 3, H, W) in [-1, 1]."""
+        """Pictures of which only their codes were kept, (B, 3, H, W) in [-1, 1]."""
         return self.decode(self.encode(images))

@@ -1,4 +1,4 @@
-"""How good a picture made from codes is: by its pixels, to a critic, to CLIP; and how well codes are used."""
+"""The quality of a picture made from codes: its pixels, to a critic, to CLIP; and the use of the codes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from unclip.errors import InputError
 from unclip.models.clip import CLIP, VisionTransformer
+from unclip.nn.layers import RGB
 
 LEAK = 0.2  # of the critic's rectifiers
 
@@ -53,7 +54,7 @@ def psnr(drawn: Tensor, truth: Tensor) -> Tensor:
 
 
 class CodeFigures(NamedTuple):
-    """How well the codes of many pictures use the vocabulary."""
+    """The use that the codes of many pictures make of the vocabulary."""
 
     usage: float  # share of the codes that occur at all
     perplexity: float  # as many equally frequent codes would have the same entropy
@@ -83,7 +84,7 @@ class Critic(nn.Sequential):
     """Pictures (B, 3, H, W) in [-1, 1] -> how real each patch looks, (B, 1, h, w)."""
 
     def __init__(self, config: CriticConfig) -> None:
-        widths = [3, *(config.channels << min(layer, 3) for layer in range(config.layers))]
+        widths = [RGB, *(config.channels << min(layer, 3) for layer in range(config.layers))]
         layers: list[nn.Module] = []
         for before, width in pairwise(widths):
             layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(LEAK)]
@@ -91,7 +92,7 @@ class Critic(nn.Sequential):
 
 
 class Judged(NamedTuple):
-    """What a critic makes of drawn pictures beside real ones."""
+    """A critic's judgement of drawn pictures beside real ones."""
 
     learning: Tensor  # (), the critic's own hinge loss; no gradient to what drew
     drawing: Tensor  # (), what draws better pictures makes smaller; no gradient to the critic

@@ -41,7 +41,7 @@ class GradientScales(nn.Module):
         self.register_buffer("bad", torch.zeros(count, dtype=torch.bool), persistent=False)
 
     @torch.no_grad()
-    def update(self) -> None:
+    def update_(self) -> None:
         """Change the scales by what the last backward pass found; to be called before the next."""
         if dist.is_initialized():
             everywhere = self.bad.float()
@@ -71,7 +71,7 @@ class GradientScales(nn.Module):
 
 
 class _Enter(torch.autograd.Function):
-    """What a branch reads: going back, the gradient is made finite and divided."""
+    """The entry of a branch: going back, the gradient is made finite and divided."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scales: GradientScales, index: int) -> Tensor:
@@ -85,7 +85,7 @@ class _Enter(torch.autograd.Function):
 
 
 class _Leave(torch.autograd.Function):
-    """What a branch adds, in float32: going back, the gradient is multiplied and then made short again."""
+    """The exit of a branch, in float32: going back, the gradient is multiplied and then made short again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scales: GradientScales, index: int) -> Tensor:

@@ -22,7 +22,7 @@ PERIOD, COLUMN_LAYER = 4, 2  # layer i, counted from 1, looks along the column w
 
 
 class Pattern(StrEnum):
-    """Which codes a code sees, itself included."""
+    """The codes that a code sees, itself included."""
 
     ROW = "row"  # as many as a row holds before it: the last one stands above it
     COLUMN = "column"  # those above it
@@ -47,7 +47,7 @@ def paper_patterns(layers: int) -> tuple[Pattern, ...]:
 
 
 def distances(pattern: Pattern, grid: int, kernel: int = KERNEL) -> tuple[int, ...]:
-    """How far back the codes stand that a code of a grid x grid picture sees, nearest first."""
+    """Distances back to the codes that a code of a grid x grid picture sees, nearest first."""
     if pattern is Pattern.ROW:
         return tuple(range(grid + 1))
     if pattern is Pattern.COLUMN:
@@ -60,7 +60,7 @@ def distances(pattern: Pattern, grid: int, kernel: int = KERNEL) -> tuple[int, .
 
 
 def allowed(pattern: Pattern, text: int, grid: int, kernel: int = KERNEL) -> Tensor:
-    """What each of `text` tokens and grid^2 codes may see, (N, N) bool, N = text + grid^2, True = attend."""
+    """The mask of `text` tokens and grid^2 codes, (N, N) bool, N = text + grid^2, True = attend."""
     count = text + grid * grid
     mask = torch.ones(count, count, dtype=torch.bool).tril()
     position = torch.arange(grid * grid)
@@ -78,25 +78,15 @@ class RasterLayer(LayerCache, ABC):
     what a code attends to, as attention asks for none; so the text is never copied again.
 
     Args:
-        back: distances at which a code sees others.
+        both: (2, B, H, text + room, D/H) zeros, for the keys and the values.
+        back: distances at which a code sees others, as many as there is room.
         rows: see `RasterCache`.
     """
 
-    def __init__(
-        self,
-        config: TransformerConfig,
-        batch: int,
-        text: int,
-        back: Sequence[int],
-        rows: Tensor | None,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-    ) -> None:
-        shape = (2, batch, config.heads, text + len(back), config.head_width)
-        both = torch.zeros(shape, device=device, dtype=dtype)
+    def __init__(self, both: Tensor, back: Sequence[int], rows: Tensor | None) -> None:
         super().__init__(both[0], both[1])
-        self.text = text
         self.room = len(back)
+        self.text = both.shape[3] - self.room
         self.rows = rows
 
     def extend(self, key: Tensor, value: Tensor, start: int) -> tuple[Tensor, Tensor]:
@@ -151,22 +141,12 @@ class RingLayer(RasterLayer):
 class GatheredLayer(RasterLayer):
     """Columns and squares: all codes that can still be seen stand apart, and what one sees is brought in."""
 
-    def __init__(
-        self,
-        config: TransformerConfig,
-        batch: int,
-        text: int,
-        back: Sequence[int],
-        rows: Tensor | None,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-    ) -> None:
-        super().__init__(config, batch, text, back, rows, device, dtype)
+    def __init__(self, both: Tensor, back: Sequence[int], rows: Tensor | None) -> None:
+        super().__init__(both, back, rows)
         self.back = list(back)
         self.length = back[-1] + 1  # of the ring of codes
-        self._back = torch.tensor(self.back, device=device)
-        shape = (2, batch, config.heads, self.length, config.head_width)
-        kept = torch.zeros(shape, device=device, dtype=dtype)
+        self._back = torch.tensor(self.back, device=both.device)
+        kept = both.new_zeros(*both.shape[:3], self.length, both.shape[4])
         self.kept_keys, self.kept_values = kept[0], kept[1]
 
     def _keep(self, key: Tensor, value: Tensor, position: int) -> None:
@@ -214,12 +194,12 @@ class RasterCache(KVCache):
     ) -> None:
         if rows is not None and rows.shape != (batch,):
             raise InputError(f"rows {tuple(rows.shape)}: there must be one for each of the batch of {batch}")
-        self._raster = [
-            (RingLayer if pattern in RINGS else GatheredLayer)(
-                config, batch, text, distances(pattern, grid, kernel), rows, device, dtype
-            )
-            for pattern in patterns
-        ]
+        self._raster: list[RasterLayer] = []
+        for pattern in patterns:
+            back = distances(pattern, grid, kernel)
+            shape = (2, batch, config.heads, text + len(back), config.head_width)
+            both = torch.zeros(shape, device=device, dtype=dtype)
+            self._raster.append((RingLayer if pattern in RINGS else GatheredLayer)(both, back, rows))
         self.layers = list[LayerCache](self._raster)
         self.text = text
         self.length = text + grid * grid

@@ -6,18 +6,17 @@ Each row is scaled by its largest value. At a few rows of input a CPU multiplies
 
 from __future__ import annotations
 
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from unclip.nn.weight_subclass import OwnProduct, replace_matrices
+from unclip.nn.layers import Module
+from unclip.nn.weight_subclass import OwnProduct, replace_matrices_
 
 LARGEST = 127
 FEW = 4  # rows of input up to which the kernel is faster than a product in bfloat16; measured on AVX512
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 class Int8Matrix(OwnProduct):
@@ -56,10 +55,10 @@ class Int8Matrix(OwnProduct):
         return self.eight.to(self.scale.dtype) * self.scale[:, None]
 
 
-def with_int8_weights(model: Module) -> Module:
-    """The same model with the matrices of its linear layers and attention in eight bits; embeddings stay.
+def quantise_weights_(model: Module) -> Module:
+    """Put the matrices of a model's linear layers and attention into eight bits; embeddings stay.
 
     For inference: such a model cannot be trained, saved or moved to another device.
     """
-    replace_matrices(model, Int8Matrix)
+    replace_matrices_(model, Int8Matrix)
     return model

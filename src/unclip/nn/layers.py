@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
+RGB = 3  # channels of a picture
 MAX_PERIOD = 10_000.0  # of the sinusoids, section 3.5 of 1706.03762
 
 
@@ -43,19 +44,19 @@ def depth_to_space(x: Tensor, patch: int) -> Tensor:
     return x if patch == 1 else F.pixel_shuffle(x, patch)
 
 
-def zero_init(module: Module) -> Module:
+def zero_init_(module: Module) -> Module:
     """Set every parameter to zero: a residual branch starts as the identity."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
-def silu(spent: Tensor) -> Tensor:
+def silu_(spent: Tensor) -> Tensor:
     """SiLU of what nothing else reads, in its own memory where no gradients are taken."""
     return F.silu(spent, inplace=not torch.is_grad_enabled())
 
 
-def plus(spent: Tensor, other: Tensor) -> Tensor:
+def add_(spent: Tensor, other: Tensor) -> Tensor:
     """The sum of two, in the memory of the first, which nothing else reads, where no gradients are taken."""
     wider = torch.promote_types(spent.dtype, other.dtype) != spent.dtype
     return spent + other if torch.is_grad_enabled() or wider else spent.add_(other)
@@ -79,7 +80,7 @@ class TimeEmbedding(nn.Module):
 class Whitening(nn.Module):
     """Mean and standard deviation of CLIP image embeddings by feature, as Karlo's prior keeps them.
 
-    The statistics are buffers: they travel with the weights. `fit` sets them from a sample.
+    The statistics are buffers: they travel with the weights. `fit_` sets them from a sample.
     """
 
     mean: Tensor
@@ -91,7 +92,7 @@ class Whitening(nn.Module):
         self.register_buffer("std", torch.ones(width))
 
     @torch.no_grad()
-    def fit(self, embeddings: Tensor) -> None:
+    def fit_(self, embeddings: Tensor) -> None:
         """Take the statistics of (N, E) L2-normalised embeddings."""
         self.mean.copy_(embeddings.mean(0))
         self.std.copy_(embeddings.std(0).clamp(min=1e-6))

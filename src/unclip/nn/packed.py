@@ -11,19 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unclip.nn.layers import Module
 from unclip.nn.transformer import MLP, QUICK_GELU_SLOPE, quick_gelu
-from unclip.nn.weight_subclass import OwnProduct, replace, replace_matrices
+from unclip.nn.weight_subclass import OwnProduct, replace_, replace_matrices_
 from unclip.runtime import has_tiles
 
 ROWS = 1024  # of input, which a matrix is laid out for; on AVX512 and AMX it was the same for 8 to 3200
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 class _Packed(OwnProduct):
@@ -122,7 +121,7 @@ class PackedPatches(_Packed):
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this machine and this PyTorch have the kernels for weights of this type there."""
+    """True where this machine and this PyTorch have the kernels for weights of this type there."""
     return (
         device.type == "cpu"
         and dtype in (torch.float32, torch.bfloat16)
@@ -147,8 +146,8 @@ def _tried(dtype: torch.dtype) -> bool:
 
 
 @torch.no_grad()
-def with_packed_weights(model: Module, *, few_rows: bool = False) -> Module:
-    """The same model, on a CPU, with the weights of its convolutions, linear layers and attention packed.
+def pack_weights_(model: Module, *, few_rows: bool = False) -> Module:
+    """Pack the weights of a model's convolutions, linear layers and attention, on a CPU.
 
     In float32 linear layers stay as they are, but for networks that see a few rows at a time (`few_rows`) on
     a processor without AMX. On such a one convolutions in bfloat16 become channels-last, for packed they are
@@ -164,16 +163,16 @@ def with_packed_weights(model: Module, *, few_rows: bool = False) -> Module:
     for module in model.modules():
         if type(module) is nn.Conv2d and _packable(module):
             if half and not has_tiles() and _takes_patches(module):
-                replace(module, "weight", PackedPatches(module))
+                replace_(module, "weight", PackedPatches(module))
             elif half and not has_tiles():
                 module.weight.data = module.weight.data.clone(memory_format=torch.channels_last)
                 relaid += module.weight.numel()
             else:
-                replace(module, "weight", PackedKernel(module))
+                replace_(module, "weight", PackedKernel(module))
         elif isinstance(module, MLP) and matrices_too:
-            _pack_mlp(module)
+            _pack_mlp_(module)
     if matrices_too:
-        replace_matrices(model, PackedMatrix)
+        replace_matrices_(model, PackedMatrix)
     if 2 * (_size(model) - relaid) < size:
         # else the little that is left would hold the file that it is mapped from
         for left in (*model.parameters(), *model.buffers()):
@@ -182,7 +181,7 @@ def with_packed_weights(model: Module, *, few_rows: bool = False) -> Module:
 
 
 def flop_formulas() -> dict[Any, Callable[..., int]]:
-    """What packed products cost, for the `custom_mapping` of a `FlopCounterMode`: it does not know them."""
+    """The cost of packed products, for the `custom_mapping` of a `FlopCounterMode`: it does not know them."""
 
     def linear(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
         return 2 * math.prod(x) * weight[0]
@@ -203,26 +202,26 @@ FUSED: dict[Callable[[Tensor], Tensor], tuple[str, float]] = {
 }
 
 
-def _pack_mlp(mlp: MLP) -> None:
+def _pack_mlp_(mlp: MLP) -> None:
     """Both matrices, with the activation in the product of the first, where the kernel knows it."""
     if (fused := FUSED.get(mlp.activation)) is None:
         return
     after, slope = fused
-    replace(mlp.c_fc, "weight", PackedMatrix(mlp.c_fc.weight.detach() * slope, after))
+    replace_(mlp.c_fc, "weight", PackedMatrix(mlp.c_fc.weight.detach() * slope, after))
     if mlp.c_fc.bias is not None:
         mlp.c_fc.bias = nn.Parameter(mlp.c_fc.bias * slope, requires_grad=False)
-    replace(mlp.c_proj, "weight", PackedMatrix(mlp.c_proj.weight.detach() / slope))
+    replace_(mlp.c_proj, "weight", PackedMatrix(mlp.c_proj.weight.detach() / slope))
     mlp.activation = nn.Identity()
 
 
 def _packable(layer: nn.Conv2d) -> bool:
-    """Whether the kernel pads as the layer does, and is not packed yet."""
+    """True where the kernel pads as the layer does, and is not packed yet."""
     plain = layer.padding_mode == "zeros" and isinstance(layer.padding, tuple)
     return plain and not isinstance(layer.weight, OwnProduct)
 
 
 def _takes_patches(layer: nn.Conv2d) -> bool:
-    """Whether each value of the input enters one product with each kernel."""
+    """True where each value of the input enters one product with each kernel."""
     padding, stride, dilation, groups = _shape(layer)
     return stride == layer.kernel_size and set(padding) == {0} and set(dilation) == {1} and groups == 1
 

@@ -257,7 +257,7 @@ class Transformer(nn.Module):
         return x
 
     def _allowed(self, x: Tensor, mask: Tensor | None, start: int) -> Tensor | None:
-        """What a query may see, (B or 1, 1, N or 1, M) bool, or None where SDPA needs no mask."""
+        """The mask of queries, (B or 1, 1, N or 1, M) bool, or None where SDPA needs none."""
         queries, keys = x.shape[1], start + x.shape[1]
         allowed: Tensor | None = None
         if self.config.causal and queries > 1 and (mask is not None or start):

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from unclip.nn.attention import attention
 from unclip.nn.group_norm import group_norm
-from unclip.nn.layers import plus, silu, zero_init
+from unclip.nn.layers import add_, silu_, zero_init_
 
 
 class Modulation(StrEnum):
-    """How the embedding acts on a residual block."""
+    """The embedding's way of acting on a residual block."""
 
     SCALE_SHIFT = "scale-shift"  # a gain and a bias after the second norm: ADM's adaptive group normalisation
     SHIFT = "shift"  # a bias before it, as in DDPM
@@ -92,7 +92,7 @@ class ResidualBlock(nn.Module):
         self.modulation = nn.Linear(embedding, (2 if self.scaled else 1) * out_channels)
         self.norm_out = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv_out = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.conv_out = zero_init_(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         same = in_channels == out_channels
         self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
@@ -104,15 +104,15 @@ class ResidualBlock(nn.Module):
         return x
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv_in(self.resample(silu(self.norm_in(x))))  # (B, C_out, H', W')
+        h = self.conv_in(self.resample(silu_(self.norm_in(x))))  # (B, C_out, H', W')
         modulation = self.modulation(embedding)  # (B, C_out or 2 C_out)
         if self.scaled:
             gain, bias = modulation.chunk(2, dim=1)  # (B, C_out) each
             h = self.norm_out(h, 1 + gain, bias)
         else:
-            h = self.norm_out(plus(h, modulation[:, :, None, None]))
-        h = self.conv_out(self.dropout(silu(h)))
-        return plus(h, self.skip(self.resample(x)))
+            h = self.norm_out(add_(h, modulation[:, :, None, None]))
+        h = self.conv_out(self.dropout(silu_(h)))
+        return add_(h, self.skip(self.resample(x)))
 
 
 class AttentionBlock(nn.Module):
@@ -130,7 +130,7 @@ class AttentionBlock(nn.Module):
         self.norm = group_norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.context_kv = None if context is None else nn.Linear(context, 2 * channels)
-        self.out = zero_init(nn.Linear(channels, channels))
+        self.out = zero_init_(nn.Linear(channels, channels))
 
     def split_heads(self, x: Tensor, parts: int) -> list[Tensor]:
         """(B, N, parts * C) -> parts tensors (B, heads, N, C / heads)."""
@@ -263,10 +263,10 @@ class UNet(HalfUNet):
                 if level and block == config.blocks:
                     self.up.append(Stage(self.residual(width, width, scale=2.0)))
         self.norm_out = group_norm(width)
-        self.conv_out = zero_init(nn.Conv2d(width, config.out_channels, 3, padding=1))
+        self.conv_out = zero_init_(nn.Conv2d(width, config.out_channels, 3, padding=1))
 
     def read(self, context: Tensor, mask: Tensor | None = None) -> ReadContext:
-        """What `forward` takes in place of tokens (B, M, context), where many steps share them."""
+        """Tokens (B, M, context) as `forward` takes them where many steps share them."""
         blocks = [module for module in self.modules() if isinstance(module, AttentionBlock)]
         pairs = [block.read(context) for block in sorted(blocks, key=lambda block: block.position)]
         return ReadContext(tuple(pairs), mask)
@@ -295,5 +295,5 @@ class UNet(HalfUNet):
             if cast(Stage, stage).residual.scale == 1:
                 h = torch.cat([h, skips.pop()], dim=1)
             h = stage(h, embedding, context, context_mask)
-        out: Tensor = self.conv_out(silu(self.norm_out(h)))
+        out: Tensor = self.conv_out(silu_(self.norm_out(h)))
         return out

@@ -22,7 +22,7 @@ class OwnProduct(Tensor):
 
     @staticmethod
     def compute(*arguments: Any, **options: Any) -> Tensor:
-        """What `function` is to return, with its arguments."""
+        """The result of `function`, with its arguments."""
         raise NotImplementedError
 
     def product(self, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
@@ -42,15 +42,15 @@ class OwnProduct(Tensor):
         return super().__torch_function__(func, types, args, kwargs)
 
 
-def replace_matrices(model: nn.Module, made: Callable[[Tensor], OwnProduct]) -> None:
+def replace_matrices_(model: nn.Module, made: Callable[[Tensor], OwnProduct]) -> None:
     """Put what is made of them in the place of the weights of linear layers and attention."""
     for module in model.modules():
         name = {nn.Linear: "weight", Attention: "in_proj_weight"}.get(type(module))
         if name is not None and not isinstance(getattr(module, name), OwnProduct):
-            replace(module, name, made(getattr(module, name).detach()))
+            replace_(module, name, made(getattr(module, name).detach()))
 
 
-def replace(module: nn.Module, name: str, weight: OwnProduct) -> None:
+def replace_(module: nn.Module, name: str, weight: OwnProduct) -> None:
     """Put a weight in the place of a parameter."""
     delattr(module, name)  # it was a parameter, and this is none
     setattr(module, name, weight)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unclip.search.encoder import Encoder
+    from unclip.embedding import ClipEmbedder
     from unclip.search.index import Index
     from unclip.search.writer import Summary
 
@@ -29,7 +29,7 @@ def open(
     *,
     model: str | None = None,
     device: str | None = None,
-    clip: Encoder | None = None,
+    clip: ClipEmbedder | None = None,
 ) -> Index:
     """The index of a folder of pictures, to ask things of it while others ask or one writes.
 

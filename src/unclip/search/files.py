@@ -47,5 +47,5 @@ def walk(folder: Path, leave_out: Path) -> Iterator[File | str]:
 
 
 def within(path: str, folder: str) -> bool:
-    """Whether a relative path lies in a relative folder; "" is the whole."""
+    """True where a relative path lies in a relative folder; "" is the whole."""
     return not folder or path.startswith(f"{folder}/")

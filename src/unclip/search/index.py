@@ -15,7 +15,6 @@ from PIL import Image
 
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError, SearchError
-from unclip.search.encoder import Encoder
 from unclip.search.near import LEAST_COSINE, alike, groups, signatures
 from unclip.search.probability import PICTURE, TEXT, likeness, standing_out
 from unclip.search.query import EVERYTHING, Filters, Term, check, parse
@@ -97,7 +96,7 @@ class Index:
         *,
         model: str | None = None,
         device: str | None = None,
-        clip: Encoder | None = None,
+        clip: ClipEmbedder | None = None,
     ) -> None:
         place = find_index(folder)
         self._store = Store.open(place)
@@ -113,7 +112,7 @@ class Index:
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        """How many different pictures there are."""
+        """The number of different pictures."""
         with self._lock:
             return self._store.counts()[0]
 
@@ -128,7 +127,7 @@ class Index:
         self._store.close()
 
     @property
-    def clip(self) -> Encoder:
+    def clip(self) -> ClipEmbedder:
         """The model that the index was made with.
 
         Raises:
@@ -215,7 +214,7 @@ class Index:
 
     # --- how ---
 
-    def _checked(self, clip: Encoder) -> Encoder:
+    def _checked(self, clip: ClipEmbedder) -> ClipEmbedder:
         if clip.identity != self._settings["clip"]:
             raise SearchError(
                 f"the index was made with the model {self._settings['name']} ({self._settings['clip']}), "
@@ -339,7 +338,7 @@ def _probabilities(matrix: np.ndarray, prepared: _Prepared, scale: float, count:
 
 
 def _alike(first: Sequence[Picture], second: Sequence[Picture]) -> np.ndarray:
-    """Whether the pixels of pairs of pictures are nearly the same, (P,) bool."""
+    """True where the pixels of pairs of pictures are nearly the same, (P,) bool."""
     if not first:
         return np.zeros(0, bool)
     return alike(

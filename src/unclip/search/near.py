@@ -1,4 +1,4 @@
-"""Which pictures are nearly the same: another size, another compression, a small edit.
+"""Pictures that are nearly the same: another size, another compression, a small edit.
 
 Two have to agree in two ways: CLIP finds the same in them (cosine), and so do their pixels, reduced to a
 signature of 8 x 8 (each the mean of its part of the picture, in colour). CLIP alone takes two drawings of one
@@ -25,7 +25,7 @@ def signatures(stored: Sequence[bytes]) -> np.ndarray:
 
 
 def alike(a: np.ndarray, b: np.ndarray, aspect_a: np.ndarray, aspect_b: np.ndarray) -> np.ndarray:
-    """Whether the pixels of pairs are nearly the same, (N,) bool.
+    """True where the pixels of pairs are nearly the same, (N,) bool.
 
     Takes their signatures (N, 192) and aspect ratios (N,).
     """
@@ -36,7 +36,7 @@ def alike(a: np.ndarray, b: np.ndarray, aspect_a: np.ndarray, aspect_b: np.ndarr
 
 
 def _contrast(stored: np.ndarray) -> np.ndarray:
-    """How much the parts of pictures differ from each other, of signatures (N, 192), in levels (N,)."""
+    """Spread of the parts of pictures around their mean, of signatures (N, 192), in levels (N,)."""
     parts = stored.reshape(len(stored), -1, 3)  # (N, 64, 3)
     return np.sqrt(parts.var(axis=1).mean(axis=-1))
 

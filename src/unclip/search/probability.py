@@ -1,4 +1,4 @@
-"""How likely it is that a picture shows what was asked for.
+"""The probability that a picture shows what was asked for.
 
 A softmax over a query and some background texts is no such probability: it takes for granted that one of them
 is right, and CLIP is surer of itself than it should be. Here the background only says how far a query stands
@@ -45,7 +45,7 @@ PICTURE = Calibration(slope=4.5, offset=-5.5)
 
 
 def standing_out(pictures: np.ndarray, text: np.ndarray, background: np.ndarray, scale: float) -> np.ndarray:
-    """How much rather a text belongs to pictures (N, E) than an average one of a background (B, E) does.
+    """Evidence that a text belongs to pictures (N, E) rather than an average one of a background (B, E).
 
     It is the text's logit less the logarithm of the mean of the others' exponentials, (N,): CLIP's own odds
     against any of the background, times their number, so that it hardly matters how many they are. Those that
@@ -58,7 +58,7 @@ def standing_out(pictures: np.ndarray, text: np.ndarray, background: np.ndarray,
 
 
 def likeness(pictures: np.ndarray, picture: np.ndarray, sample: np.ndarray) -> np.ndarray:
-    """How much pictures (N, E) are like another, beyond what a sample (K, E) of the folder has in common.
+    """Likeness of pictures (N, E) to another, beyond what a sample (K, E) of the folder has in common.
 
     It is the inverse hyperbolic tangent of their cosine after the sample's mean is taken away, (N,). In a
     softmax over the sample, pictures of one thing would compete with each other.

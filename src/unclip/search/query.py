@@ -1,4 +1,4 @@
-"""What is asked for: texts and pictures with signs, and filters."""
+"""Queries: texts and pictures with signs, and filters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Term:
 
     @property
     def is_text(self) -> bool:
-        """Whether it is a text and not a picture."""
+        """True of a text, False of a picture."""
         return isinstance(self.content, str)
 
 
@@ -85,7 +85,7 @@ def _bare(text: str) -> str | Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Which files may be found; what is None allows all.
+    """The files that may be found; None allows all.
 
     Attributes:
         folder: those within it, relative to the folder of pictures.

@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Pixels:
-    """What is kept of a picture.
+    """The parts of a picture that are kept.
 
     Attributes:
         square: uint8 (S, S, 3), what the model sees.
@@ -72,7 +72,7 @@ class Reading:
 
 
 def read_all(jobs: Sequence[Job]) -> list[Reading]:
-    """What of each file there is to keep."""
+    """Read files, each as `read` does."""
     return [read(job) for job in jobs]
 
 

@@ -147,7 +147,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What is written within is committed together, or not at all."""
+        """Commit all that is written within together, or nothing of it."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -158,7 +158,7 @@ class Store:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """What is read within is of one moment, whatever is committed meanwhile."""
+        """Hold all that is read within to one moment, whatever is committed meanwhile."""
         self._connection.execute("BEGIN")
         try:
             self._rows("SELECT 1 FROM setting")  # the moment is that of the first reading
@@ -293,7 +293,7 @@ class Store:
         return _matrix(rows)
 
     def counts(self) -> tuple[int, int, int]:
-        """How many pictures, files that hold one, and files that were skipped."""
+        """Numbers of pictures, of files that hold one, and of files that were skipped."""
         pictures = self._rows("SELECT count(*) FROM picture")[0][0]
         files, all_files = self._rows("SELECT count(picture), count(*) FROM file")[0]
         return pictures, files, all_files - files

@@ -1,4 +1,4 @@
-"""Which vectors of an index are nearest to another: all of them compared, or a graph for large indexes.
+"""The nearest vectors of an index to another: all of them compared, or a graph for large indexes.
 
 Below `EXACT` pictures every vector is compared. Above, a graph (HNSW, 1603.09320) finds nearly all of the
 nearest in a fraction of the time; it stands in a file beside the database, is mapped and not read, and may be
@@ -7,7 +7,7 @@ older than the database: pictures that came since are compared one by one, those
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ class Vectors:
     def __init__(self, store: Store) -> None:
         settings = store.settings()
         self._store = store
-        self._graph = _view(store.folder, settings)
+        self._graph = _opened(store.folder, settings, Graph.view)
         through = int(settings[GRAPH_THROUGH]) if self._graph is not None else 0
         self.ids = store.numbers()  # (N,) rising
         self._ids, self._matrix = store.vectors(through)  # those that are compared: (M,), (M, E)
@@ -126,11 +126,11 @@ def update_graph(store: Store) -> Iterator[tuple[int, int]]:
             _enter(store, "", 0)
         _remove_others(store.folder, "")
         return
-    graph = _loaded(store.folder, settings)
+    graph = _opened(store.folder, settings, Graph.load)
     through = int(settings[GRAPH_THROUGH]) if graph is not None else 0
     new = ids[ids > through]
     if graph is None:
-        graph, gone = _empty(store), np.empty(0, np.int64)
+        graph, gone = _graph(int(settings["width"])), np.empty(0, np.int64)
     else:
         gone = np.setdiff1d(np.asarray(graph.keys).astype(np.int64), ids, assume_unique=True)
         if len(new) + len(gone) < STALE * len(graph):
@@ -165,7 +165,7 @@ def _remove_others(folder: Path, name: str) -> None:
 
 
 def _among(few: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Which of a few numbers are among many, which rise: without looking at all of those, as np.isin does."""
+    """Membership of a few numbers in many, which rise: without looking at all of those, as np.isin does."""
     places = np.minimum(np.searchsorted(many, few), max(len(many) - 1, 0))
     return many[places] == few if len(many) else np.zeros(len(few), bool)
 
@@ -194,35 +194,18 @@ def _graph(width: int) -> Graph:
     )
 
 
-def _empty(store: Store) -> Graph:
-    return _graph(int(store.settings()["width"]))
+def _opened(folder: Path, settings: dict[str, str], how: Callable[[Graph, Path], object]) -> Graph | None:
+    """The graph that counts, loaded to be changed or viewed to be searched.
 
-
-def _loaded(folder: Path, settings: dict[str, str]) -> Graph | None:
-    """The graph that counts, to be changed; None where there is none or it cannot be read."""
+    None where there is none, it is damaged, or another has just taken its place: then all are compared until
+    it is made again.
+    """
     name = settings.get(GRAPH_FILE)
     if not name or not (folder / name).is_file():
         return None
     graph = _graph(int(settings["width"]))
     try:
-        graph.load(folder / name)
-    except (RuntimeError, ValueError, OSError):  # damaged: it is made again
-        return None
-    return graph
-
-
-def _view(folder: Path, settings: dict[str, str]) -> Graph | None:
-    """The same, mapped to be searched."""
-    name = settings.get(GRAPH_FILE)
-    if not name or not (folder / name).is_file():
-        return None
-    graph = _graph(int(settings["width"]))
-    try:
-        graph.view(folder / name)
-    except (
-        RuntimeError,
-        ValueError,
-        OSError,
-    ):  # damaged, or removed just now: all are compared until it is made again
+        how(graph, folder / name)
+    except (RuntimeError, ValueError, OSError):
         return None
     return graph

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from unclip.errors import InputError, SearchError
-from unclip.processes import cores, pool
+from unclip.processes import cores, pool, pop_finished_
 from unclip.search.background import BACKGROUND
-from unclip.search.encoder import Encoder
 from unclip.search.files import walk, within
 from unclip.search.reading import UNREADABLE, Job, Reading, read_all
 from unclip.search.store import FOLDER, File, Found, Store, index_of, writer_lock
 from unclip.search.vectors import update_graph
+
+if TYPE_CHECKING:
+    from unclip.embedding import ClipEmbedder
 
 BATCH = 64  # pictures in one call of the model, and at most in one commit
 CHUNK = 16  # files that a worker reads at once
@@ -34,7 +36,7 @@ AHEAD = 2  # chunks for each worker that are read or wait for the model
 
 
 class Progress(NamedTuple):
-    """How far a stage is; a total of 0 is not known yet."""
+    """The progress of a stage; a total of 0 is not known yet."""
 
     stage: str
     done: int
@@ -43,7 +45,7 @@ class Progress(NamedTuple):
 
 @dataclass
 class Summary:
-    """What a run has done.
+    """The work of a run.
 
     Attributes:
         index: its folder.
@@ -88,7 +90,7 @@ class Writer:
     def __init__(
         self,
         folder: Path,
-        clip: Encoder,
+        clip: ClipEmbedder,
         *,
         model: str | None = None,
         out: Path | None = None,
@@ -197,9 +199,9 @@ class Writer:
                 for part in self._readings(executor, store, files):
                     read += part
                     while _pictures(read) >= self._batch or len(read) >= MOST_READ:
-                        yield self._keep(store, read, len(files))
+                        yield self._keep_(store, read, len(files))
                 while read:
-                    yield self._keep(store, read, len(files))
+                    yield self._keep_(store, read, len(files))
         except BrokenProcessPool as error:
             raise SearchError("a reading process was killed: the same command again goes on") from error
 
@@ -214,18 +216,18 @@ class Writer:
         shape = self._clip.preprocessing
         running: dict[Future[list[Reading]], list[File]] = {}
         chunks = iter(files)
-        while chunk := list(islice(chunks, CHUNK)):
-            jobs = [
-                Job(self._folder / file.path, known.get(file.bytes, ()), shape.size, shape.fit)
-                for file in chunk
-            ]
-            running[executor.submit(read_all, jobs)] = chunk
-            if len(running) >= AHEAD * self._workers:
-                yield from _finished(running)
-        while running:
-            yield from _finished(running)
+        while (chunk := list(islice(chunks, CHUNK))) or running:
+            if chunk:
+                jobs = [
+                    Job(self._folder / file.path, known.get(file.bytes, ()), shape.size, shape.fit)
+                    for file in chunk
+                ]
+                running[executor.submit(read_all, jobs)] = chunk
+            if not chunk or len(running) >= AHEAD * self._workers:
+                for read, readings in pop_finished_(running):
+                    yield list(zip(read, readings, strict=True))
 
-    def _keep(self, store: Store, read: list[tuple[File, Reading]], total: int) -> Progress:
+    def _keep_(self, store: Store, read: list[tuple[File, Reading]], total: int) -> Progress:
         """Embed and commit the first files of `read`, at most a batch of pictures; they are taken out."""
         part: list[tuple[File, Reading]] = []
         new: dict[bytes, Reading] = {}
@@ -263,15 +265,6 @@ class Writer:
             )
             for reading, one, vector in zip(readings, pixels, vectors, strict=True)
         ]
-
-
-def _finished(
-    running: dict[Future[list[Reading]], list[File]],
-) -> Iterator[list[tuple[File, Reading]]]:
-    done, _ = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        files = running.pop(future)
-        yield list(zip(files, future.result(), strict=True))
 
 
 def _pictures(read: list[tuple[File, Reading]]) -> int:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser
+from unclip.diffusion.denoiser import Denoised, Denoiser
 from unclip.diffusion.guidance import with_known
 from unclip.drawing import Job, Picture
 from unclip.manipulate.seam import seam
@@ -56,12 +56,12 @@ def held(jobs: Sequence[Job], inner: Denoiser, size: int, device: torch.device) 
         free = inner(x, i)
         variance = None if free.log_variance is None else free.log_variance[rows]
         some = Denoised(free.x0[rows], free.epsilon[rows], variance)
-        bound = with_known(FunctionDenoiser(inner.schedule, lambda x, i: some), picture, keep)(x[rows], i)
+        bound = with_known(Denoiser(inner.schedule, lambda x, i: some), picture, keep)(x[rows], i)
         x0, epsilon = free.x0.clone(), free.epsilon.clone()
         x0[rows], epsilon[rows] = bound.x0, bound.epsilon
         return Denoised(x0, epsilon, free.log_variance)
 
-    return FunctionDenoiser(inner.schedule, function)
+    return Denoiser(inner.schedule, function)
 
 
 def finished(job: Job, drawn: Picture) -> Picture:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from unclip.bundle import Bundle
 from unclip.drawing import Job
-from unclip.nn.int8 import with_int8_weights
-from unclip.nn.packed import can_pack, with_packed_weights
+from unclip.nn.int8 import quantise_weights_
+from unclip.nn.packed import can_pack, pack_weights_
 from unclip.runtime import autocast, noise_generator, pick_device, pick_precision, return_freed_memory
 
 GROUP = 16  # pictures that go through all stages together: those of a long list appear as they are done
@@ -71,10 +71,10 @@ class Networks:
         """A network as it draws fastest."""
         form = self.forms.get(name)
         if form is Form.FEW_ROWS and self.eight_bits:
-            return with_int8_weights(model)
+            return quantise_weights_(model)
         if form is Form.PLAIN or not can_pack(self.device, self.precision):
             return model
-        return with_packed_weights(model, few_rows=form is Form.FEW_ROWS)
+        return pack_weights_(model, few_rows=form is Form.FEW_ROWS)
 
     def check(self, names: Collection[str]) -> None:
         """Are their files there and whole? To be asked before the drawing. Raises BundleError if not."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unclip.diffusion.denoiser import Denoiser, FunctionDenoiser
+from unclip.diffusion.denoiser import Denoiser
 from unclip.drawing import Job
 from unclip.given import InvertedNoise, NoisedPicture
 from unclip.stages.stage import Batch, Estimate, Stage
@@ -42,7 +42,7 @@ def begun(
     schedule = inner.schedule[: pictures[0].steps(len(inner.schedule))]
     pairs = zip(pictures, noise(), strict=True)
     x = torch.stack([picture.noised(schedule, fresh) for picture, fresh in pairs])
-    return FunctionDenoiser(schedule, inner), x
+    return Denoiser(schedule, inner), x
 
 
 @dataclass(frozen=True)

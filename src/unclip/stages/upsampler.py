@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import LAST_STEP, Bundle
-from unclip.diffusion.denoiser import Denoised, Denoiser, FunctionDenoiser
+from unclip.diffusion.denoiser import Denoised, Denoiser
 from unclip.errors import BundleError, listed
 from unclip.stages import known
 from unclip.stages.denoising import Denoising, default_sampling
@@ -66,7 +66,7 @@ class Upsampler(Painting):
             self.networks.let_go(self.name)
             return last(x, i)
 
-        return FunctionDenoiser(first.schedule, function)
+        return Denoiser(first.schedule, function)
 
 
 def sizes_of(first: int, chain: Iterable[int]) -> tuple[int, ...]:

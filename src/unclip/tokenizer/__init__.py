@@ -17,7 +17,7 @@ from unclip.tokenizer.clip import (
 )
 from unclip.tokenizer.dalle_mini import DalleMiniTokenizer
 from unclip.tokenizer.glide import GPT2_FILES, GlideTokenizer
-from unclip.tokenizer.tokens import Tokenizer, Tokens
+from unclip.tokenizer.tokens import TOKENIZER_FILE, Tokenizer, Tokens
 
 __all__ = [
     "CLIP_CONTEXT",
@@ -26,6 +26,7 @@ __all__ = [
     "CLIP_VOCABULARY",
     "GPT2_FILES",
     "SHIPPED_VOCABULARY",
+    "TOKENIZER_FILE",
     "BytePairTokenizer",
     "CLIPTokenizer",
     "DalleMiniTokenizer",

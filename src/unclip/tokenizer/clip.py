@@ -12,7 +12,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from unclip.errors import InputError
-from unclip.tokenizer.tokens import FileTokenizer, check_ids, read_file
+from unclip.tokenizer.tokens import TOKENIZER_FILE, FileTokenizer, check_ids, read_file
 
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_CONTEXT = 77  # tokens with start and end, 2103.00020 section 2.4 (76 there: without one of the two)
@@ -85,7 +85,7 @@ def _tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tok
 
 
 def _from_folder(folder: Path) -> tokenizers.Tokenizer:
-    whole = folder / "tokenizer.json"
+    whole = folder / TOKENIZER_FILE
     try:
         if whole.is_file() and not (folder / "vocab.json").is_file():
             model = json.loads(whole.read_text(encoding="utf-8"))["model"]

@@ -21,9 +21,9 @@ from tokenizers import processors
 from unclip.errors import InputError
 from unclip.runtime import atomic_path
 from unclip.tokenizer import Tokens
-from unclip.tokenizer.tokens import padded
+from unclip.tokenizer.tokens import TOKENIZER_FILE, padded
 
-VOCABULARY, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+SETTINGS = "tokenizer_config.json"
 UNKNOWN = "<unk>"
 NO_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # what Gemma spells letters with that it has no token for
@@ -91,7 +91,7 @@ class SiglipTokenizer:
 
     def save_folder(self, folder: Path, context: int) -> None:
         """Write what Hugging Face's libraries, and with them open_clip, open as a tokenizer."""
-        (folder / VOCABULARY).write_text(self._tokenizer.to_str(), encoding="utf-8")
+        (folder / TOKENIZER_FILE).write_text(self._tokenizer.to_str(), encoding="utf-8")
         ends, pads = (self._tokenizer.id_to_token(index) for index in (self.end, self.pad))
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -114,7 +114,7 @@ class SiglipTokenizer:
             InputError: nothing there, or not a tokenizer of this kind.
         """
         path = Path(path)
-        file = path / VOCABULARY if path.is_dir() else path
+        file = path / TOKENIZER_FILE if path.is_dir() else path
         try:
             tokenizer = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises plain Exception for a missing or broken file
@@ -134,7 +134,7 @@ class SiglipTokenizer:
 
 
 def canonical(text: str) -> str:
-    """What is tokenised of a text: no HTML entities, no ASCII punctuation, lower case, single spaces.
+    """A text as it is tokenised: no HTML entities, no ASCII punctuation, lower case, single spaces.
 
     big_vision's canonicalize_text after open_clip's basic_clean, but for `ftfy`, as with CLIP's tokenizer.
     """

@@ -1,4 +1,4 @@
-"""What all tokenizers have in common: batches of ids, what is asked of a tokenizer, and its file."""
+"""The common half of all tokenizers: batches of ids, what is asked of a tokenizer, and its file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from unclip.errors import InputError
 from unclip.runtime import atomic_path
+
+TOKENIZER_FILE = "tokenizer.json"  # as Hugging Face's libraries call it
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Tokens:
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What every tokenizer offers to the models, the trainer and the pipeline."""
+    """A tokenizer, as the models, the trainer and the pipeline use it."""
 
     @property
     def vocabulary(self) -> int:
@@ -72,7 +74,7 @@ class Tokenizer(Protocol):
 
 
 class FileTokenizer:
-    """What all share that come from a file: a `tokenizers.Tokenizer`, and batches made with it."""
+    """A tokenizer that comes from a file: a `tokenizers.Tokenizer`, and batches made with it."""
 
     pad: int
     start: int
@@ -127,7 +129,7 @@ def padded(rows: Sequence[Sequence[int]], pad: int, length: int) -> tuple[Tensor
 
 
 def read_file(path: Path) -> tokenizers.Tokenizer:
-    """What `save` wrote. Raises InputError: the file is missing, or is no tokenizer."""
+    """Read what `save` wrote. Raises InputError: the file is missing, or is no tokenizer."""
     try:
         return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""How batches reach the loss: prepared in a thread ahead of their use, moved to the training device."""
+"""The way of batches to the loss: prepared in a thread ahead of their use, moved to the training device."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _stages(out: Path, sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
 
 
 def _before(recipe: Mapping[str, Any]) -> list[str]:
-    """What a run took over of finished weights, and what the cards of those that it began with say."""
+    """The finished weights that a run took over, and what the cards of those that it began with say."""
     parts, earlier = [], []
     for key, told in (("start", "began with weights of"), ("bundle", "are those of")):
         for source, stages in _sources(recipe, key).items():
@@ -103,7 +103,7 @@ def _before(recipe: Mapping[str, Any]) -> list[str]:
 
 
 def _sources(recipe: Mapping[str, Any], key: str) -> dict[str, str]:
-    """What stages name under `key`, each with those stages: `pictograms` -> "clip, prior"."""
+    """Sources that stages name under `key`, each with those stages: `pictograms` -> "clip, prior"."""
     found: dict[str, list[str]] = {}
     for stage, table in recipe.items():
         if isinstance(table, Mapping) and key in table:
@@ -112,7 +112,7 @@ def _sources(recipe: Mapping[str, Any], key: str) -> dict[str, str]:
 
 
 def _section(card: str, head: str) -> str:
-    """What stands in a card beneath a headline, up to the next one; empty where there is no such headline."""
+    """The text of a card beneath a headline, up to the next one; empty where there is no such headline."""
     _, _, rest = f"\n{card}".partition(f"\n{head}\n")
     return rest.partition("\n## ")[0].strip()
 

@@ -1,4 +1,4 @@
-"""How a stage is trained: what the `[train]` table of a recipe holds."""
+"""The training of a stage: what the `[train]` table of a recipe holds."""
 
 from __future__ import annotations
 

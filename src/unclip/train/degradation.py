@@ -1,4 +1,4 @@
-"""How an upsampler's small picture is spoiled in training: so it forgives what the decoder does wrong.
+"""The spoiling of an upsampler's small picture in training: so it forgives what the decoder does wrong.
 
 The first upsampler of 2204.06125 sees a blurred small picture (appendix C: Gaussian, kernel 3, sigma 0.6),
 the second one BSR degradation (2103.14006): blur, resizing, noise and JPEG in random order and strength.

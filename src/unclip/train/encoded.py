@@ -52,8 +52,7 @@ class Encoded:
 
         The guesses are of the held-out pictures at `rows`, by default of all.
         """
-        best, concepts = (guess @ self.held_out_embeddings.T).argmax(dim=1), self.held_out.concepts
-        return float((concepts[best.cpu().numpy()] == concepts[rows]).mean())
+        return self.held_out.recall(guess @ self.held_out_embeddings.T, rows)
 
 
 def embeddings(run: Run, clip: CLIP, corpus: Corpus) -> Tensor:

@@ -17,7 +17,7 @@ from unclip.train.pictures import EVALUATION_PICTURES, shifted, spread
 
 
 class ClassBy(StrEnum):
-    """What pictures are classed by: a column of the corpus."""
+    """The column of the corpus that pictures are classed by."""
 
     GROUP = "group"  # of the emoji: food-drink, animals-nature, ...
     SUBGROUP = "subgroup"  # food-fruit, animal-bird, ...
@@ -27,7 +27,7 @@ class ClassBy(StrEnum):
 
 @dataclass(frozen=True)
 class LabelledConfig:
-    """Which pictures are learned from, and by which classes.
+    """The pictures that are learned from, and their classes.
 
     Attributes:
         by: what the classes are, a picture that has none being left out; None is all, without classes.

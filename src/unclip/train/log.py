@@ -1,4 +1,4 @@
-"""What a run tells while it goes: metrics as JSON lines, TensorBoard, progress on stderr."""
+"""The log of a run: metrics as JSON lines, TensorBoard, progress on stderr."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ FIXED = ("optimiser", "adamw_only", "ema")
 
 
 class Task(Protocol):
-    """What is trained, on what, and for which loss.
+    """A model that is trained, its data and its loss.
 
     Optional beside these: `accumulates = False` where the loss needs the whole batch at once (a contrastive
     loss), and `evaluate(model) -> dict[str, float]` (see `Evaluates`).
@@ -62,7 +62,7 @@ class Task(Protocol):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What made the model and its data, as JSON; stored with the weights, and fixed for the run."""
+        """The settings of the model and its data, as JSON; stored with the weights, and fixed for the run."""
         ...
 
     def batch(self, size: int, generator: torch.Generator) -> Any:
@@ -153,19 +153,19 @@ class Trainer:
         found = self._find_state(resume)
         if found:
             self.model.load_state_dict(found["model"])
-        self.world.equalise(self.model)
+        self.world.equalise_(self.model)
         self.averages = [MovingAverage(self.model, value, config.ema_ramp) for value in config.ema]
         if found:
             for average, weights in zip(self.averages, found["ema"], strict=True):
                 average.load_state_dict(weights)
         averaged = [average.module for average in self.averages]
         self.gathered = parallel.Gathered(self.model, self.world, config)
-        self.module = parallel.distribute(self.model, averaged, task.loss, self.world, config)
+        self.module = parallel.distribute_(self.model, averaged, task.loss, self.world, config)
         self.optimisers = Optimisers(self.model, config)
         if found:
             self._restore(found)
         if config.compile:
-            compile_in_place(self.model)
+            compile_(self.model)
 
     def _find_state(self, resume: bool) -> dict[str, Any] | None:
         if not resume:
@@ -302,7 +302,7 @@ class Trainer:
             self.optimisers.set_rate(rate)
             self.optimisers.step()
             for average in self.averages:
-                average.update(self.model, pictures, self.pictures)
+                average.update_(self.model, pictures, self.pictures)
         self.optimisers.zero_grad()
         return rate
 
@@ -375,7 +375,7 @@ class Trainer:
         return bool(every) and (self.step % every == 0 or self.step == self.config.steps)
 
 
-def compile_in_place(model: nn.Module) -> None:
+def compile_(model: nn.Module) -> None:
     """Compiles the model's forward pass, or where it has none of its own that of each of its children."""
     if type(model).forward is not nn.Module.forward:
         model.compile()

@@ -22,7 +22,7 @@ ADDED = ("embedding", "position", "token")
 
 
 def rate_factor(schedule: RateSchedule, step: int, steps: int, warmup: int, decay_fraction: float) -> float:
-    """What the learning rate is multiplied by at `step` (from 0): a linear ramp, then `schedule`.
+    """The factor on the learning rate at `step` (from 0): a linear ramp, then `schedule`.
 
     `CONSTANT` stays 1. `COSINE` falls to 0 after `steps`. `WSD` stays 1 and falls linearly to 0 over the last
     `decay_fraction` of the steps (2404.06395 names it, 2405.18392 measures it).
@@ -58,7 +58,7 @@ class MovingAverage(AveragedModel):
         self.requires_grad_(False)
         self.eval()
 
-    def update(self, model: nn.Module, pictures_per_step: int, pictures_seen: int) -> None:
+    def update_(self, model: nn.Module, pictures_per_step: int, pictures_seen: int) -> None:
         self._decay = ema_decay(self.value, pictures_per_step, pictures_seen, self.ramp)
         self.update_parameters(model)
 
@@ -67,7 +67,7 @@ class MovingAverage(AveragedModel):
 
 
 def is_decayed(name: str, parameter: Tensor, owner: nn.Module) -> bool:
-    """Whether weight decay acts on a parameter: on matrices and kernels, not on biases, gains, embeddings."""
+    """True where weight decay acts: on matrices and kernels, not on biases, gains, embeddings."""
     leaf = name.rpartition(".")[2]
     return (
         parameter.ndim >= 2

@@ -34,7 +34,7 @@ class World:
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes the run's files."""
+        """True in the one process that writes the run's files."""
         return self.rank == 0
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
@@ -45,7 +45,7 @@ class World:
         dist.all_reduce(votes, dist.ReduceOp.MAX)
         return tuple(bool(vote) for vote in votes.tolist())
 
-    def equalise(self, model: nn.Module) -> None:
+    def equalise_(self, model: nn.Module) -> None:
         """Gives the model of every process the weights and buffers of rank 0."""
         if self.size > 1:
             for tensor in model.state_dict().values():
@@ -96,7 +96,7 @@ class LossModule(nn.Module):
         return self._loss(self.model, batch, generator)
 
 
-def distribute(
+def distribute_(
     model: nn.Module, averages: Sequence[nn.Module], loss: Loss, world: World, config: LoopConfig
 ) -> nn.Module:
     """The module to call with (batch, generator) for the loss; its backward pass averages over the processes.
@@ -108,7 +108,7 @@ def distribute(
         return module
     if config.parallel is Parallel.FSDP:
         for part in (module, *averages):
-            _shard(part)
+            _shard_(part)
         return module
     wrapped = DistributedDataParallel(module)
     if config.gradient_hook is GradientHook.POWERSGD:
@@ -121,7 +121,7 @@ def distribute(
     return wrapped
 
 
-def _shard(module: nn.Module) -> None:
+def _shard_(module: nn.Module) -> None:
     """FSDP2: each item of a list of layers is gathered when it is called, everything else with the whole."""
     from torch.distributed.fsdp import fully_shard  # here: a second, and one process alone does not need it
 

@@ -1,4 +1,4 @@
-"""What is learned from: captioned pictures in batches, and the same held-out ones at every evaluation."""
+"""The training material: captioned pictures in batches, and the same held-out ones at every evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unclip.data.captions import LANGUAGES
+from unclip.data.captions import JUDGED_LANGUAGES, LANGUAGES
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
@@ -20,13 +20,12 @@ from unclip.tokenizer import Tokenizer, Tokens
 
 EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
 LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
-JUDGED_LANGUAGES = ("en", "ko", "de")
 ROW = 16  # pictures of one kind, each a hard negative of the others
 
 
 @dataclass(frozen=True)
 class PicturesConfig:
-    """Which pictures are learned from, and with which captions.
+    """The pictures that are learned from, and their captions.
 
     Attributes:
         languages: share of captions by language code ("other" = all the others together).
@@ -181,3 +180,11 @@ class HeldOut:
             for language in JUDGED_LANGUAGES
         }
         self.tokens = {language: tokenizer.batch(names, context) for language, names in self.names.items()}
+
+    def recall(self, similarity: Tensor, rows: np.ndarray | slice = slice(None)) -> float:
+        """Share of the pictures at `rows`, M of N, for which the most similar one shows the same concept.
+
+        Takes similarities (M, N) of what stands for them to all pictures.
+        """
+        best = similarity.argmax(dim=1).cpu().numpy()
+        return float((self.concepts[best] == self.concepts[rows]).mean())

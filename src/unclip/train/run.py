@@ -30,10 +30,10 @@ from unclip.models.clip import CLIP
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.codec import CodecTraining
 from unclip.runtime import atomic_path, check_writable
-from unclip.tokenizer import BytePairTokenizer, Tokenizer
+from unclip.tokenizer import TOKENIZER_FILE, BytePairTokenizer, Tokenizer
 from unclip.train import card, loop, parallel, state
 from unclip.train.config import LoopConfig
-from unclip.train.starting import begin
+from unclip.train.starting import begin_
 
 # The stages that train a network, in order: the file of `train/tasks/` whose `task_of(run, stage)` makes the
 # task. Files and not functions: they import this one, and a stage loads no networks but its own.
@@ -62,7 +62,7 @@ CAPTIONS_PER_PICTURE = 8  # that the tokenizer is made from
 
 @dataclass(frozen=True)
 class TokenizerStage:
-    """How the tokenizer is made: byte-level BPE of so many ids over all captions of the training split."""
+    """The making of the tokenizer: byte-level BPE of so many ids over all captions of the training split."""
 
     vocabulary: int = 8192
 
@@ -117,14 +117,14 @@ class Run:
         task: loop.Task = module.task_of(self, stage)
         # a decoder can begin with another kind, and so does it itself
         if start is not None and stage != "decoder":
-            begin(task.model, COMPONENTS.get(stage, stage), str(start), f"{stage}.start: {start}")
+            begin_(task.model, COMPONENTS.get(stage, stage), str(start), f"{stage}.start: {start}")
         return task
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the run, trained if it is not there yet."""
         if (shared := self._shared("tokenizer")) is not None:
             return shared.tokenizer()
-        path = self.out / "tokenizer.json"
+        path = self.out / TOKENIZER_FILE
         if not path.exists():
             settings = from_dict(TokenizerStage, self.recipe["tokenizer"], "tokenizer")
             with atomic_path(path) as temporary:

@@ -14,11 +14,12 @@ from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig
 from unclip.models.clip import CLIP, TextTransformer, TextTransformerConfig
 from unclip.models.dalle1 import Dalle1
-from unclip.models.decoder import FIRST_WEIGHT, RGB, SEEN, Decoder, DecoderConfig, TextNorm
+from unclip.models.decoder import FIRST_WEIGHT, SEEN, Decoder, DecoderConfig, TextNorm
 from unclip.models.glide import Glide
 from unclip.models.layout import Layout, LayoutConfig
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.native import kind_of, load_model
+from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import AttentionBlock
 
@@ -43,11 +44,11 @@ def finished(start: str, component: str) -> nn.Module:
     return Bundle.load(start).model(component, dtype=torch.float32)
 
 
-def begin(model: nn.Module, component: str, start: str, source: str) -> None:
+def begin_(model: nn.Module, component: str, start: str, source: str) -> None:
     """Gives a model finished weights: all of another one of its kind, or what it can take of another kind.
 
-    GLIDE and ADM take a decoder's UNet (`take_unet`) and GLIDE, of a bundle, CLIP's text encoder
-    (`take_caption`); DALL-E 1 takes that too (`take_text`), a noised CLIP both encoders (`take_encoders`).
+    GLIDE and ADM take a decoder's UNet (`take_unet_`) and GLIDE, of a bundle, CLIP's text encoder
+    (`take_caption_`); DALL-E 1 takes that too (`take_text_`), a noised CLIP both encoders (`take_encoders_`).
 
     Args:
         model: that is to be trained.
@@ -63,17 +64,17 @@ def begin(model: nn.Module, component: str, start: str, source: str) -> None:
         component = INSTEAD.get(component, component)
     found = finished(start, component)
     if isinstance(found, Decoder) and not isinstance(model, Decoder):
-        take_unet(model, found, source)
+        take_unet_(model, found, source)
         if isinstance(model, Glide) and not start.endswith(".safetensors"):
             clip = finished(start, "clip")
             assert isinstance(clip, CLIP)  # unCLIP's decoder never goes without
-            take_caption(model, clip, found, source)
+            take_caption_(model, clip, found, source)
     elif isinstance(found, CLIP) and isinstance(model, Dalle1):
-        take_text(model, found, source)
+        take_text_(model, found, source)
     elif isinstance(found, CLIP) and isinstance(model, NoisedCLIP):
-        take_encoders(model, found, source)
+        take_encoders_(model, found, source)
     else:
-        take_weights(model, found, source)
+        take_weights_(model, found, source)
 
 
 def begun_decoder(start: str, config: DecoderConfig, layout: Layout | None) -> Decoder:
@@ -94,7 +95,7 @@ def begun_decoder(start: str, config: DecoderConfig, layout: Layout | None) -> D
     if layout is not None and found.config.layout != layout.config:
         found = relaid(found, layout.config)
     decoder = Decoder(config)
-    take_weights(decoder, found, f"decoder.start: {start}")
+    take_weights_(decoder, found, f"decoder.start: {start}")
     return decoder
 
 
@@ -150,7 +151,7 @@ def widened(decoder: Decoder) -> Decoder:
     return wide
 
 
-def take_weights(model: nn.Module, found: nn.Module, source: str) -> None:
+def take_weights_(model: nn.Module, found: nn.Module, source: str) -> None:
     """Gives `model` the weights of `found`, which is of the same kind and sizes.
 
     Raises:
@@ -162,7 +163,7 @@ def take_weights(model: nn.Module, found: nn.Module, source: str) -> None:
     model.load_state_dict(found.state_dict())
 
 
-def take_unet(model: nn.Module, decoder: Decoder, source: str) -> None:
+def take_unet_(model: nn.Module, decoder: Decoder, source: str) -> None:
     """Gives a GLIDE or an ADM the UNet and the time embedding of a decoder, but for what reads captions.
 
     Of the first layer it takes what sees the noised picture.
@@ -183,7 +184,7 @@ def take_unet(model: nn.Module, decoder: Decoder, source: str) -> None:
     model.load_state_dict(own | taken)
 
 
-def take_text(model: Dalle1, clip: CLIP, source: str) -> None:
+def take_text_(model: Dalle1, clip: CLIP, source: str) -> None:
     """Gives a DALL-E 1 the text encoder of a CLIP: token and position embeddings, and its first blocks.
 
     So it knows what captions say before it has drawn anything; the blocks behind learn to draw it.
@@ -194,10 +195,10 @@ def take_text(model: Dalle1, clip: CLIP, source: str) -> None:
     config = model.config
     sizes = (config.text_vocabulary, config.text_context, config.width, config.layers, config.heads)
     text = _text_encoder(clip, CaptionConfig(*sizes), source)
-    _read_alike(text, model.token, model.position.weight, model.resblocks)
+    _read_alike_(text, model.token, model.position.weight, model.resblocks)
 
 
-def take_caption(model: Glide, clip: CLIP, decoder: Decoder, source: str) -> None:
+def take_caption_(model: Glide, clip: CLIP, decoder: Decoder, source: str) -> None:
     """Gives a GLIDE the text encoder of a CLIP, and what a decoder that draws from it makes of what it reads.
 
     GLIDE reads in both directions and CLIP in one, and it has no layers between encoder and attention: what
@@ -208,7 +209,7 @@ def take_caption(model: Glide, clip: CLIP, decoder: Decoder, source: str) -> Non
     """
     config, own = model.config.caption, model.text
     text = _text_encoder(clip, config, source)
-    _read_alike(text, own.token, own.position, own.transformer.resblocks)
+    _read_alike_(text, own.token, own.position, own.transformer.resblocks)
     own.norm.load_state_dict(text.ln_final.state_dict())
     reads_clip = decoder.text_to_context is not None and decoder.caption is None
     if not reads_clip or decoder.config.text_norm is not TextNorm.BEFORE:
@@ -228,7 +229,7 @@ def take_caption(model: Glide, clip: CLIP, decoder: Decoder, source: str) -> Non
                 module.context_kv.bias.copy_(read.bias + read.weight @ offset)
 
 
-def _read_alike(text: TextTransformer, token: nn.Embedding, position: Tensor, blocks: nn.ModuleList) -> None:
+def _read_alike_(text: TextTransformer, token: nn.Embedding, position: Tensor, blocks: nn.ModuleList) -> None:
     """Gives an encoder's embeddings and first blocks those of `text`, as far as its positions go."""
     with torch.no_grad():
         token.weight.copy_(text.token_embedding.weight)
@@ -261,7 +262,7 @@ def _text_encoder(clip: CLIP, wanted: CaptionConfig, source: str) -> TextTransfo
     return text
 
 
-def take_encoders(model: NoisedCLIP, clip: CLIP, source: str) -> None:
+def take_encoders_(model: NoisedCLIP, clip: CLIP, source: str) -> None:
     """Gives a noised CLIP the encoders of a CLIP: it then embeds pictures and texts as that one does.
 
     Every noise level begins with the same class token. What the two subtract from pictures and divide them by

@@ -1,4 +1,4 @@
-"""What a run keeps on the disk: checkpoints to go on from, and the weights that come out of it."""
+"""The files of a run: checkpoints to go on from, and the weights that come out of it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Batch = tuple[Tensor, Tensor | None]
 
 @dataclass(frozen=True)
 class ADMTaskConfig:
-    """How ADM is trained: which pictures and classes, and the weighting of the loss over noise levels."""
+    """The training of ADM: pictures and classes, and the weighting of the loss over noise levels."""
 
     pictures: LabelledConfig = field(default_factory=LabelledConfig)
     weighting: Weighting = Weighting.UNIFORM

@@ -30,7 +30,7 @@ FITTING_BATCH = 256
 
 @dataclass(frozen=True)
 class ArPriorTaskConfig:
-    """How the prior is trained.
+    """The training of the prior.
 
     Attributes:
         text_drop: share of captions that are not read, for classifier-free guidance (section 2.2 of
@@ -65,14 +65,14 @@ class ArPriorTask(StageTask):
         train: Corpus,
     ) -> None:
         self.model = ArPrior(model)
-        self.model.codes.fit(components)
+        self.model.codes.fit_(components)
         self.task = task
         self.encoded = encoded
         self.tokenizer = tokenizer
         size = encoded.clip.config.image.image_size
         self.pictures = Pictures(train, task.pictures, tokenizer, model.context, size)
         self.codes = self.model.codes.encode(encoded.embeddings).to(torch.int32)  # (N, K)
-        self.model.dot_products.fit(self._dot_products(FITTED_PAIRS))
+        self.model.dot_products.fit_(self._dot_products(FITTED_PAIRS))
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
         index, captions, _ = self.pictures.choose(size, generator)
@@ -96,7 +96,7 @@ class ArPriorTask(StageTask):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """What held-out pictures cost and how near samples come to them, by language.
+        """The cost of held-out pictures and the nearness of samples to them, by language.
 
         Nats a code, with the caption and without; cosine of a plain sample to the true embedding, and whether
         the held-out picture that is nearest to it shows the concept.

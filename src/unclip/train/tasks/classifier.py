@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
@@ -27,7 +25,7 @@ from unclip.train.tasks.stage import StageTask
 
 @dataclass(frozen=True)
 class ClassifierTaskConfig:
-    """How the classifier is trained."""
+    """The training of the classifier."""
 
     pictures: LabelledConfig = field(default_factory=LabelledConfig)
 
@@ -55,10 +53,6 @@ class ClassifierTask(StageTask):
         self.pictures = Labelled(train, task.pictures, labels, model.image_size)
         seen = Labelled(held_out, LabelledConfig(task.pictures.by), labels, model.image_size)
         self.held_out = seen.batches(HELD_OUT_BATCH)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {**super().config, "diffusion": to_dict(self.diffusion)}
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         return self.pictures.draw(size, generator)

@@ -30,7 +30,7 @@ from unclip.train.encoded import embeddings
 from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
 from unclip.train.run import Run
-from unclip.train.starting import finished, take_weights
+from unclip.train.starting import finished, take_weights_
 from unclip.train.tasks.stage import StageTask
 
 
@@ -47,7 +47,7 @@ class Splits(StrEnum):
 
 @dataclass(frozen=True)
 class CLIPTaskConfig:
-    """How CLIP is trained.
+    """The training of CLIP.
 
     Attributes:
         contrast: which loss.
@@ -77,7 +77,7 @@ class CLIPTaskConfig:
 
 
 class ContrastiveTask(StageTask, ABC):
-    """Which caption belongs to which picture of the batch, as two encoders see them."""
+    """The matching of captions to the pictures of a batch, as two encoders see them."""
 
     accumulates = False  # every pair of the batch counts
     model: CLIP | NoisedCLIP
@@ -145,9 +145,7 @@ class ContrastiveTask(StageTask, ABC):
         for language, tokens in self.held_out.tokens.items():
             tokens = tokens.to(images.device)
             texts = F.normalize(self.texts(model, tokens.ids, tokens.mask), dim=1)
-            best = (texts @ images.T).argmax(dim=1).cpu()
-            same = self.held_out.concepts[best] == self.held_out.concepts
-            figures[f"recall_at_1_{language}"] = float(same.mean())
+            figures[f"recall_at_1_{language}"] = self.held_out.recall(texts @ images.T)
         return figures
 
 
@@ -219,6 +217,6 @@ def task_of(run: Run, stage: str) -> Task:
             f"{stage}.task.locked: a locked image encoder needs {stage}.start, which it begins with"
         )
     clip = CLIP(model)
-    take_weights(clip, finished(start, "clip"), f"{stage}.start: {start}")
+    take_weights_(clip, finished(start, "clip"), f"{stage}.start: {start}")
     seen = embeddings(run, clip, corpus)
     return LockedCLIPTask(clip, seen, settings, tokenizer, corpus, run.held_out)

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
-from unclip.images import from_uint8, to_pil
+from unclip.images import from_uint8
 from unclip.models.code_sampling import CodeSampling, exponential_noise, write_codes
 from unclip.models.dalle1 import Dalle1, Dalle1Config
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE
 from unclip.runtime import atomic_path, noise_generator, sha256
-from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train import parallel
 from unclip.train.loop import Task
@@ -26,7 +25,7 @@ from unclip.train.merge_dropout import MergeDropout
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, shifted, spread
 from unclip.train.run import Run
 from unclip.train.tasks.diffusion import kept
-from unclip.train.tasks.stage import StageTask
+from unclip.train.tasks.stage import StageTask, rows_of_pictures
 
 ENCODE_BATCH = 64
 EVALUATION_BATCH = 16
@@ -36,7 +35,7 @@ PREVIEW_SAMPLING = CodeSampling(guidance=2.0)
 
 @dataclass(frozen=True)
 class Dalle1TaskConfig:
-    """How the transformer is trained.
+    """The training of the transformer.
 
     Attributes:
         caption_drop: share of captions that are replaced by the empty one, for classifier-free guidance.
@@ -156,7 +155,7 @@ class Dalle1Task(StageTask):
         grid = model.config.grid
         both = torch.cat([truth.to(device), drawn]).view(-1, grid, grid)
         images = self.coded.codec.decode(both).float().clamp(-1, 1)
-        return contact_sheet([to_pil(image) for image in images], columns=len(chosen))
+        return rows_of_pictures(*images.split(len(chosen)))
 
     def _nats(self, model: Dalle1, texts: list[str]) -> float:
         tokens = self._read(texts)

@@ -18,10 +18,9 @@ from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
-from unclip.images import from_uint8, resize, to_pil
+from unclip.images import from_uint8, resize
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig, noise_embedding
 from unclip.models.layout import Layout
-from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.augmentation import LABELS, augmented
 from unclip.train.encoded import Encoded
@@ -30,9 +29,9 @@ from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig, spread
 from unclip.train.run import Run
 from unclip.train.starting import begun_decoder, finished
-from unclip.train.tasks.diffusion import DiffusionTask, draw, kept, random_steps
+from unclip.train.tasks.diffusion import DiffusionTask, draw, kept
+from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
-PREVIEW_PICTURES = 12
 EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
 EMBEDDED, WHITENED_BY = 256, 16  # captions in a batch, and batches, that text embeddings are whitened by
 
@@ -46,7 +45,7 @@ class Conditioning(StrEnum):
 
 @dataclass(frozen=True)
 class DecoderTaskConfig:
-    """How the decoder is trained.
+    """The training of the decoder.
 
     Attributes:
         conditioning: which of CLIP's embeddings it gets.
@@ -75,7 +74,7 @@ class DecoderTaskConfig:
 
 
 class DecoderBatch(NamedTuple):
-    """What a decoder learns from at once."""
+    """A batch that a decoder learns from."""
 
     images: Tensor  # (B, 3, S, S) in [-1, 1]
     embeddings: Tensor  # (B, E) of the pictures in the corpus
@@ -119,7 +118,7 @@ class DecoderTask(DiffusionTask):
         self.pictures = Pictures(train, task.pictures, tokenizer, context, model.image_size)
         # a new layout was fitted to embeddings whitened by these; finished weights know image embeddings
         if start is None or layout is not None or task.conditioning is Conditioning.TEXT:
-            self.model.whitening.fit(self._whitened_by())
+            self.model.whitening.fit_(self._whitened_by())
 
     def _whitened_by(self) -> Tensor:
         """(N, E) embeddings of the kind that the decoder is conditioned on."""
@@ -167,8 +166,7 @@ class DecoderTask(DiffusionTask):
         if self.model.config.inpainting:
             keep = random_masks(size, images.shape[-1], generator, self.task.whole)
             condition = replace(condition, known=images, keep=keep)
-        steps = random_steps(size, self.schedule, generator)
-        noise = torch.randn(images.shape, generator=generator, device=generator.device)
+        steps, noise = self.noise(images, generator)
         losses = self.losses(partial(model, condition=condition), images, steps, noise)
         return losses.mean(), {}
 
@@ -183,7 +181,7 @@ class DecoderTask(DiffusionTask):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """What CLIP makes of pictures drawn from held-out embeddings and captions, without guidance.
+        """CLIP's judgement of pictures drawn from held-out embeddings and captions, without guidance.
 
         `cosine` to the true picture's embedding; `recall_at_1` of its concept among the held-out pictures.
         """
@@ -212,7 +210,7 @@ class DecoderTask(DiffusionTask):
             keep = random_masks(len(choice), truth.shape[-1], torch.Generator().manual_seed(0), 0.0).to(truth)
             truth = truth * keep
         drawn = self._from_held_out(model, choice, None if keep is None else (truth, keep))
-        return contact_sheet([to_pil(image) for image in [*truth, *drawn]], columns=len(choice))
+        return rows_of_pictures(truth, drawn)
 
     def _from_held_out(
         self, model: nn.Module, choice: np.ndarray, seen: tuple[Tensor, Tensor] | None = None

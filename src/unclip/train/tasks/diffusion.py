@@ -1,14 +1,12 @@
-"""What the generative stages share: noise levels, the loss, samples to look at while training."""
+"""The common half of the generative stages: noise levels, the loss, samples to look at while training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from unclip.config import to_dict
 from unclip.diffusion.denoiser import Network, denoiser
 from unclip.diffusion.loss import Weighting, diffusion_loss
 from unclip.diffusion.samplers import ddim
@@ -34,14 +32,17 @@ def random_steps(size: int, schedule: Schedule, generator: torch.Generator) -> T
 class DiffusionTask(StageTask):
     """A network, its diffusion, and the loss of what it predicts, weighted over noise levels."""
 
+    diffusion: DiffusionConfig
+
     def __init__(self, diffusion: DiffusionConfig, weighting: Weighting) -> None:
         self.diffusion = diffusion
         self.schedule = diffusion.build()
         self.weighting = weighting
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return {**super().config, "diffusion": to_dict(self.diffusion)}
+    def noise(self, x0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Steps (B,) of the schedule, and noise of x0's shape."""
+        steps = random_steps(len(x0), self.schedule, generator)
+        return steps, torch.randn(x0.shape, generator=generator, device=generator.device)
 
     def losses(self, network: Network, x0: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
         """(B,) of clean data noised to steps (B,) of the schedule."""
@@ -64,7 +65,7 @@ def draw(network: Network, diffusion: DiffusionConfig, shape: Sequence[int], dev
 
 
 def sample(network: Network, diffusion: DiffusionConfig, x: Tensor, steps: int) -> Tensor:
-    """What DDIM makes of standard normal x in so many steps."""
+    """The result of DDIM from standard normal x in so many steps."""
     schedule = diffusion.build()
     schedule = schedule[respace(len(schedule), steps)]
     denoise = denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)

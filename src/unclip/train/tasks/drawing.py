@@ -1,4 +1,4 @@
-"""What the tasks share whose networks draw whole pictures from a caption, a class or nothing at all."""
+"""The common half of tasks whose networks draw whole pictures from a caption, a class or nothing at all."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.diffusion.denoiser import Network
-from unclip.images import to_pil
-from unclip.sheets import contact_sheet
 from unclip.train.batches import to_device
 from unclip.train.pictures import spread
-from unclip.train.tasks.diffusion import DiffusionTask, draw, random_steps
+from unclip.train.tasks.diffusion import DiffusionTask, draw
+from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
-PREVIEW_PICTURES = 12
 HELD_OUT_BATCH = 64
 
 
@@ -42,8 +40,7 @@ class DrawingTask(DiffusionTask, ABC):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images: Tensor = batch[0]
         network = self.network(model, self.dropped(batch, generator))
-        steps = random_steps(len(images), self.schedule, generator)
-        noise = torch.randn(images.shape, generator=generator, device=generator.device)
+        steps, noise = self.noise(images, generator)
         return self.losses(network, images, steps, noise).mean(), {}
 
     @torch.no_grad()
@@ -73,6 +70,4 @@ class DrawingTask(DiffusionTask, ABC):
         truth = batch[0]
         drawn = draw(self.network(model, batch), self.diffusion, truth.shape, device)
         chosen = spread(len(truth), PREVIEW_PICTURES)
-        return contact_sheet(
-            [to_pil(image) for image in [*truth[chosen], *drawn[chosen]]], columns=len(chosen)
-        )
+        return rows_of_pictures(truth[chosen], drawn[chosen])

@@ -28,7 +28,7 @@ Batch = tuple[Tensor, Tokens]
 
 @dataclass(frozen=True)
 class GlideTaskConfig:
-    """How GLIDE is trained.
+    """The training of GLIDE.
 
     Attributes:
         text_drop: share of captions that are replaced by the empty one, for classifier-free guidance

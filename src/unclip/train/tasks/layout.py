@@ -11,25 +11,23 @@ from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
-from unclip.images import from_uint8, resize, to_pil
+from unclip.images import from_uint8, resize
 from unclip.models.decoder import noise_embedding
 from unclip.models.layout import Layout, LayoutConfig
 from unclip.nn.layers import Whitening
-from unclip.sheets import contact_sheet
 from unclip.tokenizer import Tokenizer
 from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig
 from unclip.train.run import Run
-from unclip.train.tasks.stage import StageTask
+from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask, rows_of_pictures
 
-PREVIEWED = 12  # pictures beside what is expected of them
 PREVIEW_SIDE = 64
 
 
 @dataclass(frozen=True)
 class LayoutTaskConfig:
-    """How a layout is trained.
+    """The training of a layout.
 
     Attributes:
         embedding_noise: the embedding is noised by a level drawn from 0 to this, as the decoder's is.
@@ -67,7 +65,7 @@ class LayoutTask(StageTask):
         self.pictures = Pictures(train, task.pictures, tokenizer, clip.text.context, size)
         self.pixels = train.pixels(size)  # (N, S, S, 3) uint8
         self.whitening = Whitening(model.embedding)
-        self.whitening.fit(encoded.embeddings)
+        self.whitening.fit_(encoded.embeddings)
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         index = self.pictures.positions(size, generator)
@@ -97,12 +95,12 @@ class LayoutTask(StageTask):
     @torch.no_grad()
     def preview(self, model: nn.Module) -> Image.Image | None:
         """Held-out pictures, coarsely, each before what is expected of it."""
-        guess, truth = (rows[:PREVIEWED].cpu() for rows in self._held_out(model))
+        guess, truth = (rows[:PREVIEW_PICTURES].cpu() for rows in self._held_out(model))
         pairs = torch.stack([truth, guess.clamp(-1, 1)], dim=1).flatten(0, 1)
-        return contact_sheet([to_pil(image) for image in resize(pairs, PREVIEW_SIDE)], columns=PREVIEWED // 2)
+        return rows_of_pictures(*resize(pairs, PREVIEW_SIDE).split(PREVIEW_PICTURES // 2))
 
     def _held_out(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        """What is expected of the held-out pictures, and what they are, (M, 3, side, side) each."""
+        """The expected and the true held-out pictures, (M, 3, side, side) each."""
         embeddings = self.encoded.held_out_embeddings
         whitened = self.whitening.whiten(embeddings.cpu()).to(embeddings.device)
         guess = model(whitened, embeddings.new_zeros(len(embeddings)))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
@@ -38,10 +35,6 @@ class NoisedCLIPTask(ContrastiveTask):
         super().__init__(NoisedCLIP(model), task, tokenizer, train, held_out)
         self.diffusion = diffusion
         self.schedule = diffusion.build()
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {**super().config, "diffusion": to_dict(self.diffusion)}
 
     def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
         assert isinstance(model, NoisedCLIP)

@@ -18,12 +18,12 @@ from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
 from unclip.train.run import Run
-from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, kept, random_steps, sample
+from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, kept, sample
 
 
 @dataclass(frozen=True)
 class PriorTaskConfig:
-    """How the prior is trained; `text_drop` is for classifier-free guidance (Table 3 of 2204.06125: 0.1)."""
+    """The training of the prior; `text_drop` is for classifier-free guidance (2204.06125, Table 3: 0.1)."""
 
     text_drop: float = 0.1
     weighting: Weighting = Weighting.UNIFORM
@@ -48,7 +48,7 @@ class PriorTask(DiffusionTask):
     ) -> None:
         super().__init__(diffusion, task.weighting)
         self.model = DiffusionPrior(model)
-        self.model.whitening.fit(encoded.embeddings)
+        self.model.whitening.fit_(encoded.embeddings)
         self.task = task
         self.encoded = encoded
         self.pictures = Pictures(
@@ -63,11 +63,9 @@ class PriorTask(DiffusionTask):
         self, model: nn.Module, batch: tuple[Tensor, Tokens], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         embedding, tokens = batch
-        size = len(embedding)
         x0 = self.model.whitening.whiten(embedding)
-        keep = kept(size, self.task.text_drop, generator)
-        steps = random_steps(size, self.schedule, generator)
-        noise = torch.randn(x0.shape, generator=generator, device=generator.device)
+        keep = kept(len(x0), self.task.text_drop, generator)
+        steps, noise = self.noise(x0, generator)
         losses = []
         for rows, group in groups_by_length(tokens):
             text_embedding, sequence = self.encoded.text(group)

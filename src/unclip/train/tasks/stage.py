@@ -1,13 +1,18 @@
-"""What the tasks of all stages have alike."""
+"""The common half of the tasks of all stages."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from unclip.config import to_dict
+from unclip.diffusion.schedule import DiffusionConfig
+from unclip.images import to_pil
+from unclip.sheets import contact_sheet
+
+PREVIEW_PICTURES = 12
 
 
 class StageTask:
@@ -19,10 +24,17 @@ class StageTask:
     accumulates = True
     model: nn.Module
     task: Any  # the dataclass of the stage's `task` table
+    diffusion: DiffusionConfig | None = None  # over whose noise levels it learns
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"model": to_dict(self.model.config), "task": to_dict(self.task)}
+        tables = {"model": self.model.config, "task": self.task, "diffusion": self.diffusion}
+        return {name: to_dict(table) for name, table in tables.items() if table is not None}
 
     def preview(self, model: nn.Module) -> Image.Image | None:
         return None
+
+
+def rows_of_pictures(*rows: Tensor) -> Image.Image:
+    """Rows of pictures (N, 3, S, S) in [-1, 1], one below the other."""
+    return contact_sheet([to_pil(image) for row in rows for image in row], columns=len(rows[0]))

@@ -24,7 +24,7 @@ EVALUATION_BATCH = 128
 
 @dataclass(frozen=True)
 class SupervisedTaskConfig:
-    """How a classifier is trained.
+    """The training of a classifier.
 
     Attributes:
         styles: a class is a name that the training split shows in at least so many styles.

@@ -13,25 +13,24 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
+from unclip.data.records import STORED_SIZE
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
-from unclip.images import from_uint8, to_pil
+from unclip.images import from_uint8
 from unclip.models.upsampler import Upsampler, UpsamplerConfig, enlarge
-from unclip.sheets import contact_sheet
 from unclip.train.degradation import Degradation, degrade
 from unclip.train.loop import Task
 from unclip.train.run import Run
-from unclip.train.tasks.diffusion import DiffusionTask, draw, random_steps
+from unclip.train.tasks.diffusion import DiffusionTask, draw
+from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
-STORED_SIZE = 256  # of a corpus's pictures; beyond it only the large renderings serve
-PREVIEW_PICTURES = 12
 CROPS_PER_PICTURE = 4  # of one batch: a large picture takes long to read
 CROP_CANDIDATES = 3  # most of a pictogram is white: of so many crops the one with most in it is learned from
 
 
 @dataclass(frozen=True)
 class UpsamplerTaskConfig:
-    """How an upsampler is trained: on crops of `crop` pixels of the large picture, the small one degraded."""
+    """The training of an upsampler: crops of `crop` pixels of the large picture, the small one degraded."""
 
     crop: int = 64
     degradation: Degradation = Degradation.BLUR
@@ -101,8 +100,7 @@ class UpsamplerTask(DiffusionTask):
         self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         high, low = batch
-        steps = random_steps(len(high), self.schedule, generator)
-        noise = torch.randn(high.shape, generator=generator, device=generator.device)
+        steps, noise = self.noise(high, generator)
         losses = self.losses(partial(model, low=low), high, steps, noise)
         return losses.mean(), {}
 
@@ -113,13 +111,12 @@ class UpsamplerTask(DiffusionTask):
         high, low = self.batch(PREVIEW_PICTURES, torch.Generator().manual_seed(0))
         on_device = low.to(device)
         drawn = draw(lambda x, label: model(x, label, on_device), self.diffusion, high.shape, device)
-        rows = [*enlarge(low, self.model.config.scale), *drawn, *high]
-        return contact_sheet([to_pil(image) for image in rows], columns=PREVIEW_PICTURES)
+        return rows_of_pictures(enlarge(low, self.model.config.scale), drawn, high)
 
 
 def task_of(run: Run, stage: str) -> Task:
     model = run.part(stage, "model", UpsamplerConfig)
-    large = model.high_size > STORED_SIZE
+    large = model.high_size > STORED_SIZE  # beyond it only the large renderings serve
     pictures = LargePictures(run.train) if large else run.train.pixels(model.high_size)
     settings = run.part(stage, "task", UpsamplerTaskConfig)
     return UpsamplerTask(model, settings, run.part(stage, "diffusion", DiffusionConfig), pictures)

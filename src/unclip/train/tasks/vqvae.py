@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
-from unclip.images import from_uint8, resize, to_pil
+from unclip.images import from_uint8, resize
 from unclip.models.clip import CLIP
 from unclip.models.codec import CodecTraining, CodecTrainingConfig
-from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig, follow, quantise, relax
+from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig, follow_, quantise, relax
 from unclip.models.vqgan import VQGAN
 from unclip.models.vqvae import VQVAE, map_pixels, unmap_pixels
 from unclip.models.vqvae_loss import (
@@ -27,20 +27,18 @@ from unclip.models.vqvae_loss import (
     pixel_loss,
     psnr,
 )
-from unclip.sheets import contact_sheet
 from unclip.train.loop import Task
 from unclip.train.pictures import spread
 from unclip.train.run import Run
-from unclip.train.tasks.stage import StageTask
+from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask, rows_of_pictures
 
 EVALUATED = 512  # held-out pictures
 EVALUATION_BATCH = 32
-PREVIEW_PICTURES = 12
 
 
 @dataclass(frozen=True)
 class VQVAETaskConfig:
-    """How a codec is trained.
+    """The training of a codec.
 
     Attributes:
         size: side of the pictures in pixels.
@@ -133,7 +131,7 @@ class VQVAETask(StageTask):
         quantised = quantise(codec, latents, self.task.nearest)
         drawn = codec.from_vectors(quantised.vectors)
         error = pixel_loss(self.task.reconstruction, drawn, images)
-        dead = follow(codec, model.use, latents, quantised.codes, self.task.nearest, generator)
+        dead = follow_(codec, model.use, latents, quantised.codes, self.task.nearest, generator)
         parts = {
             "reconstruction": error.detach(),
             "quantisation": quantised.loss.detach(),
@@ -185,8 +183,7 @@ class VQVAETask(StageTask):
         assert isinstance(model, CodecTraining)
         chosen = spread(len(self.held_out), PREVIEW_PICTURES)
         images = self.held_out[chosen].to(model.pictures.device)
-        rows = [*images, *model.codec(images).float().clamp(-1, 1)]
-        return contact_sheet([to_pil(image) for image in rows], columns=len(chosen))
+        return rows_of_pictures(images, model.codec(images).float().clamp(-1, 1))
 
 
 def task_of(run: Run, stage: str) -> Task:
