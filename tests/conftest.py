@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,6 @@ from unclip.models.decoder import Decoder, DecoderConfig
 from unclip.models.prior import DiffusionPrior, PriorConfig
 from unclip.models.upsampler import Upsampler, UpsamplerConfig
 from unclip.tokenizer import BytePairTokenizer
-
-sys.path.insert(0, str(Path(__file__).parent))  # file_server
 
 # a machine that does other work beside the tests is no failure
 settings.register_profile("unclip", deadline=None)

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from styled_corpus import build_styled
+from support.styled_corpus import build_styled
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 

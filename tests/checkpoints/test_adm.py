@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guided_reference import Network, Shapes, State, classifier_shapes, random_state, unet_shapes
+from reference.guided import Network, Shapes, State, classifier_shapes, random_state, unet_shapes
 from unclip.checkpoints import adm
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.checkpoints.table import Table

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import clip_reference as reference
+from reference import clip as reference
 from unclip.bundle import save_bundle
 from unclip.checkpoints import clip_openai
 from unclip.checkpoints.foreign import Conversion, Source

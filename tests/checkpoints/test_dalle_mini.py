@@ -1,6 +1,6 @@
 """The promise that DALL-E mini's published files give the pictures of the program that published them.
 
-The reference is min-dalle 0.4.11, a test dependency: see `min_dalle_reference`.
+The reference is min-dalle 0.4.11, a test dependency: see `tests/reference/min_dalle.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import unclip
-from min_dalle_reference import (
+from reference.min_dalle import (
     CODES,
     LAYERS,
     MLP,

@@ -9,7 +9,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from file_server import REVISION, FileServer
+from support.file_server import REVISION, FileServer
 from unclip.catalogue import Ability, HubFiles, Published, WebFile
 from unclip.checkpoints import download
 from unclip.errors import DownloadError

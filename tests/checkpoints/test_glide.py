@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from guided_reference import Network, Shapes, State, glide_shapes, random_state
-from noised_clip_reference import (
+from reference.guided import Network, Shapes, State, glide_shapes, random_state
+from reference.noised_clip import (
     VOCABULARY,
     naive_image,
     naive_text,

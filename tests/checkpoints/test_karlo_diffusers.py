@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import karlo_reference as reference
+from reference import karlo as reference
 from unclip import cli
 from unclip.bundle import Bundle, save_bundle
 from unclip.checkpoints import karlo_diffusers, karlo_keys

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from file_server import REVISION, FileServer
+from support.file_server import REVISION, FileServer
 from unclip import catalogue, cli
 from unclip.bundle import Bundle
 from unclip.catalogue import Ability, HubFiles, Published, WebFile

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from styled_corpus import COLOURS, build_styled
+from support.styled_corpus import COLOURS, build_styled
 from unclip.data.classes import Classes, concept_names
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split

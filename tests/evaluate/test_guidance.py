@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from painter import Judge, Painter, told
+from support.painter import Judge, Painter, told
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
 from unclip.drawing import Event, Job, Options

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from painter import Judge, Painter, told
+from support.painter import Judge, Painter, told
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.evaluate import reranking
 from unclip.evaluate.figures import Figure, Findings

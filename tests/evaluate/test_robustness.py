@@ -13,7 +13,7 @@ import typer
 from torch import Tensor
 from typer.testing import CliRunner
 
-from styled_corpus import COLOURS, build_styled
+from support.styled_corpus import COLOURS, build_styled
 from unclip import recipes
 from unclip.bundle import Preprocessing
 from unclip.cli.robustness import register

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from styled_corpus import build_styled
+from support.styled_corpus import build_styled
 from unclip.search.background import BACKGROUND
 from unclip.search.probability import FEW, SMALLEST, TEXT, Calibration, likeness, standing_out
 

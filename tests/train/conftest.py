@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from support.tiny_recipe import TINY, draw
 from unclip import recipes
 from unclip.data.folder import build_folder
 from unclip.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).parent))  # tiny_task, also for the processes that tests start
-
-from tiny_recipe import TINY, draw
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from styled_corpus import build_styled
+from support.styled_corpus import build_styled
 from unclip.models.clip_loss import clip_loss
 from unclip.train.log import read_metrics
 from unclip.train.run import Run

@@ -1,6 +1,6 @@
 """The CLIP of the tests; run as a script it is a writer that can be killed.
 
-    python colour_clip.py FOLDER SECONDS
+    python -m support.colour_clip FOLDER SECONDS
 
 indexes a folder, four pictures in a commit, with a pause after each, and says on stdout what is committed.
 """
