@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from unclip.data.labelled import Labelled
 from unclip.errors import InputError
 from unclip.evaluate.statistics import Method
+from unclip.stages.stage import finished
 from unclip.zero_shot import linear_probe, logistic_regression, zero_shot
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -58,18 +59,9 @@ def pictures(keys: tuple[str, ...], rows: Sequence[tuple[str, str | bytes]], see
     return Labelled(keys, len(samples), {}, lambda: iter(samples))
 
 
-def result(work: Generator[object, None, Result]) -> Result:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            found: Result = end.value
-            return found
-
-
 def test_accuracy_counts_pictures_and_classes() -> None:
     rows = [("red", "red")] * 6 + [("green", "red")] + [("blue", "blue"), ("blue", b"broken")]
-    report = result(zero_shot(Colours(), pictures(("blue", "green", "red"), rows)))
+    report = finished(zero_shot(Colours(), pictures(("blue", "green", "red"), rows)))
     assert report.top1.value == pytest.approx(7 / 8)
     assert report.top1.method is Method.WILSON
     assert 0.5 < report.top1.low < 7 / 8 < report.top1.high < 1
@@ -83,16 +75,16 @@ def test_names_choose_the_classes_and_classes_of_one_name_are_one() -> None:
     rows = [("n1", "red"), ("n2", "red"), ("n3", "blue"), ("n4", "green")]
     keys = ("n1", "n2", "n3", "n4")
     names = {"n1": "red", "n2": "red", "n3": "blue"}
-    report = result(zero_shot(Colours(), pictures(keys, rows), names, "best7"))
+    report = finished(zero_shot(Colours(), pictures(keys, rows), names, "best7"))
     assert report.classes == {"red": (1.0, 2), "blue": (1.0, 1)}
     assert report.top1.count == 3
     with pytest.raises(InputError, match="no picture can be read"):
-        result(zero_shot(Colours(), pictures(("red",), [("red", b"broken")])))
+        finished(zero_shot(Colours(), pictures(("red",), [("red", b"broken")])))
 
 
 def test_top_5_is_told_where_there_are_more_classes() -> None:
     keys = tuple(f"{number} {name}" for number in range(3) for name in COLOURS)
-    report = result(zero_shot(Colours(), pictures(keys, [("0 red", "red"), ("2 blue", "red")])))
+    report = finished(zero_shot(Colours(), pictures(keys, [("0 red", "red"), ("2 blue", "red")])))
     assert report.top5 is not None
     assert report.top5.value >= report.top1.value
 
@@ -116,7 +108,7 @@ def test_logistic_regression_finds_the_minimum() -> None:
 def test_a_probe_learns_what_can_be_told_apart_and_chooses_its_penalty() -> None:
     keys = ("blue", "green", "red")
     rows = [(key, key) for key in keys for _ in range(10)]
-    report = result(linear_probe(Colours(), pictures(keys, rows), pictures(keys, rows, seed=1)))
+    report = finished(linear_probe(Colours(), pictures(keys, rows), pictures(keys, rows, seed=1)))
     assert report.accuracy.value == 1
     assert (report.trained, report.tested) == (30, 30)
     assert report.validation[report.penalty] == max(report.validation.values())
@@ -128,10 +120,10 @@ def test_a_probe_needs_classes_that_it_has_seen() -> None:
     keys = ("blue", "red")
     train = pictures(keys, [("blue", "blue"), ("red", "red")] * 5)
     with pytest.raises(InputError, match="the class 'green' is only in the test"):
-        result(linear_probe(Colours(), train, pictures(("green",), [("green", "green")])))
+        finished(linear_probe(Colours(), train, pictures(("green",), [("green", "green")])))
     with pytest.raises(InputError, match="there is one class only"):
         only = pictures(("red",), [("red", "red")])
-        result(linear_probe(Colours(), only, only))
+        finished(linear_probe(Colours(), only, only))
     few = pictures(keys, [("blue", "blue"), ("red", "red")])
     with pytest.raises(InputError, match="too few to hold a fifth"):
-        result(linear_probe(Colours(), few, few))
+        finished(linear_probe(Colours(), few, few))

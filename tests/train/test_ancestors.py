@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from support.tiny_bundles import parts_of
 from unclip import cli, load, recipes
 from unclip.bundle import Bundle, Part, read_sampling, save_bundle
 from unclip.config import to_dict
@@ -333,14 +334,7 @@ def test_unclips_upsamplers_enlarge(
     run: str, prompt: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     bundle = Bundle.load(request.getfixturevalue(run) / "bundle")
-    parts = {
-        name: Part(
-            bundle.tokenizer() if name == "tokenizer" else bundle.model(name),
-            diffusion=component.diffusion,
-            sampling=component.sampling,
-        )
-        for name, component in bundle.components.items()
-    }
+    parts = parts_of(bundle)
     upsampler = UpsamplerConfig(
         low_size=SIDE, high_size=4 * SIDE, patch=4, channels=8, multipliers=(1,), blocks=1
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from support import tiny
 from unclip import cli, load, native, recipes
 from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
@@ -19,7 +21,6 @@ from unclip.data.folder import build_folder
 from unclip.errors import BundleError, InputError
 from unclip.models.codec import CodecTrainingConfig
 from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig
-from unclip.models.vqgan import VQGANConfig
 from unclip.models.vqvae import VQVAEConfig
 from unclip.models.vqvae_loss import CriticConfig, Reconstruction
 from unclip.train.pictures import PicturesConfig
@@ -234,17 +235,7 @@ def train(task: VQVAETask, steps: int, rate: float = 3e-3) -> list[float]:
     return losses
 
 
-CODEC = VQGANConfig(
-    vocabulary=32,
-    embedding=4,
-    latent=32,
-    channels=32,
-    multipliers=(1,),
-    blocks=1,
-    attention=(),
-    patch=8,
-    unit=True,
-)
+CODEC = replace(tiny.CODEC, vocabulary=32, patch=8, unit=True)
 
 
 @pytest.mark.parametrize("codebook", Codebook)
