@@ -30,7 +30,6 @@ from reference.siglip import (
     TEXTS,
     TINY,
     drawing,
-    error,
     in_open_clips_layout,
     model_cfg,
     published,
@@ -40,6 +39,7 @@ from reference.siglip import (
     tiny_timm_models,
 )
 from support.captions import CAPTIONS
+from support.tensors import error
 from unclip import cli
 from unclip.bundle import Bundle
 from unclip.checkpoints import clip_siglip

@@ -22,7 +22,6 @@ from reference.siglip import (
     TEXTS,
     TINY,
     drawing,
-    error,
     in_open_clips_layout,
     model_cfg,
     pictures,
@@ -33,6 +32,7 @@ from reference.siglip import (
     tiny_timm_models,
 )
 from support.captions import CAPTIONS
+from support.tensors import error
 from unclip.checkpoints import clip_siglip
 from unclip.checkpoints.foreign import Source
 from unclip.checkpoints.formats import guess

@@ -258,12 +258,6 @@ def read(path: Path, **options: str) -> Siglip:
     return clip_siglip.read(Source(path), options)
 
 
-def error(ours: Tensor, expected: Tensor) -> float:
-    """Largest difference, relative to the largest value."""
-    assert ours.shape == expected.shape
-    return float((ours - expected).abs().max() / expected.abs().max())
-
-
 def pictures(mean: Any = PREPROCESS["mean"], std: Any = PREPROCESS["std"]) -> tuple[Tensor, Tensor]:
     """In [-1, 1], and the same normalised."""
     images = (
