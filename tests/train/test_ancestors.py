@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from support.tiny_bundles import parts_of
+from support.tiny_recipe import HEAD
 from unclip import cli, load, recipes
 from unclip.bundle import Bundle, Part, read_sampling, save_bundle
 from unclip.config import to_dict
@@ -35,16 +36,6 @@ SIDE = 16
 COLOURS = {"red": (220, 30, 30), "green": (20, 160, 60), "blue": (40, 60, 220), "black": (10, 10, 10)}
 SHAPES = {"disc": (4, 4, 28, 28), "square": (8, 8, 24, 24), "stripe": (2, 12, 30, 20)}
 
-HEAD = """
-description = "tiny"
-family = "{family}"
-[bundle]
-name = "tiny"
-licence = "CC0-1.0"
-data = "shapes"
-command = "unclip train tiny.toml"
-limits = "It knows shapes."
-"""
 UNET = """
 image_size = 16
 channels = 32
@@ -66,7 +57,7 @@ tensorboard = false
 precision = "float32"
 """
 GLIDE = f"""
-{HEAD.format(family="glide")}
+{HEAD.format(family="glide", name="tiny")}
 [tokenizer]
 vocabulary = 300
 [noised-clip.model]
@@ -111,7 +102,7 @@ evaluate_steps = 45
 {TRAIN}
 """
 ADM = f"""
-{HEAD.format(family="adm")}
+{HEAD.format(family="adm", name="tiny")}
 [classifier.model]
 {UNET}
 [classifier.task.pictures]
@@ -138,7 +129,7 @@ evaluate_steps = 45
 {TRAIN}
 """
 NCSN = f"""
-{HEAD.format(family="adm")}
+{HEAD.format(family="adm", name="tiny")}
 [adm.model]
 {UNET}
 [adm.diffusion]

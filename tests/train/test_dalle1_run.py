@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from support import tiny
+from support.tiny_recipe import CLIP, HEAD
 from unclip import cli, load, native, recipes
 from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
@@ -28,32 +29,9 @@ from unclip.train.run import Run
 from unclip.train.tasks.dalle1 import Dalle1TaskConfig
 from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
 
-TINY = """
-description = "tiny"
-family = "dalle1"
-[bundle]
-name = "tiny-dalle1"
-licence = "CC0-1.0"
-data = "shapes"
-command = "unclip train tiny.toml"
-limits = "It knows shapes."
-[tokenizer]
-vocabulary = 300
-[clip.model]
-embedding = 16
-[clip.model.image]
-kind = "vit"
-image_size = 32
-patch = 16
-width = 16
-layers = 1
-heads = 2
-[clip.model.text]
-kind = "transformer"
-context = 24
-width = 16
-layers = 1
-heads = 2
+TINY = f"""
+{HEAD.format(family="dalle1", name="tiny-dalle1")}
+{CLIP}
 [clip.train]
 steps = 2
 batch = 8
