@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from support.file_server import FileServer
 from support.styled_corpus import build_styled
 from support.tiny_bundles import ar_prior_part, parts_of, unclip_parts
 from unclip.bundle import Bundle, save_bundle
@@ -45,3 +47,13 @@ def two_priors_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactor
 def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shapes in styles that are learned from, and in two that only tests have. Do not change it."""
     return build_styled(tmp_path_factory.mktemp("corpus") / "styled")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A server that stands for the Hub."""
+    with FileServer() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield server
