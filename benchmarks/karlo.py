@@ -73,9 +73,9 @@ def widened(interpolate: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
 def theirs(folder: Path, device: str, dtype: torch.dtype, batch: int) -> Row:
     """Diffusers: seconds of the whole pipeline and of each stage, with the peak memory of this process."""
     sys.path.insert(0, str(TESTS))
-    import karlo_reference
+    from reference import karlo
 
-    pipe = karlo_reference.loaded(folder, dtype).to(device)
+    pipe = karlo.loaded(folder, dtype).to(device)
     module = sys.modules[type(pipe).__module__]
     module.F = SimpleNamespace(**{**vars(F), "interpolate": widened(F.interpolate)})
     networks = {
@@ -203,10 +203,10 @@ def _upsampler_step(device: torch.device, dtype: torch.dtype) -> Callable[[], An
 def prepare(width: int, folder: Path) -> None:
     """A random pipeline of Karlo's layout at that width, saved as theirs and converted to ours."""
     sys.path.insert(0, str(TESTS))
-    import karlo_reference
+    from reference import karlo
 
-    sizes = karlo_reference.of_width(width)
-    karlo_reference.pipeline(folder / "vocabulary", sizes).save_pretrained(folder / "theirs")
+    sizes = karlo.of_width(width)
+    karlo.pipeline(folder / "vocabulary", sizes).save_pretrained(folder / "theirs")
     made = karlo_diffusers.FORMAT.read(Source(folder / "theirs"))
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")

@@ -11,8 +11,6 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from styled_corpus import build_styled
-
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -21,14 +19,9 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(SCRIPTS)
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_styled(tmp_path_factory.mktemp("corpus") / "styled")
-
-
-def test_indexing_and_queries_are_measured(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_indexing_and_queries_are_measured(styled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = importlib.import_module("clip")
-    assert script.main(["--quick", "--corpus", str(corpus), "--count", "12", "--only", "index,query"]) == 0
+    assert script.main(["--quick", "--corpus", str(styled), "--count", "12", "--only", "index,query"]) == 0
     said = capsys.readouterr().out
     assert "files                    12" in said
     assert "embedded_unchanged       0" in said
@@ -37,12 +30,12 @@ def test_indexing_and_queries_are_measured(corpus: Path, capsys: pytest.CaptureF
 
 
 def test_the_sheet_has_a_row_a_query(
-    corpus: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    styled: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = importlib.import_module("search_sheet")
     sheet = tmp_path / "sheet.png"
     before = script.RESULTS.read_bytes() if script.RESULTS.is_file() else None
-    command = [str(corpus), str(sheet), "--model", str(tiny_bundle), "--workers", "1", "--quick"]
+    command = [str(styled), str(sheet), "--model", str(tiny_bundle), "--workers", "1", "--quick"]
     script.main([*command, "--splits", "train,unseen-styles"])
     with Image.open(sheet) as drawn:
         width, height = drawn.size

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from support.tiny_bundles import parts_of
 from unclip import bundle as bundle_module
 from unclip.bundle import (
     MANIFEST,
@@ -385,9 +386,7 @@ def test_a_recipe_is_refused_even_what_would_do_nothing() -> None:
 
 def test_a_part_is_saved_with_the_sampling_of_its_kind_alone(tiny_bundle_copy: Path, tmp_path: Path) -> None:
     old = Bundle.load(tiny_bundle_copy)
-    parts = {
-        name: Part(old.tokenizer() if name == "tokenizer" else old.model(name)) for name in old.components
-    }
+    parts = parts_of(old)
     parts["decoder"] = Part(old.model("decoder"), sampling=PriorSampling(3))
     with pytest.raises(BundleError, match="decoder: got a PriorSampling, .* decoder, has a DecoderSampling"):
         save_bundle(tmp_path / "new", name="new", parts=parts, card="")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
+from support.colour_clip import PRIMARIES, MeanColours
 from unclip.classify import (
     TEMPLATES,
     Classifier,
@@ -22,37 +21,10 @@ from unclip.classify import (
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError
 
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-
-
-class Colours:
-    """A CLIP that knows three colours: pictures by their mean, texts by the colour that they name."""
-
-    scale = 10.0
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        self.texts += texts
-        rows = [[float(name in text) for name in COLOURS] for text in texts]
-        return torch.nn.functional.normalize(torch.tensor(rows) + 0.01, dim=-1)
-
-    def embed_images(self, images: Sequence[Image.Image | Path | str]) -> Tensor:
-        return self.embed_pixels(np.stack([self.prepare(image) for image in images]))
-
-    def embed_pixels(self, pixels: np.ndarray) -> Tensor:
-        means = torch.from_numpy(pixels).float().mean((1, 2))
-        return torch.nn.functional.normalize(means + 0.01, dim=-1)
-
-    def prepare(self, image: Image.Image | Path | str) -> np.ndarray:
-        assert isinstance(image, Image.Image)
-        return np.asarray(image.convert("RGB").resize((4, 4)))
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, colour in COLOURS.items():
+    for name, colour in PRIMARIES.items():
         Image.new("RGB", (9, 5), colour).save(tmp_path / f"{name}.png")
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / ".hidden").mkdir()
@@ -69,15 +41,15 @@ def test_the_sets_are_those_of_the_paper() -> None:
 
 
 def test_the_likeliest_label_comes_first_and_probabilities_are_a_softmax() -> None:
-    classifier = Classifier.of(Colours(), ["blue", " red "])
-    (found,) = classifier.classify([Image.new("RGB", (8, 8), COLOURS["red"])])
+    classifier = Classifier.of(MeanColours(), ["blue", " red "])
+    (found,) = classifier.classify([Image.new("RGB", (8, 8), PRIMARIES["red"])])
     assert list(found) == ["red", "blue"]
     assert sum(found.values()) == pytest.approx(1)
     assert found["blue"] == pytest.approx(1 / (1 + np.exp(10)), rel=0.2)
 
 
 def test_an_ensemble_is_the_normalised_mean_and_its_texts_are_embedded_once() -> None:
-    encoder = Colours()
+    encoder = MeanColours()
     classifier = Classifier.of(encoder, ["red", "green"], ("a {}.", "a red {}."))
     assert encoder.texts == ["a red.", "a red red.", "a green.", "a red green."]
     one, other = encoder.embed_texts(["green", "red green"])
@@ -103,13 +75,13 @@ def test_an_ensemble_is_the_normalised_mean_and_its_texts_are_embedded_once() ->
 )
 def test_what_is_wrong_is_said(labels: list[str], templates: str | list[str], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        Classifier.of(Colours(), labels, templates)
+        Classifier.of(MeanColours(), labels, templates)
     assert message in str(caught.value)
 
 
 def test_a_label_may_hold_braces_and_any_script() -> None:
     assert check_labels(["{}", "사과", "Äpfel"]) == ("{}", "사과", "Äpfel")
-    encoder = Colours()
+    encoder = MeanColours()
     Classifier.of(encoder, ["{0}"], ["a {}!"])
     assert encoder.texts == ["a {0}!"]
 
@@ -127,7 +99,7 @@ def test_folders_are_searched_for_pictures_and_hidden_ones_left_out(folder: Path
 @pytest.mark.parametrize("batch", [1, 2, 64])
 def test_files_come_in_order_in_any_batch_and_broken_ones_with_their_reason(folder: Path, batch: int) -> None:
     (folder / "broken.png").write_bytes((folder / "red.png").read_bytes()[:40])
-    classifier = Classifier.of(Colours(), list(COLOURS))
+    classifier = Classifier.of(MeanColours(), list(PRIMARIES))
     paths = picture_files([folder])
     results = list(classify_files(classifier, paths, batch=batch))
     assert [result.path for result in results] == paths

@@ -13,48 +13,22 @@ import torch
 from PIL import Image
 
 import unclip
-from unclip.bundle import Bundle, Part, save_bundle
+from support.pictures import ROUNDING, difference, speckled
+from support.tiny_bundles import filling_bundle
 from unclip.drawing import Job, Options, Picture
 from unclip.errors import InputError
 from unclip.given import Given, Inversion, InvertedNoise, Kind, Known, NoisedPicture
 from unclip.images import to_tensor
 from unclip.manipulate.fitting import Fit
 from unclip.model import Model
-from unclip.models.decoder import Decoder
-from unclip.train.starting import widened
 
-ROUNDING = 1  # levels by which a picture may differ between batches
 PROMPT = "a red apple"
-
-
-def speckled(size: int, seed: int = 0) -> Image.Image:
-    levels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    return Image.fromarray(levels)
 
 
 def half_kept(size: int) -> Image.Image:
     keep = Image.new("L", (size, size), 0)
     keep.paste(255, (0, 0, size // 2, size))
     return keep
-
-
-def filling_bundle(tiny_bundle: Path, folder: Path) -> Path:
-    """The tiny bundle with a decoder that sees what it fills in."""
-    whole = Bundle.load(tiny_bundle)
-    parts = {
-        name: Part(
-            whole.tokenizer() if name == "tokenizer" else whole.path(name),
-            diffusion=component.diffusion,
-            sampling=component.sampling,
-            preprocessing=component.preprocessing,
-        )
-        for name, component in whole.components.items()
-    }
-    decoder = whole.model("decoder", dtype=torch.float32)
-    assert isinstance(decoder, Decoder)
-    parts["decoder"] = dataclasses.replace(parts["decoder"], source=widened(decoder))
-    save_bundle(folder, name="filling", parts=parts, card="")
-    return folder
 
 
 @pytest.fixture(scope="module", params=["resampling", "trained to fill in"])
@@ -70,15 +44,15 @@ def model(
 def jobs_of(model: Model, size: int) -> list[Job]:
     """One of each kind, in the order in which nobody would put them."""
     (embedding,) = model.embed([speckled(64)])
-    latents = model.encode(speckled(64, 1), Inversion(4))
-    picture = NoisedPicture(speckled(64, 2), 0.5, Fit.STRETCH, "pixels:")
-    other = NoisedPicture(speckled(64, 3), 0.99, Fit.STRETCH, "pixels:")
+    latents = model.encode(speckled(64, seed=1), Inversion(4))
+    picture = NoisedPicture(speckled(64, seed=2), 0.5, Fit.STRETCH, "pixels:")
+    other = NoisedPicture(speckled(64, seed=3), 0.99, Fit.STRETCH, "pixels:")
     return [
-        Job(PROMPT, 1, 0, Given(known=Known(speckled(size, 4), half_kept(size), rounds=2))),
+        Job(PROMPT, 1, 0, Given(known=Known(speckled(size, seed=4), half_kept(size), rounds=2))),
         Job(PROMPT, 1, 0),
         Job("", 1, 3, Given(embedding=latents.z_i, start=InvertedNoise(latents.x_T, Inversion(4), 0.5))),
         Job("ein roter Apfel, a green apple", 9, 4, Given(start=picture)),
-        Job(PROMPT, 2, 1, Given(known=Known(speckled(size, 5), half_kept(size)))),
+        Job(PROMPT, 2, 1, Given(known=Known(speckled(size, seed=5), half_kept(size)))),
         Job("", 5, 0, Given(embedding=embedding, shared=2)),
         Job(PROMPT, 1, 7, Given(start=other)),
         Job(PROMPT, 1, 7, Given(start=dataclasses.replace(other, strength=0.0))),
@@ -87,10 +61,6 @@ def jobs_of(model: Model, size: int) -> list[Job]:
 
 def drawn(model: Model, jobs: list[Job], size: int) -> list[Picture]:
     return [picture for event in model.draw(jobs, Options(size=size)) for picture in event.pictures]
-
-
-def difference(one: Picture, other: Picture) -> int:
-    return int(np.abs(np.asarray(one.image, dtype=int) - np.asarray(other.image)).max())
 
 
 @pytest.mark.parametrize("size", [64, 256])

@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 
 import unclip
+from support.pictures import ROUNDING, difference, pixels
+from support.tiny_bundles import parts_of
 from unclip import pipeline
 from unclip.bundle import Bundle, Part, save_bundle
 from unclip.diffusion.defaults import DecoderSampling, PriorSampling, Sampling
 from unclip.diffusion.samplers import Variance
-from unclip.drawing import KEPT_PROMPT, Job, Options, Picture, Settings
+from unclip.drawing import KEPT_PROMPT, Job, Options, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.images import read_metadata, resize, to_tensor, to_uint8
 from unclip.model import Model
@@ -25,22 +27,11 @@ from unclip.stages.decoder import Decoder as DecoderStage
 from unclip.stages.networks import Networks
 from unclip.stages.stage import Batch
 
-# Levels of 256 by which a picture may differ between batches: kernels chosen by batch size round differently.
-ROUNDING = 1
-
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> Model:
     """In float32, so that a test says the same on every machine."""
     return unclip.load(tiny_bundle, device="cpu", precision="float32")
-
-
-def pixels(picture: Picture) -> np.ndarray:
-    return np.asarray(picture.image, dtype=int)
-
-
-def difference(a: Picture, b: Picture) -> int:
-    return int(np.abs(pixels(a) - pixels(b)).max())
 
 
 # --- seeds and batches ---
@@ -309,12 +300,7 @@ def test_a_file_that_is_altered_is_noticed_before_drawing(tiny_bundle_copy: Path
 @pytest.mark.parametrize("reads", ["nothing", "clip", "captions"])
 def test_decoders_read_captions_in_each_way(tiny_bundle: Path, tmp_path: Path, reads: str) -> None:
     whole = Bundle.load(tiny_bundle)
-    tokenizer = whole.tokenizer()
-    parts = {
-        name: Part(tokenizer if name == "tokenizer" else whole.model(name), c.diffusion, c.sampling)
-        for name, c in whole.components.items()
-    }
-    own = CaptionConfig(tokenizer.vocabulary, context=8, width=16, layers=1, heads=2)
+    own = CaptionConfig(whole.tokenizer().vocabulary, context=8, width=16, layers=1, heads=2)
     config = dataclasses.replace(
         whole.model("decoder").config,
         text_width=16 if reads == "clip" else None,
@@ -322,7 +308,8 @@ def test_decoders_read_captions_in_each_way(tiny_bundle: Path, tmp_path: Path, r
         noisy_embedding=True,
     )
     sampling = DecoderSampling(steps=2, guidance=2.0, noise_level=0.5)
-    parts["decoder"] = Part(Decoder(config), whole.component("decoder").diffusion, sampling)
+    decoder = Part(Decoder(config), whole.component("decoder").diffusion, sampling)
+    parts = parts_of(whole) | {"decoder": decoder}
     model = Model(save_bundle(tmp_path / reads, name=reads, parts=parts, card=""))
     assert len(model.generate("a red apple", n=2, size=64, seed=1)) == 2
     if reads == "captions":
@@ -332,19 +319,16 @@ def test_decoders_read_captions_in_each_way(tiny_bundle: Path, tmp_path: Path, r
 
 def test_a_bundle_that_stops_at_256_says_so(tiny_bundle: Path, tmp_path: Path) -> None:
     whole = Bundle.load(tiny_bundle)
-    parts = {
-        name: Part(whole.tokenizer() if name == "tokenizer" else whole.model(name), c.diffusion, c.sampling)
-        for name, c in whole.components.items()
-    }
-    small = {name: part for name, part in parts.items() if name != "upsampler-1024"}
+    small = parts_of(whole, "upsampler-1024")
     model = Model(save_bundle(tmp_path / "small", name="small", parts=small, card=""))
     assert model.sizes == (64, 256)
     with pytest.raises(InputError, match="size 1024 is not drawn: choose 64, 256"):
         model.generate("a red apple", size=1024)
-    gap = {name: part for name, part in parts.items() if name != "upsampler-256"}
+    gap = parts_of(whole, "upsampler-256")
     with pytest.raises(BundleError, match="upsampler-1024 enlarges nothing"):
         Model(save_bundle(tmp_path / "gap", name="gap", parts=gap, card=""))
-    unsaid = {**parts, "decoder": dataclasses.replace(parts["decoder"], sampling=None)}
+    unsaid = parts_of(whole)
+    unsaid["decoder"] = dataclasses.replace(unsaid["decoder"], sampling=None)
     with pytest.raises(BundleError, match="does not say how to sample its decoder"):
         Model(save_bundle(tmp_path / "unsaid", name="unsaid", parts=unsaid, card="")).generate("a")
 

@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import unclip
+from support.pictures import holed
 from unclip.runtime import noise_generator
 from unclip.stages import networks
 
@@ -33,13 +34,8 @@ def disc(colour: tuple[int, int, int]) -> Image.Image:
     return image
 
 
-def mask() -> Image.Image:
-    image = Image.new("RGBA", (64, 64), (0, 0, 0, 255))
-    image.paste((0, 0, 0, 0), (32, 0, 64, 64))
-    return image
-
-
 RED, BLUE = disc((210, 40, 40)), disc((30, 90, 200))
+MASK = holed(64, 64, (32, 0, 64, 64))
 SMALL: dict[str, Any] = {"size": 64, "seed": 11}
 DRAWINGS: dict[str, tuple[str, Callable[[Any], list[unclip.Picture]]]] = {
     "plain": ("pictograms", lambda model: model.generate("a red apple", n=2, **SMALL)),
@@ -48,7 +44,7 @@ DRAWINGS: dict[str, tuple[str, Callable[[Any], list[unclip.Picture]]]] = {
     "ancestral": ("pictograms", lambda model: model.generate("a cat", sampler="ancestral", **SMALL)),
     "larger": ("pictograms", lambda model: model.generate("a rocket", size=256, seed=11)),
     "init": ("pictograms", lambda model: model.generate("a green apple", init=RED, strength=0.6, **SMALL)),
-    "edit": ("pictograms", lambda model: model.edit(RED, mask(), "a red apple", steps=6, rounds=2, **SMALL)),
+    "edit": ("pictograms", lambda model: model.edit(RED, MASK, "a red apple", steps=6, rounds=2, **SMALL)),
     "outpaint": ("pictograms", lambda model: model.outpaint(RED, "a red apple", right=32, steps=4, **SMALL)),
     "vary": ("pictograms", lambda model: model.vary(RED, strength=0.7, steps=6, **SMALL)),
     "blend": ("pictograms", lambda model: model.blend(RED, BLUE, frames=3, steps=6, **SMALL)[1:2]),

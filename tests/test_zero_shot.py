@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
+from support.colour_clip import PRIMARIES, MeanColours
 from unclip.data.labelled import Labelled
 from unclip.errors import InputError
 from unclip.evaluate.statistics import Method
+from unclip.stages.stage import finished
 from unclip.zero_shot import linear_probe, logistic_regression, zero_shot
-
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-Result = TypeVar("Result")
-
-
-class Colours:
-    """A CLIP that knows three colours."""
-
-    scale = 10.0
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        rows = [[float(name in text) + 0.01 for name in COLOURS] for text in texts]
-        return torch.nn.functional.normalize(torch.tensor(rows), dim=-1)
-
-    def embed_images(self, images: Sequence[Image.Image | Path | str]) -> Tensor:
-        return self.embed_pixels(np.stack([self.prepare(image) for image in images]))
-
-    def embed_pixels(self, pixels: np.ndarray) -> Tensor:
-        return torch.nn.functional.normalize(torch.from_numpy(pixels).float().mean((1, 2)) + 1, dim=-1)
-
-    def prepare(self, image: Image.Image | Path | str) -> np.ndarray:
-        assert isinstance(image, Image.Image)
-        return np.asarray(image.convert("RGB"))
 
 
 def pictures(keys: tuple[str, ...], rows: Sequence[tuple[str, str | bytes]], seed: int = 0) -> Labelled:
@@ -49,7 +25,7 @@ def pictures(keys: tuple[str, ...], rows: Sequence[tuple[str, str | bytes]], see
     def content(what: str | bytes) -> bytes:
         if isinstance(what, bytes):
             return what
-        pixels = np.array(COLOURS[what]) * 0.5 + random.integers(0, 120, (4, 4, 3))
+        pixels = np.array(PRIMARIES[what]) * 0.5 + random.integers(0, 120, (4, 4, 3))
         buffer = io.BytesIO()
         Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
         return buffer.getvalue()
@@ -58,18 +34,9 @@ def pictures(keys: tuple[str, ...], rows: Sequence[tuple[str, str | bytes]], see
     return Labelled(keys, len(samples), {}, lambda: iter(samples))
 
 
-def result(work: Generator[object, None, Result]) -> Result:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            found: Result = end.value
-            return found
-
-
 def test_accuracy_counts_pictures_and_classes() -> None:
     rows = [("red", "red")] * 6 + [("green", "red")] + [("blue", "blue"), ("blue", b"broken")]
-    report = result(zero_shot(Colours(), pictures(("blue", "green", "red"), rows)))
+    report = finished(zero_shot(MeanColours(), pictures(("blue", "green", "red"), rows)))
     assert report.top1.value == pytest.approx(7 / 8)
     assert report.top1.method is Method.WILSON
     assert 0.5 < report.top1.low < 7 / 8 < report.top1.high < 1
@@ -83,16 +50,16 @@ def test_names_choose_the_classes_and_classes_of_one_name_are_one() -> None:
     rows = [("n1", "red"), ("n2", "red"), ("n3", "blue"), ("n4", "green")]
     keys = ("n1", "n2", "n3", "n4")
     names = {"n1": "red", "n2": "red", "n3": "blue"}
-    report = result(zero_shot(Colours(), pictures(keys, rows), names, "best7"))
+    report = finished(zero_shot(MeanColours(), pictures(keys, rows), names, "best7"))
     assert report.classes == {"red": (1.0, 2), "blue": (1.0, 1)}
     assert report.top1.count == 3
     with pytest.raises(InputError, match="no picture can be read"):
-        result(zero_shot(Colours(), pictures(("red",), [("red", b"broken")])))
+        finished(zero_shot(MeanColours(), pictures(("red",), [("red", b"broken")])))
 
 
 def test_top_5_is_told_where_there_are_more_classes() -> None:
-    keys = tuple(f"{number} {name}" for number in range(3) for name in COLOURS)
-    report = result(zero_shot(Colours(), pictures(keys, [("0 red", "red"), ("2 blue", "red")])))
+    keys = tuple(f"{number} {name}" for number in range(3) for name in PRIMARIES)
+    report = finished(zero_shot(MeanColours(), pictures(keys, [("0 red", "red"), ("2 blue", "red")])))
     assert report.top5 is not None
     assert report.top5.value >= report.top1.value
 
@@ -116,7 +83,7 @@ def test_logistic_regression_finds_the_minimum() -> None:
 def test_a_probe_learns_what_can_be_told_apart_and_chooses_its_penalty() -> None:
     keys = ("blue", "green", "red")
     rows = [(key, key) for key in keys for _ in range(10)]
-    report = result(linear_probe(Colours(), pictures(keys, rows), pictures(keys, rows, seed=1)))
+    report = finished(linear_probe(MeanColours(), pictures(keys, rows), pictures(keys, rows, seed=1)))
     assert report.accuracy.value == 1
     assert (report.trained, report.tested) == (30, 30)
     assert report.validation[report.penalty] == max(report.validation.values())
@@ -128,10 +95,10 @@ def test_a_probe_needs_classes_that_it_has_seen() -> None:
     keys = ("blue", "red")
     train = pictures(keys, [("blue", "blue"), ("red", "red")] * 5)
     with pytest.raises(InputError, match="the class 'green' is only in the test"):
-        result(linear_probe(Colours(), train, pictures(("green",), [("green", "green")])))
+        finished(linear_probe(MeanColours(), train, pictures(("green",), [("green", "green")])))
     with pytest.raises(InputError, match="there is one class only"):
         only = pictures(("red",), [("red", "red")])
-        result(linear_probe(Colours(), only, only))
+        finished(linear_probe(MeanColours(), only, only))
     few = pictures(keys, [("blue", "blue"), ("red", "red")])
     with pytest.raises(InputError, match="too few to hold a fifth"):
-        result(linear_probe(Colours(), few, few))
+        finished(linear_probe(MeanColours(), few, few))

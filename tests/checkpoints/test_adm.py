@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from guided_reference import Network, Shapes, State, classifier_shapes, random_state, unet_shapes
+from reference.guided import Network, Shapes, State, classifier_shapes, random_state, unet_shapes
+from support.tensors import MetaWeights, error, shapes_of
 from unclip.checkpoints import adm
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.checkpoints.table import Table
@@ -50,14 +51,6 @@ def converted(path: Path, **options: str) -> Conversion:
     return adm.FORMAT.read(source, FLAGS | options)
 
 
-def relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
-
-
 def released(name: str) -> Shapes:
     config = PRESETS[name]
     return unet_shapes(
@@ -70,34 +63,20 @@ def released(name: str) -> Shapes:
     )
 
 
-def on_meta(shapes: Shapes) -> dict[str, Tensor]:
-    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-
-
 def written(table: Table, model: torch.nn.Module) -> Shapes:
-    return shapes_of(table.write({name: value.to("meta") for name, value in model.state_dict().items()}))
-
-
-class MetaWeights(dict[str, Tensor]):
-    """Tensors without data where weights are expected."""
-
-    where = "full size"
-
-    @property
-    def shapes(self) -> Shapes:
-        return shapes_of(self)
+    return shapes_of(table.write(MetaWeights(shapes_of(model.state_dict()))))
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_released_file_is_known_by_its_shapes_and_fits_whole(name: str) -> None:
     shapes = released(name)
-    config, flags = adm.adm_config(MetaWeights(on_meta(shapes)), {})
+    config, flags = adm.adm_config(MetaWeights(shapes), {})
     assert config == PRESETS[name]
     assert flags == adm.RELEASED[name]
     model = unfilled("adm", config)
     table = adm.table(model, by_head=flags.by_head)
     assert written(table, model) == shapes
-    read = dict(table.read(on_meta(shapes), shapes_of(model.state_dict()), name))
+    read = dict(table.read(MetaWeights(shapes), shapes_of(model.state_dict()), name))
     assert shapes_of(read) == shapes_of(model.state_dict())
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     assert round(millions) == PUBLISHED_MILLIONS.get(name, 553)
@@ -114,7 +93,7 @@ def test_a_released_classifier_is_known_by_its_shapes_and_fits_whole(size: int) 
         attention=config.attention,
         classes=config.classes,
     )
-    assert adm.classifier_config(MetaWeights(on_meta(shapes))) == config
+    assert adm.classifier_config(MetaWeights(shapes)) == config
     model = unfilled("adm-classifier", config)
     assert written(adm.table(model, by_head=True), model) == shapes
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
@@ -130,9 +109,9 @@ def test_a_model_computes_what_the_published_network_does(tmp_path: Path, new_or
     assert isinstance(model, ADM)
     x, label, classes = torch.randn(2, 3, 16, 16), torch.tensor([0.0, 731.0]), torch.tensor([4, 1])
     expected = Network(state, blocks=2, wide=16, by_head=not new_order).adm(x, label, classes)
-    assert relative(model(x, label, classes), expected) < 1e-4
+    assert error(model(x, label, classes), expected) < 1e-4
     wrong = Network(state, blocks=2, wide=16, by_head=new_order).adm(x, label, classes)
-    assert relative(model(x, label, classes), wrong) > 1e-3
+    assert error(model(x, label, classes), wrong) > 1e-3
     back = adm.table(model, by_head=not new_order).write(model.state_dict())
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
@@ -145,7 +124,7 @@ def test_heads_can_be_a_number_of_their_own(tmp_path: Path) -> None:
     x, label = torch.randn(1, 3, 16, 16), torch.tensor([90.0])
     assert isinstance(part.source, ADM)
     expected = Network(state, blocks=2, heads=4).adm(x, label)
-    assert relative(part.source(x, label), expected) < 1e-4
+    assert error(part.source(x, label), expected) < 1e-4
 
 
 def test_an_upsampler_computes_what_the_published_network_does(tmp_path: Path) -> None:
@@ -159,7 +138,7 @@ def test_an_upsampler_computes_what_the_published_network_does(tmp_path: Path) -
     x, label, classes = torch.randn(1, 3, 32, 32), torch.tensor([12.0]), torch.tensor([2])
     low = torch.rand(1, 3, 16, 16) * 2 - 1
     expected = Network(state, blocks=2, wide=16).adm(x, label, classes, low)
-    assert relative(model(x, label, classes, low), expected) < 1e-4
+    assert error(model(x, label, classes, low), expected) < 1e-4
 
 
 def test_a_classifier_computes_what_the_published_network_does(tmp_path: Path) -> None:
@@ -172,7 +151,7 @@ def test_a_classifier_computes_what_the_published_network_does(tmp_path: Path) -
     assert model.config == ClassifierConfig(32, 32, (64, 128, 128), 1, (2, 4), 5)
     x, label = torch.randn(2, 3, 32, 32), torch.tensor([3.0, 999.0])
     expected = Network(state, blocks=1, wide=64).classifier(x, label)
-    assert relative(model(x, label), expected) < 1e-4
+    assert error(model(x, label), expected) < 1e-4
     chosen = model.log_probability(x, label, torch.tensor([1, 4]))
     torch.testing.assert_close(chosen, expected.log_softmax(1)[[0, 1], [1, 4]])
     sampling = conversion.parts["adm"].sampling

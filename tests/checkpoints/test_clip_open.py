@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import clip_reference as reference
+from reference import clip as reference
 from unclip.bundle import save_bundle
 from unclip.checkpoints import clip_open
 from unclip.checkpoints.foreign import Conversion, Source

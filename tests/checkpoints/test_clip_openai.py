@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import clip_reference as reference
+from reference import clip as reference
+from support.tensors import error
 from unclip.bundle import save_bundle
 from unclip.checkpoints import clip_openai
 from unclip.checkpoints.foreign import Conversion, Source
@@ -68,10 +69,6 @@ def some_texts() -> Tensor:
         ids[row, 1:length] = torch.arange(1, length) * 613
         ids[row, 0], ids[row, length - 1] = CLIP_VOCABULARY - 2, CLIP_VOCABULARY - 1
     return ids
-
-
-def error(found: Tensor, expected: Tensor) -> float:
-    return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
 class Holder(nn.Module):

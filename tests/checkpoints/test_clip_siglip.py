@@ -1,6 +1,6 @@
 """Promises of SigLIP's format: read and written exactly, refused where it says something else.
 
-The files are made of transformers' SiglipModel with small random weights, see `tests/siglip_reference.py`.
+The files are made of transformers' SiglipModel with small random weights, see `tests/reference/siglip.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from siglip_reference import (
-    CAPTIONS,
+from reference.siglip import (
     CONTEXT,
     EMBEDDING,
     LARGEST_ERROR,
@@ -31,7 +30,6 @@ from siglip_reference import (
     TEXTS,
     TINY,
     drawing,
-    error,
     in_open_clips_layout,
     model_cfg,
     published,
@@ -40,6 +38,8 @@ from siglip_reference import (
     theirs,
     tiny_timm_models,
 )
+from support.captions import CAPTIONS
+from support.tensors import error
 from unclip import cli
 from unclip.bundle import Bundle
 from unclip.checkpoints import clip_siglip

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from support.captions import CAPTIONS
 from unclip.bundle import Bundle, save_bundle
 from unclip.checkpoints import clip_transformers
 from unclip.checkpoints.foreign import Conversion, Source
@@ -25,7 +26,6 @@ from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD
 from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
 
 LARGEST_ERROR = 1e-4  # relative, of issue 4
-CAPTIONS = (Path(__file__).parent / "data" / "captions.txt").read_text(encoding="utf-8").splitlines()
 # SHA-256 of the ids of CAPTIONS, a line each, as transformers 5.23's CLIPTokenizer gives them for OpenAI's
 # vocabulary, without start and end, after two times `html.unescape` (which OpenAI does and they do not)
 CAPTION_IDS = "882755f40e3f3ab5001474d7933cd9ec477ba393e24d892c4c5c620f22565dcf"

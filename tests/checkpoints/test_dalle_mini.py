@@ -1,6 +1,6 @@
 """The promise that DALL-E mini's published files give the pictures of the program that published them.
 
-The reference is min-dalle 0.4.11, a test dependency: see `min_dalle_reference`.
+The reference is min-dalle 0.4.11, a test dependency: see `tests/reference/min_dalle.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import unclip
-from min_dalle_reference import (
+from reference.min_dalle import (
     CODES,
     LAYERS,
     MLP,
@@ -27,6 +26,7 @@ from min_dalle_reference import (
     save_vocabulary,
     without_gains,
 )
+from support.tensors import error
 from unclip.bundle import save_bundle
 from unclip.checkpoints import dalle_mini, vqgan_taming
 from unclip.checkpoints.foreign import Conversion, Source
@@ -63,17 +63,13 @@ def ours(conversion: Conversion) -> types.SimpleNamespace:
     return types.SimpleNamespace(**parts)
 
 
-def relative(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max())
-
-
 # --- networks ---
 
 
 def test_the_encoder_reads_as_theirs(ours: types.SimpleNamespace, theirs: MinDalle) -> None:
     ids = theirs.ids("a red apple, blue")
     mask = ids != 1
-    assert relative(ours.transformer.read(ids, mask)[mask], theirs.encoder(ids)[mask]) <= TOLERANCE
+    assert error(ours.transformer.read(ids, mask)[mask], theirs.encoder(ids)[mask]) <= TOLERANCE
 
 
 def test_every_step_of_the_decoder_is_theirs(ours: types.SimpleNamespace, theirs: MinDalle) -> None:
@@ -93,7 +89,7 @@ def test_every_step_of_the_decoder_is_theirs(ours: types.SimpleNamespace, theirs
             token_index=torch.tensor([i]),
         )
         step = model.step(writing, torch.tensor([code, code]) if i else None)
-        assert relative(step, logits[:, -1, :ROWS]) <= TOLERANCE
+        assert error(step, logits[:, -1, :ROWS]) <= TOLERANCE
     with pytest.raises(InputError, match="make it longer"):
         model.step(writing, torch.tensor([1, 1]))
 
@@ -101,7 +97,7 @@ def test_every_step_of_the_decoder_is_theirs(ours: types.SimpleNamespace, theirs
 def test_the_detokenizer_shows_as_theirs(ours: types.SimpleNamespace, theirs: MinDalle) -> None:
     codes = torch.tensor([5, 16_383, 0, 99])
     image = ours.codec.decode(codes.view(1, 2, 2))[0]
-    assert relative((image + 1) / 2, theirs.decoded(codes)) <= TOLERANCE
+    assert error((image + 1) / 2, theirs.decoded(codes)) <= TOLERANCE
 
 
 # --- whole ---

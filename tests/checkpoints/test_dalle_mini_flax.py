@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from min_dalle_reference import (
+from reference.min_dalle import (
     CODES,
     HEADS,
     LAYERS,

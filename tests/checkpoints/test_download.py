@@ -9,7 +9,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from file_server import REVISION, FileServer
+from support.file_server import REVISION, FileServer
 from unclip.catalogue import Ability, HubFiles, Published, WebFile
 from unclip.checkpoints import download
 from unclip.errors import DownloadError
@@ -38,15 +38,6 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     huggingface_hub.close_session()  # the session of another test knows other proxies
     yield
     huggingface_hub.close_session()
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    with FileServer() as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        yield server
 
 
 def published(*sources: WebFile | HubFiles, opens: str = "") -> Published:

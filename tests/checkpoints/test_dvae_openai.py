@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from support.tensors import error
 from unclip.checkpoints import dvae_openai
 from unclip.checkpoints.foreign import Source
 from unclip.errors import CheckpointError, InputError
@@ -159,10 +160,6 @@ def converted(path: Path) -> VQVAE:
     return model
 
 
-def relative(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max())
-
-
 @pytest.mark.parametrize("name", [".", "encoder.pkl", "decoder.pkl"])
 def test_pictures_are_coded_and_shown_as_theirs(files: Path, halves: dict[str, nn.Module], name: str) -> None:
     model = converted(files / name)
@@ -170,14 +167,14 @@ def test_pictures_are_coded_and_shown_as_theirs(files: Path, halves: dict[str, n
     colours = torch.randint(0, 2, (2, 3, 4, 6), generator=torch.Generator().manual_seed(1)).float()
     images = colours.repeat_interleave(8, 2).repeat_interleave(8, 3)  # (2, 3, 32, 48): one for each code
     logits = encoded(halves["encoder"], images)
-    assert relative(model.logits(images * 2 - 1), logits) <= TOLERANCE
+    assert error(model.logits(images * 2 - 1), logits) <= TOLERANCE
     codes = model.encode(images * 2 - 1)
     assert torch.equal(codes, logits.argmax(1))
     assert len(codes.unique()) > 2
     statistics = decoded(halves["decoder"], codes)
-    assert relative(model.decoder.from_codes(codes), statistics) <= TOLERANCE
+    assert error(model.decoder.from_codes(codes), statistics) <= TOLERANCE
     expected = ((statistics[:, :3].sigmoid() - 0.1) / 0.8).clamp(0, 1)
-    assert relative((model.decode(codes) + 1) / 2, expected) <= TOLERANCE
+    assert error((model.decode(codes) + 1) / 2, expected) <= TOLERANCE
 
 
 def test_mapped_pixels_come_back() -> None:

@@ -13,28 +13,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from support.tiny import OPENAI_CLIP
 from unclip.bundle import Bundle, Part, Preprocessing, save_bundle
 from unclip.checkpoints import clip_openai
-from unclip.checkpoints.clip_layout import CLIP_VOCABULARY
 from unclip.checkpoints.formats import MODULES, Step, convert, export, find_format, formats
 from unclip.errors import BundleError, CheckpointError, InputError
-from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from unclip.models.clip import CLIP
 from unclip.nn.transformer import Activation
 from unclip.tokenizer import SHIPPED_VOCABULARY, CLIPTokenizer
-
-CONFIG = CLIPConfig(
-    embedding=16,
-    image=VisionTransformerConfig(image_size=32, patch=16, width=64, layers=1, heads=1),
-    text=TextTransformerConfig(CLIP_VOCABULARY, context=77, width=64, layers=1, heads=1),
-    end_token=CLIPTokenizer.end,
-    activation=Activation.QUICK_GELU,
-)
 
 
 @pytest.fixture(scope="module")
 def model() -> CLIP:
     torch.manual_seed(0)
-    return CLIP(CONFIG)
+    return CLIP(OPENAI_CLIP)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from guided_reference import Network, Shapes, State, glide_shapes, random_state
-from noised_clip_reference import (
+from reference.guided import Network, Shapes, State, glide_shapes, random_state
+from reference.noised_clip import (
     VOCABULARY,
     naive_image,
     naive_text,
@@ -20,6 +20,7 @@ from noised_clip_reference import (
     noised_clip_shapes,
     vocabulary,
 )
+from support.tensors import MetaWeights, error, shapes_of
 from unclip.checkpoints import glide
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.diffusion.schedule import ScheduleName
@@ -90,37 +91,15 @@ def everything(tmp_path_factory: pytest.TempPathFactory, states: dict[str, State
     return glide.FORMAT.read(source, SIDES)
 
 
-def relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
-
-
-def on_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.to("meta") for name, value in state.items()}
-
-
-class MetaWeights(dict[str, Tensor]):
-    """Tensors without data where weights are expected."""
-
-    where = "full size"
-
-    @property
-    def shapes(self) -> Shapes:
-        return shapes_of(self)
-
-
 @pytest.mark.parametrize("part", PRESETS)
 def test_a_released_file_is_known_by_its_shapes_and_fits_whole(part: str) -> None:
     shapes = released(part)
-    weights = MetaWeights({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    weights = MetaWeights(shapes)
     assert glide.role(weights) == part
     assert glide.glide_config(weights) == PRESETS[part]
     model = unfilled("glide", PRESETS[part])
     table = glide.glide_table(model)
-    assert shapes_of(table.write(on_meta(model.state_dict()))) == shapes
+    assert shapes_of(table.write(MetaWeights(shapes_of(model.state_dict())))) == shapes
     read = dict(table.read(weights, shapes_of(model.state_dict()), part))
     assert shapes_of(read) == shapes_of(model.state_dict())
     assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED_PARAMETERS[part]
@@ -133,13 +112,9 @@ def test_the_released_noised_clip_is_known_by_its_shapes_and_fits_whole() -> Non
     text = noised_clip_shapes(
         "text", width=512, layers=12, embedding=512, patches=0, patch=0, context=77, words=65_536
     )
-    weights = [
-        MetaWeights({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
-        for shapes in (image, text)
-    ]
-    assert glide.noised_clip_config(*weights) == RELEASED
+    assert glide.noised_clip_config(MetaWeights(image), MetaWeights(text)) == RELEASED
     model = unfilled("noised-clip", RELEASED)
-    written = shapes_of(glide.noised_clip_table().write(on_meta(model.state_dict())))
+    written = shapes_of(glide.noised_clip_table().write(MetaWeights(shapes_of(model.state_dict()))))
     assert written == {f"image.{name}": shape for name, shape in image.items()} | {
         f"text.{name}": shape for name, shape in text.items()
     }
@@ -163,7 +138,7 @@ def test_a_network_computes_what_the_published_one_does(
     mask = torch.tensor([[True, True, True, False, False, False], [True] * 6])
     expected_text = naive.captions(ids, mask, text_heads=2)
     text = model.read(ids, mask)
-    assert relative(text, expected_text) < 1e-4
+    assert error(text, expected_text) < 1e-4
     torch.testing.assert_close(model.read(ids[:1, :3], mask[:1, :3]), text[:1])  # padding need not be given
     size = model.config.image_size
     x, label = torch.randn(2, 3, size, size), torch.tensor([0.0, 613.0])
@@ -174,11 +149,11 @@ def test_a_network_computes_what_the_published_one_does(
         "low": torch.rand(2, 3, 16, 16) * 2 - 1 if "upsample" in part else None,
     }
     found = model(x, label, GlideCondition(text, text, **given))
-    assert relative(found, naive.glide(x, label, expected_text, **given)) < 1e-4
+    assert error(found, naive.glide(x, label, expected_text, **given)) < 1e-4
     if "inpaint" in part:
         nothing = GlideCondition(text, text, low=given["low"])
         zeros = given | {"known": torch.zeros_like(x), "keep": torch.zeros_like(keep)}
-        assert relative(model(x, label, nothing), naive.glide(x, label, expected_text, **zeros)) < 1e-4
+        assert error(model(x, label, nothing), naive.glide(x, label, expected_text, **zeros)) < 1e-4
     back = glide.glide_table(model).write(model.state_dict())
     assert back.keys() == state.keys()
     assert all(torch.equal(back[key], state[key]) for key in state)
@@ -190,11 +165,11 @@ def test_the_noised_clip_computes_what_the_published_one_does(everything: Conver
     image, text = noised_clip("image"), noised_clip("text")
     pictures, labels = torch.randn(2, 3, 16, 16), [0, 871]
     expected = torch.stack([naive_image(image, x, t) for x, t in zip(pictures, labels, strict=True)])
-    assert relative(model.encode_image(pictures, torch.tensor(labels).float()), expected) < 1e-4
+    assert error(model.encode_image(pictures, torch.tensor(labels).float()), expected) < 1e-4
     rows = [[49_406, 320, 736, 49_407, 0, 0, 0], [49_406, 49_407, 0, 0, 0, 0, 0]]
     expected_text = torch.stack([naive_text(text, rows[0], 4), naive_text(text, rows[1], 2)])
     texts = model.encode_text(torch.tensor(rows))
-    assert relative(texts, expected_text) < 1e-4
+    assert error(texts, expected_text) < 1e-4
     similarity = model.similarity(pictures, torch.tensor(labels).float(), texts)
     torch.testing.assert_close(similarity, 100 * (expected * expected_text).sum(1), atol=1e-3, rtol=1e-4)
     back = glide.noised_clip_table().write(model.state_dict())

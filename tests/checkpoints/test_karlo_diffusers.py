@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import karlo_reference as reference
+from reference import karlo as reference
+from support.tensors import error
 from unclip import cli
 from unclip.bundle import Bundle, save_bundle
 from unclip.checkpoints import karlo_diffusers, karlo_keys
@@ -106,9 +107,9 @@ def texts(pipe: Any, converted: Conversion) -> Texts:
 
 
 def test_the_text_tower_is_theirs(texts: Texts) -> None:
-    assert reference.error(texts.ours.embedding, texts.theirs.text_embeds) < LARGEST_ERROR
+    assert error(texts.ours.embedding, texts.theirs.text_embeds) < LARGEST_ERROR
     rows = texts.mask
-    assert reference.error(texts.ours.sequence[rows], texts.theirs.last_hidden_state[rows]) < LARGEST_ERROR
+    assert error(texts.ours.sequence[rows], texts.theirs.last_hidden_state[rows]) < LARGEST_ERROR
 
 
 @torch.no_grad()
@@ -124,13 +125,13 @@ def test_a_prior_step_is_theirs(pipe: Any, converted: Conversion, texts: Texts) 
     ).predicted_image_embedding
     condition = PriorCondition(texts.theirs.text_embeds, texts.ours.sequence, texts.mask, keep)
     label = torch.full((3,), 321.0)
-    assert reference.error(prior(x, label, condition), theirs) < LARGEST_ERROR
+    assert error(prior(x, label, condition), theirs) < LARGEST_ERROR
     longest = int(texts.mask.sum(1).max())
     short = replace(condition, sequence=condition.sequence[:, :longest], mask=texts.mask[:, :longest])
     for known in (short, prior.read(short)):
-        assert reference.error(prior(x, label, known), theirs) < LARGEST_ERROR
+        assert error(prior(x, label, known), theirs) < LARGEST_ERROR
     whole = prior.whitening.unwhiten(theirs)
-    assert reference.error(whole, pipe.prior.post_process_latents(theirs)) < LARGEST_ERROR
+    assert error(whole, pipe.prior.post_process_latents(theirs)) < LARGEST_ERROR
 
 
 @torch.no_grad()
@@ -153,15 +154,15 @@ def test_a_decoder_step_is_theirs(pipe: Any, converted: Conversion, texts: Texts
         text_embedding=texts.theirs.text_embeds[pair],
     )
     modulation, tokens, mask = decoder._condition(condition)
-    assert reference.error(modulation, addend) < LARGEST_ERROR
-    assert reference.error(tokens, context) < LARGEST_ERROR
+    assert error(modulation, addend) < LARGEST_ERROR
+    assert error(tokens, context) < LARGEST_ERROR
     assert mask is not None
     x = torch.randn(2, 3, reference.SMALL, reference.SMALL)
     theirs = pipe.decoder(
         sample=x, timestep=321, encoder_hidden_states=context, class_labels=addend, attention_mask=mask
     ).sample
     for known in (condition, decoder.read(condition)):
-        assert reference.error(decoder(x, torch.full((2,), 321.0), known), theirs) < LARGEST_ERROR
+        assert error(decoder(x, torch.full((2,), 321.0), known), theirs) < LARGEST_ERROR
 
 
 @torch.no_grad()
@@ -176,7 +177,7 @@ def test_an_upsampler_step_is_theirs(pipe: Any, converted: Conversion, ours: str
     )
     expected = getattr(pipe, theirs)(sample=torch.cat([x, large], dim=1), timestep=166).sample
     found = cast(Upsampler, _network(converted, ours))(x, torch.full((2,), 166.0), low)
-    assert reference.error(found, expected) < LARGEST_ERROR
+    assert error(found, expected) < LARGEST_ERROR
 
 
 def _ours(model: Model, prompts: list[str], **settings: Any) -> Tensor:
@@ -224,7 +225,7 @@ def test_the_pipeline_draws_their_picture(
             decoder_guidance_scale=guidance[1],
             output_type="np",
         ).images
-    assert reference.error(found, _theirs(theirs)) < LARGEST_ERROR
+    assert error(found, _theirs(theirs)) < LARGEST_ERROR
 
 
 def test_the_command_line_converts_a_folder_and_draws_their_picture(
@@ -306,7 +307,7 @@ def test_a_scheduler_s_whole_trajectory_is_theirs(
     inner = denoiser(lambda x, label: next(answers), schedule, made.diffusion.prediction, learned)
     found = ancestral(threshold(inner, Threshold.STATIC, limit), noises[0], lambda: next(queue))
     for step, expected in zip(found, theirs, strict=True):
-        assert reference.error(step.x, expected) < LARGEST_ERROR
+        assert error(step.x, expected) < LARGEST_ERROR
 
 
 def test_a_scheduler_s_tables_are_ours_but_for_float32() -> None:
@@ -439,7 +440,7 @@ def test_variations_are_theirs(
     with torch.no_grad():
         pixels = seeing.feature_extractor(images=images, return_tensors="pt").pixel_values
         theirs = seeing.image_encoder(pixels).image_embeds
-    assert reference.error(embeddings, theirs) < LARGEST_ERROR
+    assert error(embeddings, theirs) < LARGEST_ERROR
     jobs = {Job("", 7, index): embedding for index, embedding in enumerate(embeddings)}
     *_, last = model.draw_embeddings(jobs, Options(size=reference.LARGE))
     with reference.our_noise([(7, 0), (7, 1)]):
@@ -451,7 +452,7 @@ def test_variations_are_theirs(
             output_type="np",
         ).images
     assert last.estimate is not None
-    assert reference.error(last.estimate, _theirs(expected)) < LARGEST_ERROR
+    assert error(last.estimate, _theirs(expected)) < LARGEST_ERROR
     assert [picture.score for picture in last.pictures] == [None, None]
 
 

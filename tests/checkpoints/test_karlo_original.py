@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import clip_reference
-import karlo_reference as reference
+from reference import clip as clip_reference
+from reference import karlo as reference
 from unclip.checkpoints import karlo_diffusers, karlo_original
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.errors import CheckpointError

@@ -1,6 +1,6 @@
 """Promises of SigLIP's towers: they compute what Google's and open_clip's do.
 
-The reference is transformers' SiglipModel, see `tests/siglip_reference.py`, and open_clip's own code where it
+The reference is transformers' SiglipModel, see `tests/reference/siglip.py`, and open_clip's own code where it
 can be imported (it wants torchvision).
 """
 
@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from siglip_reference import (
-    CAPTIONS,
+from reference.siglip import (
     CONTEXT,
     LARGEST_ERROR,
     NAMES,
@@ -23,7 +22,6 @@ from siglip_reference import (
     TEXTS,
     TINY,
     drawing,
-    error,
     in_open_clips_layout,
     model_cfg,
     pictures,
@@ -33,6 +31,8 @@ from siglip_reference import (
     theirs,
     tiny_timm_models,
 )
+from support.captions import CAPTIONS
+from support.tensors import error
 from unclip.checkpoints import clip_siglip
 from unclip.checkpoints.foreign import Source
 from unclip.checkpoints.formats import guess

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from support.tensors import error
 from unclip.bundle import Bundle, save_bundle
 from unclip.checkpoints import vqgan_taming
 from unclip.checkpoints.foreign import Source
@@ -217,19 +218,15 @@ def converted(path: Path) -> VQGAN:
     return model
 
 
-def relative(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max())
-
-
 def test_pictures_are_coded_and_shown_as_theirs(files: Path, state: dict[str, Tensor]) -> None:
     model = converted(files / "last.ckpt")
     images = torch.rand(2, 3, 32, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
     z = encoded(state, images)
-    assert relative(model.latents(images), z) <= TOLERANCE
+    assert error(model.latents(images), z) <= TOLERANCE
     codes = model.encode(images)
     assert torch.equal(codes, nearest(state, z))
     assert len(codes.unique()) > 5
-    assert relative(model.decode(codes), decoded(state, codes)) <= TOLERANCE
+    assert error(model.decode(codes), decoded(state, codes)) <= TOLERANCE
     assert torch.equal(model(images), model.decode(codes))
 
 
@@ -328,6 +325,6 @@ def test_a_codec_is_a_bundle_that_does_not_draw(
     model = Bundle.load(folder).model("codec")
     codes = torch.arange(6).view(1, 2, 3)
     assert isinstance(model, VQGAN)
-    assert relative(model.decode(codes), decoded(state, codes)) <= TOLERANCE
+    assert error(model.decode(codes), decoded(state, codes)) <= TOLERANCE
     with pytest.raises(BundleError, match="the family codec, which does not draw"):
         load(folder)

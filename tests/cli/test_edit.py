@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from support.pictures import holed
 from unclip import cli
 from unclip.images import read_metadata
 from unclip.runtime import sha256
@@ -64,9 +65,7 @@ def test_variations_are_named_after_their_picture(run: Run, capsys: pytest.Captu
 
 
 def test_one_network_at_a_time_changes_nothing(run: Run) -> None:
-    mask = Image.new("RGBA", (48, 48), (0, 0, 0, 255))
-    mask.paste((0, 0, 0, 0), (0, 0, 24, 48))
-    mask.save("mask.png")
+    holed(48, 48, (0, 0, 24, 48)).save("mask.png")
     verbs = {
         "vary": ("a.png",),
         "blend": ("a.png", "b.png", "--weights", "1,1"),
@@ -141,9 +140,7 @@ def test_a_blend_that_cannot_be_is_refused_in_one_line(
 
 
 def test_an_edit_changes_what_its_mask_shows_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    mask = Image.new("RGBA", (48, 48), (0, 0, 0, 255))
-    mask.paste((0, 0, 0, 0), (0, 0, 24, 48))
-    mask.save("mask.png")
+    holed(48, 48, (0, 0, 24, 48)).save("mask.png")
     assert run("edit", "a.png", "--mask", "mask.png", "a red apple", "--seed", "1") == 0
     assert capsys.readouterr().out == "a-red-apple-seed1-0.png\n"
     with Image.open("a-red-apple-seed1-0.png") as image:

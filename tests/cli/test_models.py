@@ -17,23 +17,15 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from file_server import REVISION, FileServer
+from support.file_server import REVISION, FileServer
+from support.tiny import OPENAI_CLIP
 from unclip import catalogue, cli
 from unclip.bundle import Bundle
 from unclip.catalogue import Ability, HubFiles, Published, WebFile
 from unclip.checkpoints import clip_open, clip_openai
-from unclip.checkpoints.clip_layout import CLIP_VOCABULARY
-from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from unclip.models.clip import CLIP
 from unclip.nn.transformer import Activation
-from unclip.tokenizer import CLIPTokenizer
 
-CONFIG = CLIPConfig(
-    embedding=16,
-    image=VisionTransformerConfig(image_size=32, patch=16, width=64, layers=1, heads=1),
-    text=TextTransformerConfig(CLIP_VOCABULARY, context=77, width=64, layers=1, heads=1),
-    end_token=CLIPTokenizer.end,
-    activation=Activation.QUICK_GELU,
-)
 REPOSITORY = "laion/tiny"
 
 
@@ -41,7 +33,7 @@ REPOSITORY = "laion/tiny"
 def state() -> dict[str, torch.Tensor]:
     """Weights by OpenAI's names."""
     torch.manual_seed(0)
-    return clip_openai.TABLE.write(CLIP(CONFIG).state_dict())
+    return clip_openai.TABLE.write(CLIP(OPENAI_CLIP).state_dict())
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +52,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     huggingface_hub.close_session()
     yield tmp_path / "data" / "unclip"
     huggingface_hub.close_session()
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    with FileServer() as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        yield server
 
 
 def publish(

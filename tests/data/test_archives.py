@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support.packages import deb_bytes, tar_bytes
 from unclip.data.archives import find, members
 from unclip.errors import DataError
 
@@ -17,10 +17,10 @@ def everything(name: str) -> bool:
     return True
 
 
-def test_npm_and_debian_packages_give_the_same_files(tmp_path: Path, make: Any) -> None:
+def test_npm_and_debian_packages_give_the_same_files(tmp_path: Path) -> None:
     files = {"./usr/a.txt": b"one", "./usr/b.bin": b"two"}
-    (tmp_path / "x.tgz").write_bytes(make.tar(files))
-    (tmp_path / "x.deb").write_bytes(make.deb(files))
+    (tmp_path / "x.tgz").write_bytes(tar_bytes(files))
+    (tmp_path / "x.deb").write_bytes(deb_bytes(files))
     expected = [("usr/a.txt", b"one"), ("usr/b.bin", b"two")]
     assert list(members(tmp_path / "x.tgz", everything)) == expected
     assert list(members(tmp_path / "x.deb", everything)) == expected
@@ -28,8 +28,8 @@ def test_npm_and_debian_packages_give_the_same_files(tmp_path: Path, make: Any) 
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "a\\..\\evil"])
-def test_a_path_outside_of_the_archive_is_refused(tmp_path: Path, make: Any, name: str) -> None:
-    (tmp_path / "x.tgz").write_bytes(make.tar({"fine": b"", name: b"evil"}))
+def test_a_path_outside_of_the_archive_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "x.tgz").write_bytes(tar_bytes({"fine": b"", name: b"evil"}))
     with pytest.raises(DataError, match="outside of itself"):
         list(members(tmp_path / "x.tgz", everything))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.tgz"]
@@ -55,9 +55,9 @@ def test_what_is_no_archive_is_named(tmp_path: Path, name: str, content: bytes) 
 
 
 @pytest.mark.parametrize("name", ["x.tgz", "x.deb"])
-def test_a_cut_off_archive_is_named(tmp_path: Path, make: Any, name: str) -> None:
+def test_a_cut_off_archive_is_named(tmp_path: Path, name: str) -> None:
     files = {f"file{n}": bytes([n]) * 5000 + name.encode() * n for n in range(20)}
-    whole = make.tar(files) if name == "x.tgz" else make.deb(files)
+    whole = tar_bytes(files) if name == "x.tgz" else deb_bytes(files)
     (tmp_path / name).write_bytes(whole[: len(whole) * 2 // 3])
     with pytest.raises(DataError, match=name):
         list(members(tmp_path / name, everything))

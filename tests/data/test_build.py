@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from support.packages import svg
 from unclip.data import build as builder
 from unclip.data import draw_workers, pictograms
 from unclip.data.build import Input, Progress, build
@@ -88,11 +89,9 @@ def test_the_current_icon_stays_of_two_that_are_the_same(built: Path) -> None:
     assert "noto/old-rocket" not in keys
 
 
-def test_a_country_keeps_the_flag_that_a_territory_borrows(tmp_path: Path, make: Any) -> None:
+def test_a_country_keeps_the_flag_that_a_territory_borrows(tmp_path: Path) -> None:
     bouvet, norway = "u1f1e7-1f1fb", "u1f1f3-1f1f4"
-    run(
-        tmp_path / "out", [drawing("a", make.svg(), concept=bouvet), drawing("b", make.svg(), concept=norway)]
-    )
+    run(tmp_path / "out", [drawing("a", svg(), concept=bouvet), drawing("b", svg(), concept=norway)])
     assert pq.read_table(tmp_path / "out" / "manifest.parquet")["key"].to_pylist() == ["b"]
 
 
@@ -216,10 +215,10 @@ def test_a_client_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_stopped_build_leaves_no_corpus_and_goes_on(
-    tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(builder, "CHUNK", 2)
-    drawings = [drawing(f"key-{n}", make.svg(shape=n), style=f"style {n}") for n in range(9)]
+    drawings = [drawing(f"key-{n}", svg(shape=n), style=f"style {n}") for n in range(9)]
     drawn: list[str] = []
     original = draw_workers.draw
 
@@ -245,23 +244,23 @@ def test_a_stopped_build_leaves_no_corpus_and_goes_on(
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")) == []
 
 
-def test_a_half_written_file_is_never_taken_for_a_whole_one(tmp_path: Path, make: Any) -> None:
-    paths = list(draw_workers.stage([drawing("a", make.svg())], tmp_path, "part", 32, 1, 9))
+def test_a_half_written_file_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
+    paths = list(draw_workers.stage([drawing("a", svg())], tmp_path, "part", 32, 1, 9))
     assert [(path.name, count) for path, count in paths] == [("part-00000.arrow", 1)]
-    other = list(draw_workers.stage([drawing("b", make.svg())], tmp_path, "part", 32, 1, 9))
+    other = list(draw_workers.stage([drawing("b", svg())], tmp_path, "part", 32, 1, 9))
     assert draw_workers.open_staged([other[0][0]])["key"].to_pylist() == ["b"]  # another picture: drawn anew
 
 
-def test_workers_draw_the_same_as_one(tmp_path: Path, make: Any) -> None:
-    drawings = [drawing(f"key-{n}", make.svg(shape=n)) for n in range(6)]
+def test_workers_draw_the_same_as_one(tmp_path: Path) -> None:
+    drawings = [drawing(f"key-{n}", svg(shape=n)) for n in range(6)]
     run(tmp_path / "one", drawings)
     run(tmp_path / "two", drawings, workers=2)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
-def test_an_older_corpus_stays_until_the_new_one_is_drawn(tmp_path: Path, make: Any) -> None:
+def test_an_older_corpus_stays_until_the_new_one_is_drawn(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(out, [drawing("a", make.svg())])
+    run(out, [drawing("a", svg())])
     before = digests(out)
     (out / "mine.tar").write_bytes(b"not of the corpus")
 
@@ -271,15 +270,15 @@ def test_an_older_corpus_stays_until_the_new_one_is_drawn(tmp_path: Path, make: 
     with pytest.raises(DataError, match="damaged"):
         list(build(out, [Input("s", broken)], size=64, fingerprint="y", title="T"))
     assert {name: digest for name, digest in digests(out).items() if name != "mine.tar"} == before
-    run(out, [drawing("b", make.svg("#00c"))], fingerprint="z")
+    run(out, [drawing("b", svg("#00c"))], fingerprint="z")
     assert pq.read_table(out / "manifest.parquet")["key"].to_pylist() == ["b"]
     assert (out / "mine.tar").exists()
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, make: Any) -> None:
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(InputError, match="is not empty"):
-        run(tmp_path, [drawing("a", make.svg())])
+        run(tmp_path, [drawing("a", svg())])
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -288,18 +287,16 @@ def test_a_corpus_without_pictures_is_an_error_with_the_reasons(tmp_path: Path) 
         run(tmp_path / "out", [drawing("a", "<svg"), drawing("b", "")])
 
 
-def test_what_is_trained_under_another_name_is_not_held_out(tmp_path: Path, make: Any) -> None:
+def test_what_is_trained_under_another_name_is_not_held_out(tmp_path: Path) -> None:
     held_out = next(f"c{n}" for n in range(1000) if is_unseen_concept(f"c{n}"))
-    run(tmp_path / "out", [drawing("key", make.svg()), drawing(held_out, make.svg(), style="other")])
+    run(tmp_path / "out", [drawing("key", svg()), drawing(held_out, svg(), style="other")])
     assert pq.read_table(tmp_path / "out" / "manifest.parquet")["key"].to_pylist() == ["key"]
     assert "held out but seen" in (tmp_path / "out" / "CARD.md").read_text()
 
 
-def test_a_killed_process_is_said_and_not_waited_for(
-    tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_process_is_said_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "CHUNK", 1)
-    drawings = [drawing(f"key-{n}", make.svg(shape=n), style=f"style {n}") for n in range(9)]
+    drawings = [drawing(f"key-{n}", svg(shape=n), style=f"style {n}") for n in range(9)]
     with pytest.raises(DataError, match="run the same command again"):
         for event in build(
             tmp_path / "out", [Input("s", lambda: drawings)], size=64, workers=2, fingerprint="x", title="T"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.packages import ellipse, svg
 from unclip.data.build import Input, build
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Drawing, Split
@@ -17,14 +18,14 @@ from unclip.errors import DataError, InputError
 
 
 @pytest.fixture
-def toned(tmp_path: Path, make: Any) -> Path:
+def toned(tmp_path: Path) -> Path:
     """A rocket in two styles and a hand in five tones and one source more."""
     values: dict[str, Any] = {"licence": "MIT", "author": "", "captions": {"en": ["thing"]}}
     drawings = [
-        Drawing(f"h{n}", "s", "flat", "hand", svg=make.svg(shape=n), tone=n + 1, **values) for n in range(5)
+        Drawing(f"h{n}", "s", "flat", "hand", svg=svg(shape=n), tone=n + 1, **values) for n in range(5)
     ]
-    drawings.append(Drawing("r", "s", "flat", "rocket", svg=make.svg("#00f"), **values))
-    drawings.append(Drawing("q", "t", "flat", "tree", bitmap=make.picture(), **values))
+    drawings.append(Drawing("r", "s", "flat", "rocket", svg=svg("#00f"), **values))
+    drawings.append(Drawing("q", "t", "flat", "tree", bitmap=ellipse(), **values))
     for _ in build(tmp_path / "c", [Input("s", lambda: drawings)], size=64, fingerprint="", title=""):
         pass
     return tmp_path / "c"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import unclip
+from support.packages import ellipse, svg, tar_bytes
 from unclip.cli import main
 from unclip.data.corpus import Corpus
 from unclip.data.draw_workers import open_staged
@@ -26,17 +27,17 @@ COLOURS = {"red": (200, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 200)}
 
 
 @pytest.fixture
-def pairs(tmp_path: Path, make: Any) -> Path:
+def pairs(tmp_path: Path) -> Path:
     """Pictures with a text beside each."""
     folder = tmp_path / "pairs"
     (folder / "deep").mkdir(parents=True)
     for name, colour in COLOURS.items():
-        (folder / "deep" / f"{name}.png").write_bytes(make.picture(colour))
+        (folder / "deep" / f"{name}.png").write_bytes(ellipse(colour))
         (folder / "deep" / f"{name}.txt").write_text(
             f"a {name} ball\n\na ball that is {name}\n", encoding="utf-8"
         )
-    (folder / "no-text.png").write_bytes(make.picture((9, 9, 9)))
-    (folder / "drawn.svg").write_text(make.svg())
+    (folder / "no-text.png").write_bytes(ellipse((9, 9, 9)))
+    (folder / "drawn.svg").write_text(svg())
     (folder / "drawn.txt").write_text("﻿a drawing\n", encoding="utf-8")
     (folder / "notes.md").write_text("not a picture")
     return folder
@@ -60,9 +61,9 @@ def test_texts_beside_pictures(pairs: Path, tmp_path: Path) -> None:
     assert "| unusable caption" in (tmp_path / "out" / "CARD.md").read_text()
 
 
-def test_the_splits_are_those_of_the_hash(pairs: Path, tmp_path: Path, make: Any) -> None:
+def test_the_splits_are_those_of_the_hash(pairs: Path, tmp_path: Path) -> None:
     for n in range(80):
-        (pairs / f"{n}.svg").write_text(make.svg(f"#{n * 3:02x}{255 - n * 3:02x}40", shape=n % 9))
+        (pairs / f"{n}.svg").write_text(svg(f"#{n * 3:02x}{255 - n * 3:02x}40", shape=n % 9))
         (pairs / f"{n}.txt").write_text(f"thing number {n}")
     corpus = opened(pairs, tmp_path / "out")
     unseen = Corpus(tmp_path / "out", Split.UNSEEN_CONCEPTS)
@@ -101,15 +102,15 @@ def test_tables(pairs: Path, tmp_path: Path, kind: str) -> None:
         assert found["no-text.png"].names == ("a ball",)
 
 
-def test_webdataset_shards(tmp_path: Path, make: Any) -> None:
+def test_webdataset_shards(tmp_path: Path) -> None:
     source = tmp_path / "shards"
     source.mkdir()
     (source / "0.tar").write_bytes(
-        make.tar(
+        tar_bytes(
             {
-                "a/one.png": make.picture(),
+                "a/one.png": ellipse(),
                 "a/one.txt": b"first caption\nsecond caption",
-                "two.webp": make.picture((0, 0, 9), kind="WEBP"),
+                "two.webp": ellipse((0, 0, 9), kind="WEBP"),
                 "two.json": json.dumps({"caption": "another", "style": "flat"}).encode(),
                 "three.txt": b"no picture",
             },
@@ -182,11 +183,11 @@ def test_the_command_line(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_all_processes_and_the_same_command_goes_on(tmp_path: Path, make: Any) -> None:
+def test_ctrl_c_stops_all_processes_and_the_same_command_goes_on(tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     for n in range(500):
-        (source / f"{n}.svg").write_text(make.svg(f"#{n:06x}"))
+        (source / f"{n}.svg").write_text(svg(f"#{n:06x}"))
         (source / f"{n}.txt").write_text(f"thing {n}")
     command = [sys.executable, "-m", "unclip", "data", "folder", str(source), str(out), "--workers", "2"]
     environment = os.environ | {"PYTHONPATH": str(Path(unclip.__file__).parent.parent)}

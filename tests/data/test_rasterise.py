@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.packages import svg
 from unclip.data.rasterise import Unusable, draw_bitmap, draw_svg, png
 from unclip.data.records import Fit
 
@@ -33,15 +34,15 @@ def moving() -> bytes:
     return encoded(first, "GIF", save_all=True, append_images=[second])
 
 
-def test_a_vector_drawing_stands_on_white(make: Any) -> None:
-    drawn = pixels(draw_svg(make.svg("#c81e1e"), 64))
+def test_a_vector_drawing_stands_on_white() -> None:
+    drawn = pixels(draw_svg(svg("#c81e1e"), 64))
     assert drawn.shape == (64, 64, 3)
     assert drawn[0, 0].tolist() == WHITE
     assert drawn[32, 20].tolist() == [0xC8, 0x1E, 0x1E]
 
 
 @pytest.mark.parametrize(("width", "height"), [(32, 20), (20, 32)])
-def test_a_drawing_that_is_not_square_is_centred(make: Any, width: int, height: int) -> None:
+def test_a_drawing_that_is_not_square_is_centred(width: int, height: int) -> None:
     document = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'
         f'<rect width="{width}" height="{height}" fill="#00f"/></svg>'
@@ -52,8 +53,8 @@ def test_a_drawing_that_is_not_square_is_centred(make: Any, width: int, height: 
     assert blue[::-1, ::-1].tolist() == blue.tolist()
 
 
-def test_sizes_in_points_are_understood(make: Any) -> None:
-    assert draw_svg(make.svg(size='width="100pt" height="100pt"'), 32).size == (32, 32)
+def test_sizes_in_points_are_understood() -> None:
+    assert draw_svg(svg(size='width="100pt" height="100pt"'), 32).size == (32, 32)
 
 
 def test_text_stays_out_so_that_no_font_of_the_machine_shows() -> None:
@@ -63,7 +64,7 @@ def test_text_stays_out_so_that_no_font_of_the_machine_shows() -> None:
         )
 
 
-def test_trimming_draws_larger_instead_of_enlarging(make: Any) -> None:
+def test_trimming_draws_larger_instead_of_enlarging() -> None:
     small = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="100">'
         '<circle cx="10" cy="10" r="8" fill="#000"/></svg>'
@@ -135,7 +136,7 @@ def test_cropping_keeps_the_middle() -> None:
     assert (pixels(drawn) == [0, 0, 255]).all()
 
 
-def test_png_is_the_same_for_the_same_picture(make: Any) -> None:
-    first, second = draw_svg(make.svg(), 48), draw_svg(make.svg(), 48)
+def test_png_is_the_same_for_the_same_picture() -> None:
+    first, second = draw_svg(svg(), 48), draw_svg(svg(), 48)
     assert png(first) == png(second)
     assert pixels(Image.open(io.BytesIO(png(first)))).tolist() == pixels(first).tolist()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from support.packages import ellipse
 from unclip.data.clipart import clipart_caption, clipart_style, is_photo, stamp_captions, without_author
 from unclip.data.emojibase import EmojiNames
 from unclip.data.records import Drawing, Fit
@@ -138,12 +138,12 @@ def test_a_story_about_a_stamp_is_cut_to_its_subject() -> None:
     assert stamp_captions("") == {}
 
 
-def test_photographs_are_told_from_drawings(make: Any) -> None:
+def test_photographs_are_told_from_drawings() -> None:
     noise = np.random.default_rng(0).integers(90, 110, (60, 60, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).save(out, "PNG")
     assert is_photo(out.getvalue())
-    assert not is_photo(make.picture())
+    assert not is_photo(ellipse())
     assert not is_photo(b"broken")
 
 

@@ -7,7 +7,7 @@ alpha_bar, clipped logarithm of the posterior variance, x0 clipped before the me
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,30 +15,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from reference.sampler import STEPS, cosine_betas, linear_betas
 from unclip.diffusion.denoiser import Threshold, denoiser, threshold
 from unclip.diffusion.samplers import Variance, ancestral, ddim
 from unclip.diffusion.schedule import Prediction, cosine, linear, respace
-
-STEPS = 1000
-
-
-def linear_betas() -> np.ndarray:
-    return np.linspace(0.0001, 0.02, STEPS, dtype=np.float64)
-
-
-def cosine_betas() -> np.ndarray:
-    def alpha_bar(t: float) -> float:
-        return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    return np.array([min(1 - alpha_bar((i + 1) / STEPS) / alpha_bar(i / STEPS), 0.999) for i in range(STEPS)])
 
 
 class Published:
     """Tables of a respaced process, as the published code makes them."""
 
-    def __init__(self, betas: np.ndarray, kept: tuple[int, ...]) -> None:
+    def __init__(self, betas: Sequence[float], kept: tuple[int, ...]) -> None:
         new_betas, last = [], 1.0
-        for i, alpha_bar in enumerate(np.cumprod(1 - betas)):
+        for i, alpha_bar in enumerate(np.cumprod(1 - np.array(betas))):
             if i in kept:
                 new_betas.append(1 - alpha_bar / last)
                 last = alpha_bar

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from published_sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
+from reference.sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
 from unclip.diffusion.denoiser import Denoiser, Threshold, denoiser, threshold
 from unclip.diffusion.guidance import classifier, mean_shifted, with_known
 from unclip.diffusion.samplers import Sampler, ancestral, ddim

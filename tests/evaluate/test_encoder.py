@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from support.work import done
 from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
 from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, InputError, UnclipError
-from unclip.evaluate.encoder import Encoder, Step
+from unclip.evaluate.encoder import Encoder
 
 CPU = torch.device("cpu")
 TEXTS = ["a red apple", "빨간 사과", "ein roter Apfel auf dem Tisch", "a green apple"]
@@ -27,15 +28,6 @@ def encoder(tiny_bundle: Path) -> Encoder:
 
 def pictures(count: int, side: int = 32) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
-
-
-def consumed(work: object) -> tuple[list[Step], np.ndarray]:
-    steps = []
-    while True:
-        try:
-            steps.append(next(work))
-        except StopIteration as stop:
-            return steps, stop.value
 
 
 def test_features_are_those_of_the_embedder(encoder: Encoder, tiny_bundle: Path) -> None:
@@ -52,11 +44,11 @@ def test_features_of_a_corpus_are_computed_once(
     encoder: Encoder, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = Corpus(shutil.copytree(shapes, tmp_path / "copy"))
-    steps, features = consumed(encoder.corpus(corpus))
+    steps, features = done(encoder.corpus(corpus))
     assert steps[-1] == ("features train", len(corpus), len(corpus))
     assert features == pytest.approx(encoder.images(corpus.pixels(32)), abs=1e-5)
     monkeypatch.setattr(encoder, "images", lambda pixels: pytest.fail("computed again"))
-    steps, again = consumed(encoder.corpus(corpus))
+    steps, again = done(encoder.corpus(corpus))
     assert steps == []
     assert (again == features).all()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from unclip.bundle import Bundle, Part, save_bundle
+from support.tiny_bundles import parts_of
+from unclip.bundle import Bundle, save_bundle
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.errors import BundleError, InputError, UnclipWarning
@@ -148,15 +149,7 @@ def test_the_samples_are_of_the_splits_that_there_are(tiny_bundle: Path, shapes:
 def test_a_part_that_the_bundle_cannot_do_is_skipped_and_said(
     tiny_bundle: Path, shapes: Path, tmp_path: Path
 ) -> None:
-    bundle = Bundle.load(tiny_bundle)
-    parts = {
-        name: Part(
-            bundle.tokenizer() if name == "tokenizer" else bundle.model(name),
-            diffusion=bundle.component(name).diffusion,
-            sampling=bundle.component(name).sampling,
-        )
-        for name in ("tokenizer", "clip", "prior", "decoder")
-    }
+    parts = parts_of(Bundle.load(tiny_bundle), "upsampler-256", "upsampler-1024")
     save_bundle(tmp_path / "bare", name="bare", parts=parts, card="")
     only = (Section.UPSAMPLERS,)
     evaluation = Evaluation(settings(tmp_path / "bare", shapes, only=only, judge=str(tiny_bundle)))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from painter import Judge, Painter, told
+from support.painter import Judge, Painter
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
 from unclip.drawing import Event, Job, Options
@@ -21,6 +21,7 @@ from unclip.errors import DataError
 from unclip.evaluate.encoder import Encoder
 from unclip.evaluate.guidance import Asked, Point, captioned, classed, measured, sweep
 from unclip.evaluate.sample import take
+from unclip.stages.stage import finished
 
 SCALES = (0.3, 1.0, 8.0)
 
@@ -29,7 +30,7 @@ SCALES = (0.3, 1.0, 8.0)
 def points(shapes: Path) -> list[Point]:
     sample = take(Corpus(shapes, EVERYTHING), 40, ["en"], style=False, seed=0)
     asked = captioned(Judge(), sample, "en", 40, seed=0)
-    return told(sweep(Painter(), Judge(), asked, "guidance", SCALES, 3, seed=0))
+    return finished(sweep(Painter(), Judge(), asked, "guidance", SCALES, 3, seed=0))
 
 
 def test_guidance_trades_diversity_for_fidelity(points: list[Point]) -> None:
@@ -55,7 +56,7 @@ def test_what_is_not_swept_is_off(shapes: Path) -> None:
     sample = take(Corpus(shapes, EVERYTHING), 4, ["en"], style=False, seed=0)
     asked = captioned(Judge(), sample, "en", 4, seed=0)
     for option in ("guidance", "clip_guidance"):
-        told(sweep(Listening(), Judge(), asked, option, (0.0, 2.0), 2, seed=0))
+        finished(sweep(Listening(), Judge(), asked, option, (0.0, 2.0), 2, seed=0))
     assert asked_for == [(0.0, None)] * 2 + [(2.0, None)] * 2 + [(1.0, 0.0)] * 2 + [(1.0, 2.0)] * 2
 
 
@@ -69,10 +70,7 @@ def test_few_pictures_have_no_distance() -> None:
 def test_a_class_is_right_where_the_nearest_training_picture_has_it(shapes: Path) -> None:
     train, judge = Corpus(shapes), Judge()
     work = classed(judge, train, train, "style", 12, seed=0)
-    with pytest.raises(StopIteration) as stop:
-        while True:
-            next(work)
-    asked: Asked = stop.value.value
+    asked = finished(work)
     assert len(asked.prompts) == 12
     assert set(asked.prompts) <= set(train.column("style"))
     assert asked.right(asked.real).all()

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from painter import Judge, Painter, told
+from support.painter import Judge, Painter
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.evaluate import reranking
 from unclip.evaluate.figures import Figure, Findings
 from unclip.evaluate.sample import Sample, take
+from unclip.stages.stage import finished
 
 
 class Blind(Judge):
@@ -24,7 +25,7 @@ class Blind(Judge):
 
 def figures(sample: Sample, encoder: Judge, name: str = reranking.RECALL) -> dict[str, Figure]:
     findings = Findings()
-    told(reranking.evaluate(Painter(noise=3.0), encoder, Judge(), sample, "en", findings, seed=0))
+    finished(reranking.evaluate(Painter(noise=3.0), encoder, Judge(), sample, "en", findings, seed=0))
     return {figure.variant: figure for figure in findings.figures if figure.name == name}
 
 

@@ -13,7 +13,8 @@ import typer
 from torch import Tensor
 from typer.testing import CliRunner
 
-from styled_corpus import COLOURS, build_styled
+from support.styled_corpus import COLOURS
+from support.work import done
 from unclip import recipes
 from unclip.bundle import Preprocessing
 from unclip.cli.robustness import register
@@ -40,15 +41,10 @@ TESTS = ["unseen-pairs", "unseen-styles", "hair", "heavy"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_styled(tmp_path_factory.mktemp("corpus") / "styled")
-
-
-@pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(styled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the shipped recipe, smaller."""
     recipe = recipes.load("supervised", SETTINGS)
-    return Run(recipe, data, tmp_path_factory.mktemp("run"), DEVICE).go()
+    return Run(recipe, styled, tmp_path_factory.mktemp("run"), DEVICE).go()
 
 
 class Seer:
@@ -76,12 +72,7 @@ class Seer:
 
 
 def measure(clip: Any, run: Path, data: Path) -> tuple[list[Any], Robustness]:
-    steps, work = [], robustness(clip, run, data, device=DEVICE)
-    while True:
-        try:
-            steps.append(next(work))
-        except StopIteration as end:
-            return steps, end.value
+    return done(robustness(clip, run, data, device=DEVICE))
 
 
 def test_a_supervised_model_learns_the_classes(run: Path) -> None:
@@ -92,14 +83,14 @@ def test_a_supervised_model_learns_the_classes(run: Path) -> None:
     assert 0 <= judged["accuracy"] <= 1
 
 
-def test_both_are_tested_on_the_same_pictures_of_the_classes(data: Path, run: Path) -> None:
-    steps, found = measure(Seer(), run, data)
+def test_both_are_tested_on_the_same_pictures_of_the_classes(styled: Path, run: Path) -> None:
+    steps, found = measure(Seer(), run, styled)
     assert steps[-1] == ("supervised", 8, 8)
     assert found.classes == 2 * len(COLOURS)
     assert [row.name for row in found.supervised] == [f"supervised, step {k}" for k in range(1, 9)]
-    classes = Classes.drawn_in(Corpus(data), 2)
+    classes = Classes.drawn_in(Corpus(styled), 2)
     pairs, styles = (
-        int((classes.of_pictures(Corpus(data, split)) >= 0).sum())
+        int((classes.of_pictures(Corpus(styled, split)) >= 0).sum())
         for split in (Split.UNSEEN_PAIRS, Split.UNSEEN_STYLES)
     )
     assert styles == 16
@@ -110,8 +101,10 @@ def test_both_are_tested_on_the_same_pictures_of_the_classes(data: Path, run: Pa
         assert found.clip.accuracy[name].value == pytest.approx(0.5)
 
 
-def test_clip_is_compared_with_the_checkpoint_that_is_nearest_in_distribution(data: Path, run: Path) -> None:
-    _, found = measure(Seer(), run, data)
+def test_clip_is_compared_with_the_checkpoint_that_is_nearest_in_distribution(
+    styled: Path, run: Path
+) -> None:
+    _, found = measure(Seer(), run, styled)
     ours = found.clip.accuracy["unseen-pairs"].value
     gaps = [abs(row.accuracy["unseen-pairs"].value - ours) for row in found.supervised]
     assert gaps[found.nearest] == min(gaps)
@@ -124,33 +117,33 @@ def test_clip_is_compared_with_the_checkpoint_that_is_nearest_in_distribution(da
     assert found.equal == (between.low <= 0 <= between.high)
 
 
-def test_one_weight_file_is_a_point_and_its_accuracy_is_that_of_its_logits(data: Path, run: Path) -> None:
-    _, whole = measure(Seer(), run, data)
-    _, found = measure(Seer(), run / "supervised/final/raw.safetensors", data)
+def test_one_weight_file_is_a_point_and_its_accuracy_is_that_of_its_logits(styled: Path, run: Path) -> None:
+    _, whole = measure(Seer(), run, styled)
+    _, found = measure(Seer(), run / "supervised/final/raw.safetensors", styled)
     (row,) = found.supervised
     assert row.accuracy == whole.supervised[-1].accuracy
 
 
 def test_what_cannot_be_compared_is_refused(
-    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    styled: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match="no checkpoints of a supervised run: make some by `unclip train"):
-        measure(Seer(), tmp_path, data)
+        measure(Seer(), tmp_path, styled)
     with monkeypatch.context() as patch:
         patch.setattr(Classes, "of_pictures", lambda self, corpus: np.full(len(corpus), -1))
         with pytest.raises(InputError, match="no pictures of the classes in unseen-pairs"):
-            measure(Seer(), run, data)
+            measure(Seer(), run, styled)
     state = read_checkpoint(checkpoint_paths(run / "supervised")[0])
     state["about"]["task"] = "clip"
     monkeypatch.setattr("unclip.evaluate.robustness.read_checkpoint", lambda path: state)
     with pytest.raises(InputError, match="a checkpoint of clip: give a supervised run"):
-        measure(Seer(), run, data)
+        measure(Seer(), run, styled)
 
 
-def test_the_command_prints_a_table_and_a_document(tiny_bundle: Path, data: Path, run: Path) -> None:
+def test_the_command_prints_a_table_and_a_document(tiny_bundle: Path, styled: Path, run: Path) -> None:
     app = typer.Typer()
     register(app)
-    command = [str(tiny_bundle), str(run), "--data", str(data)]
+    command = [str(tiny_bundle), str(run), "--data", str(styled)]
     said = CliRunner().invoke(app, command)
     assert said.exit_code == 0, said.output
     assert "| CLIP zero-shot |" in said.output

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import unclip
-from guided_reference import Network, State, classifier_shapes, random_state, unet_shapes
-from published_sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
+from reference.guided import Network, State, classifier_shapes, random_state, unet_shapes
+from reference.sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
 from unclip.bundle import Part, save_bundle
 from unclip.checkpoints import adm
 from unclip.checkpoints.foreign import Source

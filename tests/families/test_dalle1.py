@@ -9,96 +9,28 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
+from support.pictures import same
+from support.tiny_bundles import dalle1_parts
 from unclip import load
-from unclip.bundle import Part, Preprocessing, save_bundle
-from unclip.diffusion.defaults import Sampling
-from unclip.diffusion.denoiser import Threshold
-from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
-from unclip.drawing import Job, Options, Picture
+from unclip.bundle import Part, save_bundle
+from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
 from unclip.given import Upper
 from unclip.model import Model
-from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.dalle1 import Dalle1 as Transformer
-from unclip.models.dalle1 import Dalle1Config
-from unclip.models.upsampler import Upsampler, UpsamplerConfig
-from unclip.models.vqgan import VQGAN, VQGANConfig
 from unclip.runtime import autocast
 from unclip.stages import codes as code_stages
 from unclip.stages.codes import Codec, Dalle1Writer
-from unclip.tokenizer import BytePairTokenizer
 
-CAPTIONS = ["a red apple", "a green apple", "빨간 사과", "ein roter Apfel"] * 2
 GRID, SIZE = 4, 16
-
-
-def randomised(model: nn.Module, seed: int) -> nn.Module:
-    """With weights so large that everything matters."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim >= 2:
-                std = 0.5 if "codebook" in name else 1.5 * parameter[0].numel() ** -0.5
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
-    return model
-
-
-def parts() -> dict[str, Part]:
-    tokenizer = BytePairTokenizer.train(CAPTIONS, vocabulary=280)
-    clip = CLIP(
-        CLIPConfig(
-            embedding=16,
-            image=VisionTransformerConfig(image_size=16, patch=8, width=16, layers=1, heads=2),
-            text=TextTransformerConfig(tokenizer.vocabulary, context=16, width=16, layers=1, heads=2),
-            end_token=tokenizer.end,
-        )
-    )
-    transformer = Transformer(
-        Dalle1Config(
-            text_vocabulary=tokenizer.vocabulary,
-            text_context=24,
-            vocabulary=24,
-            grid=GRID,
-            width=16,
-            layers=3,
-            heads=2,
-            kernel=3,
-        )
-    )
-    codec = VQGAN(
-        VQGANConfig(
-            vocabulary=24,
-            embedding=4,
-            latent=32,
-            channels=32,
-            multipliers=(1,),
-            blocks=1,
-            attention=(),
-            patch=SIZE // GRID,
-            unit=True,
-        )
-    )
-    upsampler = Upsampler(UpsamplerConfig(SIZE, 4 * SIZE, patch=4, channels=8, multipliers=(1,), blocks=1))
-    return {
-        "tokenizer": Part(tokenizer),
-        "clip": Part(randomised(clip, 1), preprocessing=Preprocessing(size=16)),
-        "transformer": Part(randomised(transformer, 2), codes=CodeSampling(guidance=2.0)),
-        "codec": Part(randomised(codec, 3)),
-        "upsampler": Part(
-            randomised(upsampler, 4),
-            diffusion=DiffusionConfig(schedule=ScheduleName.COSINE, prediction=Prediction.X0),
-            sampling=Sampling(steps=2, threshold=Threshold.STATIC),
-        ),
-    }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundles") / "tiny-dalle1"
-    save_bundle(path, name="tiny-dalle1", parts=parts(), card="# tiny\n", family="dalle1")
+    save_bundle(path, name="tiny-dalle1", parts=dalle1_parts(), card="# tiny\n", family="dalle1")
     return path
 
 
@@ -107,12 +39,6 @@ def model(folder: Path) -> Model:
     loaded = load(folder, device="cpu", precision="float32")
     assert isinstance(loaded, Model)
     return loaded
-
-
-def same(one: Picture, other: Picture) -> bool:
-    """The same codes: convolutions of batches of other sizes may round a pixel to the next of 256 values."""
-    pixels = [np.asarray(picture.image).astype(int) for picture in (one, other)]
-    return bool(np.abs(pixels[0] - pixels[1]).max() <= 1)
 
 
 def test_pictures_at_every_size(model: Model) -> None:
@@ -237,7 +163,7 @@ def test_captions_are_written_on(model: Model) -> None:
 
 
 def test_a_bundle_without_clip_draws_but_cannot_rerank(tmp_path: Path) -> None:
-    without = {name: part for name, part in parts().items() if name != "clip"}
+    without = {name: part for name, part in dalle1_parts().items() if name != "clip"}
     save_bundle(tmp_path / "bundle", name="blind", parts=without, card="#\n", family="dalle1")
     model = load(tmp_path / "bundle", precision="float32")
     (picture,) = model.generate("a red apple", size=SIZE, seed=1)
@@ -247,7 +173,7 @@ def test_a_bundle_without_clip_draws_but_cannot_rerank(tmp_path: Path) -> None:
 
 
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    wrong = parts()
+    wrong = dalle1_parts()
     config = wrong["transformer"].source.config
     wrong["transformer"] = Part(Transformer(replace(config, vocabulary=99)), codes=CodeSampling())
     save_bundle(tmp_path / "codes", name="wrong", parts=wrong, card="#\n", family="dalle1")

@@ -5,71 +5,27 @@ That it draws min-dalle's pictures is promised in `tests/checkpoints/test_dalle_
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import unclip
+from support.pictures import pixels, same
+from support.tiny_bundles import dalle_mini_parts
 from unclip.bundle import Part, save_bundle
-from unclip.drawing import Job, Options, Picture
+from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError, UnclipWarning
 from unclip.model import Model
-from unclip.models.code_sampling import CodeSampling
-from unclip.models.dalle_mini import DalleMini as Transformer
-from unclip.models.dalle_mini import DalleMiniConfig
-from unclip.models.vqgan import VQGAN, PixelRange, VQGANConfig
+from unclip.models.vqgan import VQGAN, VQGANConfig
 from unclip.stages import codes as code_stages
-from unclip.tokenizer import DalleMiniTokenizer
 
 SIZE = 6  # pixels: 3 x 3 codes of 2 x 2
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Part]:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    words = ["<s>", "<pad>", "</s>", "<unk>", "\u0120", *map(chr, range(0x21, 0x7F)), "re", "red"]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\nr e\nre d\n")
-    torch.manual_seed(0)
-    transformer = Transformer(
-        DalleMiniConfig(
-            text_vocabulary=len(words),
-            text_context=12,
-            vocabulary=50,
-            code_rows=52,
-            start=51,
-            grid=3,
-            width=16,
-            layers=2,
-            heads=2,
-            mlp_width=24,
-        )
-    )
-    codec = VQGAN(
-        VQGANConfig(
-            vocabulary=50,
-            embedding=4,
-            latent=4,
-            channels=32,
-            multipliers=(1, 1),
-            blocks=1,
-            attention=(2,),
-            encodes=False,
-            pixels=PixelRange.UNIT,
-        )
-    )
-    with torch.no_grad():
-        for model in (transformer, codec):
-            for parameter in model.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    return {
-        "tokenizer": Part(DalleMiniTokenizer.load(folder)),
-        "transformer": Part(transformer, codes=CodeSampling(top_k=40, guidance=3.0)),
-        "codec": Part(codec),
-    }
+    return dalle_mini_parts(tmp_path_factory.mktemp("tokenizer"))
 
 
 def saved(folder: Path, parts: dict[str, Part]) -> Path:
@@ -83,15 +39,6 @@ def model(parts: dict[str, Part], tmp_path_factory: pytest.TempPathFactory) -> M
     model = unclip.load(folder, device="cpu", precision="float32")
     assert isinstance(model, Model)
     return model
-
-
-def pixels(picture: Picture) -> np.ndarray:
-    return np.asarray(picture.image, dtype=int)
-
-
-def same(a: Picture, b: Picture) -> bool:
-    """But for one level of 256, by which kernels that are chosen by batch size may round differently."""
-    return int(np.abs(pixels(a) - pixels(b)).max()) <= 1
 
 
 def test_a_seed_draws_the_same_pictures_again(model: Model) -> None:

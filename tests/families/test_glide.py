@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 import unclip
-from guided_reference import Network, State, glide_shapes, random_state
-from noised_clip_reference import VOCABULARY, naive_image, naive_text, noised_clip, vocabulary
-from published_sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
+from reference.guided import Network, State, glide_shapes, random_state
+from reference.noised_clip import VOCABULARY, naive_image, naive_text, noised_clip, vocabulary
+from reference.sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
 from unclip.bundle import save_bundle
 from unclip.checkpoints import glide
 from unclip.checkpoints.foreign import Conversion, Source

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.pictures import speckled
 from unclip.errors import InputError
 from unclip.model import Model
 from unclip.runtime import sha256
@@ -19,11 +20,6 @@ def model(tiny_bundle: Path) -> Model:
     return Model.load(tiny_bundle, device="cpu", precision="float32")
 
 
-def speckled(width: int, height: int) -> Image.Image:
-    levels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(levels)
-
-
 def drawn(model: Model, **settings: Any) -> list[bytes]:
     chosen = {"size": 64, "seed": 1, "steps": 8, **settings}
     return [picture.image.tobytes() for picture in model.generate("a red apple", **chosen)]
@@ -31,17 +27,17 @@ def drawn(model: Model, **settings: Any) -> list[bytes]:
 
 @pytest.mark.parametrize("size", [64, 256])
 def test_at_zero_strength_the_picture_comes_back_bit_for_bit(model: Model, size: int) -> None:
-    picture = speckled(size, size)
+    picture = speckled(size)
     assert drawn(model, init=picture, strength=0, size=size, n=2) == [picture.tobytes()] * 2
     assert drawn(model, init=picture, strength=0.01, size=size) == [picture.tobytes()]  # less than a step
 
 
 def test_at_full_strength_it_is_ignored(model: Model) -> None:
-    assert drawn(model, init=speckled(64, 64), strength=1) == drawn(model)
+    assert drawn(model, init=speckled(64), strength=1) == drawn(model)
 
 
 def test_between_them_it_is_changed_more_and_more(model: Model) -> None:
-    picture = speckled(64, 64)
+    picture = speckled(64)
 
     def far(strength: float) -> float:
         (found,) = drawn(model, init=picture, strength=strength)
@@ -56,7 +52,7 @@ def test_between_them_it_is_changed_more_and_more(model: Model) -> None:
 def test_every_sampler_starts_from_it(model: Model, sampler: str) -> None:
     events = list(
         model.stream(
-            "a red apple", size=64, seed=1, steps=8, sampler=sampler, init=speckled(64, 64), strength=0.5
+            "a red apple", size=64, seed=1, steps=8, sampler=sampler, init=speckled(64), strength=0.5
         )
     )
     assert {event.stage: event.step for event in events} == {event.stage: event.total for event in events}

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+from support.pictures import ROUNDING, difference
+from support.tiny_bundles import parts_of
 from unclip import cli
 from unclip.bundle import Bundle, Part, save_bundle
-from unclip.drawing import Job, Options, Picture, Prior, Settings
+from unclip.drawing import Job, Options, Prior, Settings
 from unclip.errors import BundleError, InputError
 from unclip.evaluate.stages import Stages
 from unclip.images import read_metadata
 from unclip.model import Model
 from unclip.stages.stage import Batch, finished
 
-ROUNDING = 1  # levels: batches of another size round differently
 PROMPTS = ["a red apple", "a green apple a red apple", "빨간 사과"]
 
 
@@ -26,24 +26,9 @@ def model(two_priors_bundle: Path) -> Model:
     return Model.load(two_priors_bundle, device="cpu", precision="float32")
 
 
-def difference(one: Picture, other: Picture) -> int:
-    return int(np.abs(np.asarray(one.image, int) - np.asarray(other.image)).max())
-
-
 def without(bundle: Path, folder: Path, *names: str) -> Model:
     """The bundle without some of its components."""
-    whole = Bundle.load(bundle)
-    parts = {
-        name: Part(
-            whole.tokenizer() if name == "tokenizer" else whole.path(name),
-            diffusion=component.diffusion,
-            sampling=component.sampling,
-            codes=component.codes,
-        )
-        for name, component in whole.components.items()
-        if name not in names
-    }
-    save_bundle(folder, name="less", parts=parts, card="")
+    save_bundle(folder, name="less", parts=parts_of(Bundle.load(bundle), *names), card="")
     return Model.load(folder, device="cpu", precision="float32")
 
 
@@ -107,12 +92,8 @@ def test_of_several_candidates_the_one_nearest_to_the_text_is_kept(two_priors_bu
     fits = []
     for candidates in (1, 4):
         how = model.prior(Prior.AR, candidates=candidates)
-        work = model.imagine(PROMPTS, 3, "prior", how)
-        try:
-            while True:
-                next(work)
-        except StopIteration as stop:
-            fits.append((stop.value * text).sum(axis=1))
+        found = finished(model.imagine(PROMPTS, 3, "prior", how))
+        fits.append((found * text).sum(axis=1))
     assert (fits[1] >= fits[0] - 1e-5).all()  # the first candidate is the same
     assert (fits[1] > fits[0] + 1e-3).any()
 

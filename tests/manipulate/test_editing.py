@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from support.pictures import holed, speckled
 from unclip.errors import InputError
 from unclip.images import to_tensor
 from unclip.manipulate.editing import edit
@@ -23,21 +24,9 @@ def model(tiny_bundle: Path) -> Model:
     return Model.load(tiny_bundle, device="cpu", precision="float32")
 
 
-def speckled(width: int, height: int) -> Image.Image:
-    levels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(levels)
-
-
-def holed(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image:
-    """Opaque but for a box."""
-    mask = Image.new("RGBA", (width, height), (0, 0, 0, 255))
-    mask.paste((0, 0, 0, 0), box)
-    return mask
-
-
 @pytest.mark.parametrize("size", [64, 256, 512, 1024])
 def test_what_is_not_masked_stays_bit_for_bit_and_the_rest_changes(model: Model, size: int) -> None:
-    picture = speckled(size, size)
+    picture = speckled(size)
     box = (size // 4 + 3, size // 4, size // 2, size // 2 + 5)
     (edited,) = model.edit(picture, holed(size, size, box), "a red apple", seed=1, steps=STEPS)
     before, after = np.asarray(picture), np.asarray(edited.image)
@@ -50,7 +39,7 @@ def test_what_is_not_masked_stays_bit_for_bit_and_the_rest_changes(model: Model,
 
 def test_upsamplers_are_held_to_what_is_known(model: Model) -> None:
     """What they draw then meets it: the kept pixels are not only pasted over it at the end."""
-    picture = speckled(256, 256)
+    picture = speckled(256)
     events = edit(model, picture, holed(256, 256, (0, 0, 256, 128)), "a red apple", seed=1, steps=STEPS)
     estimates = [event.estimate for event in events if event.stage == "upsampler-256"]
     assert len(estimates) == 3
@@ -60,7 +49,7 @@ def test_upsamplers_are_held_to_what_is_known(model: Model) -> None:
 
 
 def test_an_edit_depends_on_seed_and_prompt_and_not_on_what_is_redrawn(model: Model) -> None:
-    picture, mask = speckled(64, 64), holed(64, 64, (16, 16, 48, 48))
+    picture, mask = speckled(64), holed(64, 64, (16, 16, 48, 48))
     other = picture.copy()
     other.paste((0, 0, 0), (16, 16, 48, 48))
 
@@ -76,7 +65,7 @@ def test_an_edit_depends_on_seed_and_prompt_and_not_on_what_is_redrawn(model: Mo
 
 
 def test_a_pictures_own_transparency_is_its_mask(model: Model) -> None:
-    picture = speckled(64, 64).convert("RGBA")
+    picture = speckled(64).convert("RGBA")
     picture.putalpha(holed(64, 64, (0, 0, 64, 32)).getchannel("A"))
     edited = model.edit(picture, None, "a red apple", n=2, seed=1, steps=STEPS)
     for one in edited:
@@ -106,7 +95,7 @@ def test_picture_and_mask_are_fitted_alike(model: Model) -> None:
 
 
 def test_metadata_say_what_was_done_to_what(model: Model, tmp_path: Path) -> None:
-    speckled(64, 64).save(tmp_path / "a.png")
+    speckled(64).save(tmp_path / "a.png")
     (edited,) = model.edit(
         tmp_path / "a.png", holed(64, 64, (0, 0, 9, 9)), "a red apple", seed=1, steps=STEPS, rounds=2
     )
@@ -136,17 +125,17 @@ def test_what_cannot_be_edited_is_refused(
     model: Model, mask: Image.Image | None, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        model.edit(speckled(64, 64), mask, **{"prompt": "a red apple", **settings})
+        model.edit(speckled(64), mask, **{"prompt": "a red apple", **settings})
 
 
 @pytest.mark.parametrize("prior", ["diffusion", "ar", "none"])
 def test_the_embedding_is_drawn_by_the_prior_that_is_asked_for(two_priors_bundle: Path, prior: str) -> None:
     model = Model.load(two_priors_bundle, device="cpu", precision="float32")
     mask = holed(64, 64, (0, 0, 64, 64))
-    (edited,) = model.edit(speckled(64, 64), mask, "a red apple", seed=1, steps=STEPS, prior=prior)
-    (drawn,) = model.outpaint(speckled(64, 64), "a red apple", left=9, seed=1, steps=STEPS, prior=prior)
+    (edited,) = model.edit(speckled(64), mask, "a red apple", seed=1, steps=STEPS, prior=prior)
+    (drawn,) = model.outpaint(speckled(64), "a red apple", left=9, seed=1, steps=STEPS, prior=prior)
     assert edited.metadata["prior"] == drawn.metadata["prior"] == prior
-    (plain,) = model.edit(speckled(64, 64), mask, "a red apple", seed=1, steps=STEPS)
+    (plain,) = model.edit(speckled(64), mask, "a red apple", seed=1, steps=STEPS)
     assert (edited.image.tobytes() == plain.image.tobytes()) == (prior == "diffusion")
 
 
@@ -158,5 +147,5 @@ def test_a_mask_that_shows_nothing_of_the_middle_is_refused(model: Model) -> Non
 def test_other_pictures_are_drawn_as_before(model: Model) -> None:
     """Filling in is of a copy: the model itself draws whole pictures."""
     before = model.generate("a red apple", size=64, seed=1)[0].image.tobytes()
-    model.edit(speckled(64, 64), holed(64, 64, (0, 0, 9, 9)), "a red apple", seed=1, steps=STEPS)
+    model.edit(speckled(64), holed(64, 64, (0, 0, 9, 9)), "a red apple", seed=1, steps=STEPS)
     assert model.generate("a red apple", size=64, seed=1)[0].image.tobytes() == before

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.pictures import speckled
 from unclip.errors import InputError
 from unclip.manipulate.fitting import LARGEST, Fit, fitted, squared
 
@@ -34,7 +35,7 @@ def test_each_way_shows_what_it_says() -> None:
 
 @pytest.mark.parametrize("fit", Fit)
 def test_a_square_stays_bit_for_bit(fit: Fit) -> None:
-    square = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8))
+    square = speckled(48)
     assert fitted(square, 48, fit).tobytes() == square.tobytes()
     assert squared(square, fit) is square
 

@@ -2,76 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
-from unclip.bundle import Preprocessing, save_bundle
-from unclip.checkpoints import karlo
+from support.pictures import holed, speckled
+from support.tiny_bundles import karlo_conversion
+from unclip.bundle import save_bundle
 from unclip.model import Model
-from unclip.models import decoder, prior, upsampler
-from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
-from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
 
-WIDTH, SMALL, LARGE = 16, 16, 64
+LARGE = 64
 SETTINGS: dict[str, Any] = {"seed": 1, "steps": 4}
-
-
-def randomised(model: nn.Module, seed: int) -> Any:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim >= 2:
-                std = 0.5 * parameter[0].numel() ** -0.5
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
-    return model
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    tokenizer = CLIPTokenizer.load(SHIPPED_VOCABULARY)
-    text = TextTransformerConfig(CLIP_VOCABULARY, CLIP_CONTEXT, WIDTH, layers=1, heads=2)
-    image = VisionTransformerConfig(image_size=32, patch=16, width=WIDTH, layers=1, heads=2)
-    clip = CLIP(CLIPConfig(embedding=WIDTH, image=image, text=text, end_token=tokenizer.end))
-    prior_config = replace(
-        prior.KARLO, embedding=WIDTH, text_width=WIDTH, context=CLIP_CONTEXT, width=WIDTH, layers=1, heads=2
-    )
-    unet: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks": 1}
-    decoder_config = replace(
-        decoder.KARLO,
-        image_size=SMALL,
-        embedding=WIDTH,
-        text_width=WIDTH,
-        attention=(2,),
-        head_channels=8,
-        context=WIDTH,
-        **unet,
-    )
-    larger = replace(upsampler.KARLO, low_size=SMALL, high_size=LARGE, **unet)
-    made = karlo.conversion(
-        tokenizer=tokenizer,
-        clip=randomised(clip, 1),
-        prior=randomised(prior.DiffusionPrior(prior_config), 2),
-        decoder=randomised(decoder.Decoder(decoder_config), 3),
-        upsamplers=(
-            randomised(upsampler.Upsampler(larger), 4),
-            randomised(upsampler.Upsampler(larger), 5),
-        ),
-        preprocessing=Preprocessing(size=32, fit="crop"),
-    )
+    made = karlo_conversion()
     folder = tmp_path_factory.mktemp("karlo") / "bundle"
     save_bundle(folder, name=made.name, parts=made.parts, card="", family=made.family, dtype=None)
     return Model.load(folder, device="cpu", precision="float32")
-
-
-def speckled(size: int) -> Image.Image:
-    levels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    return Image.fromarray(levels)
 
 
 def test_pictures_are_varied_blended_and_restyled(model: Model) -> None:
@@ -87,8 +38,7 @@ def test_pictures_are_varied_blended_and_restyled(model: Model) -> None:
 
 
 def test_an_edit_keeps_what_is_not_masked(model: Model) -> None:
-    mask = Image.new("RGBA", (LARGE, LARGE), (0, 0, 0, 255))
-    mask.paste((0, 0, 0, 0), (0, 0, LARGE, LARGE // 2))
+    mask = holed(LARGE, LARGE, (0, 0, LARGE, LARGE // 2))
     (edited,) = model.edit(speckled(LARGE), mask, "a red apple", **SETTINGS)
     after, before = np.asarray(edited.image), np.asarray(speckled(LARGE))
     assert np.array_equal(after[LARGE // 2 :], before[LARGE // 2 :])

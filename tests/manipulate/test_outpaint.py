@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.pictures import speckled
 from unclip.errors import InputError
 from unclip.manipulate.outpaint import Canvas, Margins, outpaint, tile_for
 from unclip.model import Model
@@ -20,11 +21,6 @@ STEPS = 3
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> Model:
     return Model.load(tiny_bundle, device="cpu", precision="float32")
-
-
-def speckled(width: int, height: int) -> Image.Image:
-    levels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(levels)
 
 
 def test_what_was_there_stays_bit_for_bit_and_the_margins_are_drawn(model: Model, tmp_path: Path) -> None:
@@ -50,7 +46,7 @@ def test_what_was_there_stays_bit_for_bit_and_the_margins_are_drawn(model: Model
 
 def test_a_seed_extends_the_same_way_again_and_pictures_differ(model: Model) -> None:
     def drawn(seed: int, n: int = 1) -> list[bytes]:
-        pictures = model.outpaint(speckled(64, 64), "a red apple", right=64, n=n, seed=seed, steps=STEPS)
+        pictures = model.outpaint(speckled(64), "a red apple", right=64, n=n, seed=seed, steps=STEPS)
         return [picture.image.tobytes() for picture in pictures]
 
     first = drawn(1, n=2)
@@ -69,7 +65,7 @@ def test_a_tile_does_not_repeat_the_one_before(model: Model) -> None:
 
 def test_progress_is_of_all_tiles(model: Model) -> None:
     margins = Margins(right=96)
-    events = list(outpaint(model, speckled(64, 64), "a red apple", margins, n=2, seed=1, steps=STEPS))
+    events = list(outpaint(model, speckled(64), "a red apple", margins, n=2, seed=1, steps=STEPS))
     last = {event.stage: (event.step, event.total) for event in events}
     assert last["tiles"] == (6, 6)
     assert all(done == total for done, total in last.values())
@@ -77,11 +73,11 @@ def test_progress_is_of_all_tiles(model: Model) -> None:
 
 
 def test_what_is_transparent_is_drawn_too(model: Model) -> None:
-    picture = speckled(64, 64).convert("RGBA")
+    picture = speckled(64).convert("RGBA")
     picture.paste((0, 0, 0, 0), (0, 0, 16, 64))
     (whole,) = model.outpaint(picture, "a red apple", right=8, seed=1, steps=STEPS)
     after = np.asarray(whole.image)
-    assert np.array_equal(after[:, 16:64], np.asarray(speckled(64, 64))[:, 16:])
+    assert np.array_equal(after[:, 16:64], np.asarray(speckled(64))[:, 16:])
     assert (after[:, :16] != 255).any(axis=2).mean() > 0.9
 
 
@@ -134,4 +130,4 @@ def test_a_tile_sees_most_of_the_picture_where_it_can(side: int, tile: int) -> N
 )
 def test_what_cannot_be_extended_is_refused(model: Model, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        model.outpaint(**{"image": speckled(64, 64), "prompt": "a red apple", **settings})
+        model.outpaint(**{"image": speckled(64), "prompt": "a red apple", **settings})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unclip.drawing import Picture
+from support.pictures import difference, pixels
 from unclip.errors import InputError
 from unclip.given import Inversion
 from unclip.images import fit_square
@@ -39,10 +39,6 @@ def apple() -> Image.Image:
     return image
 
 
-def pixels(picture: Picture) -> np.ndarray:
-    return np.asarray(picture.image, dtype=int)
-
-
 def test_the_latents_of_a_picture_draw_it_again(shipped: Model, apple: Image.Image) -> None:
     latents = shipped.encode(apple)
     assert latents.x_T.shape == (3, 64, 64)
@@ -68,8 +64,8 @@ def test_at_full_strength_only_the_embedding_is_kept(model: Model, apple: Image.
     speckled = apple.copy()
     speckled.putpixel((0, 0), (254, 255, 255))
     first, second = (model.vary(image, size=64, seed=3, steps=STEPS)[0] for image in (apple, speckled))
-    assert np.abs(pixels(first) - pixels(second)).max() <= 1
-    assert np.abs(pixels(first) - pixels(model.vary(apple, size=64, seed=4, steps=STEPS)[0])).max() > 20
+    assert difference(first, second) <= 1
+    assert difference(first, model.vary(apple, size=64, seed=4, steps=STEPS)[0]) > 20
 
 
 def test_a_seed_varies_the_same_way_again_and_says_of_what(model: Model, tmp_path: Path) -> None:
@@ -90,9 +86,9 @@ def test_a_picture_is_varied_as_it_is_fitted(model: Model, apple: Image.Image) -
     wide.paste(apple, (48, 0))
     settings: dict[str, Any] = {"strength": 0, "size": 64, "seed": 3, "steps": STEPS}
     (middle,), (alone,) = model.vary(wide, fit="crop", **settings), model.vary(apple, **settings)
-    assert np.abs(pixels(middle) - pixels(alone)).max() <= 1
+    assert difference(middle, alone) <= 1
     (whole,) = model.vary(wide, **settings)
-    assert np.abs(pixels(middle) - pixels(whole)).max() > 20
+    assert difference(middle, whole) > 20
 
 
 @pytest.mark.parametrize(
@@ -131,7 +127,7 @@ def test_the_ends_of_a_blend_are_its_pictures_as_the_decoder_draws_them(
     frames = model.blend(apple, pear, frames=5, size=256, seed=2, steps=STEPS)
     for picture, frame in ((apple, frames[0]), (pear, frames[-1])):
         alone = model.decode(model.encode(picture, Inversion(STEPS)), size=256, seed=2)
-        assert np.abs(pixels(frame) - pixels(alone)).max() <= 2  # kernels round by the batch
+        assert difference(frame, alone) <= 2  # kernels round by the batch
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     again = model.blend(apple, pear, frames=5, size=256, seed=2, steps=STEPS)
     assert [frame.image.tobytes() for frame in frames] == [frame.image.tobytes() for frame in again]
@@ -143,16 +139,16 @@ def test_a_blend_of_three_passes_through_the_second(
     blue = Image.new("RGB", (64, 64), "blue")
     frames = model.blend(apple, pear, blue, frames=5, size=64, seed=2, steps=STEPS)
     alone = model.decode(model.encode(pear, Inversion(STEPS)), size=64, seed=2)
-    assert np.abs(pixels(frames[2]) - pixels(alone)).max() <= 1
+    assert difference(frames[2], alone) <= 1
 
 
 def test_weights_draw_one_mixture(model: Model, apple: Image.Image, pear: Image.Image) -> None:
     (all_pear,) = model.blend(apple, pear, weights=[0, 2], size=64, seed=2, steps=STEPS)
     alone = model.decode(model.encode(pear, Inversion(STEPS)), size=64, seed=2)
-    assert np.abs(pixels(all_pear) - pixels(alone)).max() <= 1
+    assert difference(all_pear, alone) <= 1
     (half,) = model.blend(apple, pear, weights=[1, 1], size=64, seed=2, steps=STEPS)
     middle = model.blend(apple, pear, frames=3, size=64, seed=2, steps=STEPS)[1]
-    assert np.abs(pixels(half) - pixels(middle)).max() <= 1
+    assert difference(half, middle) <= 1
 
 
 def test_a_fixed_start_is_the_seeds(model: Model, apple: Image.Image, pear: Image.Image) -> None:
@@ -160,7 +156,7 @@ def test_a_fixed_start_is_the_seeds(model: Model, apple: Image.Image, pear: Imag
         model.blend(apple, pear, frames=2, start=Start.FIXED, size=64, seed=seed, steps=STEPS)
         for seed in (1, 2)
     )
-    assert np.abs(pixels(first[0]) - pixels(second[0])).max() > 20
+    assert difference(first[0], second[0]) > 20
 
 
 @pytest.mark.parametrize(

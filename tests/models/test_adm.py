@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support.tiny import wake_
 from unclip.errors import InputError
 from unclip.models.adm import ADM, ADMConfig, Classifier, ClassifierConfig
 from unclip.models.caption import CaptionConfig
@@ -26,15 +27,6 @@ GLIDE = GlideConfig(
     dropout=0.0,
 )
 X, LABEL = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([3.0, 700.0])
-
-
-def awake(model: nn.Module) -> nn.Module:
-    """The model with its zero-initialised layers filled, so that every path shows."""
-    torch.manual_seed(1)
-    for parameter in model.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.3)
-    return model
 
 
 def caption(model: Glide, *rows: list[int]) -> Tensor:
@@ -57,13 +49,13 @@ def test_new_networks_predict_zero() -> None:
 
 
 def test_every_parameter_learns() -> None:
-    adm = awake(ADM(ADM_CONFIG))
+    adm = wake_(ADM(ADM_CONFIG))
     adm(X, LABEL, torch.tensor([0, 2])).square().sum().backward()
     assert idle(adm) == []
-    classifier = awake(Classifier(CLASSIFIER))
+    classifier = wake_(Classifier(CLASSIFIER))
     classifier.log_probability(X, LABEL, torch.tensor([1, 2])).sum().backward()
     assert idle(classifier) == []
-    glide = awake(Glide(GLIDE))
+    glide = wake_(Glide(GLIDE))
     text = caption(glide, [1, 2], [3])
     glide(X, LABEL, GlideCondition(text, text)).square().sum().backward()
     assert idle(glide) == []
@@ -71,11 +63,11 @@ def test_every_parameter_learns() -> None:
 
 @torch.no_grad()
 def test_each_condition_is_read() -> None:
-    adm = awake(ADM(ADM_CONFIG)).eval()
+    adm = wake_(ADM(ADM_CONFIG)).eval()
     assert not torch.allclose(
         adm(X, LABEL, torch.tensor([0, 1])), adm(X, LABEL, torch.tensor([0, 2])), atol=1e-4
     )
-    glide = awake(Glide(replace(GLIDE, low_size=8, fills_in=True))).eval()
+    glide = wake_(Glide(replace(GLIDE, low_size=8, fills_in=True))).eval()
     text, other = caption(glide, [1, 2], [3]), caption(glide, [1, 4], [3])
     known, keep = torch.rand(2, 3, 16, 16), torch.ones(2, 1, 16, 16)
     whole = GlideCondition(text, caption(glide, [], []), torch.rand(2, 3, 8, 8), known, keep)
@@ -116,7 +108,7 @@ def test_conditions_that_a_glide_lacks_are_refused() -> None:
 
 def test_a_network_may_work_on_a_grid_of_patches() -> None:
     """Every pixel is predicted, from all of the network; nothing is left idle."""
-    adm = awake(ADM(replace(ADM_CONFIG, patch=2)))
+    adm = wake_(ADM(replace(ADM_CONFIG, patch=2)))
     out = adm(X, LABEL, torch.tensor([0, 2]))
     assert out.shape == (2, 6, 16, 16)
     assert (out.std(dim=(2, 3)) > 0).all()
@@ -124,7 +116,7 @@ def test_a_network_may_work_on_a_grid_of_patches() -> None:
     assert idle(adm) == []
     classifier = Classifier(replace(CLASSIFIER, patch=2))
     assert classifier(X, LABEL).shape == (2, 3)
-    glide = awake(Glide(replace(GLIDE, patch=4, low_size=8)))
+    glide = wake_(Glide(replace(GLIDE, patch=4, low_size=8)))
     condition = GlideCondition(caption(glide, [1, 2], [3]), low=torch.rand(2, 3, 8, 8))
     assert glide(X, LABEL, condition).shape == (2, 6, 16, 16)
     with pytest.raises(InputError, match="needs the empty caption"):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from support.tiny import fill_
 from unclip import recipes
 from unclip.config import from_dict, to_dict
 from unclip.errors import InputError
@@ -34,11 +35,7 @@ DOT = torch.tensor([3, 1])
 
 @pytest.fixture(scope="module")
 def model() -> ArPrior:
-    torch.manual_seed(1)
-    made = ArPrior(CONFIG)
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return made.double().eval().requires_grad_(False)
+    return fill_(ArPrior(CONFIG)).requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from support.tiny import nudge_
 from unclip.config import from_dict, to_dict
 from unclip.errors import InputError
 from unclip.models.clip import (
@@ -39,13 +40,10 @@ def make(config: CLIPConfig, seed: int = 0) -> CLIP:
     """A CLIP in double precision in which no parameter is 0 or 1, so that a forgotten one shows."""
     torch.manual_seed(seed)
     model = CLIP(config).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 2)
+    for module in nudge_(model, 0.1).modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
     return model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from live_bytes import LiveBytes
+from support.live_bytes import LiveBytes
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.clip_loss import clip_loss, in_parts
 

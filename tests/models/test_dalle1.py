@@ -10,22 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from support.tiny import DALLE1, randomise_
 from unclip.errors import InputError
 from unclip.models.code_sampling import CodeSampling, exponential_noise, guided, write_codes
 from unclip.models.dalle1 import Attention, Dalle1, Dalle1Config
 
-TINY = Dalle1Config(
-    text_vocabulary=30, text_context=6, vocabulary=20, grid=4, width=16, layers=5, heads=2, kernel=3
-)
 
-
-def build(config: Dalle1Config = TINY) -> Dalle1:
-    torch.manual_seed(0)
-    model = Dalle1(config).eval()
-    for parameter in model.parameters():  # large enough that every token and code matters
-        if parameter.ndim >= 2:
-            torch.nn.init.normal_(parameter, std=0.3)
-    return model
+def build(config: Dalle1Config = DALLE1) -> Dalle1:
+    return randomise_(Dalle1(config).eval(), seed=0, scale=1.5)  # every token and code matters
 
 
 def example(batch: int = 2, codes: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -37,10 +29,10 @@ def example(batch: int = 2, codes: int = 16) -> tuple[torch.Tensor, torch.Tensor
 
 
 CONFIGS = {
-    "sparse": TINY,
-    "dense": replace(TINY, attention=Attention.DENSE),
-    "tied": replace(TINY, tied=True),
-    "row and square": replace(TINY, layers=2),
+    "sparse": DALLE1,
+    "dense": replace(DALLE1, attention=Attention.DENSE),
+    "tied": replace(DALLE1, tied=True),
+    "row and square": replace(DALLE1, layers=2),
 }
 
 
@@ -198,7 +190,7 @@ def test_checkpointing_changes_no_gradient() -> None:
     ids, mask, codes = example()
     gradients = []
     for checkpointing in (False, True):
-        model = build(replace(TINY, dropout=0.2)).train()
+        model = build(replace(DALLE1, dropout=0.2)).train()
         model.checkpointing = checkpointing
         torch.manual_seed(3)
         model.losses(ids, mask, codes).total.backward()
@@ -229,7 +221,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="fewer than 6"):
         model.begin_text(ids[:1], batch=1)
     with pytest.raises(InputError, match="kernel 4"):
-        replace(TINY, kernel=4)
+        replace(DALLE1, kernel=4)
     with torch.no_grad():
         writing = model.begin(ids, mask, codes=codes[:, :15])
         with pytest.raises(InputError, match="all its 16 codes"):
@@ -241,9 +233,9 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_the_papers_sixteen_bits_survive_an_overflow() -> None:
     """The gradient of one branch overflows on its way back: training goes on and learns."""
     torch.manual_seed(0)
-    model = Dalle1(replace(TINY, sixteen_bit=True)).train()
+    model = Dalle1(replace(DALLE1, sixteen_bit=True)).train()
     assert model.scales is not None
-    assert len(model.scales.scale) == 2 * TINY.layers
+    assert len(model.scales.scale) == 2 * DALLE1.layers
     ids, mask, codes = example(batch=4)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []

@@ -10,31 +10,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from support.tiny import DALLE_MINI, nudge_
 from unclip.config import from_dict, to_dict
 from unclip.errors import InputError
 from unclip.models.dalle_mini import PRESETS, DalleMini, DalleMiniConfig
-
-SMALL = DalleMiniConfig(
-    text_vocabulary=20,
-    text_context=8,
-    vocabulary=30,
-    code_rows=32,
-    start=31,
-    grid=3,
-    width=16,
-    layers=2,
-    heads=2,
-    mlp_width=24,
-)
 
 
 @pytest.fixture(scope="module")
 def model() -> DalleMini:
     torch.manual_seed(0)
-    model = DalleMini(SMALL).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return nudge_(DalleMini(DALLE_MINI).eval().requires_grad_(False), 0.3)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("mini", 438), ("mega", 2588)])
@@ -90,6 +75,6 @@ def test_what_does_not_fit_is_refused(model: DalleMini) -> None:
     with pytest.raises(InputError, match="9 tokens of text: at most 8 are read"):
         model.read(torch.zeros(1, 9, dtype=torch.int64), torch.ones(1, 9, dtype=torch.bool))
     with pytest.raises(InputError, match="start 32 and 30 codes do not fit 32 rows of codes"):
-        replace(SMALL, start=32)
+        replace(DALLE_MINI, start=32)
     with pytest.raises(InputError, match="not a multiple of its 3 heads"):
-        replace(SMALL, heads=3)
+        replace(DALLE_MINI, heads=3)

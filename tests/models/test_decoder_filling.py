@@ -7,29 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig
+from support.tiny import DECODER, fill_
+from unclip.models.decoder import Decoder, DecoderCondition
 
-CONFIG = DecoderConfig(
-    image_size=16,
-    patch=2,
-    channels=8,
-    multipliers=(1, 2),
-    blocks=1,
-    attention=(2,),
-    head_channels=8,
-    embedding=6,
-    tokens=2,
-    context=8,
-)
+CONFIG = replace(DECODER, text_width=None, learned_range=False, noisy_embedding=False)
 FILLS_IN = replace(CONFIG, inpainting=True)
-
-
-def randomised(decoder: Decoder) -> Decoder:
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in decoder.parameters():
-            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return decoder.eval()
 
 
 def inputs(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, DecoderCondition]:
@@ -48,7 +30,7 @@ def seen(condition: DecoderCondition) -> DecoderCondition:
 
 @torch.no_grad()
 def test_it_sees_what_is_known_and_nothing_else() -> None:
-    wide = randomised(Decoder(FILLS_IN))
+    wide = fill_(Decoder(FILLS_IN), 0.2).float()
     x, label, condition = inputs()
     given = seen(condition)
     assert given.known is not None

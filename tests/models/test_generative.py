@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from support.tiny import DECODER, fill_
 from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig, Unconditional
 from unclip.models.decoder import (
@@ -20,31 +21,8 @@ from unclip.models.layout import LayoutConfig
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.models.upsampler import Enlargement, Upsampler, UpsamplerConfig, enlarge
 
-DECODER = DecoderConfig(
-    image_size=16,
-    patch=2,
-    channels=8,
-    multipliers=(1, 2),
-    blocks=1,
-    attention=(2,),
-    head_channels=8,
-    embedding=6,
-    tokens=2,
-    context=10,
-    text_width=7,
-    dropout=0.0,
-    learned_range=True,
-    noisy_embedding=True,
-)
 PRIOR = PriorConfig(embedding=6, text_width=7, context=9, width=16, layers=2, heads=2)
 YES = torch.ones(2, dtype=torch.bool)
-
-
-def filled(model: torch.nn.Module) -> torch.nn.Module:
-    torch.manual_seed(1)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model.double().eval()
 
 
 def decoder_condition(length: int = 4) -> DecoderCondition:
@@ -75,7 +53,7 @@ class TestDecoder:
 
     @torch.no_grad()
     def run(self, condition: DecoderCondition, config: DecoderConfig = DECODER) -> torch.Tensor:
-        out: torch.Tensor = filled(Decoder(config))(self.x, self.label, condition)
+        out: torch.Tensor = fill_(Decoder(config))(self.x, self.label, condition)
         return out
 
     def test_learned_range_doubles_the_channels(self) -> None:
@@ -144,7 +122,7 @@ class TestDecoder:
             replace(DECODER, layout=LayoutConfig(embedding=6, side=4))
 
     def test_a_layout_is_of_the_embedding_that_is_kept_and_read_once(self) -> None:
-        decoder = filled(Decoder(replace(DECODER, layout=LayoutConfig(embedding=6, side=8, width=5))))
+        decoder = fill_(Decoder(replace(DECODER, layout=LayoutConfig(embedding=6, side=8, width=5))))
         condition = decoder_condition()
         layout = decoder.read(condition).beside
         assert layout.shape == (2, 3, 8, 8)
@@ -171,7 +149,7 @@ class TestPrior:
 
     @torch.no_grad()
     def run(self, condition: PriorCondition) -> torch.Tensor:
-        out: torch.Tensor = filled(DiffusionPrior(PRIOR))(self.x, self.label, condition)
+        out: torch.Tensor = fill_(DiffusionPrior(PRIOR))(self.x, self.label, condition)
         return out
 
     def test_nothing_kept_means_nothing_read(self) -> None:
@@ -211,7 +189,7 @@ class TestUpsampler:
 
     @pytest.mark.parametrize("size", [(8, 8), (4, 12)])
     def test_runs_at_any_size(self, size: tuple[int, int]) -> None:
-        model = filled(Upsampler(self.config)).float()
+        model = fill_(Upsampler(self.config)).float()
         high = (4 * size[0], 4 * size[1])
         with torch.no_grad():
             assert model(torch.randn(1, 3, *high), torch.zeros(1), torch.rand(1, 3, *size)).shape == (
@@ -221,7 +199,7 @@ class TestUpsampler:
             )
 
     def test_reads_the_small_picture(self) -> None:
-        model = filled(Upsampler(self.config)).float()
+        model = fill_(Upsampler(self.config)).float()
         x, low = torch.randn(1, 3, 32, 32), torch.rand(1, 3, 8, 8)
         with torch.no_grad():
             assert not torch.equal(model(x, torch.zeros(1), low), model(x, torch.zeros(1), -low))
@@ -236,7 +214,7 @@ class TestOptionsOfKarlo:
 
     @torch.no_grad()
     def test_a_condition_that_was_read_before_is_the_same_condition(self) -> None:
-        prior, decoder = filled(DiffusionPrior(PRIOR)), filled(Decoder(DECODER))
+        prior, decoder = fill_(DiffusionPrior(PRIOR)), fill_(Decoder(DECODER))
         x = torch.randn(2, 6).double()
         for label in (self.label, self.label + 5):
             caption = replace(prior_condition(), mask=self.short)
@@ -247,14 +225,14 @@ class TestOptionsOfKarlo:
 
     @torch.no_grad()
     def test_a_prior_is_read_once_and_stepped_often(self) -> None:
-        prior, caption = filled(DiffusionPrior(PRIOR)), prior_condition()
+        prior, caption = fill_(DiffusionPrior(PRIOR)), prior_condition()
         read, x = prior.read(caption), torch.randn(2, 6).double()
         for label in (self.label, self.label + 5, self.label):
             torch.testing.assert_close(prior(x, label, read), prior(x, label, caption))
 
     def test_a_prior_of_raw_embeddings_scales_none(self) -> None:
         raw = replace(PRIOR, unit_embeddings=False)
-        prior = filled(DiffusionPrior(PRIOR))
+        prior = fill_(DiffusionPrior(PRIOR))
         other = DiffusionPrior(raw).double().eval()
         other.load_state_dict(prior.state_dict())
         caption = prior_condition()
@@ -264,13 +242,13 @@ class TestOptionsOfKarlo:
 
     def test_a_prior_of_empty_captions_drops_none(self) -> None:
         config = replace(PRIOR, normalised_text=False, unconditional=Unconditional.EMPTY_CAPTION)
-        prior = filled(DiffusionPrior(config))
+        prior = fill_(DiffusionPrior(config))
         assert not {"null_text", "sequence_in.0.weight"} & set(prior.state_dict())
         with pytest.raises(ValueError, match="empty one"):
             prior(torch.randn(2, 6).double(), self.label, prior_condition().dropped())
 
     def test_a_text_embedding_joins_the_time_embedding(self) -> None:
-        decoder = filled(Decoder(replace(DECODER, text_to_time=True, text_norm=TextNorm.AFTER)))
+        decoder = fill_(Decoder(replace(DECODER, text_to_time=True, text_norm=TextNorm.AFTER)))
         names = {name: tuple(weight.shape) for name, weight in decoder.state_dict().items()}
         assert names["text_to_time.weight"] == (32, 6)
         assert (names["text_to_context.0.weight"], names["text_to_context.1.weight"]) == ((10, 7), (10,))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from support.tiny import CODEC
 from unclip.errors import InputError
 from unclip.models.quantiser import (
     Codebook,
@@ -22,13 +24,10 @@ from unclip.models.quantiser import (
 )
 from unclip.models.vqgan import VQGAN, VQGANConfig
 
-CONFIG = VQGANConfig(
-    vocabulary=12, embedding=4, latent=32, channels=32, multipliers=(1,), blocks=1, attention=(), patch=4
-)
-UNIT = VQGANConfig(**{**CONFIG.__dict__, "unit": True})
+UNIT = replace(CODEC, unit=True)
 
 
-def build(config: VQGANConfig = CONFIG) -> VQGAN:
+def build(config: VQGANConfig = CODEC) -> VQGAN:
     torch.manual_seed(0)
     model = VQGAN(config)
     torch.nn.init.normal_(model.codebook.weight)
@@ -39,7 +38,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("config", [CONFIG, UNIT], ids=["plain", "unit"])
+@pytest.mark.parametrize("config", [CODEC, UNIT], ids=["plain", "unit"])
 def test_the_nearest_code_is_taken(config: VQGANConfig) -> None:
     model, latents = build(config), torch.randn(2, 4, 3, 3)
     rows, book = latents.movedim(1, -1), model.codebook.weight

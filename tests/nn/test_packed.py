@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from support.tiny import fill_
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.siglip import SiglipTextConfig, SiglipVisionConfig
 from unclip.nn import packed
@@ -144,10 +145,7 @@ def test_a_unet_draws_the_same_within_rounding(
     config = UNetConfig(
         3, 3, 32, (1, 2), blocks=1, attention=(2,), head_channels=16, embedding=24, context=20
     )
-    network = UNet(config).eval().requires_grad_(False)
-    for parameter in network.parameters():
-        parameter.normal_(std=0.1)
-    network.to(dtype)
+    network = fill_(UNet(config), 0.1).requires_grad_(False).to(dtype)
     exact = UNet(config).eval().requires_grad_(False)
     exact.load_state_dict(network.state_dict())
     x, embedding, context = torch.randn(2, 3, 16, 16), torch.randn(2, 24), torch.randn(2, 5, 20)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from support.tiny import nudge_
 from unclip.errors import InputError
 from unclip.nn.attention import kept_dtype
 from unclip.nn.gradient_scale import GradientScales, ScaledBlock
@@ -21,11 +22,7 @@ LENGTH = 7
 def make(activation: Activation = Activation.GELU, *, bias: bool = True) -> Transformer:
     torch.manual_seed(0)
     config = TransformerConfig(32, 3, 4, activation=activation, causal=True, bias=bias)
-    model = Transformer(config).eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        if "bias" in name or "ln_" in name:
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return nudge_(Transformer(config).eval().requires_grad_(False), 0.1, ("bias", "ln_"))
 
 
 def stepped(model: Transformer, x: Tensor, given: int, dtype: torch.dtype = torch.float32) -> Tensor:

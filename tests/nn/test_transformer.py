@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from support.tiny import nudge_
 from unclip.errors import InputError
 from unclip.nn.transformer import Activation, KVCache, Transformer, TransformerConfig, quick_gelu
 
@@ -19,12 +20,7 @@ CAUSAL = replace(CONFIG, causal=True)
 def make(config: TransformerConfig, seed: int = 0) -> Transformer:
     """A transformer in double precision whose biases are not zero, so that a forgotten one shows."""
     torch.manual_seed(seed)
-    model = Transformer(config).double().eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "bias" in name or "ln_" in name:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return nudge_(Transformer(config).double().eval(), 0.1, ("bias", "ln_"))
 
 
 def plain(model: Transformer, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from support.tiny import wake_
 from unclip.nn.group_norm import group_norm
 from unclip.nn.layers import Whitening, add_, depth_to_space, space_to_depth, timestep_embedding
 from unclip.nn.unet import Modulation, ResidualBlock, UNet, UNetConfig
@@ -22,15 +23,6 @@ SMALL = UNetConfig(
 )
 
 
-def awake(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with its zero-initialised layers filled, so that every path shows."""
-    torch.manual_seed(1)
-    for parameter in model.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
-
-
 def test_a_new_network_predicts_zero() -> None:
     out = UNet(SMALL)(torch.randn(2, 6, 16, 16), torch.randn(2, 16), torch.randn(2, 5, 12))
     assert out.shape == (2, 3, 16, 16)
@@ -39,12 +31,12 @@ def test_a_new_network_predicts_zero() -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 24)])
 def test_any_size_that_halves_fits(size: tuple[int, int]) -> None:
-    model = awake(UNet(SMALL))
+    model = wake_(UNet(SMALL)).eval()
     assert model(torch.randn(1, 6, *size), torch.randn(1, 16), torch.randn(1, 5, 12)).shape == (1, 3, *size)
 
 
 def test_masked_context_changes_nothing() -> None:
-    model = awake(UNet(SMALL)).double()
+    model = wake_(UNet(SMALL)).eval().double()
     x, embedding, context = (
         torch.randn(2, 6, 8, 8).double(),
         torch.randn(2, 16).double(),
@@ -60,14 +52,14 @@ def test_masked_context_changes_nothing() -> None:
 
 
 def test_the_embedding_modulates() -> None:
-    model = awake(UNet(SMALL))
+    model = wake_(UNet(SMALL)).eval()
     x, context = torch.randn(1, 6, 8, 8), torch.randn(1, 5, 12)
     with torch.no_grad():
         assert not torch.equal(model(x, torch.zeros(1, 16), context), model(x, torch.ones(1, 16), context))
 
 
 def test_every_parameter_learns() -> None:
-    model = awake(UNet(SMALL)).train()
+    model = wake_(UNet(SMALL)).train()
     model(torch.randn(2, 6, 8, 8), torch.randn(2, 16), torch.randn(2, 5, 12)).square().sum().backward()
     idle = [
         name
@@ -115,7 +107,7 @@ def test_whitening_is_undone() -> None:
 
 
 def test_context_that_was_read_before_is_the_same_context() -> None:
-    model = awake(UNet(SMALL)).double()
+    model = wake_(UNet(SMALL)).eval().double()
     x, embedding, context = torch.randn(2, 6, 8, 8), torch.randn(2, 16), torch.randn(2, 5, 12)
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
     with torch.no_grad():
@@ -142,7 +134,7 @@ def test_a_shift_is_added_before_the_second_norm() -> None:
 def test_without_gradients_memory_is_used_again_and_nothing_else_changes(
     modulation: Modulation, scale: float
 ) -> None:
-    block = awake(ResidualBlock(8, 12 if scale == 1 else 8, 16, 0.0, scale, modulation))
+    block = wake_(ResidualBlock(8, 12 if scale == 1 else 8, 16, 0.0, scale, modulation))
     x, embedding = torch.randn(2, 8, 8, 8), torch.randn(2, 16)
     given = x.clone(), embedding.clone()
     with_gradients = block(x, embedding)

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-if TYPE_CHECKING:
-    from colour_clip import Colours
-
-sys.path.insert(0, str(Path(__file__).parent))  # colour_clip, which is also a script that tests start
+from support.colour_clip import COLOURS, Colours
 
 
 @pytest.fixture
 def clip() -> Colours:
-    from colour_clip import Colours
-
     return Colours()
 
 
 @pytest.fixture
 def draw(tmp_path: Path) -> Callable[..., Path]:
     """Writes a picture in one colour, with a pattern of its own, into `photos`."""
-    from colour_clip import COLOURS
 
     def write(name: str, colour: str, size: tuple[int, int] = (40, 30), seed: int = 0) -> Path:
         path = tmp_path / "photos" / name

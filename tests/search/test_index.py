@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colour_clip import Colours
 from PIL import Image
 
 import unclip.search
+from support.colour_clip import Colours
 from unclip.errors import InputError
 from unclip.search import vectors
 from unclip.search.index import Index

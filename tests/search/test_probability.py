@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from styled_corpus import build_styled
 from unclip.search.background import BACKGROUND
 from unclip.search.probability import FEW, SMALLEST, TEXT, Calibration, likeness, standing_out
 
@@ -109,17 +108,20 @@ def test_the_script_fits_the_numbers_that_hits_were_made_by(
 
 
 def test_the_script_measures_by_text_and_by_picture(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    styled: Path,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.syspath_prepend(SCRIPTS)
     script = importlib.import_module("search_calibration")
     monkeypatch.setattr(script, "RESULTS", tmp_path / "benchmarks" / "results" / "found.json")
     monkeypatch.setattr(script, "MOST", 8)
     script.RESULTS.parent.mkdir(parents=True)
-    corpus = build_styled(tmp_path / "corpus")
-    script.main([str(corpus), "--model", str(tiny_bundle), "--quick"])
+    script.main([str(styled), "--model", str(tiny_bundle), "--quick"])
     assert not script.RESULTS.exists()
-    script.main([str(corpus), "--model", str(tiny_bundle)])
+    script.main([str(styled), "--model", str(tiny_bundle)])
     report = json.loads(script.RESULTS.read_text())
     for kind in ("text", "picture"):
         indexes = report[kind]["indexes"]

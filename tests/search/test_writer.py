@@ -12,17 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from colour_clip import Colours
 from PIL import ExifTags, Image
 
-import unclip
+from support.colour_clip import Colours
 from unclip.errors import InputError, SearchError
 from unclip.search.index import Index
 from unclip.search.reading import Job, read
 from unclip.search.store import FOLDER, Store
 from unclip.search.writer import CHUNK, Summary, Writer
-
-SCRIPT = Path(__file__).with_name("colour_clip.py")
 
 
 def run(folder: Path, clip: Colours, **options: object) -> Summary:
@@ -112,8 +109,8 @@ def test_a_killed_writer_loses_nothing_that_was_committed(
 ) -> None:
     for number in range(40):
         draw(f"many/{number:02}.png", "red", seed=number)
-    command = [sys.executable, str(SCRIPT), str(photos), "0.2"]
-    environment = os.environ | {"PYTHONPATH": str(Path(unclip.__file__).parents[1])}
+    command = [sys.executable, "-m", "support.colour_clip", str(photos), "0.2"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         committed = 0

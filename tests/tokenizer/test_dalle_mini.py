@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import min_dalle_reference as reference
+from reference import min_dalle as reference
 from unclip.errors import InputError
 from unclip.tokenizer import DalleMiniTokenizer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from noised_clip_reference import VOCABULARY, vocabulary
+from reference.noised_clip import VOCABULARY, vocabulary
 from unclip.errors import InputError
 from unclip.tokenizer import GlideTokenizer
 from unclip.tokenizer.clip import byte_alphabet

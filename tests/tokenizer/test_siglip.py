@@ -14,7 +14,8 @@ import torch
 import transformers
 from tokenizers import models, normalizers
 
-from siglip_reference import CAPTIONS, CONTEXT, ROWS, SENTINELS, save_vocabulary
+from reference.siglip import CONTEXT, ROWS, SENTINELS, save_vocabulary
+from support.captions import CAPTIONS
 from unclip.errors import InputError
 from unclip.tokenizer.siglip import SiglipTokenizer, canonical
 

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from support.tiny_recipe import UNCLIP, draw_shapes
 from unclip import recipes
 from unclip.data.folder import build_folder
 from unclip.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).parent))  # tiny_task, also for the processes that tests start
-
-from tiny_recipe import TINY, draw
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +20,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
-    draw(folder / "shapes")
+    draw_shapes(folder / "shapes")
     for _ in build_folder(folder / "shapes", folder / "corpus", large=3):
         pass
     return folder / "corpus"
@@ -33,7 +29,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
-    path.write_text(TINY)
+    path.write_text(UNCLIP)
     return path
 
 

@@ -13,6 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from support.tiny_bundles import parts_of
+from support.tiny_recipe import HEAD
 from unclip import cli, load, recipes
 from unclip.bundle import Bundle, Part, read_sampling, save_bundle
 from unclip.config import to_dict
@@ -34,16 +36,6 @@ SIDE = 16
 COLOURS = {"red": (220, 30, 30), "green": (20, 160, 60), "blue": (40, 60, 220), "black": (10, 10, 10)}
 SHAPES = {"disc": (4, 4, 28, 28), "square": (8, 8, 24, 24), "stripe": (2, 12, 30, 20)}
 
-HEAD = """
-description = "tiny"
-family = "{family}"
-[bundle]
-name = "tiny"
-licence = "CC0-1.0"
-data = "shapes"
-command = "unclip train tiny.toml"
-limits = "It knows shapes."
-"""
 UNET = """
 image_size = 16
 channels = 32
@@ -65,7 +57,7 @@ tensorboard = false
 precision = "float32"
 """
 GLIDE = f"""
-{HEAD.format(family="glide")}
+{HEAD.format(family="glide", name="tiny")}
 [tokenizer]
 vocabulary = 300
 [noised-clip.model]
@@ -110,7 +102,7 @@ evaluate_steps = 45
 {TRAIN}
 """
 ADM = f"""
-{HEAD.format(family="adm")}
+{HEAD.format(family="adm", name="tiny")}
 [classifier.model]
 {UNET}
 [classifier.task.pictures]
@@ -137,7 +129,7 @@ evaluate_steps = 45
 {TRAIN}
 """
 NCSN = f"""
-{HEAD.format(family="adm")}
+{HEAD.format(family="adm", name="tiny")}
 [adm.model]
 {UNET}
 [adm.diffusion]
@@ -333,14 +325,7 @@ def test_unclips_upsamplers_enlarge(
     run: str, prompt: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     bundle = Bundle.load(request.getfixturevalue(run) / "bundle")
-    parts = {
-        name: Part(
-            bundle.tokenizer() if name == "tokenizer" else bundle.model(name),
-            diffusion=component.diffusion,
-            sampling=component.sampling,
-        )
-        for name, component in bundle.components.items()
-    }
+    parts = parts_of(bundle)
     upsampler = UpsamplerConfig(
         low_size=SIDE, high_size=4 * SIDE, patch=4, channels=8, multipliers=(1,), blocks=1
     )

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from styled_corpus import build_styled
 from unclip.models.clip_loss import clip_loss
 from unclip.train.log import read_metrics
 from unclip.train.run import Run
@@ -33,11 +32,6 @@ TRAIN = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_styled(tmp_path_factory.mktemp("corpus") / "styled")
-
-
 def recipe(image: str, text: str, task: dict[str, Any], **train: Any) -> dict[str, Any]:
     model = {
         "embedding": 16,
@@ -58,18 +52,18 @@ def losses(data: Path, out: Path, settings: dict[str, Any]) -> list[float]:
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("image", IMAGES)
-def test_every_pair_of_encoders_learns(data: Path, tmp_path: Path, image: str, text: str) -> None:
-    found = losses(data, tmp_path, recipe(image, text, {"part": 8} if text == "cbow" else {}))
+def test_every_pair_of_encoders_learns(styled: Path, tmp_path: Path, image: str, text: str) -> None:
+    found = losses(styled, tmp_path, recipe(image, text, {"part": 8} if text == "cbow" else {}))
     assert found[-1] < found[0] - 0.3
 
 
-def test_clip_learns_with_sam_in_parts(data: Path, tmp_path: Path) -> None:
-    found = losses(data, tmp_path, recipe("vit", "transformer", {"part": 8}, sam_rho=0.1))
+def test_clip_learns_with_sam_in_parts(styled: Path, tmp_path: Path) -> None:
+    found = losses(styled, tmp_path, recipe("vit", "transformer", {"part": 8}, sam_rho=0.1))
     assert found[-1] < found[0] - 0.3
 
 
-def test_pictures_of_one_caption_are_no_negatives(data: Path, tmp_path: Path) -> None:
-    task = Run(recipe("vit", "cbow", {}), data, tmp_path, torch.device("cpu")).task("clip")
+def test_pictures_of_one_caption_are_no_negatives(styled: Path, tmp_path: Path) -> None:
+    task = Run(recipe("vit", "cbow", {}), styled, tmp_path, torch.device("cpu")).task("clip")
     model = task.model.eval()
     images, tokens, _ = task.batch(4, torch.Generator().manual_seed(0))
     tokens.ids[1], tokens.mask[1] = tokens.ids[0], tokens.mask[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from support import tiny
+from support.tiny_recipe import CLIP, HEAD
 from unclip import cli, load, native, recipes
 from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
@@ -19,7 +22,6 @@ from unclip.data.folder import build_folder
 from unclip.errors import BundleError, InputError
 from unclip.models.codec import CodecTrainingConfig
 from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig
-from unclip.models.vqgan import VQGANConfig
 from unclip.models.vqvae import VQVAEConfig
 from unclip.models.vqvae_loss import CriticConfig, Reconstruction
 from unclip.train.pictures import PicturesConfig
@@ -27,32 +29,9 @@ from unclip.train.run import Run
 from unclip.train.tasks.dalle1 import Dalle1TaskConfig
 from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
 
-TINY = """
-description = "tiny"
-family = "dalle1"
-[bundle]
-name = "tiny-dalle1"
-licence = "CC0-1.0"
-data = "shapes"
-command = "unclip train tiny.toml"
-limits = "It knows shapes."
-[tokenizer]
-vocabulary = 300
-[clip.model]
-embedding = 16
-[clip.model.image]
-kind = "vit"
-image_size = 32
-patch = 16
-width = 16
-layers = 1
-heads = 2
-[clip.model.text]
-kind = "transformer"
-context = 24
-width = 16
-layers = 1
-heads = 2
+TINY = f"""
+{HEAD.format(family="dalle1", name="tiny-dalle1")}
+{CLIP}
 [clip.train]
 steps = 2
 batch = 8
@@ -234,17 +213,7 @@ def train(task: VQVAETask, steps: int, rate: float = 3e-3) -> list[float]:
     return losses
 
 
-CODEC = VQGANConfig(
-    vocabulary=32,
-    embedding=4,
-    latent=32,
-    channels=32,
-    multipliers=(1,),
-    blocks=1,
-    attention=(),
-    patch=8,
-    unit=True,
-)
+CODEC = replace(tiny.CODEC, vocabulary=32, patch=8, unit=True)
 
 
 @pytest.mark.parametrize("codebook", Codebook)

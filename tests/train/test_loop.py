@@ -18,9 +18,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from tiny_task import TinyTask
 from torch import Tensor, nn
 
+from support.tiny_task import TinyTask
 from unclip import native
 from unclip.errors import CheckpointError, InputError, Interrupted, TrainingError, UnclipWarning
 from unclip.train import state
@@ -132,11 +132,10 @@ def test_looking_does_not_change_the_run(tmp_path: Path) -> None:
 
 KILLED = """
 import sys, os, signal
-sys.path.insert(0, sys.argv[2])
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from tiny_task import TinyTask
+from support.tiny_task import TinyTask
 from unclip.train.loop import train
 from unclip.train.config import *
 
@@ -157,9 +156,9 @@ train(Dies(), config, Path(sys.argv[1]))
 
 
 def test_killed_in_the_middle_then_resumed_is_the_same_to_the_bit(tmp_path: Path) -> None:
-    code = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(Path(__file__).parent)], check=False
-    ).returncode
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    code = subprocess.run(command, env=environment, check=False).returncode
     assert code == -signal.SIGKILL
     assert state.newest_step(tmp_path / "killed") == 7
     config = settings(checkpoint_minutes=1e-9)

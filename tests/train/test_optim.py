@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_task import TinyConfig, TinyModel
 from torch import nn
 
+from support.tiny_task import TinyConfig, TinyModel
 from unclip.config import from_dict, to_dict
 from unclip.errors import InputError, TrainingError
 from unclip.train.config import LoopConfig, Optimiser, RateSchedule

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import parallel_worker
 import pytest
 import torch
-from tiny_task import TinyTask
 
+from support import parallel_worker
+from support.tiny_task import TinyTask
 from unclip import native
 from unclip.errors import TrainingError
 from unclip.train import loop, parallel
@@ -38,8 +38,9 @@ def results(folder: Path) -> Results:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    command = [sys.executable, str(Path(__file__).with_name("parallel_worker.py")), str(folder)]
+    command = [sys.executable, "-m", "support.parallel_worker", str(folder)]
     processes = [subprocess.Popen(command, env={**common, "RANK": str(rank)}) for rank in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_task import TinyConfig, TinyModel, TinyTask
 from torch import Tensor, nn
 
+from support.tiny_task import TinyConfig, TinyModel, TinyTask
 from unclip.train.config import LoopConfig, Precision
 from unclip.train.loop import train
 from unclip.train.sam import climbed

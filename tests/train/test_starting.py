@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from support.pictures import holed
 from unclip import load, recipes
 from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
@@ -59,9 +60,7 @@ def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: P
     model = load(again / "bundle")
     assert isinstance(model, Model)
     picture = Image.new("RGB", (64, 64), (200, 30, 40))
-    mask = Image.new("RGBA", (64, 64), (0, 0, 0, 255))
-    mask.paste((0, 0, 0, 0), (0, 0, 64, 32))
-    (edited,) = model.edit(picture, mask, "a red circle", seed=1)
+    (edited,) = model.edit(picture, holed(64, 64, (0, 0, 64, 32)), "a red circle", seed=1)
     assert (edited.metadata["rounds"], edited.metadata["steps"]) == ("1", "3")  # the recipe's own
     assert np.array_equal(np.asarray(edited.image)[32:], np.asarray(picture)[32:])
     larger = recipes.load(other, ["decoder.model.channels=16"])

@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support import tiny
+from support.tiny import fill_
 from unclip.bundle import Bundle
 from unclip.errors import InputError
 from unclip.models.adm import ADM, ADMConfig
 from unclip.models.caption import CaptionConfig
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.dalle1 import Dalle1, Dalle1Config
-from unclip.models.decoder import FIRST_WEIGHT, Decoder, DecoderConfig
+from unclip.models.decoder import FIRST_WEIGHT, Decoder
 from unclip.models.glide import Glide, GlideConfig
 from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
 from unclip.native import save_model
@@ -24,19 +26,15 @@ from unclip.nn.transformer import Activation
 from unclip.nn.unet import UNet
 from unclip.train.starting import begin_, take_caption_
 
-DECODER = DecoderConfig(
-    image_size=16,
-    patch=2,
+DECODER = replace(
+    tiny.DECODER,
     channels=16,
     multipliers=(1, 1),
-    blocks=1,
-    attention=(2,),
-    head_channels=8,
     embedding=12,
-    tokens=2,
     context=24,
-    dropout=0.0,
+    text_width=None,
     learned_range=False,
+    noisy_embedding=False,
     inpainting=True,
 )
 SIZES = {
@@ -56,11 +54,7 @@ MODELS = {"glide": lambda: Glide(GLIDE), "adm": lambda: ADM(ADMConfig(**SIZES, c
 
 @pytest.fixture(scope="module")
 def decoder() -> Decoder:
-    torch.manual_seed(0)
-    model = Decoder(DECODER)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    return model
+    return fill_(Decoder(DECODER), 0.1).float()
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +132,7 @@ def test_dalle1_reads_captions_as_a_clip_does(tmp_path: Path) -> None:
 def test_glide_reads_captions_as_a_decoder_does() -> None:
     """The encoder is CLIP's, and its attention makes of the features what the decoder's makes of them."""
     torch.manual_seed(3)
-    found, decoder = clip(), Decoder(replace(DECODER, text_width=24))
-    for parameter in decoder.parameters():
-        nn.init.normal_(parameter, std=0.3)
+    found, decoder = clip(), fill_(Decoder(replace(DECODER, text_width=24))).float()
     model = Glide(
         replace(GLIDE, caption=CaptionConfig(vocabulary=20, context=6, width=24, layers=2, heads=2))
     )

@@ -7,40 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from support.tiny import DECODER, fill_
 from unclip.errors import InputError
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig
 from unclip.models.layout import LayoutConfig
 from unclip.nn.layers import space_to_depth
 from unclip.train.starting import relaid, told_of_augmentation, widened
 
-CONFIG = DecoderConfig(
-    image_size=16,
-    patch=2,
-    channels=8,
-    multipliers=(1, 2),
-    blocks=1,
-    attention=(2,),
-    head_channels=8,
-    embedding=6,
-    tokens=2,
-    context=10,
-    text_width=7,
-    dropout=0.0,
-    learned_range=True,
-    noisy_embedding=True,
-)
-LAID_OUT = replace(CONFIG, layout=LayoutConfig(embedding=6, side=8, width=5))
+LAID_OUT = replace(DECODER, layout=LayoutConfig(embedding=6, side=8, width=5))
 YES = torch.ones(2, dtype=torch.bool)
 LABEL = torch.tensor([3.0, 700.0])
-
-
-def filled(decoder: Decoder) -> Decoder:
-    torch.manual_seed(1)
-    for parameter in decoder.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return decoder.double().eval()
 
 
 @pytest.fixture
@@ -62,11 +39,11 @@ def condition() -> DecoderCondition:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [CONFIG, LAID_OUT])
+@pytest.mark.parametrize("config", [DECODER, LAID_OUT])
 def test_with_new_channels_of_zero_weight_it_is_the_plain_decoder(
     config: DecoderConfig, x: torch.Tensor, condition: DecoderCondition
 ) -> None:
-    plain = filled(Decoder(config))
+    plain = fill_(Decoder(config))
     wide = widened(plain).double().eval()
     assert wide.config == replace(config, inpainting=True)
     expected = plain(x, LABEL, condition)
@@ -83,12 +60,12 @@ def test_with_new_channels_of_zero_weight_it_is_the_plain_decoder(
 def test_one_that_is_told_of_augmentation_draws_the_same_where_nothing_was_done(
     x: torch.Tensor, condition: DecoderCondition
 ) -> None:
-    plain = filled(Decoder(CONFIG))
+    plain = fill_(Decoder(DECODER))
     told, expected = told_of_augmentation(plain, 7).double(), plain(x, LABEL, condition)
-    assert told.config == replace(CONFIG, augmentation=7)
+    assert told.config == replace(DECODER, augmentation=7)
     done = replace(condition, augmentation=torch.ones(2, 7, dtype=torch.float64))
     assert torch.equal(told(x, LABEL, done), expected)  # it has learned nothing of it yet
-    told = filled(told)
+    told = fill_(told)
     nothing = replace(condition, augmentation=torch.zeros(2, 7, dtype=torch.float64))
     expected = told(x, LABEL, condition)
     assert torch.equal(told(x, LABEL, nothing), expected)
@@ -101,7 +78,7 @@ def test_one_that_is_told_of_augmentation_draws_the_same_where_nothing_was_done(
 
 @torch.no_grad()
 def test_a_finer_layout_takes_the_place_of_a_coarse_one(x: torch.Tensor, condition: DecoderCondition) -> None:
-    decoder = filled(Decoder(LAID_OUT))
+    decoder = fill_(Decoder(LAID_OUT))
     finer = LayoutConfig(embedding=6, side=16, width=5, blocks=1, rank=3)
     other = relaid(decoder, finer).double()
     assert other.config == replace(LAID_OUT, layout=finer)
@@ -109,6 +86,6 @@ def test_a_finer_layout_takes_the_place_of_a_coarse_one(x: torch.Tensor, conditi
     read = replace(other.read(condition), beside=space_to_depth(F.interpolate(coarse, scale_factor=2), 2))
     torch.testing.assert_close(other(x, LABEL, read), decoder(x, LABEL, condition))
     assert other.read(condition).beside.shape == (2, 12, 8, 8)
-    for unfit in (other, Decoder(CONFIG)):
+    for unfit in (other, Decoder(DECODER)):
         with pytest.raises(InputError, match="begin with a decoder that has it"):
             relaid(unfit, finer)

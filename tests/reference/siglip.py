@@ -24,15 +24,13 @@ from safetensors.torch import save_file
 from tokenizers import models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 
+from support.captions import CAPTIONS
 from unclip.checkpoints import clip_siglip
 from unclip.checkpoints.clip_siglip import TIMM_MODELS, Siglip
 from unclip.checkpoints.foreign import Source
 from unclip.models.siglip import Gelu, SiglipVisionConfig
 
 LARGEST_ERROR = 1e-4  # relative, of issue 4
-CAPTIONS = (
-    (Path(__file__).parent / "checkpoints" / "data" / "captions.txt").read_text(encoding="utf-8").splitlines()
-)
 CONTEXT, EMBEDDING = 16, 128
 # 36 is no multiple of 8, as 384 is none of 14; the MLPs are not four times as wide, as in so400m
 TINY = SiglipVisionConfig(image_size=36, patch=8, width=EMBEDDING, layers=2, heads=2, mlp_width=200)
@@ -258,12 +256,6 @@ def published(
 
 def read(path: Path, **options: str) -> Siglip:
     return clip_siglip.read(Source(path), options)
-
-
-def error(ours: Tensor, expected: Tensor) -> float:
-    """Largest difference, relative to the largest value."""
-    assert ours.shape == expected.shape
-    return float((ours - expected).abs().max() / expected.abs().max())
 
 
 def pictures(mean: Any = PREPROCESS["mean"], std: Any = PREPROCESS["std"]) -> tuple[Tensor, Tensor]:

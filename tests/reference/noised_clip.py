@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from guided_reference import Shapes, State, attend, gelu, layer_norm, random_state
+from reference.guided import Shapes, State, attend, gelu, layer_norm, random_state
 from unclip.tokenizer.clip import byte_alphabet
 
 VOCABULARY = 260

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from support.shapes import outline
 from unclip.data import splits
 from unclip.data.build import Input, build
 from unclip.data.records import Drawing
 
 COLOURS = ("red", "green", "blue", "orange")
-SHAPES = {
-    "circle": '<circle cx="32" cy="32" r="20" {}/>',
-    "square": '<rect x="12" y="12" width="40" height="40" {}/>',
-    "stripe": '<path d="M4 40 L60 24" {}/>',
-}
+SHAPES = ("circle", "square", "stripe")
 SEEN = {"thin": 3, "middle": 6, "strong": 10, "fat": 14}
 UNSEEN = {"hair": 2, "heavy": 18}
 
@@ -25,13 +22,10 @@ def drawings(source: str, styles: dict[str, int]) -> list[Drawing]:
     found = []
     for style, width in styles.items():
         for colour in COLOURS:
-            for shape, body in SHAPES.items():
+            for shape in SHAPES:
                 if shape == "stripe" and style not in ("thin", *UNSEEN):
                     continue
-                paint = f'fill="none" stroke="{colour}" stroke-width="{width}"'
-                svg = (
-                    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">{body.format(paint)}</svg>'
-                )
+                svg = outline(shape, colour, width)
                 concept = f"{colour}-{shape}"
                 captions = {"en": [f"{colour} {shape}"]}
                 found.append(

@@ -1,23 +1,25 @@
-"""The smallest unCLIP there is, as a recipe, and the pictures that it learns from."""
+"""The smallest unCLIP there is, as a recipe, parts of other recipes, and pictures to learn from."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
+
+from support.shapes import draw
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black")
-SHAPES = ("circle", "square", "stripe", "frame")
-STYLES = ("thin", "thick")
 
-TINY = """
+HEAD = """
 description = "tiny"
-family = "unclip"
+family = "{family}"
 [bundle]
-name = "tiny"
+name = "{name}"
 licence = "CC0-1.0"
 data = "shapes"
 command = "unclip train tiny.toml"
 limits = "It knows shapes."
+"""
+CLIP = """
 [tokenizer]
 vocabulary = 300
 [clip.model]
@@ -35,6 +37,10 @@ context = 24
 width = 16
 layers = 1
 heads = 2
+"""
+UNCLIP = f"""
+{HEAD.format(family="unclip", name="tiny")}
+{CLIP}
 [clip.train]
 steps = 3
 batch = 8
@@ -141,27 +147,11 @@ evaluate_steps = 3
 """
 
 
-def draw(folder: Path) -> None:
+def draw_shapes(folder: Path) -> None:
     """Forty-eight shapes as SVG, with captions."""
-    folder.mkdir()
-    lines = []
-    bodies = {
-        "circle": '<circle cx="32" cy="32" r="20" {}/>',
-        "square": '<rect x="12" y="12" width="40" height="40" {}/>',
-        "stripe": '<path d="M4 40 L60 24" {}/>',
-        "frame": '<rect x="6" y="16" width="52" height="30" rx="6" {}/>',
-    }
-    for colour in COLOURS:
-        for shape in SHAPES:
-            for style in STYLES:
-                width = {"thin": 3, "thick": 9}[style]
-                paint = f'fill="none" stroke="{colour}" stroke-width="{width}"'
-                body = bodies[shape].format(paint)
-                name = f"{colour}-{shape}-{style}.svg"
-                svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">{body}</svg>'
-                (folder / name).write_text(svg)
-                captions = {"en": [f"a {colour} {shape}"], "de": [f"{shape} ({colour})"]}
-                concept = f"{colour} {shape}"
-                line = {"file_name": name, "captions": captions, "concept": concept, "style": style}
-                lines.append(json.dumps(line))
-    (folder / "metadata.jsonl").write_text("\n".join(lines))
+
+    def describe(colour: str, shape: str) -> dict[str, Any]:
+        captions = {"en": [f"a {colour} {shape}"], "de": [f"{shape} ({colour})"]}
+        return {"captions": captions, "concept": f"{colour} {shape}"}
+
+    draw(folder, COLOURS, {"thin": 3, "thick": 9}, describe)

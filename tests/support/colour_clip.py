@@ -1,6 +1,6 @@
-"""The CLIP of the tests; run as a script it is a writer that can be killed.
+"""CLIPs that know colours; run as a script this is a writer that can be killed.
 
-    python colour_clip.py FOLDER SECONDS
+    python -m support.colour_clip FOLDER SECONDS
 
 indexes a folder, four pictures in a commit, with a pause after each, and says on stdout what is committed.
 """
@@ -21,6 +21,7 @@ from unclip.bundle import Preprocessing
 from unclip.images import fit, open_image
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+PRIMARIES = {name: COLOURS[name] for name in ("red", "green", "blue")}
 KOREAN = {"빨간": "red", "파란": "blue"}
 
 
@@ -59,6 +60,31 @@ class Colours:
     def _row(self, colour: np.ndarray, grain: np.ndarray, nothing: float) -> np.ndarray:
         row = np.concatenate([colour, 0.2 * grain, [nothing]])
         return row / np.linalg.norm(row)
+
+
+class MeanColours:
+    """It knows three colours: pictures by their mean, texts by the colour that they name."""
+
+    scale = 10.0
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        self.texts += texts
+        rows = [[float(name in text) for name in PRIMARIES] for text in texts]
+        return torch.nn.functional.normalize(torch.tensor(rows) + 0.01, dim=-1)
+
+    def embed_images(self, images: Sequence[Image.Image | Path | str]) -> Tensor:
+        return self.embed_pixels(np.stack([self.prepare(image) for image in images]))
+
+    def embed_pixels(self, pixels: np.ndarray) -> Tensor:
+        means = torch.from_numpy(pixels).float().mean((1, 2))
+        return torch.nn.functional.normalize(means + 0.01, dim=-1)
+
+    def prepare(self, image: Image.Image | Path | str) -> np.ndarray:
+        assert isinstance(image, Image.Image)
+        return np.asarray(image.convert("RGB").resize((4, 4)))
 
 
 def main() -> None:

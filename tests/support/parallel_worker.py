@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from tiny_task import TinyTask
 from torch import Tensor, nn
 
+from support.tiny_task import TinyTask
 from unclip.errors import Interrupted
 from unclip.runtime import noise_generator
 from unclip.train import loop, parallel

@@ -10,7 +10,6 @@ from PIL import Image
 from unclip.data.corpus import Corpus
 from unclip.drawing import Event, Job, Options, Picture
 from unclip.evaluate.encoder import Step
-from unclip.evaluate.guidance import Point
 
 SIDE, WIDTH = 8, 64
 
@@ -58,12 +57,3 @@ class Painter:
             image = Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8).reshape(SIDE, SIDE, 3))
             picture = Picture(image, job.prompt, job.seed, job.index, None, "painter", "0")
             yield Event("pictures", 1, 1, 0.0, (picture,))
-
-
-def told(work: Generator[Step, None, list[Point]]) -> list[Point]:
-    while True:
-        try:
-            next(work)
-        except StopIteration as stop:
-            found: list[Point] = stop.value
-            return found

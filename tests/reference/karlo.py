@@ -259,13 +259,6 @@ def our_noise(jobs: Sequence[tuple[int, int]]) -> Iterator[None]:
             patch.stop()
 
 
-def error(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference, relative to the largest value."""
-    assert ours.shape == theirs.shape
-    own, other = ours.detach().double(), theirs.detach().double()
-    return float((own - other).abs().max() / other.abs().max())
-
-
 def exact(scheduler: Any) -> Any:
     """The scheduler with its tables in float64.
 

@@ -1,0 +1,1 @@
+"""Published or naive implementations to compare with."""

@@ -1,0 +1,1 @@
+"""Tiny models, corpora, servers and pictures that tests share."""
