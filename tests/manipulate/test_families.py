@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 import unclip
+from support.pictures import speckled
 from unclip import cli
 from unclip.bundle import Part, save_bundle
 from unclip.diffusion.defaults import ClassifierSampling, GuidedSampling
@@ -73,11 +74,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return MAKERS[request.param](tmp_path_factory.mktemp("families") / request.param)
 
 
-def speckled(width: int = SIDE, height: int = SIDE) -> Image.Image:
-    levels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(levels)
-
-
 def holed() -> Image.Image:
     """The lower half is to be redrawn."""
     mask = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 255))
@@ -87,31 +83,31 @@ def holed() -> Image.Image:
 
 def test_an_edit_keeps_what_is_not_masked_and_draws_the_rest(model: Model) -> None:
     prompt = PROMPTS[model.bundle.family]
-    edited = model.edit(speckled(), holed(), prompt, n=2, seed=1)
-    before = np.asarray(speckled())
+    edited = model.edit(speckled(SIDE), holed(), prompt, n=2, seed=1)
+    before = np.asarray(speckled(SIDE))
     for picture in edited:
         after = np.asarray(picture.image)
         assert np.array_equal(after[: SIDE // 2], before[: SIDE // 2])
         assert (after[SIDE // 2 :] != before[SIDE // 2 :]).any(axis=2).mean() > 0.9
         assert picture.metadata["operation"] == "edit"
     assert edited[0].image.tobytes() != edited[1].image.tobytes()
-    again = model.edit(speckled(), holed(), prompt, n=2, seed=1)
+    again = model.edit(speckled(SIDE), holed(), prompt, n=2, seed=1)
     assert [picture.image.tobytes() for picture in again] == [picture.image.tobytes() for picture in edited]
     # ADM was not trained to fill in, and takes every step several times
     assert edited[0].metadata["rounds"] == {"glide": "1", "adm": "3"}[model.bundle.family]
 
 
 def test_a_picture_is_extended(model: Model) -> None:
-    (whole,) = model.outpaint(speckled(), PROMPTS[model.bundle.family], right=SIDE // 2, seed=1)
+    (whole,) = model.outpaint(speckled(SIDE), PROMPTS[model.bundle.family], right=SIDE // 2, seed=1)
     assert whole.image.size == (SIDE * 3 // 2, SIDE)
-    assert np.array_equal(np.asarray(whole.image)[:, :SIDE], np.asarray(speckled()))
+    assert np.array_equal(np.asarray(whole.image)[:, :SIDE], np.asarray(speckled(SIDE)))
 
 
 def test_a_picture_to_start_from_comes_back_at_zero_strength(model: Model) -> None:
     prompt = PROMPTS[model.bundle.family]
-    settings: dict[str, Any] = {"seed": 1, "size": SIDE, "init": speckled()}
+    settings: dict[str, Any] = {"seed": 1, "size": SIDE, "init": speckled(SIDE)}
     (same,) = model.generate(prompt, strength=0, **settings)
-    assert same.image.tobytes() == speckled().tobytes()
+    assert same.image.tobytes() == speckled(SIDE).tobytes()
     half, most = (model.generate(prompt, strength=strength, **settings)[0] for strength in (0.5, 1.0))
     assert half.image.tobytes() != same.image.tobytes()
     assert most.image.tobytes() == model.generate(prompt, seed=1, size=SIDE)[0].image.tobytes()
@@ -123,7 +119,7 @@ def test_langevin_counts_the_steps_from_a_picture(tmp_path: Path, strength: floa
         schedule=ScheduleName.GEOMETRIC, prediction=Prediction.SCORE, steps=10, sigma_range=(0.01, 1.0)
     )
     model = adm(tmp_path / "ncsn", noise, "langevin")
-    events = list(model.stream("cat", seed=1, size=SIDE, init=speckled(), strength=strength))
+    events = list(model.stream("cat", seed=1, size=SIDE, init=speckled(SIDE), strength=strength))
     last = {event.stage: (event.step, event.total) for event in events}
     assert all(step == total for step, total in last.values())
     assert ("adm" in last) == (strength > 0)
@@ -134,7 +130,7 @@ def test_the_command_line_edits_and_extends(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(glide(tmp_path / "glide").bundle.folder)
-    speckled().save("a.png")
+    speckled(SIDE).save("a.png")
     holed().save("mask.png")
     command = ["edit", "a.png", "a red apple", "--mask", "mask.png", "--model", folder, "--seed", "1"]
     assert cli.main([*command, "--out", "b.png"]) == 0
@@ -149,29 +145,29 @@ def test_the_command_line_edits_and_extends(
 def test_a_glide_that_was_not_trained_to_fill_in_says_what_to_convert(tmp_path: Path) -> None:
     model = glide(tmp_path / "plain", fills_in=False)
     with pytest.raises(InputError, match="base_inpaint.pt"):
-        model.edit(speckled(), holed(), "a red apple")
+        model.edit(speckled(SIDE), holed(), "a red apple")
 
 
 def test_rounds_mean_nothing_to_one_that_sees_what_it_fills_in(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rounds is 3: tiny-glide takes each step once"):
-        glide(tmp_path / "glide").edit(speckled(), holed(), "a red apple", rounds=3)
+        glide(tmp_path / "glide").edit(speckled(SIDE), holed(), "a red apple", rounds=3)
 
 
 @pytest.mark.parametrize("name", ["vary", "blend", "restyle", "reconstruct", "encode"])
 def test_what_needs_an_image_embedding_is_refused_with_the_reason(model: Model, name: str) -> None:
     arguments: dict[str, tuple[Any, ...]] = {
-        "blend": (speckled(), speckled()),
-        "restyle": (speckled(), "a cat", "a dog"),
+        "blend": (speckled(SIDE), speckled(SIDE)),
+        "restyle": (speckled(SIDE), "a cat", "a dog"),
     }
     with pytest.raises(
         InputError, match="cannot be given inverted noise: choose a bundle of the family unclip"
     ):
-        getattr(model, name)(*arguments.get(name, (speckled(),)))
+        getattr(model, name)(*arguments.get(name, (speckled(SIDE),)))
 
 
 def test_who_writes_codes_is_given_no_pixels() -> None:
     model = unclip.load("pictograms-dalle1", precision="float32")
-    for verb, arguments in (("edit", (speckled(), holed(), "a cat")), ("vary", (speckled(),))):
+    for verb, arguments in (("edit", (speckled(SIDE), holed(), "a cat")), ("vary", (speckled(SIDE),))):
         with pytest.raises(InputError, match=r"pictograms-dalle1, of the family dalle1, cannot be given"):
             getattr(model, verb)(*arguments)
     with pytest.raises(InputError, match="does not write texts: choose a bundle of the family dalle1"):
