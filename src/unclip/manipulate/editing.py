@@ -9,8 +9,8 @@ from PIL import Image
 
 from unclip.drawing import Event, Job, Options, fresh_seed
 from unclip.errors import InputError
-from unclip.given import KEPT, REDRAWN, Given, Known, Source, opened
-from unclip.images import on_white
+from unclip.given import KEPT, REDRAWN, Given, Known
+from unclip.images import Source, on_white, opened
 from unclip.manipulate.fitting import Fit, fitted
 from unclip.pipeline import Pipeline
 
@@ -106,7 +106,7 @@ def edit(
 def options_of(settings: FilledIn, size: int) -> Options:
     """The options among the keywords. Raises InputError for a value out of range."""
     named = {name: value for name, value in settings.items() if name != "rounds"}
-    return Options(**{**named, "size": size})  # type: ignore[arg-type]
+    return Options.of(**{**named, "size": size})
 
 
 def checked_rounds(settings: FilledIn) -> int | None:
