@@ -150,7 +150,7 @@ def test_a_folder_and_a_pipe_are_refused_at_once(tmp_path: Path) -> None:
 
     def read() -> None:
         for path in (tmp_path / "f.png", tmp_path, Path("/dev/null")):
-            with pytest.raises(InputError, match="is a folder|is a pipe or a device") as error:
+            with pytest.raises(InputError, match="it is a folder|it is a pipe or a device") as error:
                 open_image(path)
             found.append(str(error.value))
 

@@ -136,7 +136,7 @@ class Options:
             if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:  # a number of numpy or torch
                 object.__setattr__(self, item.name, value.item())
         _check("n", self.n, 1, self.MOST)
-        if isinstance(self.size, bool) or not isinstance(self.size, int):
+        if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int)):
             raise InputError(f"size is {self.size!r}: give a whole number of pixels")
         if self.steps is not None and (
             isinstance(self.steps, bool) or not isinstance(self.steps, (int, str))

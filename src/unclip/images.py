@@ -246,7 +246,7 @@ def _refuse_what_is_no_file(source: Any, name: str) -> None:
         return  # what is not there, or cannot be seen, is said when it is opened
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise InputError(f"{name} is {kind}: hand in a picture's file")
+        raise InputError(f"cannot read {name}: it is {kind}, hand in a picture's file")
 
 
 @cache
