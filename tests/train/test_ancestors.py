@@ -175,7 +175,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_of(folder: Path, corpus: Path, text: str, *settings: str) -> Run:
     path = folder / "tiny.toml"
     path.write_text(text)
-    torch.manual_seed(0)
     return Run(recipes.load(path, settings), corpus, folder / "run", torch.device("cpu"))
 
 

@@ -56,7 +56,7 @@ class LoopConfig:
     ema: tuple[float, ...] = (0.999,)  # below 1: decay per step; from 1 on: half-life in pictures
     ema_ramp: float = 0.05  # a half-life is at most this share of the pictures seen; 0 = no such limit
     precision: Precision = Precision.AUTO
-    seed: int = 0
+    seed: int = 0  # of first weights, batches, noise and dropout
     checkpoint_minutes: float = 10.0
     keep: int = 3  # checkpoints
     log_steps: int = 50

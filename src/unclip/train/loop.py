@@ -203,7 +203,8 @@ class Trainer:
             writes=self.world.writes,
             tensorboard=self.config.tensorboard,
         )
-        with log as self.log, stop_signals(self.stop):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with log as self.log, stop_signals(self.stop), torch.random.fork_rng(devices):
             for note in self.notes:
                 self.log.say(note)
             with closing(prefetch(self._draw, self.step, self.config.steps)) as batches:
