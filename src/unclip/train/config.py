@@ -40,8 +40,8 @@ class LoopConfig:
     """The settings of `unclip.train.loop.train`. A step is one update of the weights."""
 
     steps: int
-    batch: int  # pictures that one update sees on each rank
-    accumulate: int = 1  # parts that the batch is cut into, to fit in memory; the update stays the same
+    batch: int  # pictures that one update sees; several processes share them out
+    accumulate: int = 1  # parts that a batch is cut into, to fit in memory; the update stays the same
     learning_rate: float = 2e-4
     schedule: RateSchedule = RateSchedule.WSD
     warmup: int = 500  # steps
