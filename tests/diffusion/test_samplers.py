@@ -370,7 +370,7 @@ def test_a_langevin_step_is_twice_the_step_lr_of_ncsns_code(gaussian: Make) -> N
     found = last(
         langevin(denoise, torch.zeros(2, 5).double(), lambda: next(left), steps=4, step_size=2 * step_lr)
     )
-    x, left = torch.zeros(2, 5).double(), iter(noises)
+    x, left = start, iter(noises)
 
     def score(index: int) -> Tensor:
         return -denoise(x, index).epsilon / schedule.sigma[index]
