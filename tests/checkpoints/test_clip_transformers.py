@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from support.captions import CAPTIONS
-from unclip.bundle import Bundle, save_bundle
+from unclip.bundle import Bundle, Preprocessing, save_bundle
 from unclip.checkpoints import clip_transformers
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.embedding import ClipEmbedder
@@ -165,6 +165,11 @@ def test_pictures_are_resized_cropped_and_normalised_alike(width: int, height: i
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     found = (pixels - mean) / std
     assert (found - expected).abs().max() < LARGEST_ERROR * expected.abs().max()
+
+
+def test_a_bundle_cuts_pictures_out_as_transformers_does(tmp_path: Path) -> None:
+    theirs(tmp_path)
+    assert convert(tmp_path).parts["clip"].preprocessing == Preprocessing(32, "crop-floor")
 
 
 def test_a_bundle_embeds_pictures_and_texts_as_transformers_does(tmp_path: Path) -> None:

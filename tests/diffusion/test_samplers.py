@@ -367,9 +367,8 @@ def test_a_langevin_step_is_twice_the_step_lr_of_ncsns_code(gaussian: Make) -> N
     denoise = gaussian(schedule, MEAN, 0.5)
     noises = torch.randn(3 * 4, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     left = iter(noises)
-    found = last(
-        langevin(denoise, torch.zeros(2, 5).double(), lambda: next(left), steps=4, step_size=2 * step_lr)
-    )
+    start = torch.zeros(2, 5, dtype=torch.float64)
+    found = last(langevin(denoise, start, lambda: next(left), steps=4, step_size=2 * step_lr))
     x, left = start, iter(noises)
 
     def score(index: int) -> Tensor:
