@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ from unclip.diffusion.defaults import (
 )
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import BundleError, CheckpointError, InputError
+from unclip.images import Fitting
 from unclip.models.code_sampling import CodeSampling
 from unclip.native import KINDS, config_from_dict, kind_of, load_model, save_model
 from unclip.runtime import atomic_path, check_writable, data_folder, sha256
@@ -102,6 +103,9 @@ SAMPLING: dict[str, type[Sampling]] = {
 # values that change nothing: no guidance, by a classifier (0) or without (1), one candidate, no noise.
 LEFT_OVER = {"guidance": (0.0, 1.0), "interval": (None,), "candidates": (1,), "noise_level": (0.0,)}
 
+# "crop" meant what is now "crop-floor": what was embedded so then stays right for it, and for it alone.
+CROPS: dict[str, str] = {"crop": "crop, half to even", "crop-floor": "crop"}
+
 # What follows an upsampler's name in that of a network which takes its last step.
 LAST_STEP = "-last"
 
@@ -112,11 +116,16 @@ class Preprocessing:
 
     Attributes:
         size: side in pixels.
-        fit: "pad" makes it square with white, "crop" cuts the middle out, "stretch" squeezes all of it.
+        fit: how it becomes a square, see `images.fit`.
     """
 
     size: int
-    fit: Literal["pad", "crop", "stretch"] = "pad"
+    fit: Fitting = "pad"
+
+    @property
+    def identity(self) -> str:
+        """A text that changes with the pixels that are made of a picture."""
+        return f"{self.size} {CROPS.get(self.fit, self.fit)}"
 
 
 @dataclass(frozen=True)

@@ -301,7 +301,7 @@ class ClipEmbedder:
 def _identity(bundle: Bundle, preprocessing: Preprocessing | None) -> str:
     """Twelve digits that change with the CLIP, its tokenizer or its preprocessing, and with nothing else."""
     files = (bundle.component("clip").sha256, bundle.component("tokenizer").sha256)
-    fitting = () if preprocessing is None else (str(preprocessing.size), preprocessing.fit)
+    fitting = () if preprocessing is None else (preprocessing.identity,)
     text = " ".join((*files, *fitting))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -12,7 +12,7 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import cache
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Source = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Any
 """Whatever a picture may be handed in as: a path, the bytes of a file, an open file, a PIL image, an array
 uint8 (H, W), (H, W, 3) or (H, W, 4), a tensor (3, H, W) in [-1, 1], or a `Picture` (it has a PIL `image`)."""
+Fitting = Literal["pad", "crop", "crop-floor", "stretch"]  # see `fit`
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 2**18  # pixels: a longer line has nothing to show, and filters of its length fill the memory
@@ -433,40 +434,50 @@ def letterbox(
     return square
 
 
-def fit(image: Image.Image, size: int, how: Literal["pad", "crop", "stretch"]) -> Image.Image:
-    """A square of `size` pixels: all of `image` with white beside it, its middle, or all of it squeezed."""
-    if how == "stretch":
-        return on_white(image).resize((size, size), Image.Resampling.BICUBIC)
-    return fit_square(image, size) if how == "pad" else crop_square(image, size)
+def fit(image: Image.Image, size: int, how: Fitting) -> Image.Image:
+    """`image` as a square of `size` pixels on white.
+
+    "pad" shows all of it with white beside it, "crop" its middle as torchvision cuts it out (an odd margin is
+    halved to an even number), "crop-floor" its middle as transformers does (an odd margin is rounded down),
+    "stretch" all of it squeezed.
+    """
+    match how:
+        case "pad":
+            return fit_square(image, size)
+        case "crop":
+            return crop_square(image, size, round)
+        case "crop-floor":
+            return crop_square(image, size, math.floor)
+        case "stretch":
+            return on_white(image).resize((size, size), Image.Resampling.BICUBIC)
 
 
-def crop_square(image: Image.Image, size: int) -> Image.Image:
+def crop_square(image: Image.Image, size: int, halved: Callable[[float], int] = math.floor) -> Image.Image:
     """The middle of `image`, as large as its shorter side allows, as a square of `size` pixels on white.
 
     As CLIP was trained: the shorter side becomes `size` by bicubic filtering, the longer one is rounded down,
-    and the middle is cut out.
+    and the middle is cut out. `halved` rounds the half of what is left over: `round` to even.
     """
     image = on_white(image)
     shorter = min(image.size)
     width, height = (size * side // shorter for side in image.size)
+    left, top = (halved((side - size) / 2) for side in (width, height))
     if max(width, height) <= LONGEST_RESIZED * size:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - size) // 2, (height - size) // 2
         return image.crop((left, top, left + size, top + size))
     # without making what would be cut off: a line of 50 megapixels would become 224^2 times as large
-    x0, x1, left_edge, right_edge = _needed(image.width, width, size)
-    y0, y1, upper_edge, lower_edge = _needed(image.height, height, size)
+    x0, x1, left_edge, right_edge = _needed(image.width, width, left, size)
+    y0, y1, upper_edge, lower_edge = _needed(image.height, height, top, size)
     box = (left_edge, upper_edge, right_edge, lower_edge)
     return image.crop((x0, y0, x1, y1)).resize((size, size), Image.Resampling.BICUBIC, box)
 
 
-def _needed(length: int, resized: int, size: int) -> tuple[int, int, float, float]:
-    """The part of a side of `length`, to be `resized`, that its middle `size` pixels need.
+def _needed(length: int, resized: int, first: int, size: int) -> tuple[int, int, float, float]:
+    """The part of a side of `length`, to be `resized`, that its `size` pixels from `first` on need.
 
     Returns the first pixel and the one behind the last, and within these the edges of the middle.
     """
     scale = length / resized
-    first = (resized - size) // 2
     start, end = first * scale, (first + size) * scale
     reach = math.ceil(BICUBIC_SUPPORT * max(scale, 1))
     low, high = max(0, math.floor(start) - reach), min(length, math.ceil(end) + reach)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reference import clip as reference
-from unclip.bundle import save_bundle
+from unclip.bundle import Preprocessing, save_bundle
 from unclip.checkpoints import clip_open
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.errors import CheckpointError
@@ -97,6 +97,11 @@ def test_a_published_folder_computes_what_its_config_says(
     assert (model.encode_image(images) - expected).abs().max() < LARGEST_ERROR * expected.abs().max()
     expected = reference.encode_text(ids, STATE, quick=quick)
     assert (model.encode_text(ids).embedding - expected).abs().max() < LARGEST_ERROR * expected.abs().max()
+
+
+def test_pictures_are_cut_out_as_by_torchvision(tmp_path: Path) -> None:
+    part = convert(published(tmp_path / "tiny", STATE, MODEL)).parts["clip"]
+    assert part.preprocessing == Preprocessing(32, "crop")
 
 
 def test_the_bias_of_the_sigmoid_loss_is_read(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ STORAGE_TYPES: dict[str, torch.dtype] = {
 # Names of the standard library that stand in checkpoints as classes or values; never called but in CALLS.
 HARMLESS = {
     "argparse.Namespace",
+    "builtins.bool",
     "builtins.dict",
     "builtins.float",
     "builtins.int",
@@ -46,6 +47,9 @@ HARMLESS = {
     "typing.Any",
     "typing.Dict",
     "typing.List",
+    "typing.Optional",
+    "typing.Tuple",
+    "typing.Union",
 }
 NUMPY_TYPE = re.compile(r"[<=|]?([biuf][1248])")
 STRUCT_CODES = dict(
@@ -196,6 +200,20 @@ def _path(*parts: str) -> str:
     return "/".join(map(str, parts))
 
 
+def _parametrised(kind: Any, parameters: Any) -> Global:
+    """operator.getitem: how `typing.List[int]` is written, the type of a field of a structured config."""
+    if not isinstance(kind, Global) or not kind.name.startswith("typing."):
+        raise refused(f"takes an item of a {describe(kind)}")
+    return kind
+
+
+def _type_of_none(value: None) -> Global:
+    """The type of None, as `typing.Optional` has it: the only one that is written as a call of `type`."""
+    if value is not None:
+        raise refused(f"asks for the type of a {describe(value)}")
+    return Global("types.NoneType")
+
+
 def _first(value: Any, *rest: Any) -> Any:
     return value
 
@@ -221,8 +239,10 @@ CALLS: dict[str, Callable[..., Any]] = {
     "builtins.bytes": lambda: b"",  # how old protocols write it
     "builtins.frozenset": as_set,
     "builtins.set": as_set,
+    "builtins.type": _type_of_none,
     "copyreg._reconstructor": _reconstruct,
     "_codecs.encode": _encode,
+    "_operator.getitem": _parametrised,
     "numpy.dtype": lambda *arguments: Record("numpy.dtype", arguments),
     "numpy.core.multiarray.scalar": _numpy_scalar,
     "numpy._core.multiarray.scalar": _numpy_scalar,
@@ -236,6 +256,8 @@ CALLS: dict[str, Callable[..., Any]] = {
 }
 KEYS = (str, bytes, int, float, type(None), Global, Record, StoredTensor)
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+# Python 3's int and str in protocol 2, which torch writes: types of OmegaConf's values in Lightning's files
+PYTHON_2_TYPES = {"builtins.long": "builtins.int", "builtins.unicode": "builtins.str"}
 
 
 def check_keys(keys: Iterable[Any]) -> None:
@@ -249,7 +271,7 @@ def check_keys(keys: Iterable[Any]) -> None:
 def mention(module: str, name: str) -> Global:
     """A name. Raises CheckpointError for one of the standard library that no checkpoint needs."""
     module = PYTHON_2.get(module, module)
-    full = f"{module}.{name}"
+    full = PYTHON_2_TYPES.get(f"{module}.{name}", f"{module}.{name}")
     standard = module.partition(".")[0] in sys.stdlib_module_names
     if standard and full not in HARMLESS and full not in CALLS:
         raise refused(f"names {full}")

@@ -55,6 +55,8 @@ FOLDER_NAMES = (
 DEEPEST = 48  # nested dictionaries and modules
 MOST_NAMES = 200_000  # a few bytes that refer to themselves could otherwise become any number of names
 MODULE_PARTS = ("_parameters", "_buffers", "_modules")
+OMEGACONF = "omegaconf."  # its classes, whose objects also hold the object that they are part of
+HELD = ("_content", "_val")  # the value of one of its containers, and of one of its leaves
 TAR = slice(257, 262)
 
 
@@ -216,6 +218,7 @@ def _flattened(file: TorchFile | FlaxFile) -> Weights:
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     """The values inside a value, by name: of a module its parameters, buffers and modules alone."""
+    value = _held(value)
     if isinstance(value, Record):
         parts = [value.state[part] for part in MODULE_PARTS if isinstance(value.state.get(part), dict)]
         left_out = value.state.get("_non_persistent_buffers_set") or ()
@@ -226,6 +229,14 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(key), child) for key, child in value.items())
     elif isinstance(value, (list, tuple)):
         yield from ((str(i), child) for i, child in enumerate(value))
+
+
+def _held(value: Any) -> Any:
+    """The value that an object of OmegaConf's holds, without its parent and types; any other value itself."""
+    if not isinstance(value, Record) or not value.name.startswith(OMEGACONF):
+        return value
+    held = next((value.state[key] for key in HELD if key in value.state), None)
+    return None if isinstance(held, Record) else held
 
 
 def _leaves(value: Any, name: str, depth: int, steps: Iterator[int]) -> Iterator[tuple[str, Any]]:
@@ -244,6 +255,7 @@ def _leaves(value: Any, name: str, depth: int, steps: Iterator[int]) -> Iterator
 
 def _plain(value: Any, depth: int, steps: Iterator[int]) -> Any:
     """A value without its tensors: dictionaries, lists, texts and numbers; None for anything else."""
+    value = _held(value)
     if isinstance(value, Global):
         return value.name
     if value is None or isinstance(value, (str, int, float, bool)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import html
 import json
 from pathlib import Path
 from typing import Self
@@ -12,6 +11,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from unclip.errors import InputError
+from unclip.tokenizer.repairs import repaired
 from unclip.tokenizer.tokens import TOKENIZER_FILE, FileTokenizer, check_ids, read_file
 
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
@@ -27,15 +27,15 @@ class CLIPTokenizer(FileTokenizer):
     """The BPE of OpenAI's CLIP (2103.00020): lower case, 49,408 ids, context 77.
 
     Its padding is id 0, as in OpenAI's own code, which is also the token "!": read the mask. Text is cleaned
-    as there (HTML entities undone twice, white space made single), but for `ftfy`, whose repairs of wrongly
-    decoded text are left out.
+    as there (quotes of phones straight, HTML entities undone, white space made single), but for what `ftfy`
+    guesses of wrongly decoded text.
     """
 
     pad, start, end = 0, CLIP_VOCABULARY - 2, CLIP_VOCABULARY - 1
     context = CLIP_CONTEXT
 
     def _clean(self, text: str) -> str:
-        return html.unescape(html.unescape(text))
+        return repaired(text)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

@@ -136,7 +136,7 @@ class SiglipTokenizer:
 def canonical(text: str) -> str:
     """A text as it is tokenised: no HTML entities, no ASCII punctuation, lower case, single spaces.
 
-    big_vision's canonicalize_text after open_clip's basic_clean, but for `ftfy`, as with CLIP's tokenizer.
+    big_vision's canonicalize_text after open_clip's basic_clean, but for `ftfy`.
     """
     plain = html.unescape(html.unescape(text)).strip().translate(NO_PUNCTUATION)
     return " ".join(plain.lower().split())
