@@ -259,6 +259,10 @@ class Picture:
             **self.settings,
         }
 
+    def _repr_png_(self) -> bytes:
+        """As notebooks show it."""
+        return self.encode()
+
     def encode(self, format: str | ImageFormat = ImageFormat.PNG, *, metadata: bool = True) -> bytes:
         """The bytes of a PNG, JPEG or WebP file. Raises InputError for another format."""
         return encode(self.image, format, self.metadata if metadata else None)

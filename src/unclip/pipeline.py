@@ -87,6 +87,13 @@ class Pipeline:
         with own_defaults():
             self.family = family(self.networks)
 
+    def __repr__(self) -> str:
+        bundle, precision = self.bundle, str(self.precision).removeprefix("torch.")
+        return (
+            f"<{type(self).__name__} {bundle.name}, family {bundle.family}, weights {bundle.identity}, "
+            f"{precision} on {self.device}, {listed(self.sizes)} px>"
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, or one in another process, reads its networks anew: packed weights cannot be copied."""
         networks = self.networks
