@@ -8,7 +8,7 @@ the parts of a bundle. `checkpoints.formats` lists the formats and guesses which
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +23,8 @@ from unclip.checkpoints.weights import Weights, open_weights
 from unclip.config import LARGEST_JSON, load_json, to_dict
 from unclip.errors import CheckpointError, InputError, UnclipError
 from unclip.native import IMPOSSIBLE, check_numbers, config_from_dict, unfilled
+
+MOST_SETS = 8  # of weights in one file: "model", "ema", states of optimisers
 
 Options = Mapping[str, str]
 
@@ -89,6 +91,34 @@ class Source:
         """The folder or file called `name` in this folder. Raises CheckpointError where it is not there."""
         return Source(self.folder / name)
 
+    def inside(self, name: str) -> Source:
+        """The same place, of whose weights only those inside `name` are meant."""
+        part = Source(self.path)
+        part.weights = self.weights.inside(name)
+        return part
+
+
+def nested(weights: Weights, fits: Callable[[str], bool]) -> tuple[str, ...]:
+    """Of a file that holds several sets of weights the names of those that fit."""
+    heads = dict.fromkeys(name.partition(".")[0] for name in weights if "." in name)
+    return tuple(head for head in heads if fits(head)) if len(heads) <= MOST_SETS else ()
+
+
+def several_sets(where: str, names: Sequence[str]) -> CheckpointError:
+    """The error for a file whose weights lie inside these names."""
+    return CheckpointError(
+        f"{where}: its weights lie inside {' and '.join(map(repr, names))}, not at the top: save those that "
+        "are meant in a file of their own, without that name before theirs, and convert it"
+    )
+
+
+def role_of(weights: Weights, role: Callable[[Weights], str | None]) -> str | None:
+    """The role of a file in a format. Raises CheckpointError where it holds such files a level deeper."""
+    found = role(weights)
+    if found is None and (names := nested(weights, lambda name: role(weights.inside(name)) is not None)):
+        raise several_sets(weights.where, names)
+    return found
+
 
 def has_role(source: Source, role: Callable[[Weights], str | None]) -> bool:
     """True where a file has a role in a format, or a folder holds a .pt file that has one."""
@@ -101,13 +131,13 @@ def by_role(source: Source, role: Callable[[Weights], str | None]) -> dict[str, 
     """The file, or the .pt files of the folder, by their role; those without one are passed over.
 
     Raises:
-        CheckpointError: two have the same role.
+        CheckpointError: two have the same role, or the weights of one lie a level deeper.
     """
     paths = [source.path] if source.path.is_file() else sorted(source.folder.glob("*.pt"))
     found: dict[str, Weights] = {}
     for path in paths:
         weights = open_weights(path)
-        kind = role(weights)
+        kind = role_of(weights, role)
         if kind in found:
             raise CheckpointError(
                 f"{source}: {found[kind].where} and {path} are both of the kind {kind}: convert one of them, "

@@ -15,7 +15,7 @@ from torch import nn
 
 from unclip import __version__
 from unclip.bundle import Bundle, Part, check_folder, save_bundle
-from unclip.checkpoints.foreign import Conversion, Format, Source
+from unclip.checkpoints.foreign import Conversion, Format, Source, nested, several_sets
 from unclip.errors import BundleError, CheckpointError, InputError, escaped, shown
 from unclip.runtime import PRECISIONS, atomic_path
 
@@ -76,6 +76,13 @@ def guess(source: Source) -> tuple[Format, ...]:
     if source.path.is_file():
         _ = source.weights  # a file that cannot be read says why
     found = tuple(format for format in formats().values() if format.fits(source))
+    if not found and source.path.is_file():
+        names = nested(
+            source.weights,
+            lambda name: any(format.fits(source.inside(name)) for format in formats().values()),
+        )
+        if names:
+            raise several_sets(str(source), names)
     if not found:
         raise CheckpointError(
             f"{source}: of no format that is known here: {describe(source)}; known are {', '.join(formats())}"
