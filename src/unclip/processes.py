@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 import multiprocessing
 import os
+import resource
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -30,7 +37,7 @@ def pool(workers: int) -> Iterator[Executor]:
     perhaps.
     """
     if workers == 1:
-        yield _Inline()
+        yield Inline()
         return
     others = set(multiprocessing.active_children())
     # "spawn": to fork a process that has threads, as pyarrow and torch start them, is not safe
@@ -53,8 +60,8 @@ def pop_finished_(running: dict[Future[Result], Job]) -> Iterator[tuple[Job, Res
         yield running.pop(future), future.result()
 
 
-class _Inline(Executor):
-    """Works in this process: one worker needs no second one."""
+class Inline(Executor):
+    """Works in this process and thread: one worker needs no second one."""
 
     def submit(
         self, function: Callable[P, Result], /, *arguments: P.args, **keywords: P.kwargs
@@ -62,6 +69,128 @@ class _Inline(Executor):
         future = Future[Result]()
         future.set_result(function(*arguments, **keywords))
         return future
+
+
+class Died(Exception):
+    """A contained process ended in the midst of a call: by `signal`, or by none, 0."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+class Contained:
+    """A function in a process of its own, so that no argument can crash, stop or fill this one.
+
+    The process starts with the first call, and again with the next one after it has died. It ends with the
+    process that started it. One thread at a time may call it.
+
+    Args:
+        function: "module:name"; what goes in and comes out is pickled.
+        memory: bytes of addresses that the process may have.
+    """
+
+    def __init__(self, function: str, memory: int) -> None:
+        self._served = function, memory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._stopped = False
+
+    def __call__(self, *arguments: Any, seconds: int) -> Any:
+        """The function's result.
+
+        Raises:
+            Died: the process ended, by SIGXCPU where the call took more than `seconds` of processor time.
+            CancelledError: it was stopped.
+        """
+        try:
+            connection = self._connection or self._start()
+            connection.send((seconds, arguments))
+            return connection.recv()
+        except (EOFError, ConnectionError):
+            code = self._end()
+        if self._stopped:
+            raise CancelledError
+        raise Died(max(0, -code))
+
+    def stop(self) -> None:
+        """Has a call that another thread waits for end at once, and every later one."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.stop()
+        if self._process is not None:
+            self._end()
+
+    def _start(self) -> Connection:
+        self._connection, theirs = multiprocessing.Pipe()
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}\n"
+            f"from unclip.processes import serve; serve({theirs.fileno()}, *{self._served!r})"
+        )
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # threads take addresses
+                start_new_session=True,  # Ctrl-C is for the first process
+            )
+        if self._stopped:
+            self._process.kill()
+        try:
+            self._connection.recv()  # it is ready
+        except EOFError:
+            if (failed := self._process.wait()) > 0:
+                raise ChildProcessError(f"a process for {self._served[0]} did not start: {failed}") from None
+            raise
+        return self._connection
+
+    def _end(self) -> int:
+        """Forgets the process, which has died or is ended now; returns its exit code."""
+        assert self._process is not None
+        assert self._connection is not None
+        self._connection.close()  # without a connection it ends by itself
+        code = self._process.wait()
+        self._process = self._connection = None
+        return code
+
+
+def serve(handle: int, function: str, memory: int) -> None:
+    """Answers the calls of a `Contained` until there is nobody to answer."""
+    connection = Connection(handle)
+    module, name = function.split(":")
+    called = getattr(importlib.import_module(module), name)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_AS, memory)
+    connection.send("ready")
+    with suppress(EOFError):
+        while True:
+            seconds, arguments = connection.recv()
+            _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + seconds)
+            connection.send(called(*arguments))
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    with suppress(ValueError, OSError):  # macOS does not limit addresses
+        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+@contextmanager
+def no_opening() -> Iterator[None]:
+    """While it lasts no thread of this process can open any file, pipe or device; what is open stays so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _begin_work() -> None:

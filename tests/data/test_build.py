@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import multiprocessing
 import shutil
+import subprocess
 import tarfile
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from unclip.data.pictograms import build_pictograms, fetch
 from unclip.data.records import MANIFEST, Drawing, Split
 from unclip.data.splits import is_unseen_concept
 from unclip.errors import DataError, InputError
+from unclip.processes import Contained
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -222,9 +224,9 @@ def test_a_stopped_build_leaves_no_corpus_and_goes_on(
     drawn: list[str] = []
     original = draw_workers.draw
 
-    def draw(one: Drawing, size: int) -> dict[str, object]:
+    def draw(one: Drawing, size: int, painter: Contained) -> dict[str, object]:
         drawn.append(one.key)
-        return original(one, size)
+        return original(one, size, painter)
 
     monkeypatch.setattr(draw_workers, "draw", draw)
     events = build(tmp_path / "out", [Input("s", lambda: drawings)], size=64, fingerprint="x", title="T")
@@ -245,9 +247,10 @@ def test_a_stopped_build_leaves_no_corpus_and_goes_on(
 
 
 def test_a_half_written_file_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
-    paths = list(draw_workers.stage([drawing("a", svg())], tmp_path, "part", 32, 1, 9))
-    assert [(path.name, count) for path, count in paths] == [("part-00000.arrow", 1)]
-    other = list(draw_workers.stage([drawing("b", svg())], tmp_path, "part", 32, 1, 9))
+    with draw_workers.drawing_pool(1) as pool:
+        paths = list(draw_workers.stage([drawing("a", svg())], tmp_path, "part", 32, pool, 9))
+        assert [(path.name, count) for path, count in paths] == [("part-00000.arrow", 1)]
+        other = list(draw_workers.stage([drawing("b", svg())], tmp_path, "part", 32, pool, 9))
     assert draw_workers.open_staged([other[0][0]])["key"].to_pylist() == ["b"]  # another picture: drawn anew
 
 
@@ -297,11 +300,21 @@ def test_what_is_trained_under_another_name_is_not_held_out(tmp_path: Path) -> N
 def test_a_killed_process_is_said_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "CHUNK", 1)
     drawings = [drawing(f"key-{n}", svg(shape=n), style=f"style {n}") for n in range(9)]
+    processes: list[subprocess.Popen[bytes]] = []
+    start = Contained._start
+
+    def started(painter: Contained) -> Connection:
+        connection = start(painter)
+        assert painter._process is not None
+        processes.append(painter._process)
+        return connection
+
+    monkeypatch.setattr(Contained, "_start", started)
     with pytest.raises(DataError, match="run the same command again"):
         for event in build(
             tmp_path / "out", [Input("s", lambda: drawings)], size=64, workers=2, fingerprint="x", title="T"
         ):
-            for process in multiprocessing.active_children():
+            for process in processes:
                 process.kill()
             assert event.done < len(drawings)
     run(tmp_path / "out", drawings)

@@ -52,8 +52,15 @@ def folder(
     style: Annotated[str, typer.Option(help="Style of pictures that name none; it goes into captions.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of pictures that name none.")] = "unknown",
     language: Annotated[str, typer.Option(help="Language of plain captions.")] = "en",
+    caption_column: Annotated[
+        str,
+        typer.Option(help="Column of tables that holds the captions; by default text, caption, title, ..."),
+    ] = "",
 ) -> None:
-    """Make a corpus from pictures with a .txt beside each, a metadata.jsonl or .csv, or webdataset shards."""
+    """Make a corpus from pictures with a text beside each, tables (CSV, JSON, Parquet) or webdataset shards.
+
+    What cannot be read is counted and listed in OUT/dropped.jsonl.
+    """
     from unclip.data.folder import Defaults, build_folder
     from unclip.data.records import Fit
     from unclip.errors import InputError
@@ -61,7 +68,9 @@ def folder(
 
     if fit not in list(Fit):
         raise InputError(f"unknown fit {fit!r}: choose {', '.join(Fit)}")
-    defaults = Defaults(style=style, licence=licence, language=language, fit=Fit(fit))
+    defaults = Defaults(
+        style=style, licence=licence, language=language, fit=Fit(fit), caption_column=caption_column
+    )
     events = build_folder(source, out, defaults=defaults, size=size, workers=workers or cores(), large=large)
     _run(events, out)
 
@@ -76,8 +85,10 @@ def show(corpus: Annotated[Path, typer.Argument(help="Folder of a corpus.")]) ->
 
 def _run(events: Iterable[Progress], out: Path) -> None:
     from unclip.cli.progress import StageProgress
+    from unclip.data.outcome import summary
 
     with StageProgress() as progress:
         for event in events:
             progress.update(event.stage, event.done, event.total)
+    typer.echo("\n".join(summary(out)), err=True)
     typer.echo(out)

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unclip.data import card
-from unclip.data.draw_workers import open_staged, stage
+from unclip.data import card, outcome
+from unclip.data.draw_workers import STAGED, drawing_pool, open_staged, stage
 from unclip.data.emojibase import BORROWED_FLAGS
 from unclip.data.filters import THUMB, duplicates, seen
 from unclip.data.records import (
     CACHE,
     CARD_FILE,
+    DROPPED_FILE,
     GROUPS,
     LARGE_SIDE,
     MANIFEST,
@@ -28,6 +29,7 @@ from unclip.data.records import (
     STORED_SIZE,
     Drawing,
     Fit,
+    LeftOut,
     Split,
     load_captions,
 )
@@ -39,7 +41,7 @@ from unclip.runtime import atomic_path, check_writable
 CHUNK, LARGE_CHUNK = 128, 32  # pictures in a file while they are drawn
 LARGE_PER_SHARD = 250
 LARGE_SHARD = "large"
-BUILDING, ARCHIVES = ".building", "archives"
+BUILDING, SHARDS, ARCHIVES = ".building", "shards", "archives"
 OWN_SHARD = re.compile(rf"(?:{'|'.join([*Split, LARGE_SHARD])})-\d{{5}}\.tar")
 IDENTITY = b"unclip.corpus"  # a key in the manifest's own metadata
 METADATA = ("concept", "style", "source", "licence", "author", "tone", "names")
@@ -56,11 +58,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Input:
-    """One source to build from: its drawings are read only if they are not drawn already."""
+    """One source to build from. It adds what it finds and cannot read to `left_out`, while it is read."""
 
     name: str
     drawings: Callable[[], Iterable[Drawing]]
     test_only: bool = False
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def build(
@@ -86,49 +89,51 @@ def build(
         DataError: a source cannot be read, or no picture is left.
     """
     building, manifest = out / BUILDING, out / MANIFEST_FILE
-    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if found - {ARCHIVES} and not found & {MANIFEST_FILE, BUILDING}:
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there - {ARCHIVES} and not there & {MANIFEST_FILE, BUILDING}:
         raise InputError(f"{out} is not empty and is no corpus: name a new folder")
     identity = f"{fingerprint} size={size} large={large}"
-    if MANIFEST_FILE in found and identity_of(manifest) == identity:
+    if MANIFEST_FILE in there and identity_of(manifest) == identity:
         _add_groups(manifest, groups or {})
         yield Progress("up to date", 1, 1)
         return
     check_writable(out)
-    _begin(building, f"{fingerprint} size={size}")
+    _begin(building, f"{fingerprint} size={size} {' '.join(STAGED.names)}")
 
-    staged: list[Path] = []
-    for number, source in enumerate(inputs):
-        done, paths = 0, []
-        name = f"{number:02d}-{source.name}"
-        for path, count in stage(source.drawings(), building, name, size, workers, CHUNK):
-            paths.append(path)
+    with drawing_pool(workers) as pool:
+        staged: list[Path] = []
+        for number, source in enumerate(inputs):
+            done, paths = 0, []
+            name = f"{number:02d}-{source.name}"
+            for path, count in stage(source.drawings(), building, name, size, pool, CHUNK):
+                paths.append(path)
+                done += count
+                yield Progress(f"draw {source.name}", done, 0)
+            yield Progress(f"draw {source.name}", done, done)
+            staged += sorted(paths)
+        table = open_staged(staged)
+        yield Progress("filter", 0, len(table))
+        dropped = filtered(table)
+        rows = _split(table, dropped, {source.name for source in inputs if source.test_only})
+        dropped |= _held_out_but_seen(table, rows)
+        rows = [row for row in rows if row[0] not in dropped]
+        left_out = [left for source in inputs for left in source.left_out]
+        found = Counter([*table["source"].to_pylist(), *(left.source for left in left_out)])
+        left_out += [dropped[index] for index in sorted(dropped)]
+        if not rows:
+            reasons = "; ".join(outcome.reasons(left_out))
+            raise DataError(f"no picture is left of {found.total():,}: {reasons}")
+        chosen = _choose_large(table, rows, large)
+        drawings = _large_drawings(table, chosen)
+        done, larger = 0, []
+        for path, count in stage(drawings, building, "large", LARGE_SIDE, pool, LARGE_CHUNK):
+            larger.append(path)
             done += count
-            yield Progress(f"draw {source.name}", done, 0)
-        yield Progress(f"draw {source.name}", done, done)
-        staged += sorted(paths)
-    table = open_staged(staged)
-    yield Progress("filter", 0, len(table))
-    dropped = filtered(table)
-    rows = _split(table, dropped, {source.name for source in inputs if source.test_only})
-    dropped |= _held_out_but_seen(table, rows)
-    rows = [row for row in rows if row[0] not in dropped]
-    if not rows:
-        reasons = Counter(reason for reason, _ in dropped.values())
-        raise DataError(
-            f"no picture is left of {len(table):,}: {', '.join(f'{n:,} {why}' for why, n in reasons.items())}"
-        )
-    chosen = _choose_large(table, rows, large)
-    larger: list[Path] = []
-    for path, count in stage(
-        _large_drawings(table, chosen), building, "large", LARGE_SIDE, workers, LARGE_CHUNK
-    ):
-        larger.append(path)
-        yield Progress("draw large", LARGE_CHUNK * (len(larger) - 1) + count, len(chosen))
-    shards = building / "shards"
-    records = yield from _write_shards(shards, table, rows, chosen, larger)
+            yield Progress("draw large", done, len(chosen))
+    records = yield from _write_shards(building / SHARDS, table, rows, chosen, larger)
     records = grouped(records, groups or {})
-    _publish(out, shards, records, card.write(title, records, table, dropped), identity)
+    outcome.write(building / DROPPED_FILE, left_out)
+    _publish(out, building, records, card.write(title, records, found, left_out), identity)
     shutil.rmtree(building)
 
 
@@ -169,12 +174,16 @@ def _begin(building: Path, plan: str) -> None:
     begun.write_text(plan)
 
 
-def filtered(table: pa.Table) -> dict[int, tuple[str, str]]:
-    """position -> (reason, key of the picture that it repeats or "") of what does not go into the corpus."""
-    reasons, sources, styles, keys, concepts = (
-        table[name].to_pylist() for name in ("reason", "source", "style", "key", "concept")
+def filtered(table: pa.Table) -> dict[int, LeftOut]:
+    """What does not go into the corpus, by its position."""
+    reasons, details, sources, styles, keys, concepts = (
+        table[name].to_pylist() for name in ("reason", "detail", "source", "style", "key", "concept")
     )
-    dropped = {index: (reason, "") for index, reason in enumerate(reasons) if reason is not None}
+    dropped = {
+        index: LeftOut(sources[index], keys[index], reason, details[index])
+        for index, reason in enumerate(reasons)
+        if reason is not None
+    }
     usable = [index for index in range(len(table)) if index not in dropped]
     usable.sort(
         key=lambda index: concepts[index] in BORROWED_FLAGS
@@ -182,7 +191,8 @@ def filtered(table: pa.Table) -> dict[int, tuple[str, str]]:
     groups = [f"{sources[index]}\0{styles[index]}" for index in usable]
     hashes = _rows(table, ["hash"], usable)["hash"].to_pylist()
     for place, (reason, twin) in duplicates(groups, hashes, _thumbs(table, usable)).items():
-        dropped[usable[place]] = (reason, keys[usable[twin]])
+        index = usable[place]
+        dropped[index] = LeftOut(sources[index], keys[index], reason, f"the same as {keys[usable[twin]]}")
     return dropped
 
 
@@ -198,13 +208,19 @@ def _split(table: pa.Table, dropped: dict[int, Any], test_sources: set[str]) -> 
     return [pair for split in Split for pair in mixed if pair[1] is split]
 
 
-def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]]) -> dict[int, tuple[str, str]]:
+def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]]) -> dict[int, LeftOut]:
     """As `filtered`: held-out pictures of which the same, under another style or name, is trained on."""
     train = [index for index, split in rows if split is Split.TRAIN]
     held_out = [index for index, split in rows if split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
     twins = seen(_thumbs(table, held_out), _thumbs(table, train))
+    sources, keys = table["source"], table["key"]
     return {
-        held_out[place]: ("held out but seen", table["key"][train[twin]].as_py())
+        (index := held_out[place]): LeftOut(
+            sources[index].as_py(),
+            keys[index].as_py(),
+            "held out but seen",
+            f"the same as {keys[train[twin]]}",
+        )
         for place, twin in twins.items()
     }
 
@@ -259,8 +275,10 @@ def _write_shards(
     if chosen:
         drawn = open_staged(larger)["png"]
         empty: dict[str, Any] = {}
-        again = ((columns["key"][index], drawn[place].as_py(), empty) for place, index in enumerate(chosen))
-        large = dict(zip(chosen, write_shards(folder, LARGE_SHARD, again, LARGE_PER_SHARD), strict=True))
+        there = [place for place, whole in enumerate(drawn.is_valid().to_pylist()) if whole]
+        again = ((columns["key"][chosen[place]], drawn[place].as_py(), empty) for place in there)
+        places = write_shards(folder, LARGE_SHARD, again, LARGE_PER_SHARD)
+        large = dict(zip((chosen[place] for place in there), places, strict=True))
     yield Progress("write", len(placed), len(rows))
 
     records = []
@@ -273,15 +291,15 @@ def _write_shards(
     return pa.Table.from_pylist(records, schema=MANIFEST)
 
 
-def _publish(out: Path, shards: Path, records: pa.Table, card_text: str, identity: str) -> None:
-    """Puts the new shards in the place of the old ones; while it does, there is no manifest."""
+def _publish(out: Path, building: Path, records: pa.Table, card_text: str, identity: str) -> None:
+    """Puts the new files in the place of the old ones; while it does, there is no manifest."""
     (out / MANIFEST_FILE).unlink(missing_ok=True)
     for old in out.glob("*.tar"):
         if OWN_SHARD.fullmatch(old.name):
             old.unlink()
     shutil.rmtree(out / CACHE, ignore_errors=True)
-    for shard in sorted(shards.iterdir()):
-        shard.rename(out / shard.name)
+    for path in (*sorted((building / SHARDS).iterdir()), building / DROPPED_FILE):
+        path.rename(out / path.name)
     with atomic_path(out / CARD_FILE) as temporary:
         temporary.write_text(card_text, encoding="utf-8")
     _write_manifest(out / MANIFEST_FILE, records, identity)

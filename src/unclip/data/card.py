@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from unclip.data.records import CARD_FILE, LARGE_SIDE, Split
+from unclip.data.records import CARD_FILE, LARGE_SIDE, LeftOut, Split
 from unclip.errors import DataError
 
 
-def write(title: str, manifest: pa.Table, staged: pa.Table, dropped: dict[int, tuple[str, str]]) -> str:
-    """The card as Markdown."""
+def write(title: str, manifest: pa.Table, found: Counter[str], dropped: Sequence[LeftOut]) -> str:
+    """The card as Markdown; `found` is how much each source held."""
     sources, splits = manifest["source"].to_pylist(), manifest["split"].to_pylist()
     counts = Counter(zip(sources, splits, strict=True))
     licences = dict(zip(sources, manifest["licence"].to_pylist(), strict=True))
@@ -22,7 +23,7 @@ def write(title: str, manifest: pa.Table, staged: pa.Table, dropped: dict[int, t
     names = [split.value for split in Split]
     lines = [f"# {title}", "", f"{len(manifest):,} pictures.", "", "## Pictures", ""]
     lines += ["| source | styles | licence | " + " | ".join(names) + " |", "|---" * (3 + len(names)) + "|"]
-    for source in dict.fromkeys(staged["source"].to_pylist()):
+    for source in found:
         if source in styles:
             row = [source, ", ".join(sorted(styles[source])), licences[source]]
             lines.append("| " + " | ".join(row + [f"{counts[source, name]:,}" for name in names]) + " |")
@@ -32,13 +33,12 @@ def write(title: str, manifest: pa.Table, staged: pa.Table, dropped: dict[int, t
     if large:
         lines += ["", f"{large:,} of the train split are there at {LARGE_SIDE} px too."]
     lines += ["", "## Dropped", ""]
-    staged_sources = staged["source"].to_pylist()
-    reasons = Counter((staged_sources[index], reason) for index, (reason, _) in dropped.items())
+    reasons = Counter((left.source, left.reason) for left in dropped)
     kinds = sorted({reason for _, reason in reasons})
     lines += ["| source | found | " + " | ".join(kinds) + " |", "|---" * (2 + len(kinds)) + "|"]
-    for source, found in Counter(staged_sources).items():
+    for source, count in found.items():
         lines.append(
-            f"| {source} | {found:,} | " + " | ".join(f"{reasons[source, kind]:,}" for kind in kinds) + " |"
+            f"| {source} | {count:,} | " + " | ".join(f"{reasons[source, kind]:,}" for kind in kinds) + " |"
         )
     lines += ["", f"Concepts: {len(set(manifest['concept'].to_pylist())):,}.", ""]
     return "\n".join(lines)

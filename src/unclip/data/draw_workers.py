@@ -1,25 +1,23 @@
 """Draws pictures in worker processes and keeps them in files of a few hundred, so that a stopped build
-goes on.
+goes on. A picture that ends the process which draws it is broken, and the next one is drawn.
 """
 
 from __future__ import annotations
 
-import hashlib
+import signal
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
-import numpy as np
 import pyarrow as pa
 
-from unclip.data.filters import THUMB
-from unclip.data.rasterise import Unusable, draw_bitmap, draw_svg, png
+from unclip.data.rasterise import Drawn
 from unclip.data.records import MANIFEST, Drawing, dump_captions
 from unclip.errors import DataError
-from unclip.processes import pool, pop_finished_
+from unclip.processes import Contained, Died, Inline, pop_finished_
 from unclip.runtime import atomic_path
 
 STAGED = pa.schema(
@@ -27,6 +25,7 @@ STAGED = pa.schema(
         *map(MANIFEST.field, ("key", "concept", "style", "source", "licence", "author", "tone")),
         *map(MANIFEST.field, ("names", "captions", "width", "vector")),
         ("reason", pa.string()),  # why it is not usable; null if it is
+        ("detail", pa.string()),
         ("png", pa.binary()),
         ("hash", pa.binary()),
         ("thumb", pa.binary()),  # uint8 (32, 32, 3)
@@ -34,49 +33,118 @@ STAGED = pa.schema(
         ("fit", pa.string()),
     ]
 )
+MEMORY = 3 * 2**29  # bytes of addresses of a drawing process: 50 megapixels take 0.9 GiB
+SECONDS = 20  # of processor time for a picture; 50 megapixels take 4
+CHUNK_BYTES, HELD_BYTES = 2**25, 2**26  # of pictures not drawn yet: in a file's worth, and in all
+STAGED_BYTES = 2**25  # of drawn pixels in a file's worth
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Threads that have chunks drawn, by as many processes; one worker needs no thread."""
+
+    workers: int
+    executor: Executor
+    painters: SimpleQueue[Contained]  # those that have nothing to draw
+
+
+@contextmanager
+def drawing_pool(workers: int) -> Iterator[Pool]:
+    """A pool of processes that start with their first picture; at its end all stop at once.
+
+    Files appear only when they are whole, so nothing half-written stays.
+    """
+    contained = [Contained("unclip.data.rasterise:draw", MEMORY) for _ in range(workers)]
+    executor: Executor = Inline() if workers == 1 else ThreadPoolExecutor(workers)
+    pool = Pool(workers, executor, SimpleQueue())
+    for painter in contained:
+        pool.painters.put(painter)
+    try:
+        yield pool
+    finally:
+        for painter in contained:
+            painter.stop()
+        executor.shutdown(cancel_futures=True)
+        for painter in contained:
+            painter.close()
 
 
 def stage(
-    drawings: Iterable[Drawing], folder: Path, name: str, size: int, workers: int, chunk: int
+    drawings: Iterable[Drawing], folder: Path, name: str, size: int, pool: Pool, most: int
 ) -> Iterator[tuple[Path, int]]:
-    """Draws into `folder/NAME-00000.arrow` and so on, `chunk` pictures each; yields (file, pictures in it).
+    """Draws into `folder/NAME-00000.arrow` and so on, `most` pictures or 32 MiB each; yields (file, pictures
+    in it).
 
     A file of an earlier, stopped build is taken as it is if it holds the same pictures. The files' names
     are in the order of the drawings, though they may be yielded in another.
     """
-    iterator = iter(drawings)
-    chunks = iter(lambda: list(islice(iterator, chunk)), [])
     running: dict[Future[None], tuple[Path, int]] = {}
-    with _pool(workers) as pool:
-        for number, part in enumerate(chunks):
-            path = folder / f"{name}-{number:05d}.arrow"
-            if path.exists() and _keys(path) == [drawing.key for drawing in part]:
-                yield path, len(part)
-                continue
-            running[pool.submit(draw_chunk, part, path, size)] = (path, len(part))
-            if len(running) > 2 * workers:
-                yield from (drawn for drawn, _ in pop_finished_(running))
-        while running:
-            yield from (drawn for drawn, _ in pop_finished_(running))
+    weights: dict[Path, int] = {}
+    most = max(1, min(most, STAGED_BYTES // (3 * size * size)))
+    for number, (part, weight) in enumerate(_chunks(drawings, most)):
+        path = folder / f"{name}-{number:05d}.arrow"
+        if path.exists() and _keys(path) == [drawing.key for drawing in part]:
+            yield path, len(part)
+            continue
+        while running and (len(running) > pool.workers or sum(weights.values()) + weight > HELD_BYTES):
+            yield from _drawn(running, weights)
+        weights[path] = weight
+        running[pool.executor.submit(draw_chunk, part, path, size, pool.painters)] = (path, len(part))
+    while running:
+        yield from _drawn(running, weights)
+
+
+def _drawn(
+    running: dict[Future[None], tuple[Path, int]], weights: dict[Path, int]
+) -> Iterator[tuple[Path, int]]:
+    for (path, count), _ in pop_finished_(running):
+        del weights[path]
+        yield path, count
+
+
+def _chunks(drawings: Iterable[Drawing], most: int) -> Iterator[tuple[list[Drawing], int]]:
+    """(pictures, their bytes): so many pictures, or fewer that are large."""
+    part: list[Drawing] = []
+    weight = 0
+    for drawing in drawings:
+        part.append(drawing)
+        weight += len(drawing.content)
+        if len(part) >= most or weight >= CHUNK_BYTES:
+            yield part, weight
+            part, weight = [], 0
+    if part:
+        yield part, weight
 
 
 def _keys(path: Path) -> list[str]:
     return open_staged([path])["key"].to_pylist()
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[Executor]:
-    """Processes that draw; files appear only when they are whole, so nothing half-written stays."""
+def draw_chunk(drawings: list[Drawing], path: Path, size: int, painters: SimpleQueue[Contained]) -> None:
+    """Draws pictures and writes them to one Arrow file, which appears only when it is whole.
+
+    Raises:
+        DataError: a drawing process was killed from outside. The next build notices the picture that was
+            drawn when that happened, and gives it up if it happens again: its drawing may take the memory.
+    """
+    killed = path.with_suffix(".killed")
+    suspect = killed.read_bytes() if killed.exists() else b""
+    painter = painters.get()
+    rows = []
     try:
-        with pool(workers) as executor:
-            yield executor
-    except BrokenProcessPool as error:
-        raise DataError("a drawing process was killed: run the same command again to go on") from error
-
-
-def draw_chunk(drawings: list[Drawing], path: Path, size: int) -> None:
-    """Draws pictures and writes them to one Arrow file, which appears only when it is whole."""
-    rows = [draw(drawing, size) for drawing in drawings]
+        for drawing in drawings:
+            try:
+                rows.append(draw(drawing, size, painter))
+            except Died as death:
+                key = drawing.key.encode()
+                if death.signal in (signal.SIGKILL, signal.SIGTERM) and key != suspect:
+                    killed.write_bytes(key)
+                    raise DataError(
+                        "a drawing process was killed: run the same command again to go on"
+                    ) from None
+                rows.append(_row(drawing, _broken(death.signal)))
+    finally:
+        painters.put(painter)
     with (
         atomic_path(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
@@ -85,9 +153,22 @@ def draw_chunk(drawings: list[Drawing], path: Path, size: int) -> None:
         writer.write_table(pa.Table.from_pylist(rows, schema=STAGED))
 
 
-def draw(drawing: Drawing, size: int) -> dict[str, object]:
-    """One row of `STAGED`: the picture, or the reason why there is none."""
-    row: dict[str, object] = {
+def _broken(ended: int) -> Drawn:
+    if ended == signal.SIGXCPU:
+        return Drawn("too slow", f"to draw it takes more than {SECONDS} s")
+    by = f" ({signal.Signals(ended).name})" if ended else ""
+    return Drawn("broken", f"to draw it ends the process{by}")
+
+
+def draw(drawing: Drawing, size: int, painter: Contained) -> dict[str, object]:
+    """One row of `STAGED`: the picture, or the reason why there is none. Raises Died as the painter does."""
+    if not drawing.concept or not any(drawing.captions.values()):
+        return _row(drawing, Drawn("unusable caption"))
+    return _row(drawing, painter(drawing.content, size, drawing.fit, seconds=SECONDS))
+
+
+def _row(drawing: Drawing, drawn: Drawn) -> dict[str, object]:
+    return {
         "key": drawing.key,
         "concept": drawing.concept,
         "style": drawing.style,
@@ -97,29 +178,14 @@ def draw(drawing: Drawing, size: int) -> dict[str, object]:
         "tone": drawing.tone,
         "names": list(drawing.names),
         "captions": dump_captions(drawing.captions),
-        "width": 0,
         "vector": drawing.svg is not None,
-        "reason": None,
-        "svg": drawing.svg,
+        "svg": drawing.svg if drawn.reason is None else None,
         "fit": drawing.fit.value,
-    }
-    try:
-        if not drawing.concept or not any(drawing.captions.values()):
-            raise Unusable("unusable caption")
-        if drawing.svg is not None:
-            image = draw_svg(drawing.svg, size, drawing.fit)
-        else:
-            assert drawing.bitmap is not None
-            image, row["width"] = draw_bitmap(drawing.bitmap, size, drawing.fit)
-    except Unusable as error:
-        return row | {"reason": error.reason, "svg": None}
-    return row | {
-        "png": png(image),
-        "hash": hashlib.blake2b(image.tobytes(), digest_size=16).digest(),
-        "thumb": np.asarray(image.resize((THUMB, THUMB))).tobytes(),
+        **vars(drawn),
     }
 
 
 def open_staged(paths: Iterable[Path]) -> pa.Table:
     """The pictures of the given files, ordered by name, as one table whose bytes stay on disk."""
-    return pa.concat_tables(pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in sorted(paths))
+    tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in sorted(paths)]
+    return pa.concat_tables([STAGED.empty_table(), *tables])

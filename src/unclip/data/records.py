@@ -11,7 +11,7 @@ import pyarrow as pa
 
 Captions = Mapping[str, Sequence[str]]  # language -> [name, tag, tag, ...]
 
-MANIFEST_FILE, CARD_FILE, CACHE = "manifest.parquet", "CARD.md", "cache"
+MANIFEST_FILE, CARD_FILE, DROPPED_FILE, CACHE = "manifest.parquet", "CARD.md", "dropped.jsonl", "cache"
 STORED_SIZE, LARGE_SIDE = 256, 1024  # pixels of a picture's side, and of a large rendering's
 GROUPS = ("group", "subgroup")  # columns that manifests of before had not
 
@@ -53,6 +53,26 @@ class Drawing:
     names: tuple[str, ...] = ()
     tone: int = 0
     fit: Fit = Fit.PAD
+
+    @property
+    def content(self) -> str | bytes:
+        """The document, or the file of the bitmap."""
+        content = self.svg if self.bitmap is None else self.bitmap
+        assert content is not None
+        return content
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that a source holds and that does not go into the corpus: its name, and why.
+
+    `reason` is one of a few phrases, to be counted; `detail` says more of this one.
+    """
+
+    source: str
+    key: str
+    reason: str
+    detail: str = ""
 
 
 MANIFEST = pa.schema(

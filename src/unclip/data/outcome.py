@@ -1,0 +1,50 @@
+"""The outcome of a build: how many pictures went in, how many were kept, and why the others were not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from unclip.data.records import DROPPED_FILE, MANIFEST_FILE, LeftOut
+
+
+def write(path: Path, dropped: Iterable[LeftOut]) -> None:
+    """Lists what was dropped, a JSON object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        for left in dropped:
+            file.write(json.dumps(asdict(left), ensure_ascii=False) + "\n")
+
+
+def summary(corpus: Path) -> list[str]:
+    """Lines that say what went into a corpus and what did not; the card of one alone where it has no list."""
+    kept = pq.read_metadata(corpus / MANIFEST_FILE).num_rows
+    path = corpus / DROPPED_FILE
+    if not path.is_file():  # of a corpus of before there was one
+        return [f"{kept:,} pictures kept"]
+    with path.open(encoding="utf-8") as file:
+        told = reasons(LeftOut(**json.loads(line)) for line in file)
+    dropped = sum(told.values())
+    first = f"{kept + dropped:,} in, {kept:,} kept, {dropped:,} dropped"
+    return [f"{first}; each is listed in {path}:" if told else first, *(f"  {line}" for line in told)]
+
+
+def reasons(dropped: Iterable[LeftOut]) -> dict[str, int]:
+    """A line for each reason, with how many there are and which is the first, and how many there are."""
+    counts = Counter[str]()
+    first: dict[str, LeftOut] = {}
+    for left in dropped:
+        counts[left.reason] += 1
+        first.setdefault(left.reason, left)
+    return {f"{count:,} {reason} ({_shown(first[reason], count)})": count for reason, count in counts.items()}
+
+
+def _shown(left: LeftOut, count: int) -> str:
+    text = f"{left.key}: {left.detail}" if left.detail else left.key
+    # a name may hold what clears a terminal
+    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return plain if count == 1 else f"{plain}; ..."
