@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from support.colour_clip import PRIMARIES, MeanColours
+from unclip.bundle import Preprocessing
 from unclip.classify import (
     TEMPLATES,
     Classifier,
@@ -124,3 +125,10 @@ def test_the_identity_of_a_clip_is_that_of_its_files_and_preprocessing(tiny_bund
     assert first.identity == ClipEmbedder.load(tiny_bundle, device="cpu", precision="float32").identity
     assert len(first.identity) == 12
     assert first.name == "tiny"
+
+
+def test_what_the_older_crop_made_is_known_by_the_preprocessings_identity() -> None:
+    """It was "224 crop" for all that crop, and rounded down; other preparations have not changed."""
+    assert Preprocessing(224, "crop").identity not in ("224 crop", Preprocessing(224, "crop-floor").identity)
+    assert Preprocessing(224, "crop-floor").identity == "224 crop"
+    assert (Preprocessing(64).identity, Preprocessing(64, "stretch").identity) == ("64 pad", "64 stretch")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -166,3 +168,27 @@ def test_masks_and_shapes_of_tensors_are_checked() -> None:
         Known.of(picture, torch.ones(1, 4, 8))
     with pytest.raises(InputError, match="never between"):
         Known.of(picture, torch.full((1, 8, 8), 0.5))
+
+
+def test_a_model_can_be_copied_and_pickled_after_it_has_drawn(tiny_bundle: Path) -> None:
+    model = unclip.load(tiny_bundle, device="cpu", precision="bfloat16")
+    (first,) = model.generate(PROMPT, size=64, seed=1)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        (again,) = other.generate(PROMPT, size=64, seed=1)
+        assert again.image.tobytes() == first.image.tobytes()
+        assert other.precision is model.precision
+
+
+@pytest.mark.parametrize("bundle", ["pictograms", "pictograms-dalle1"])
+def test_torchs_defaults_change_nothing(bundle: str) -> None:
+    settings: dict[str, Any] = {"size": 64, "seed": 1}
+    (usual,) = unclip.load(bundle, device="cpu", precision="float32").generate(PROMPT, **settings)
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        torch.set_default_device("meta")
+        (other,) = unclip.load(bundle, device="cpu", precision="float32").generate(PROMPT, **settings)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert other.image.tobytes() == usual.image.tobytes()
+    assert other.score == usual.score

@@ -204,6 +204,37 @@ def test_all_of_a_picture_fits_into_the_square(width: int, height: int) -> None:
     )
 
 
+# Frozen: the first column that torchvision 0.28's `center_crop(picture, 224)` keeps, for widths from 224 on
+TORCHVISIONS_FIRST = (0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 6, 6, 6, 7, 8, 8, 8, 9, 10)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_odd_margin_is_halved_as_torchvision_and_as_transformers_do(turned: bool) -> None:
+    for width, first in enumerate(TORCHVISIONS_FIRST, start=224):
+        columns = np.tile(np.arange(width, dtype=np.uint8), (224, 1))
+        image = Image.fromarray(columns.T if turned else columns)
+        found = [images.fit(image, 224, how).getpixel((0, 0))[0] for how in ("crop", "crop-floor")]
+        assert found == [first, (width - 224) // 2]
+
+
+def test_a_photo_of_640_by_427_is_cropped_at_its_56th_column() -> None:
+    """Of 335 x 224 pixels, 55.5 beside the middle: torchvision takes 56, transformers 55."""
+    wide = Image.fromarray(np.tile(np.arange(640) / 2.51, (427, 1)).astype(np.uint8))
+    resized = wide.convert("RGB").resize((335, 224), Image.Resampling.BICUBIC)
+    for how, first in (("crop", 56), ("crop-floor", 55)):
+        expected = resized.crop((first, 0, first + 224, 224))
+        assert np.array_equal(images.fit(wide, 224, how), expected)
+
+
+def test_a_line_of_pixels_is_cropped_where_its_whole_enlargement_would_be() -> None:
+    """The way without the enlargement, for pictures longer than 32 squares, rounds alike."""
+    line = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2, 68, 3), dtype=np.uint8))
+    whole = line.resize((102, 3), Image.Resampling.BICUBIC)  # a margin of 99
+    for how, first in (("crop", 50), ("crop-floor", 49)):
+        found = np.asarray(images.fit(line, 3, how), dtype=int)
+        assert np.abs(found - np.asarray(whole.crop((first, 0, first + 3, 3)))).max() <= 1
+
+
 @pytest.mark.parametrize("format", ImageFormat)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_metadata_survives_in_every_format(format: ImageFormat, mode: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import threading
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -167,3 +169,24 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(monkeypatch: pytest.Mo
     with pytest.raises(UnclipError, match="cannot write .*no space left on device; make room"):
         Names().write(PICTURE, 1)
     assert os.listdir() == []
+
+
+def test_of_several_that_write_at_once_none_loses_a_picture() -> None:
+    """Each thread writes ten pictures whose names all threads want."""
+    together = threading.Barrier(4)
+
+    def write(colour: int) -> None:
+        for seed in range(10):
+            picture = dataclasses.replace(
+                PICTURE,
+                image=Image.new("RGB", (8, 8), (colour, seed, 0)),
+                prompt="a dog" + "!" * colour,
+                seed=seed,
+            )
+            together.wait()
+            Names().write(picture, 1)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert len(os.listdir()) == 40
+    assert len({path.read_bytes() for path in Path().glob("*.png")}) == 40

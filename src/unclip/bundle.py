@@ -16,14 +16,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from unclip import __version__
 from unclip.catalogue import PUBLISHED
-from unclip.config import from_dict, to_dict
+from unclip.config import from_dict, load_json, to_dict
 from unclip.diffusion.defaults import (
     ClassifierSampling,
     DecoderSampling,
@@ -32,9 +32,10 @@ from unclip.diffusion.defaults import (
     Sampling,
 )
 from unclip.diffusion.schedule import DiffusionConfig
-from unclip.errors import BundleError, CheckpointError, InputError
+from unclip.errors import BundleError, CheckpointError, InputError, escaped, shown
+from unclip.images import Fitting
 from unclip.models.code_sampling import CodeSampling
-from unclip.native import KINDS, config_from_dict, kind_of, load_model, save_model
+from unclip.native import KINDS, LARGEST_SIDE, config_from_dict, kind_of, load_model, save_model
 from unclip.runtime import atomic_path, check_writable, data_folder, sha256
 from unclip.tokenizer import (
     BytePairTokenizer,
@@ -98,9 +99,41 @@ SAMPLING: dict[str, type[Sampling]] = {
     "glide": GuidedSampling,
     "adm": ClassifierSampling,
 }
+# What a component of a name may be, in any family; a transformer's kind is called as its family.
+ROLES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("tokenizer", "clip-tokenizer"), tuple(TOKENIZERS)),
+    "clip": ("clip", "clip-text"),
+    "noised-clip": ("noised-clip",),
+    "prior": ("diffusion-prior",),
+    "ar-prior": ("ar-prior",),
+    "decoder": ("decoder",),
+    "transformer": ("dalle1", "dalle-mini"),
+    "codec": ("vqgan", "vqvae"),
+    "adm": ("adm",),
+    "classifier": ("adm-classifier",),
+    "glide": ("glide",),
+}
+# Settings whose least and largest value no other place knows.
+RANGES: dict[str, tuple[float, float]] = {
+    "diffusion.steps": (1, 100_000),
+    "diffusion.shift": (-50, 50),
+    "sampling.limit": (1e-6, 1e6),
+    "sampling.percentile": (0, 1),
+    "sampling.guidance": (-1000, 1000),
+    "sampling.eta": (0, 10),
+    "sampling.temperature": (0, 100),
+    "sampling.candidates": (1, 64),
+    "sampling.langevin.steps": (1, 10_000),
+    "sampling.langevin.step_size": (0, 1),
+    "codes.guidance": (0, 1000),
+    "preprocessing.size": (1, LARGEST_SIDE),
+}
 # Bundles older than this table hold these fields of every component. Where it does not honour them they have
 # values that change nothing: no guidance, by a classifier (0) or without (1), one candidate, no noise.
 LEFT_OVER = {"guidance": (0.0, 1.0), "interval": (None,), "candidates": (1,), "noise_level": (0.0,)}
+
+# "crop" meant what is now "crop-floor": what was embedded so then stays right for it, and for it alone.
+CROPS: dict[str, str] = {"crop": "crop, half to even", "crop-floor": "crop"}
 
 # What follows an upsampler's name in that of a network which takes its last step.
 LAST_STEP = "-last"
@@ -112,11 +145,16 @@ class Preprocessing:
 
     Attributes:
         size: side in pixels.
-        fit: "pad" makes it square with white, "crop" cuts the middle out, "stretch" squeezes all of it.
+        fit: how it becomes a square, see `images.fit`.
     """
 
     size: int
-    fit: Literal["pad", "crop", "stretch"] = "pad"
+    fit: Fitting = "pad"
+
+    @property
+    def identity(self) -> str:
+        """A text that changes with the pixels that are made of a picture."""
+        return f"{self.size} {CROPS.get(self.fit, self.fit)}"
 
 
 @dataclass(frozen=True)
@@ -390,6 +428,7 @@ def save_bundle(
             text = json.dumps(to_dict(manifest), indent=1, ensure_ascii=False)
             (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
             (temporary / CARD).write_text(card, encoding="utf-8")
+            _read_manifest(temporary)  # refuses settings that are no numbers
             if replaces:
                 os.replace(folder, old)
     except BaseException:
@@ -498,26 +537,46 @@ def _tokenizer_kind(tokenizer: Tokenizer) -> str:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error})") from error
+        data = load_json(path)
+    except InputError as error:
+        raise BundleError(str(error)) from error
     found = data.get("format") if isinstance(data, dict) else None
     if found != FORMAT:
-        raise BundleError(f"{path}: format {found!r}, this version of unclip reads {FORMAT}")
+        raise BundleError(f"{path}: format {shown(found)}, this version of unclip reads {FORMAT}")
     tables = data.pop("components", None)
     try:
         if not isinstance(tables, dict):
-            raise InputError(f"components: got {tables!r}, expected a table")
+            raise InputError(f"components: got {shown(tables)}, expected a table")
         components = {name: _read_component(table, f"components.{name}") for name, table in tables.items()}
         manifest = replace(from_dict(Manifest, {**data, "components": {}}), components=components)
-    except InputError as error:
+        _check_manifest(manifest)
+    except (InputError, CheckpointError) as error:
         raise BundleError(f"{path}: {error}") from error
+    return manifest
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    """Refuse a bundle whose parts cannot draw together. Raises InputError or CheckpointError."""
     if manifest.family not in FAMILIES:
-        raise BundleError(f"{path}: unknown family {manifest.family!r}, known are {', '.join(FAMILIES)}")
+        raise InputError(f"unknown family {manifest.family!r}, known are {', '.join(FAMILIES)}")
+    for text in (manifest.name, *manifest.components):
+        if escaped(text) != text:  # it is printed wherever the bundle is
+            raise InputError(f"the name {shown(text)} has control characters")
     for name in FAMILIES[manifest.family].parts:
         if name not in manifest.components:
-            raise BundleError(f"{path}: the component {name} is missing")
-    return manifest
+            raise InputError(f"the component {name} is missing")
+    for name, component in manifest.components.items():
+        roles = (manifest.family,) if name == "transformer" else ROLES.get(name, (component.kind,))
+        if component.kind not in roles:
+            raise InputError(f"the component {name} is a {component.kind}, expected {' or '.join(roles)}")
+        if component.kind in KINDS:
+            config_from_dict(component.kind, component.config, f"components.{name}.config")
+        for place, (least, most) in RANGES.items():
+            value: Any = component
+            for key in place.split("."):
+                value = getattr(value, key, None)
+            if value is not None and not least <= value <= most:
+                raise InputError(f"components.{name}.{place}: got {value}, allowed is {least:g} to {most:g}")
 
 
 def _read_component(data: Any, where: str) -> Component:
@@ -525,12 +584,13 @@ def _read_component(data: Any, where: str) -> Component:
     component = from_dict(Component, data, where)
     if component.kind not in KINDS and component.kind not in TOKENIZERS:
         raise InputError(f"{where} is of the unknown kind {component.kind!r}")
-    if Path(component.file).name != component.file:
-        raise InputError(f"{where} is to be read from {component.file!r}, outside the bundle")
+    for outside in (component.file, component.bundle):
+        if Path(outside).name != outside or outside == "..":
+            raise InputError(f"{where} is to be read from {shown(outside)}, outside the bundle")
     if table is None:
         return component
     if not isinstance(table, dict):
-        raise InputError(f"{where}.sampling: got {table!r}, expected a table")
+        raise InputError(f"{where}.sampling: got {shown(table)}, expected a table")
     honoured = _names(sampling_of(component.kind, component.config) or Sampling)
     kept = {
         key: value for key, value in table.items() if key in honoured or value not in LEFT_OVER.get(key, ())

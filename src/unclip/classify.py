@@ -17,11 +17,10 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from unclip.errors import InputError
-from unclip.images import SUFFIXES, open_image
+from unclip.images import SUFFIXES, Source, open_image
 
 PLACE = "{}"  # where a template takes its label
 DEFAULT_TEMPLATES = "plain"
@@ -72,13 +71,13 @@ class Encoder(Protocol):
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """(N, E), L2-normalised."""
 
-    def embed_images(self, images: Sequence[Image.Image | Path | str]) -> Tensor:
+    def embed_images(self, images: Sequence[Source]) -> Tensor:
         """(N, E), L2-normalised."""
 
     def embed_pixels(self, pixels: np.ndarray) -> Tensor:
         """(N, E), L2-normalised, of uint8 (N, S, S, 3)."""
 
-    def prepare(self, image: Image.Image | Path | str) -> np.ndarray:
+    def prepare(self, image: Source) -> np.ndarray:
         """A picture as the model sees it, uint8 (S, S, 3)."""
 
 
@@ -122,7 +121,7 @@ class Classifier:
         """(N, L) that sum to 1 over the labels, of picture embeddings (N, E)."""
         return (self.encoder.scale * embeddings @ self.weights.T).softmax(-1)
 
-    def classify(self, images: Sequence[Image.Image | Path | str]) -> list[dict[str, float]]:
+    def classify(self, images: Sequence[Source]) -> list[dict[str, float]]:
         """Of each picture the labels with their probabilities, the likeliest first.
 
         Raises:

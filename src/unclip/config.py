@@ -11,6 +11,8 @@ import copy
 import dataclasses
 import difflib
 import functools
+import json
+import sys
 import tomllib
 import types
 import typing
@@ -19,7 +21,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
 
-from unclip.errors import InputError
+from unclip.errors import InputError, shown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound="DataclassInstance")
 
 KIND = "kind"  # the literal field that tells the dataclasses of a union apart
+LARGEST_JSON = 2**22  # bytes of a file of settings
+DEEPEST_JSON = 64  # lists and tables in each other
+MOST_BRACKETS = 2**21  # lists and tables, which take far more memory than the two bytes they are written as
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -133,7 +138,9 @@ def _convert_class(hint: type, value: Any, key: str) -> Any:
         except ValueError:
             allowed = _listed([member.value for member in hint])
             raise InputError(f"{key}: got {_show(value)}, allowed are {allowed}") from None
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not abs(value) <= sys.float_info.max:  # NaN is not either
+            raise InputError(f"{key}: got {_show(value)}, expected a finite number")
         return float(value)
     if hint is Path and isinstance(value, (str, Path)):
         return Path(value)
@@ -165,7 +172,7 @@ def _convert_union(choices: Sequence[Any], value: Any, key: str) -> Any:
     if isinstance(value, Mapping) and len(configs) == 1:
         return from_dict(configs[0], value, key)
     if type(value) in choices:  # an int stays an int in `int | float`
-        return value
+        return _convert_class(type(value), value, key)
     for choice in choices:
         try:
             return _convert(choice, value, key)
@@ -212,12 +219,51 @@ def _parse(text: str, key: str) -> Any:
         return None
     try:
         document = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         if text.startswith(("[", "{", '"', "'")):
             raise InputError(f"{key}: cannot read {text!r} as a TOML value: {error}") from None
         return text
     # a line break in the text could have opened a second key
     return document["value"] if set(document) == {"value"} else text
+
+
+def load_json(path: str | Path, largest: int = LARGEST_JSON) -> Any:
+    """The value that a JSON file of at most `largest` bytes holds.
+
+    Raises:
+        InputError: the file is missing, cannot be read, is too large, or as `parse_json`.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(largest + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > largest:
+        raise InputError(f"{path}: more than {largest} bytes, which no such file has")
+    return parse_json(data, str(path))
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The value of a JSON text that is no deeper than settings are. Raises InputError that says `where`."""
+    square, curly = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    try:
+        if text.count(square) + text.count(curly) > MOST_BRACKETS:  # type: ignore[arg-type]
+            raise ValueError(f"more than {MOST_BRACKETS} lists and tables")
+        value = json.loads(text)
+        _check_depth(value)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: cannot be read as JSON ({error})") from error
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level: list[Any] = [[value]]
+    for _ in range(DEEPEST_JSON):
+        inner = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [child for items in inner for child in items if isinstance(child, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {DEEPEST_JSON}")
 
 
 def load_toml(path: str | Path) -> dict[str, Any]:
@@ -232,7 +278,7 @@ def load_toml(path: str | Path) -> dict[str, Any]:
         raise InputError(f"no such file: {path}") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
 
 
@@ -241,8 +287,7 @@ def _dotted(where: str, name: str) -> str:
 
 
 def _show(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return "null" if value is None else shown(value)
 
 
 def _name(hint: Any) -> str:

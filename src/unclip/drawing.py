@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 import secrets
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from PIL import Image
 
 from unclip import __version__
 from unclip.errors import InputError
 from unclip.given import NOTHING, Given
-from unclip.images import ImageFormat, encode, to_pil
+from unclip.images import ImageFormat, Source, encode, to_pil
 from unclip.runtime import atomic_path
 
 if TYPE_CHECKING:
@@ -51,9 +53,9 @@ class Settings(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     clip_guidance: float | None
-    start: Image.Image | None
+    start: Source | None
     keep_rows: int | None
-    init: Image.Image | Path | str | None
+    init: Source | None
     strength: float | None
     fit: str | None
 
@@ -112,14 +114,34 @@ class Options:
     top_k: int | None = None
     top_p: float | None = None
     clip_guidance: float | None = None
-    start: Image.Image | None = None
+    start: Source | None = None
     keep_rows: int | None = None
-    init: Image.Image | Path | str | None = None
+    init: Source | None = None
     strength: float | None = None
     fit: str | None = None
 
+    @classmethod
+    def of(cls, **settings: Any) -> Options:
+        """Options of keywords. Raises InputError for one that there is not, too, with what it may mean."""
+        names = [item.name for item in fields(cls)]
+        for name in settings.keys() - set(names):
+            near = difflib.get_close_matches(name, names, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+            raise InputError(f"unknown setting {name!r}: {meant}")
+        return cls(**settings)
+
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:  # a number of numpy or torch
+                object.__setattr__(self, item.name, value.item())
         _check("n", self.n, 1, self.MOST)
+        if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int)):
+            raise InputError(f"size is {self.size!r}: give a whole number of pixels")
+        if self.steps is not None and (
+            isinstance(self.steps, bool) or not isinstance(self.steps, (int, str))
+        ):
+            raise InputError(f"steps is {self.steps!r}: give a whole number, or a spacing such as 'fast27'")
         _check("candidates", self.candidates, 1, self.MOST_CANDIDATES)
         _check("seed", self.seed, 0, 2**64 - 1)
         _check("guidance", self.guidance, 0.0, self.MOST_GUIDANCE)
@@ -157,7 +179,9 @@ def kept(prompt: str) -> str:
 
 def check_prompt(prompt: str) -> None:
     """Raises InputError for a prompt that is empty, far too long or no text."""
-    if not prompt.strip():
+    if not isinstance(prompt, str):
+        raise InputError(f"a prompt is {prompt!r}: give a text")
+    if not "".join(filter(_is_seen, prompt)).strip():
         raise InputError("the prompt is empty: say what to draw")
     if len(prompt) > Options.LONGEST_PROMPT:
         raise InputError(
@@ -167,6 +191,11 @@ def check_prompt(prompt: str) -> None:
         prompt.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"the prompt is not text: it has a stray {prompt[error.start]!r}") from error
+
+
+def _is_seen(letter: str) -> bool:
+    """Whether a letter shows: marks of no width, byte order marks and control characters do not."""
+    return unicodedata.category(letter) not in ("Cf", "Cc") or letter.isspace()
 
 
 def fresh_seed(seed: int | None = None) -> int:
@@ -229,6 +258,10 @@ class Picture:
             "weights": self.identity,
             **self.settings,
         }
+
+    def _repr_png_(self) -> bytes:
+        """As notebooks show it."""
+        return self.encode()
 
     def encode(self, format: str | ImageFormat = ImageFormat.PNG, *, metadata: bool = True) -> bytes:
         """The bytes of a PNG, JPEG or WebP file. Raises InputError for another format."""

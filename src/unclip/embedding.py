@@ -12,17 +12,16 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from unclip.bundle import Bundle, Preprocessing
 from unclip.classify import DEFAULT_TEMPLATES, Classifier
 from unclip.errors import BundleError, InputError
-from unclip.images import fit, from_uint8, open_image, to_pil
+from unclip.images import Source, fit, from_uint8, open_image, several, to_pil
 from unclip.models.clip import CLIP, CLIPConfig, ClipText, ClipTextConfig
 from unclip.nn.packed import can_pack, pack_weights_
 from unclip.processes import cores
-from unclip.runtime import autocast, pick_device, pick_precision
+from unclip.runtime import autocast, own_defaults, pick_device, pick_precision
 from unclip.tokenizer import Tokenizer
 
 BATCH = 64
@@ -221,7 +220,7 @@ class ClipEmbedder:
         """Raw embedding, sequence, ids and mask of one text, padded to `length`."""
         tokens = self._tokenizer.batch([text], context).to(self._device)
         rest = length - tokens.ids.shape[1]
-        with torch.inference_mode(), autocast(self._device, self._precision):
+        with own_defaults(), torch.inference_mode(), autocast(self._device, self._precision):
             embedding, sequence = self._reader.encode_text(tokens.ids, tokens.mask)
             return (
                 embedding.float(),  # (1, E)
@@ -238,14 +237,12 @@ class ClipEmbedder:
         rows = []
         for start in range(0, len(texts), BATCH):
             tokens = self._tokenizer.batch(texts[start : start + BATCH], self.context).to(self._device)
-            with torch.inference_mode(), autocast(self._device, self._precision):
+            with own_defaults(), torch.inference_mode(), autocast(self._device, self._precision):
                 embedding, _ = self._reader.encode_text(tokens.ids, tokens.mask)
                 rows.append(F.normalize(embedding.float(), dim=-1))
         return torch.cat(rows).cpu()
 
-    def embed_images(
-        self, images: Sequence[Image.Image | Path | str] | Image.Image, *, raw: bool = False
-    ) -> Tensor:
+    def embed_images(self, images: Sequence[Source] | Source, *, raw: bool = False) -> Tensor:
         """Embeddings of pictures or picture files, (N, E).
 
         With `raw` they are as CLIP's projection gives them, and not of length one.
@@ -253,24 +250,23 @@ class ClipEmbedder:
         Raises:
             InputError: no pictures, or a file that is not one.
         """
-        images = [images] if isinstance(images, Image.Image) else list(images)
-        if not images:
+        pictures = several(images)
+        if not pictures:
             raise InputError("no pictures given")
         rows = []
-        with ThreadPoolExecutor(min(cores(), len(images))) as readers:  # Pillow lets go of the interpreter
-            for start in range(0, len(images), BATCH):
-                prepared = list(readers.map(self.prepare, images[start : start + BATCH]))
+        with ThreadPoolExecutor(min(cores(), len(pictures))) as readers:  # Pillow lets go of the interpreter
+            for start in range(0, len(pictures), BATCH):
+                prepared = list(readers.map(self.prepare, pictures[start : start + BATCH]))
                 rows.append(self.embed_pixels(np.stack(prepared), raw=raw))
         return torch.cat(rows)
 
-    def prepare(self, image: Image.Image | Path | str) -> np.ndarray:
+    def prepare(self, image: Source) -> np.ndarray:
         """A picture as the model sees it, uint8 (S, S, 3). Raises InputError for a file that is none."""
-        picture = image if isinstance(image, Image.Image) else open_image(image)
-        return np.asarray(fit(picture, self.preprocessing.size, self.preprocessing.fit))
+        return np.asarray(fit(open_image(image), self.preprocessing.size, self.preprocessing.fit))
 
     def embed_pixels(self, pixels: np.ndarray, *, raw: bool = False) -> Tensor:
         """Embeddings of what `prepare` made of pictures, uint8 (N, S, S, 3), in one batch, (N, E)."""
-        with torch.inference_mode(), autocast(self._device, self._precision):
+        with own_defaults(), torch.inference_mode(), autocast(self._device, self._precision):
             embedding = self._whole.encode_image(from_uint8(pixels).to(self._device)).float()
             return (embedding if raw else F.normalize(embedding, dim=-1)).cpu()
 
@@ -282,7 +278,7 @@ class ClipEmbedder:
 
     def classify(
         self,
-        images: Sequence[Image.Image | Path | str] | Image.Image,
+        images: Sequence[Source] | Source,
         labels: Sequence[str],
         templates: str | Sequence[str] = DEFAULT_TEMPLATES,
     ) -> list[dict[str, float]]:
@@ -290,12 +286,9 @@ class ClipEmbedder:
 
         The probabilities of a picture sum to 1: they compare the labels given with each other.
         """
-        several = [images] if isinstance(images, Image.Image) else images
-        return self.classifier(labels, templates).classify(several)
+        return self.classifier(labels, templates).classify(several(images))
 
-    def similarity(
-        self, images: Sequence[Image.Image | Path | str] | Image.Image, texts: Sequence[str] | str
-    ) -> Tensor:
+    def similarity(self, images: Sequence[Source] | Source, texts: Sequence[str] | str) -> Tensor:
         """Cosine of the angle between each picture and each text, (N, M), from -1 to 1."""
         return self.embed_images(images) @ self.embed_texts(texts).T
 
@@ -308,7 +301,7 @@ class ClipEmbedder:
 def _identity(bundle: Bundle, preprocessing: Preprocessing | None) -> str:
     """Twelve digits that change with the CLIP, its tokenizer or its preprocessing, and with nothing else."""
     files = (bundle.component("clip").sha256, bundle.component("tokenizer").sha256)
-    fitting = () if preprocessing is None else (str(preprocessing.size), preprocessing.fit)
+    fitting = () if preprocessing is None else (preprocessing.identity,)
     text = " ".join((*files, *fitting))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

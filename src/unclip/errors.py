@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
+
+LONGEST_SHOWN = 60  # characters of a value in a message
+# What a terminal obeys or cannot write: control characters, those that turn the direction of writing round,
+# other ends of lines, halves of surrogate pairs.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UnclipError(Exception):
@@ -65,3 +71,43 @@ class UnclipWarning(UserWarning):
 def listed(values: Iterable[object]) -> str:
     """Values for a message, "a, b, c"."""
     return ", ".join(map(str, values))
+
+
+def escaped(text: str) -> str:
+    """A text that may be printed whoever wrote it: what a terminal would obey stands as "\\x1b"."""
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut short: of what is long, deep or repeats itself only the beginning."""
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > LONGEST_SHOWN:
+            return f"{text[: LONGEST_SHOWN - 3]}..."
+    return text
+
+
+def _pieces(value: object) -> Iterator[str]:
+    match value:
+        case dict():
+            yield "{"
+            for i, (key, item) in enumerate(value.items()):
+                yield ", " if i else ""
+                yield from _pieces(key)
+                yield ": "
+                yield from _pieces(item)
+            yield "}"
+        case list() | tuple():
+            yield "[" if isinstance(value, list) else "("
+            for i, item in enumerate(value):
+                yield ", " if i else ""
+                yield from _pieces(item)
+            single = isinstance(value, tuple) and len(value) == 1
+            yield "]" if isinstance(value, list) else ",)" if single else ")"
+        case str() | bytes() if type(value) in (str, bytes):
+            yield repr(value[: LONGEST_SHOWN + 1])
+        case int() if abs(value) >= 2**64:
+            yield hex(value)
+        case _:
+            yield repr(value)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from PIL import Image
 
 from unclip.errors import InputError
-from unclip.images import on_white, open_image, resize, to_pil, to_tensor
+from unclip.images import Source, on_white, opened, resize, to_pil, to_tensor
 from unclip.manipulate.fitting import Fit, fitted
-from unclip.runtime import sha256
 
 if TYPE_CHECKING:  # what is wrong with options is said before torch is loaded
     from torch import Tensor
 
     from unclip.diffusion.schedule import Schedule
-
-Source = Image.Image | Path | str
-"""A picture, or the file of one."""
 
 DEFAULT_STRENGTH = 0.7  # of what starts from a picture
 KEPT, REDRAWN = 255, 0  # levels of a mask
@@ -256,16 +250,3 @@ class Given:
 
 
 NOTHING = Given()
-
-
-def opened(source: Source) -> tuple[Image.Image, str]:
-    """A picture and its hash: "sha256:..." of its file, or "pixels:..." of one that has none.
-
-    Raises:
-        InputError: as of `open_image`.
-    """
-    if isinstance(source, Image.Image):
-        pixels = source.convert("RGBA")
-        digest = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()
-        return source, f"pixels:{digest}"
-    return open_image(source), f"sha256:{sha256(source)}"

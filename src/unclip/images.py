@@ -5,29 +5,51 @@ Tensors are float32 (B, 3, H, W), RGB, in [-1, 1]; arrays are uint8 (N, H, W, 3)
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from unclip.errors import InputError
+from unclip.errors import InputError, UnclipWarning
 
 if TYPE_CHECKING:
     import torch
 
-Source = str | Path | bytes | IO[bytes]
+Source = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Any
+"""Whatever a picture may be handed in as: a path, the bytes of a file, an open file, a PIL image, an array
+uint8 (H, W), (H, W, 3) or (H, W, 4), a tensor (3, H, W) in [-1, 1], or a `Picture` (it has a PIL `image`)."""
+Fitting = Literal["pad", "crop", "crop-floor", "stretch"]  # see `fit`
 
 MAX_PIXELS = 50_000_000
+MAX_SIDE = 2**18  # pixels: a longer line has nothing to show, and filters of its length fill the memory
 MAX_METADATA_BYTES = 30_000  # doubled by UTF-16 this still fits the 64 KiB that JPEG gives to EXIF
-READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")  # of files of these formats
+# The kinds of pictures that are read, by everything that reads any: Pillow's name and the suffixes.
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpx"),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "HEIF": (".heic", ".heif"),  # by the extra `heic`
+}
+READABLE = tuple(KINDS)
+SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # behind "ftyp", the first of a file's boxes
 WHITE = (255, 255, 255)
 BICUBIC_SUPPORT = 2  # pixels to each side of a result's pixel that the filter looks at
 LONGEST_RESIZED = 32  # squares: wider pictures are cropped before they are resized
@@ -66,12 +88,12 @@ class ImageFormat(StrEnum):
 
 
 def open_image(source: Source, *, at_least: int | None = None, first_frame: bool = False) -> Image.Image:
-    """A picture from a path, bytes or an open file: upright, 8 bits a channel, RGB (RGBA if transparent).
+    """A picture, however it is handed in: upright, 8 bits a channel, in sRGB, RGB (RGBA if transparent).
 
     Its size is judged by its header, before any pixel is decoded; what it is, by its content, not its name.
 
     Args:
-        source: the picture.
+        source: the picture, see `Source`.
         at_least: the pixels that are wanted of its shorter side, where it is to be reduced anyway: a large
             JPEG is then decoded at a half, a quarter or an eighth of its size, several times faster.
         first_frame: of what is animated or has several pages, take the first instead of refusing it.
@@ -89,11 +111,38 @@ def open_image(source: Source, *, at_least: int | None = None, first_frame: bool
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             image.load()
-            return _eight_bits(ImageOps.exif_transpose(image), name)
+            return _eight_bits(_in_srgb(ImageOps.exif_transpose(image), name), name)
         except InputError:
             raise
         except Exception as error:  # a decoder fed with a broken file raises nearly anything
             raise InputError(f"{name} is broken: {error}") from error
+
+
+def several(sources: Sequence[Source] | Source) -> list[Source]:
+    """The pictures of a list or of what else is gone through, or the one that is handed in alone."""
+    if isinstance(sources, (list, tuple, Iterator)) and not hasattr(sources, "read"):  # a file gives lines
+        return list(sources)
+    return [sources]
+
+
+def opened(source: Source) -> tuple[Image.Image, str]:
+    """A picture and its hash: "sha256:..." of its file, or "pixels:..." of one that has none.
+
+    Raises:
+        InputError: as of `open_image`.
+    """
+    if isinstance(source, (str, Path)):
+        image = open_image(source)
+        with Path(source).open("rb") as file:
+            return image, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if hasattr(source, "read"):
+        source = source.read()
+    image = open_image(source)
+    if isinstance(source, bytes):
+        return image, f"sha256:{hashlib.sha256(source).hexdigest()}"
+    pixels = image.convert("RGBA")
+    digest = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()
+    return image, f"pixels:{digest}"
 
 
 def header(source: Source) -> tuple[int, int, Image.Exif]:
@@ -147,20 +196,38 @@ def read_metadata(source: Source) -> dict[str, str]:
 def _describe(source: Source) -> str:
     if isinstance(source, (str, Path)):
         return str(source)
-    return str(getattr(source, "name", None) or "the picture")
+    name = getattr(source, "name", None) or getattr(source, "filename", None)
+    return str(name) if isinstance(name, (str, Path)) and str(name) else "the picture"
 
 
 @contextmanager
 def _opened(source: Source, name: str) -> Iterator[Image.Image]:
+    source = getattr(source, "image", source)  # a `Picture`
+    if isinstance(source, Image.Image):
+        yield source
+        return
+    if isinstance(source, np.ndarray) or hasattr(source, "is_floating_point"):
+        yield _of_numbers(source)
+        return
+    if not isinstance(source, (str, Path, bytes)) and not hasattr(source, "read"):
+        raise InputError(
+            f"{type(source).__name__} is no picture: hand in a path, a PIL image, an array, a tensor, bytes, "
+            "an open file or a Picture"
+        )
+    _refuse_what_is_no_file(source, name)
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        image = Image.open(file, formats=READABLE)
+        image = Image.open(file, formats=READABLE if _reads_heic() else READABLE[:-1])
     except FileNotFoundError:
         raise InputError(f"no such file: {name}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{name} has more than {MAX_PIXELS // 10**6} megapixels: reduce it") from None
     except UnidentifiedImageError:
-        raise InputError(f"{name} is not a picture: hand in PNG, JPEG, WebP, GIF, BMP or TIFF") from None
+        if _is_heic(source):
+            raise InputError(f"{name} is HEIC: install unclip[heic] to read it") from None
+        raise InputError(
+            f"{name} is not a picture: hand in PNG, JPEG, WebP, AVIF, JPEG 2000, GIF, BMP, TIFF or HEIC"
+        ) from None
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from error
     except Exception as error:  # see open_image
@@ -170,8 +237,101 @@ def _opened(source: Source, name: str) -> Iterator[Image.Image]:
         yield image
 
 
+def _refuse_what_is_no_file(source: Any, name: str) -> None:
+    """A folder, a pipe or a device is refused at once: reading it would fail late, or never end."""
+    if not isinstance(source, (str, Path)):
+        return
+    try:
+        mode = os.stat(source).st_mode
+    except (OSError, ValueError):
+        return  # what is not there, or cannot be seen, is said when it is opened
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"cannot read {name}: it is {kind}, hand in a picture's file")
+
+
+@cache
+def _reads_heic() -> bool:
+    """Whether the extra `heic` is there, which tells Pillow how."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _is_heic(source: Any) -> bool:
+    """Whether the content is HEIC, by the box that its file begins with."""
+    if isinstance(source, (str, Path)):
+        with suppress(OSError), open(source, "rb") as file:
+            return _is_heic(file.read(12))
+    if hasattr(source, "read"):
+        source.seek(0)
+        return _is_heic(source.read(12))
+    return isinstance(source, bytes) and source[4:8] == b"ftyp" and source[8:12] in HEIC_BRANDS
+
+
+def _of_numbers(source: Any) -> Image.Image:
+    """An array uint8 (H, W[, 1, 3 or 4]), or a tensor (3, H, W) or (1, 3, H, W) in [-1, 1]."""
+    if not isinstance(source, np.ndarray):
+        picture = source[0] if source.ndim == 4 and len(source) == 1 else source
+        if (
+            picture.ndim != 3
+            or picture.shape[0] != 3
+            or not picture.is_floating_point()
+            or not picture.numel()
+        ):
+            raise InputError(
+                f"a tensor {tuple(source.shape)} of {source.dtype}: hand in (3, H, W) of floats in [-1, 1]"
+            )
+        if not bool((picture.abs() <= 1).all()):  # NaN is not, either
+            raise InputError("a tensor with values outside [-1, 1]: hand in (3, H, W) of floats in [-1, 1]")
+        return to_pil(picture)
+    array = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype == np.uint16 and array.ndim == 2:
+        array = (array >> 8).astype(np.uint8)
+    if array.dtype != np.uint8 or not shaped or not array.size:
+        raise InputError(
+            f"an array {source.shape} of {source.dtype}: hand in uint8 (H, W), (H, W, 3) or (H, W, 4)"
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _in_srgb(image: Image.Image, name: str) -> Image.Image:
+    """The picture as it looks where its numbers are of another colour space; transparency stays."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = own.profile.xcolor_space.strip()
+        if "sRGB" in ImageCms.getProfileDescription(own) or space not in ("RGB", "CMYK"):
+            return image  # the numbers of grey are sRGB's but for its curve
+        if space == "CMYK" and image.mode != "CMYK":
+            return image
+        plain = image if space == "CMYK" else image.convert("RGB")
+        rgb = ImageCms.profileToProfile(plain, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        message = f"the colour profile of {name} cannot be read: its numbers are taken for sRGB"
+        warnings.warn(message, UnclipWarning, stacklevel=2)
+        return image
+    assert rgb is not None  # only done in place it returns nothing
+    rgb.info.pop("icc_profile", None)
+    if image.has_transparency_data:
+        rgb.putalpha(image.convert("RGBA").getchannel("A"))
+    return rgb
+
+
 def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
+    if max(width, height) > MAX_SIDE:
+        raise InputError(
+            f"{name} has {width} x {height} pixels: a side of more than {MAX_SIDE} is not read, crop it"
+        )
     if width * height > MAX_PIXELS:
         raise InputError(
             f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} megapixels: reduce it"
@@ -182,7 +342,12 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     """`image` as RGB, or RGBA where it has transparency."""
     if image.mode.startswith("I;16"):
         samples = np.asarray(image)  # (H, W) uint16
-        return Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
+        grey = Image.fromarray((samples >> 8).astype(np.uint8))
+        clear = image.info.get("transparency")
+        if not isinstance(clear, int):
+            return grey.convert("RGB")
+        alpha = Image.fromarray(np.where(samples == clear, 0, 255).astype(np.uint8))
+        return Image.merge("RGBA", (grey, grey, grey, alpha))
     if image.mode in ("I", "F"):
         raise InputError(f"{name} has 32 bits a channel: convert it to 8 or 16 bits")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -269,40 +434,50 @@ def letterbox(
     return square
 
 
-def fit(image: Image.Image, size: int, how: Literal["pad", "crop", "stretch"]) -> Image.Image:
-    """A square of `size` pixels: all of `image` with white beside it, its middle, or all of it squeezed."""
-    if how == "stretch":
-        return on_white(image).resize((size, size), Image.Resampling.BICUBIC)
-    return fit_square(image, size) if how == "pad" else crop_square(image, size)
+def fit(image: Image.Image, size: int, how: Fitting) -> Image.Image:
+    """`image` as a square of `size` pixels on white.
+
+    "pad" shows all of it with white beside it, "crop" its middle as torchvision cuts it out (an odd margin is
+    halved to an even number), "crop-floor" its middle as transformers does (an odd margin is rounded down),
+    "stretch" all of it squeezed.
+    """
+    match how:
+        case "pad":
+            return fit_square(image, size)
+        case "crop":
+            return crop_square(image, size, round)
+        case "crop-floor":
+            return crop_square(image, size, math.floor)
+        case "stretch":
+            return on_white(image).resize((size, size), Image.Resampling.BICUBIC)
 
 
-def crop_square(image: Image.Image, size: int) -> Image.Image:
+def crop_square(image: Image.Image, size: int, halved: Callable[[float], int] = math.floor) -> Image.Image:
     """The middle of `image`, as large as its shorter side allows, as a square of `size` pixels on white.
 
     As CLIP was trained: the shorter side becomes `size` by bicubic filtering, the longer one is rounded down,
-    and the middle is cut out.
+    and the middle is cut out. `halved` rounds the half of what is left over: `round` to even.
     """
     image = on_white(image)
     shorter = min(image.size)
     width, height = (size * side // shorter for side in image.size)
+    left, top = (halved((side - size) / 2) for side in (width, height))
     if max(width, height) <= LONGEST_RESIZED * size:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - size) // 2, (height - size) // 2
         return image.crop((left, top, left + size, top + size))
     # without making what would be cut off: a line of 50 megapixels would become 224^2 times as large
-    x0, x1, left_edge, right_edge = _needed(image.width, width, size)
-    y0, y1, upper_edge, lower_edge = _needed(image.height, height, size)
+    x0, x1, left_edge, right_edge = _needed(image.width, width, left, size)
+    y0, y1, upper_edge, lower_edge = _needed(image.height, height, top, size)
     box = (left_edge, upper_edge, right_edge, lower_edge)
     return image.crop((x0, y0, x1, y1)).resize((size, size), Image.Resampling.BICUBIC, box)
 
 
-def _needed(length: int, resized: int, size: int) -> tuple[int, int, float, float]:
-    """The part of a side of `length`, to be `resized`, that its middle `size` pixels need.
+def _needed(length: int, resized: int, first: int, size: int) -> tuple[int, int, float, float]:
+    """The part of a side of `length`, to be `resized`, that its `size` pixels from `first` on need.
 
     Returns the first pixel and the one behind the last, and within these the edges of the middle.
     """
     scale = length / resized
-    first = (resized - size) // 2
     start, end = first * scale, (first + size) * scale
     reach = math.ceil(BICUBIC_SUPPORT * max(scale, 1))
     low, high = max(0, math.floor(start) - reach), min(length, math.ceil(end) + reach)

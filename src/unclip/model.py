@@ -13,7 +13,8 @@ from torch import Tensor
 from unclip.bundle import Bundle
 from unclip.drawing import Event, Job, Options, Picture, Settings, fresh_seed
 from unclip.errors import InputError
-from unclip.given import Given, Inversion, Known, Source, opened
+from unclip.given import Given, Inversion, Known
+from unclip.images import Source, opened
 from unclip.manipulate.editing import FilledIn, edit
 from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import FromLatents, Latents, inverted
@@ -247,7 +248,7 @@ class FillingIn:
     def stream(self, prompt: str, **settings: Unpack[Settings]) -> Iterator[Event]:
         """As `Pipeline.stream`, of one prompt."""
         chosen: dict[str, Any] = {**settings}
-        options = Options(**{**chosen, "size": self.model.size(chosen.get("size"))})
+        options = Options.of(**{**chosen, "size": self.model.size(chosen.get("size"))})
         seed, given = fresh_seed(options.seed), Given(known=self.known)
         jobs = [Job(prompt, seed, index, given) for index in range(options.rerank or options.n)]
         return self.model.draw(jobs, options)

@@ -127,12 +127,15 @@ class Names:
         """
         data = picture.encode(self.format, metadata=metadata)
         path = self.path(picture.prompt, picture.seed, picture.index, n)
-        if self._careful:
-            path = _free(path, data, picture)
+        claimed: Path | None = None
         try:
+            if self._careful:
+                path, claimed = _claimed(path, data, picture)
             with atomic_path(path) as temporary:
                 temporary.write_bytes(data)
         except OSError as error:
+            if claimed is not None:
+                claimed.unlink(missing_ok=True)
             reason = (error.strerror or str(error)).lower()
             raise UnclipError(
                 f"cannot write {path}: {reason}; make room, or choose another folder with --out"
@@ -140,12 +143,22 @@ class Names:
         return path
 
 
-def _free(path: Path, data: bytes, picture: Picture) -> Path:
+def _claimed(path: Path, data: bytes, picture: Picture) -> tuple[Path, Path | None]:
+    """A name that no other picture has, and the empty file that claims it, if it is a new one.
+
+    Of several processes that look for a name at once only one can make the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     candidate, number = path, 1
-    while candidate.exists() and not _is_same(candidate, data, picture):
+    while True:
+        try:
+            candidate.open("xb").close()
+            return candidate, candidate
+        except FileExistsError:
+            if _is_same(candidate, data, picture):
+                return candidate, None
         number += 1
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return candidate
 
 
 def _is_same(path: Path, data: bytes, picture: Picture) -> bool:

@@ -7,8 +7,10 @@ missing, extra or mis-shaped tensor is an error that names it.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,25 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from unclip.config import from_dict, to_dict
-from unclip.errors import CheckpointError, InputError
+from unclip.config import from_dict, parse_json, to_dict
+from unclip.errors import CheckpointError, InputError, shown
 from unclip.runtime import atomic_path
 
 FORMAT = 1
 METADATA_KEY = "unclip"  # one key only: safetensors keeps several in no fixed order, so files would differ
 NAMED_IN_AN_ERROR = 4
+LARGEST_HEADER = 2**25  # bytes
+MOST_NAMES = 200_000  # tensors of a file
+LONGEST_NAME = 1000  # characters
+
+# Of a config that a file holds. What is built by it must besides be as large as the file's tensors.
+LARGEST_NUMBER = 2**24
+LARGEST_SIDE = 2**13  # pixels, or cells of a grid
+SIDES = ("image_size", "low_size", "high_size", "grid", "side")
+PICTURES = "_pictures"  # the end of what training counts
+# Numbers and tensors that a model may make on its way beside those that its file holds, masks for example.
+SPARE_NUMBERS, SPARE_TENSORS = 2**26, 1000
+MOST_NUMBERS, MOST_TENSORS = 2**37, 20_000  # of a model whose file is not read yet
 
 # kind: (module, config class, model class); imported only when a model of the kind is needed
 KINDS: dict[str, tuple[str, str, str]] = {
@@ -63,9 +77,37 @@ def config_from_dict(kind: str, config: Mapping[str, Any], where: str = "config"
         raise CheckpointError(f"{where}: unknown kind of model {kind!r}: known are {', '.join(KINDS)}")
     module, config_name, _ = KINDS[kind]
     try:
-        return from_dict(getattr(importlib.import_module(module), config_name), config, where)
-    except InputError as error:
+        found = from_dict(getattr(importlib.import_module(module), config_name), config, where)
+        _check_numbers(found, where)
+    except (InputError, ArithmeticError) as error:
         raise CheckpointError(str(error)) from error
+    return found
+
+
+def _check_numbers(config: Any, where: str) -> None:
+    """Refuse sizes that no network has, before lists of that length are made."""
+    for field in dataclasses.fields(config):
+        value, key = getattr(config, field.name), f"{where}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value, key)
+        largest = LARGEST_SIDE if field.name in SIDES else LARGEST_NUMBER
+        for number in value if isinstance(value, tuple) else (value,):
+            whole = isinstance(number, int) and not field.name.endswith(PICTURES)
+            if whole and not 0 <= number <= largest:
+                raise InputError(f"{key}: got {number}, a network has 0 to {largest}")
+
+
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# What comes of sizes that do not go together, or are none.
+IMPOSSIBLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class _Unfilled(TorchFunctionMode):
@@ -76,7 +118,25 @@ class _Unfilled(TorchFunctionMode):
     """
 
     RANDOM = (torch.randn, torch.rand)
+    OF_SIZE = (torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand)
+    OF_LENGTH = (torch.arange, torch.linspace)
     FILLS = (Tensor.fill_, Tensor.zero_, Tensor.normal_, Tensor.uniform_)
+
+    def __init__(self, numbers: int, tensors: int) -> None:
+        super().__init__()
+        self.numbers, self.tensors = numbers, tensors
+
+    def _count(self, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Refuse a model that grows larger than its file, before it does."""
+        if func in self.OF_SIZE:
+            sides = args[0] if args and isinstance(args[0], (tuple, list)) else args
+            self.numbers, self.tensors = self.numbers - math.prod(sides), self.tensors - 1
+        elif func is torch.eye:
+            self.numbers -= args[0] ** 2
+        elif func in self.OF_LENGTH:
+            self.numbers -= int(max(number for number in args if isinstance(number, (int, float))))
+        if self.numbers < 0 or self.tensors < 0:
+            raise ValueError("it is larger than the file that should hold it")
 
     def __torch_function__(
         self,
@@ -86,6 +146,7 @@ class _Unfilled(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        self._count(func, args)
         if func in self.RANDOM:
             return torch.empty(*args, **kwargs)
         if func in self.FILLS and isinstance(args[0], nn.Parameter):
@@ -95,11 +156,27 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def unfilled(kind: str, config: Any) -> nn.Module:
-    """A model of a kind whose parameters hold anything at all, made in milliseconds."""
+def unfilled(kind: str, config: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> nn.Module:
+    """A model of a kind whose parameters hold anything at all, made in milliseconds.
+
+    Args:
+        kind: name in `KINDS`.
+        config: of that kind.
+        shapes: of the tensors that are to fill it: a model that grows much larger is given up at once.
+
+    Raises:
+        CheckpointError: there is no network with such a config, or not for these tensors.
+    """
     module, _, name = KINDS[kind]
-    with _Unfilled():
-        model: nn.Module = getattr(importlib.import_module(module), name)(config)
+    numbers, tensors = MOST_NUMBERS, MOST_TENSORS
+    if shapes is not None:
+        numbers = 2 * sum(map(math.prod, shapes.values())) + SPARE_NUMBERS
+        tensors = 4 * len(shapes) + SPARE_TENSORS
+    try:
+        with _Unfilled(numbers, tensors):
+            model: nn.Module = getattr(importlib.import_module(module), name)(config)
+    except (*IMPOSSIBLE, MemoryError) as error:
+        raise CheckpointError(f"no {kind} can be built with this config ({error}): {config}") from error
     return model
 
 
@@ -122,7 +199,8 @@ def save_model(
         state: weights to write in place of the model's own (an average of them), with the same names.
 
     Raises:
-        CheckpointError: the model is of no known kind, or `state` does not have its names and shapes.
+        CheckpointError: the model is of no known kind, `state` does not have its names and shapes, or a
+            number is too large for `dtype`.
     """
     kind = kind_of(model)
     own = model.state_dict()
@@ -133,6 +211,7 @@ def save_model(
         stored = tensor.detach().to("cpu")
         if dtype is not None and stored.is_floating_point() and stored.ndim >= 2:
             stored = stored.to(dtype)
+            check_numbers(stored, own[name], f"{Path(path).name}: {name} as {dtype}")
         tensors[name] = stored.clone(memory_format=torch.contiguous_format)
     about = {
         "format": FORMAT,
@@ -168,22 +247,29 @@ def load_model(
         device: where the weights go.
 
     Raises:
-        CheckpointError: the file is missing or broken, of another kind, or a tensor is missing, extra, or of
-            another shape: the message names them.
+        CheckpointError: the file is missing or broken, of another kind, or a tensor is missing, extra, of
+            another shape or type, or holds what is no finite number: the message names them.
     """
     path = Path(path)
-    with _open(path) as file:
+    with open_safetensors(path) as file:
         own_kind, table = _header(file, path)
         if kind is not None and own_kind != kind:
             raise CheckpointError(f"{path}: holds a {own_kind}, expected a {kind}")
         own_config = config_from_dict(own_kind, table, f"{path.name}: config")
         if config is not None and config != own_config:
             raise CheckpointError(f"{path}: its config is {own_config}, expected {config}")
-        model = unfilled(own_kind, own_config)
         names = file.keys()
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-        _check(model.state_dict(), shapes, str(path))
-        state = {name: _cast(file.get_tensor(name), dtype, device) for name in names}
+        model = unfilled(own_kind, own_config, shapes)
+        expected = model.state_dict()
+        _check(expected, shapes, str(path))
+        state = {}
+        for name in names:
+            tensor = file.get_tensor(name)
+            check_numbers(tensor, expected[name], f"{path}: {name}")
+            state[name] = _cast(tensor, dtype, device)
+            if dtype == torch.float16:  # which holds no more than 65,504
+                check_numbers(state[name], expected[name], f"{path}: {name} as {dtype}")
     model.load_state_dict(state, strict=True, assign=True)
     return model.to(device).eval().requires_grad_(False)  # buffers that are not saved move here
 
@@ -196,13 +282,46 @@ def _cast(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str)
     return tensor.to(device)
 
 
-def _open(path: Path) -> Any:
+def check_numbers(tensor: Tensor, expected: Tensor, what: str) -> None:
+    """Refuse a tensor of another type than is expected (any float will do), or that would draw black.
+
+    Raises CheckpointError that says `what` the tensor is.
+    """
+    floats = expected.is_floating_point()
+    if tensor.dtype not in FLOATS if floats else tensor.dtype != expected.dtype:
+        allowed = ", ".join(map(str, FLOATS)) if floats else expected.dtype
+        raise CheckpointError(f"{what}: its numbers are {tensor.dtype}, expected {allowed}")
+    # the extremes are NaN where one number is; `isfinite` takes twenty times as long
+    if floats and tensor.numel() and not all(math.isfinite(end) for end in tensor.aminmax()):
+        raise CheckpointError(
+            f"{what}: has numbers that are not finite (NaN or infinite): the weights are broken, or too "
+            "large for this type (choose float32 or bfloat16)"
+        )
+
+
+def open_safetensors(path: Path) -> Any:
+    """A safetensors file, its tensors unread.
+
+    Raises CheckpointError: it is missing, broken, or has more or longer names than any network.
+    """
     try:
-        return safetensors.safe_open(path, framework="pt")
+        with path.open("rb") as start:
+            header = int.from_bytes(start.read(8), "little")
+        if header > LARGEST_HEADER:
+            raise OSError(f"a header of {header} bytes, the largest is {LARGEST_HEADER}")
+        file = safetensors.safe_open(path, framework="pt")
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such weight file") from error
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+    names = file.keys()
+    longest = max(map(len, names), default=0)
+    if len(names) > MOST_NAMES or longest > LONGEST_NAME:
+        raise CheckpointError(
+            f"{path}: refused: {len(names)} tensors with names of up to {longest} characters, most are "
+            f"{MOST_NAMES} and {LONGEST_NAME}"
+        )
+    return file
 
 
 def _header(file: Any, path: Path) -> tuple[str, dict[str, Any]]:
@@ -211,12 +330,18 @@ def _header(file: Any, path: Path) -> tuple[str, dict[str, Any]]:
     if text is None:
         raise CheckpointError(f"{path}: not one of our weight files (no {METADATA_KEY!r} in its metadata)")
     try:
-        about = json.loads(text)
-        kind, config = about["kind"], about["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: cannot read its metadata ({error!r})") from error
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: format {about.get('format')}, this version reads {FORMAT}")
+        about = parse_json(text, f"{path}: its metadata")
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = about.get("format") if isinstance(about, dict) else about
+        raise CheckpointError(f"{path}: format {shown(found)}, this version reads {FORMAT}")
+    kind, config = about.get("kind"), about.get("config")
+    if not isinstance(kind, str) or not isinstance(config, dict):
+        raise CheckpointError(
+            f"{path}: its metadata should name a kind and have a table of its config: got {shown(kind)} and "
+            f"{shown(config)}"
+        )
     return kind, config
 
 

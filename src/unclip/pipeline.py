@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, Unpack
 
@@ -27,9 +28,10 @@ from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, InputError, UnclipWarning, listed
 from unclip.families import Family
 from unclip.given import NoisedPicture, Upper
-from unclip.images import resize, to_pil
+from unclip.images import open_image, resize, to_pil
+from unclip.runtime import own_defaults
 from unclip.stages import known
-from unclip.stages.networks import GROUP, Networks
+from unclip.stages.networks import GROUP, INT8, Networks
 from unclip.stages.stage import Batch, Estimate, Stage, chunks
 from unclip.stages.start import Unchanged
 
@@ -82,7 +84,22 @@ class Pipeline:
         self.networks = Networks(
             bundle, device=device, precision=precision, offload=offload, forms=family.forms
         )
-        self.family = family(self.networks)
+        with own_defaults():
+            self.family = family(self.networks)
+
+    def __repr__(self) -> str:
+        bundle, precision = self.bundle, str(self.precision).removeprefix("torch.")
+        return (
+            f"<{type(self).__name__} {bundle.name}, family {bundle.family}, weights {bundle.identity}, "
+            f"{precision} on {self.device}, {listed(self.sizes)} px>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or one in another process, reads its networks anew: packed weights cannot be copied."""
+        networks = self.networks
+        precision = INT8 if networks.eight_bits else str(networks.precision).removeprefix("torch.")
+        options = {"device": str(networks.device), "precision": precision, "offload": networks.offload}
+        return partial(type(self).load, self.bundle.folder, **options), ()
 
     @classmethod
     def load(cls, source: str | Path | None = None, **options: Any) -> Self:
@@ -119,7 +136,7 @@ class Pipeline:
     def size(self, asked: int | None) -> int:
         """The side in pixels that is drawn, `asked` or the default. Raises InputError for another."""
         size = self.default_size if asked is None else asked
-        if size not in self.sizes:
+        if isinstance(size, (str, bool, float)) or size not in self.sizes:
             raise InputError(f"size {size} is not drawn: choose {listed(self.sizes)}")
         return size
 
@@ -152,8 +169,8 @@ class Pipeline:
         them stops the drawing.
         """
         chosen: dict[str, Any] = {**settings}
-        options = Options(**{**chosen, "size": self.size(chosen.get("size"))})
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        options = Options.of(**{**chosen, "size": self.size(chosen.get("size"))})
+        prompts: list[Any] = list(prompt) if isinstance(prompt, (list, tuple, Iterator)) else [prompt]
         seed, count = fresh_seed(options.seed), options.rerank or options.n
         return self.draw([Job(text, seed, index) for text in prompts for index in range(count)], options)
 
@@ -164,12 +181,13 @@ class Pipeline:
         are kept.
         """
         self._check(jobs, options)
-        jobs = self._with_pictures(jobs, options)
-        self.family.check(options, jobs)
-        groups = list(self._groups(jobs, options))
-        self.networks.check(
-            dict.fromkeys(name for stages, _ in groups for stage in stages for name in stage.components)
-        )
+        with own_defaults():
+            jobs = self._with_pictures(jobs, options)
+            self.family.check(options, jobs)
+            groups = list(self._groups(jobs, options))
+            self.networks.check(
+                dict.fromkeys(name for stages, _ in groups for stage in stages for name in stage.components)
+            )
         return self._events(groups, options)
 
     def _check(self, jobs: Sequence[Job], options: Options) -> None:
@@ -206,7 +224,7 @@ class Pipeline:
         if options.init is not None:
             changes["start"] = NoisedPicture.of(options.init, options.strength, options.fit)
         if options.start is not None and options.keep_rows is not None:
-            changes["upper"] = Upper(options.start, options.keep_rows)
+            changes["upper"] = Upper(open_image(options.start), options.keep_rows)
         if not changes:
             return jobs
         return [replace(job, given=replace(job.given, **changes)) for job in jobs]
@@ -243,8 +261,9 @@ class Pipeline:
     ) -> Iterator[Event]:
         """Draw the groups one after the other; count and time the pieces of work."""
         totals: Counter[str] = Counter()
-        for stages, jobs in groups:
-            _count(stages, jobs, totals)
+        with own_defaults():
+            for stages, jobs in groups:
+                _count(stages, jobs, totals)
         done: Counter[str] = Counter()
         started = time.perf_counter()
         for stages, jobs in groups:
@@ -261,7 +280,9 @@ class Pipeline:
         """Take a batch through the stages that are left, in parts where a stage takes fewer at once."""
         if not left:
             assert batch.images is not None  # the stages before have made them
-            yield Piece(PICTURES, batch.images, self._finished(stages, batch, batch.images, options))
+            with own_defaults():
+                pictures = self._finished(stages, batch, batch.images, options)
+            yield Piece(PICTURES, batch.images, pictures)
             return
         stage = left[0]
         for rows in chunks(range(len(batch)), stage.at_once or len(batch)):
@@ -299,7 +320,8 @@ def told(stage: Stage, batch: Batch) -> Generator[Piece, None, Batch]:
     work = stage.run(batch)
     while True:
         try:
-            estimate = next(work)
+            with own_defaults():  # what is drawn does not depend on what the user has set
+                estimate = next(work)
         except StopIteration as stop:
             return stop.value
         yield Piece(stage.name, estimate if stage.shows else None)

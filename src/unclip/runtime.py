@@ -99,6 +99,26 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
+@contextmanager
+def own_defaults() -> Iterator[None]:
+    """While it lasts torch makes float32 on the CPU where nothing is said, whatever its user has set.
+
+    It must not span a `yield` of a generator that its user reads.
+    """
+    import torch
+
+    dtype = torch.get_default_dtype()
+    if dtype is torch.float32 and torch.get_default_device().type == "cpu":
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
 def limit_spinning() -> None:
     """Has OpenMP's threads sleep soon while they wait; to be called before torch is imported.
 

@@ -14,6 +14,7 @@ from reference.guided import Network, Shapes, State, classifier_shapes, random_s
 from support.tensors import MetaWeights, error, shapes_of
 from unclip.checkpoints import adm
 from unclip.checkpoints.foreign import Conversion, Source
+from unclip.checkpoints.formats import guess
 from unclip.checkpoints.table import Table
 from unclip.diffusion.schedule import ScheduleName
 from unclip.errors import CheckpointError, InputError
@@ -196,6 +197,36 @@ def test_classes_can_be_named(tmp_path: Path, form: str) -> None:
         converted(path, labels=str(tmp_path / "labels"))
 
 
+def test_a_conversion_says_which_flags_it_assumed(tmp_path: Path) -> None:
+    classifier = saved(tmp_path / "b.pth", random_state(CLASSIFIER))
+    path = saved(tmp_path / "a.pt", random_state(BASE))
+    options = {"image_size": "32", "num_head_channels": "16"}
+    note, unnamed = adm.FORMAT.read(Source(path), options).notes
+    assert note.startswith(f"{path} is taken to have been trained with noise_schedule=linear, ")
+    assert "use_new_attention_order=false, and its sizes are of no release" in note
+    assert "labels=FILE" in unnamed
+    guided, _ = adm.FORMAT.read(Source(path), options | {"classifier": str(classifier)}).notes
+    assert "classifier_scale=1, " in guided
+    told = {"noise_schedule": "linear", "use_new_attention_order": "true"}
+    assert adm.FORMAT.read(Source(path), options | told).notes == (unnamed,)
+    upsampler = saved(tmp_path / "c.pth", random_state(UPSAMPLER))
+    larger = {"upsampler": str(upsampler), "large_size": "64", "upsampler_num_heads": "4"}
+    notes = adm.FORMAT.read(Source(path), options | told | larger).notes
+    assert "trained with upsampler_noise_schedule=linear, upsampler_use_new_attention_order=false" in notes[0]
+    order = {f"upsampler_{name}": text for name, text in told.items()}
+    conversion = adm.FORMAT.read(Source(path), options | told | larger | order)
+    assert conversion.notes == (unnamed,)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_release_says_what_its_sizes_stand_for(name: str) -> None:
+    weights = MetaWeights(released(name))
+    config, flags = adm.adm_config(weights, {})
+    (note,) = adm.assumed(weights, config, flags, {})
+    assert f"as in the released {name}, whose sizes it has" in note
+    assert f"noise_schedule={flags.schedule}" in note
+
+
 class TestStrictness:
     def refused(self, path: Path, state: State, **options: str) -> str:
         with pytest.raises(CheckpointError) as caught:
@@ -229,6 +260,59 @@ class TestStrictness:
         assert "use_new_attention_order is 'maybe'" in self.refused(
             tmp_path, random_state(BASE), use_new_attention_order="maybe"
         )
+
+    @pytest.mark.parametrize(
+        ("option", "value", "message"),
+        [
+            ("num_heads", "5", "32 channels of attention do not divide into num_heads=5"),
+            ("num_heads", "0", "num_heads is '0': choose a whole number from 1"),
+            ("num_head_channels", "48", "do not divide into heads of num_head_channels=48"),
+            ("noise_schedule", "squaredcos_cap_v2", "choose linear or cosine .*name for cosine"),
+            ("noise_schedule", "geometric", "noise_schedule is 'geometric': choose linear or cosine"),
+            ("image_size", "18", "18 px does not halve 2 times, as its 3 levels do.* a multiple of 4"),
+            ("image_size", "-16", "image_size is '-16'"),
+            ("classifier_scale", "nan", "classifier_scale is 'nan': choose a finite number"),
+            ("classifier_scale", "much", "classifier_scale is 'much'"),
+        ],
+    )
+    def test_a_flag_that_cannot_be_is_named(
+        self, tmp_path: Path, option: str, value: str, message: str
+    ) -> None:
+        flags = {"image_size": "16"} if option == "num_heads" else FLAGS
+        path = saved(tmp_path / "a.pt", random_state(BASE))
+        with pytest.raises(CheckpointError, match=message):
+            adm.FORMAT.read(Source(path), flags | {option: value})
+
+    def test_heads_that_do_not_fit_without_flags_are_named(self, tmp_path: Path) -> None:
+        path = saved(tmp_path / "a.pt", random_state(BASE))
+        with pytest.raises(CheckpointError, match="num_head_channels=64: say what its flags were"):
+            adm.FORMAT.read(Source(path), {"image_size": "16"})
+
+    @pytest.mark.parametrize(
+        ("pool", "shapes"),
+        [
+            ("adaptive", {"out.0.weight": (128,), "out.3.weight": (5, 128, 1, 1)}),
+            ("spatial", {"out.0.weight": (2048, 900), "out.2.weight": (5, 2048)}),
+            ("spatial_v2", {"out.0.weight": (2048, 900), "out.1.weight": (2048,), "out.3.weight": (5, 2048)}),
+        ],
+    )
+    def test_a_classifier_that_pools_otherwise_is_named(
+        self, tmp_path: Path, pool: str, shapes: Shapes
+    ) -> None:
+        """By the layers of EncoderUNetModel in guided-diffusion's unet.py."""
+        body = {name: shape for name, shape in CLASSIFIER.items() if not name.startswith("out.")}
+        pooled = saved(tmp_path / "c.pth", random_state(body | shapes))
+        message = f"a classifier trained with --classifier_pool {pool}: only those that pool by attention"
+        with pytest.raises(CheckpointError, match=message):
+            guess(Source(pooled))[0].read(Source(pooled))
+        assert message in self.refused(tmp_path, random_state(BASE), classifier=str(pooled))
+
+    def test_several_sets_of_weights_in_one_file_are_named(self, tmp_path: Path) -> None:
+        state = random_state(BASE)
+        torch.save({"ema": state, "model": state, "step": 3}, tmp_path / "a.pt")
+        for read in (lambda source: guess(source), lambda source: adm.FORMAT.read(source, FLAGS)):
+            with pytest.raises(CheckpointError, match="lie inside 'ema' and 'model', not at the top"):
+                read(Source(tmp_path / "a.pt"))
 
     def test_a_classifier_of_another_size_is_refused(self, tmp_path: Path) -> None:
         classifier = saved(tmp_path / "b.pt", random_state(CLASSIFIER))

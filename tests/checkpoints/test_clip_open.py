@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reference import clip as reference
-from unclip.bundle import save_bundle
+from unclip.bundle import Preprocessing, save_bundle
 from unclip.checkpoints import clip_open
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.errors import CheckpointError
+from unclip.images import fit
 from unclip.models.clip import CLIP
 from unclip.nn.transformer import Activation
 from unclip.tokenizer import CLIP_VOCABULARY
@@ -97,6 +100,11 @@ def test_a_published_folder_computes_what_its_config_says(
     assert (model.encode_image(images) - expected).abs().max() < LARGEST_ERROR * expected.abs().max()
     expected = reference.encode_text(ids, STATE, quick=quick)
     assert (model.encode_text(ids).embedding - expected).abs().max() < LARGEST_ERROR * expected.abs().max()
+
+
+def test_pictures_are_cut_out_as_by_torchvision(tmp_path: Path) -> None:
+    part = convert(published(tmp_path / "tiny", STATE, MODEL)).parts["clip"]
+    assert part.preprocessing == Preprocessing(32, "crop")
 
 
 def test_the_bias_of_the_sigmoid_loss_is_read(tmp_path: Path) -> None:
@@ -185,6 +193,7 @@ def test_a_folder_goes_back_as_it_came(tmp_path: Path, bias: bool) -> None:
 
 def test_open_clips_own_code_computes_the_same(tmp_path: Path) -> None:
     open_clip = pytest.importorskip("open_clip", reason="open_clip wants torchvision", exc_type=ImportError)
+    torch.manual_seed(0)  # of what open_clip makes before it reads the file
     bundle = save_bundle(
         tmp_path / "bundle",
         name="tiny",
@@ -194,7 +203,7 @@ def test_open_clips_own_code_computes_the_same(tmp_path: Path) -> None:
         dtype=None,
     )
     clip_open.export(bundle, tmp_path / "back")
-    theirs, _ = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'back'}")
+    theirs, transform = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'back'}")
     images, normalised, ids = inputs()
     model = bundle.model("clip")
     assert isinstance(model, CLIP)
@@ -206,3 +215,9 @@ def test_open_clips_own_code_computes_the_same(tmp_path: Path) -> None:
         torch.testing.assert_close(
             model.encode_text(ids).embedding, theirs.encode_text(ids), rtol=1e-4, atol=1e-4
         )
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 94, 3), dtype=np.uint8))
+    preprocessing = bundle.component("clip").preprocessing
+    assert preprocessing is not None
+    pixels = torch.tensor(np.asarray(fit(wide, 32, preprocessing.fit))).permute(2, 0, 1) / 255  # 47 px wide
+    mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
+    torch.testing.assert_close((pixels - mean) / std, transform(wide))

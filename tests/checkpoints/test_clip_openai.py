@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reference import clip as reference
 from support.tensors import error
-from unclip.bundle import save_bundle
+from unclip.bundle import Preprocessing, save_bundle
 from unclip.checkpoints import clip_openai
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.errors import CheckpointError, InputError
@@ -111,6 +111,11 @@ def test_the_image_transformer_and_the_text_are_openais(tmp_path: Path, layout: 
     ids = some_texts()
     assert error(model.encode_text(ids).embedding, reference.encode_text(ids, state)) < LARGEST_ERROR
     assert model.scale.item() == pytest.approx(50)
+
+
+def test_pictures_are_cut_out_as_by_torchvision(tmp_path: Path) -> None:
+    part = convert(save(reference.random_state(VIT), tmp_path / "model.pt")).parts["clip"]
+    assert part.preprocessing == Preprocessing(32, "crop")
 
 
 def test_the_resnet_is_openais(tmp_path: Path) -> None:

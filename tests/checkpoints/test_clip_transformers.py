@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from support.captions import CAPTIONS
-from unclip.bundle import Bundle, save_bundle
+from unclip.bundle import Bundle, Preprocessing, save_bundle
 from unclip.checkpoints import clip_transformers
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.embedding import ClipEmbedder
@@ -26,9 +26,10 @@ from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD
 from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
 
 LARGEST_ERROR = 1e-4  # relative, of issue 4
-# SHA-256 of the ids of CAPTIONS, a line each, as transformers 5.23's CLIPTokenizer gives them for OpenAI's
-# vocabulary, without start and end, after two times `html.unescape` (which OpenAI does and they do not)
-CAPTION_IDS = "882755f40e3f3ab5001474d7933cd9ec477ba393e24d892c4c5c620f22565dcf"
+# SHA-256 of the ids of CAPTIONS, a line each, as openai/CLIP's SimpleTokenizer gives them with ftfy 6.3.1
+CAPTION_IDS = "e31b603154c22232fd5352ee9287a8e9d8a66cdd2eb93039af51996ac4cd59ef"
+# the letters of CAPTIONS that ftfy repairs, which OpenAI's code does first and transformers' does not
+REPAIRED = str.maketrans("“”‘’：ＡＢ１２", "\"\"'':AB12", "") | {ord("ﬁ"): "fi"}
 
 
 def theirs(folder: Path, activation: str = "quick_gelu", end: int = CLIP_VOCABULARY - 1) -> torch.nn.Module:
@@ -167,6 +168,11 @@ def test_pictures_are_resized_cropped_and_normalised_alike(width: int, height: i
     assert (found - expected).abs().max() < LARGEST_ERROR * expected.abs().max()
 
 
+def test_a_bundle_cuts_pictures_out_as_transformers_does(tmp_path: Path) -> None:
+    theirs(tmp_path)
+    assert convert(tmp_path).parts["clip"].preprocessing == Preprocessing(32, "crop-floor")
+
+
 def test_a_bundle_embeds_pictures_and_texts_as_transformers_does(tmp_path: Path) -> None:
     model = theirs(tmp_path / "tiny")
     parts = convert(tmp_path / "tiny").parts
@@ -201,14 +207,13 @@ def test_a_thousand_captions_have_the_same_tokens(tmp_path: Path) -> None:
     tokenizer = transformers.CLIPTokenizer.from_pretrained(tmp_path)
     rows = [ours.encode(caption) for caption in CAPTIONS]
     assert len(rows) >= 1000
-    for caption, row in zip(CAPTIONS, rows, strict=True):
-        assert row == tokenizer(html.unescape(html.unescape(caption)))["input_ids"][1:-1], caption
+    cleaned = [html.unescape(html.unescape(caption)).translate(REPAIRED) for caption in CAPTIONS]
+    for caption, row in zip(cleaned, rows, strict=True):
+        assert row == tokenizer(caption)["input_ids"][1:-1], caption
     long = [row for row in rows if len(row) > CLIP_CONTEXT - 2]
     assert len(long) >= 30
     batch = ours.batch(CAPTIONS, CLIP_CONTEXT)
-    cut = tokenizer(
-        [html.unescape(html.unescape(c)) for c in CAPTIONS], max_length=CLIP_CONTEXT, truncation=True
-    )
+    cut = tokenizer(cleaned, max_length=CLIP_CONTEXT, truncation=True)
     for ids, mask, expected in zip(batch.ids, batch.mask, cut["input_ids"], strict=True):
         assert ids[mask].tolist() == expected
     digest = hashlib.sha256("\n".join(" ".join(map(str, row)) for row in rows).encode()).hexdigest()

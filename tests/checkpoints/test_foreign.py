@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from unclip.checkpoints.foreign import LARGEST_CONFIG, Conversion, Format, Source
+from unclip.checkpoints.foreign import Conversion, Format, Source
+from unclip.config import LARGEST_JSON
 from unclip.errors import CheckpointError, InputError
 
 
@@ -17,7 +18,7 @@ def test_a_source_has_its_weights_its_configs_and_its_parts(tmp_path: Path) -> N
     (tmp_path / "config.json").write_text('{"width": 3}')
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "broken.json").write_text("{")
-    (tmp_path / "vocabulary.json").write_text(json.dumps({"word": "x" * LARGEST_CONFIG}))
+    (tmp_path / "vocabulary.json").write_text(json.dumps({"word": "x" * LARGEST_JSON}))
     (tmp_path / "inner").mkdir()
     for source in (Source(tmp_path), Source(tmp_path / "model.pt")):
         assert source.configs == {"config.json": {"width": 3}}

@@ -456,6 +456,12 @@ def test_variations_are_theirs(
     assert [picture.score for picture in last.pictures] == [None, None]
 
 
+def test_pictures_are_cut_out_as_by_transformers(seen: Conversion) -> None:
+    preprocessing = seen.parts["clip"].preprocessing
+    assert preprocessing is not None
+    assert preprocessing.fit == "crop-floor"
+
+
 def test_text_is_refused_without_a_prior(seen: Conversion, bundled: Saver) -> None:
     model = cast(Model, load(bundled(seen), device="cpu", precision="float32"))
     with pytest.raises(InputError, match="no prior"):

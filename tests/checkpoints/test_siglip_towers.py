@@ -6,6 +6,7 @@ can be imported (it wants torchvision).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ def test_open_clips_own_code_computes_the_same(
     """From the folder that is read, and from what is written of it; pictures by timm, texts from words on."""
     open_clip = pytest.importorskip("open_clip", reason="open_clip wants torchvision", exc_type=ImportError)
     timm = pytest.importorskip("timm")
+    torch.manual_seed(0)  # of what open_clip makes before it reads the file
 
     def tiny(pretrained: bool = False, *, num_classes: int, global_pool: str, **_: Any) -> Any:
         return timm.models.VisionTransformer(
@@ -126,7 +128,9 @@ def test_open_clips_own_code_computes_the_same(
 
     tiny.__name__, tiny.__module__ = NAMES[activation], "timm.models.vision_transformer"
     timm.models.vision_transformer.__dict__[tiny.__name__] = tiny
-    timm.models.register_model(tiny)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Overwriting")  # of the same name with another projection
+        timm.models.register_model(tiny)
     state = in_open_clips_layout(theirs(activation, projection=projection), projection=projection)
     given = published(tmp_path / "given", state, model_cfg(activation, projection=projection), vocabulary)
     siglip = read(given)

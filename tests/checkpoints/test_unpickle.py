@@ -100,6 +100,16 @@ def test_the_name_of_a_function_that_is_no_libraries_business_stays_a_name() -> 
     assert read(b"ctorch.nn.functional\nrelu\n.") == Global("torch.nn.functional.relu")
 
 
+def test_the_types_of_python_2_and_of_typing_are_names() -> None:
+    for name in ("long", "unicode", "bool"):
+        known = {"long": "int", "unicode": "str"}.get(name, name)
+        assert read(f"c__builtin__\n{name}\n.".encode()) == Global(f"builtins.{known}")
+    for name in ("List", "Dict", "Union"):  # typing.List[int], as pickle writes it
+        item = f"c_operator\ngetitem\n(ctyping\n{name}\nc__builtin__\nint\ntR."
+        assert read(item.encode()) == Global(f"typing.{name}")
+    assert read(pickle.dumps(type(None), 2)) == Global("types.NoneType")
+
+
 def hostile(tmp_path: Path) -> dict[str, bytes]:
     """Pickles that would do something in the usual reader: most of them make the file `ran`."""
     marker = tmp_path / "ran"
@@ -137,6 +147,9 @@ def hostile(tmp_path: Path) -> dict[str, bytes]:
         "codec": b"c_codecs\nencode\n(" + argument + text("rot13") + b"tR.",
         "extension registry": b"\x82\x01.",
         "persistent id": b"(" + text("file") + argument + b"tQ.",
+        "type": b"c__builtin__\ntype\n(" + argument + b"tR.",
+        "item of a text": b"c_operator\ngetitem\n(" + argument + b"K\x00tR.",
+        "item of a function": b"c_operator\ngetitem\n(ctorch.hub\nload\nK\x00tR.",
         "mentioned only": b"(csubprocess\nPopen\nt.",
     }
 

@@ -239,6 +239,23 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
         open_weights(tmp_path / "nothing.pt")
 
 
+def test_lightnings_checkpoint_with_omegaconfs_settings_is_read(tmp_path: Path) -> None:
+    """Frozen: data.pkl of `torch.save({"state_dict": {"w": ...}, "hyper_parameters": conf}, ...)`.
+
+    By torch 2.13 in its protocol 2 (which writes int as `__builtin__ long`), conf of omegaconf 2.4, with a
+    structured part in it (int, Optional[str], List[int], bool). Each of its values refers to its parent.
+    """
+    content = (Path(__file__).parents[1] / "fixtures" / "lightning-omegaconf.pkl").read_bytes()
+    assert b"c__builtin__\nlong" in content
+    torch.save({"w": torch.ones(2)}, tmp_path / "a.pt")
+    weights = open_weights(
+        rezipped(tmp_path / "a.pt", tmp_path / "a.ckpt", zipfile.ZIP_STORED, data_pkl=content)
+    )
+    same(weights, {"state_dict.w": torch.ones(2)})
+    model = {"width": 8, "sides": [16, 32], "flag": True}
+    assert weights.extra["hyper_parameters"] == {"model": model, "rate": 0.5, "target": "a.b"}
+
+
 def test_a_few_bytes_do_not_become_a_million_names(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "a.pt")
     laughs = b"]"

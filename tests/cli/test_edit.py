@@ -85,7 +85,7 @@ def test_one_document_tells_of_variations(run: Run, capsys: pytest.CaptureFixtur
     document = json.loads(capsys.readouterr().out)
     (picture,) = document["pictures"]
     assert Path(picture["path"]).is_file()
-    assert picture["settings"]["strength"] == "0.5"
+    assert picture["settings"]["strength"] == 0.5
     stages = list(document["seconds"])
     assert (stages[:2], stages[-2:]) == (["import", "load"], ["files", "total"])
 

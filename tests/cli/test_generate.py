@@ -218,3 +218,23 @@ def test_interrupting_leaves_whole_pictures_and_code_130(tiny_bundle: Path) -> N
         assert name.startswith("a-red-apple-seed1-")  # no temporary file
         with Image.open(name) as image:
             image.load()
+
+
+def test_settings_of_json_are_numbers_where_they_are_numbers(
+    generate: Generate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate("a red apple", "--size", "64", "--steps", "fast27", "--seed", "1", "--json") == 0
+    (picture,) = json.loads(capsys.readouterr().out)["pictures"]
+    assert (picture["settings"]["size"], picture["settings"]["guidance"]) == (64, 2)
+    assert picture["settings"]["steps"] == "fast27"
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/null"])
+def test_streams_that_cannot_show_end_no_drawing(tiny_bundle: Path, tmp_path: Path, closed: str) -> None:
+    command = (
+        f"{sys.executable} -m unclip generate '빨간 사과' --seed 1 --size 64 --model {tiny_bundle} {closed}"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("*.png"))) == 1

@@ -361,6 +361,26 @@ def test_langevin_settles_into_the_target(gaussian: Make) -> None:
             last(langevin(gaussian(schedule), torch.zeros(1, 1), never, **options))
 
 
+def test_a_langevin_step_is_twice_the_step_lr_of_ncsns_code(gaussian: Make) -> None:
+    """The loop of `anneal_Langevin_dynamics` in ermongroup/ncsnv2, models/__init__.py, with its step_lr."""
+    schedule, step_lr = geometric(3, 0.1, 2.0), 0.003
+    denoise = gaussian(schedule, MEAN, 0.5)
+    noises = torch.randn(3 * 4, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    left = iter(noises)
+    start = torch.zeros(2, 5, dtype=torch.float64)
+    found = last(langevin(denoise, start, lambda: next(left), steps=4, step_size=2 * step_lr))
+    x, left = start, iter(noises)
+
+    def score(index: int) -> Tensor:
+        return -denoise(x, index).epsilon / schedule.sigma[index]
+
+    for index in (2, 1, 0):
+        step = step_lr * float(schedule.sigma[index] / schedule.sigma[0]) ** 2
+        for _ in range(4):
+            x = x + step * score(index) + next(left) * math.sqrt(2 * step)
+    torch.testing.assert_close(found, x + schedule.sigma[0] ** 2 * score(0), rtol=1e-12, atol=1e-12)
+
+
 def streams(count: int, shape: tuple[int, ...]) -> list[Callable[[], Tensor]]:
     """A noise stream for each picture, as the pipeline has them."""
     generators = [torch.Generator().manual_seed(k) for k in range(count)]

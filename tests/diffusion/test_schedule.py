@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import math
 
 import pytest
@@ -30,6 +31,8 @@ FAST27 = (
     *(200, 222, 244, 266, 288, 311, 333, 355, 377, 399),
     *(400, 500, 599, 600, 799, 800, 997),
 )
+# Frozen: SHA-256 of the lines of `test_a_plain_count_takes_the_steps_that_guided_diffusion_takes`.
+ADMS_COUNTS = "cd9e0269ce286bb3d8aaa845a5030d8ac366cc087aef3f888080727e1574bed9"
 
 
 @pytest.mark.parametrize("schedule", [cosine(), linear(), cosine(50), linear(4000)])
@@ -119,6 +122,13 @@ def test_respace_knows_published_notations() -> None:
     assert respace(1000, [10, 10, 3, 2, 2]) == respace(1000, "10,10,3,2,2")
     assert respace(300, [10, 15, 20])[:10] == (0, 11, 22, 33, 44, 55, 66, 77, 88, 99)  # ADM's own example
     assert respace(1000, 1) == (999,)
+
+
+def test_a_plain_count_takes_the_steps_that_guided_diffusion_takes() -> None:
+    """Frozen: `space_timesteps(1000, [n])` of openai/guided-diffusion's respace.py, sorted, for n from 2."""
+    lines = [" ".join(map(str, respace(1000, count))) for count in range(2, 1001)]
+    assert respace(1000, 21)[9:12] == (450, 499, 549)  # 499.5, by less than a bit
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == ADMS_COUNTS
 
 
 @given(total=st.integers(1, 1500), data=st.data())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from support.pictures import holed, speckled
-from unclip.errors import InputError
+from unclip.errors import InputError, UnclipWarning
 from unclip.images import to_tensor
 from unclip.manipulate.editing import edit
 from unclip.model import Model
@@ -149,3 +150,55 @@ def test_other_pictures_are_drawn_as_before(model: Model) -> None:
     before = model.generate("a red apple", size=64, seed=1)[0].image.tobytes()
     model.edit(speckled(64), holed(64, 64, (0, 0, 9, 9)), "a red apple", seed=1, steps=STEPS)
     assert model.generate("a red apple", size=64, seed=1)[0].image.tobytes() == before
+
+
+def test_a_photo_comes_back_at_its_size_and_all_but_the_hole_bit_for_bit(model: Model) -> None:
+    picture, box = speckled(150, 100), (90, 40, 120, 60)
+    (edited,) = model.edit(picture, holed(150, 100, box), "a red apple", seed=1, steps=STEPS)
+    before, after = np.asarray(picture), np.asarray(edited.image)
+    assert after.shape == before.shape
+    inside = np.zeros((100, 150), dtype=bool)
+    inside[box[1] : box[3], box[0] : box[2]] = True
+    assert np.array_equal(after[~inside], before[~inside])
+    assert (after[inside] != before[inside]).any(axis=1).mean() > 0.9
+    assert edited.metadata["size"] == "150 x 100"
+    (square,) = model.edit(picture, holed(150, 100, box), "a red apple", size=64, seed=1, steps=STEPS)
+    assert square.image.size == (64, 64)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 150, 40), (0, 0, 9, 100), (149, 99, 150, 100), (0, 0, 150, 100)])
+def test_holes_at_the_edge_and_as_large_as_the_photo_are_drawn(
+    model: Model, box: tuple[int, int, int, int]
+) -> None:
+    picture = speckled(150, 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnclipWarning)
+        (edited,) = model.edit(picture, holed(150, 100, box), "a red apple", seed=1, steps=STEPS)
+    before, after = np.asarray(picture), np.asarray(edited.image)
+    inside = np.zeros((100, 150), dtype=bool)
+    inside[box[1] : box[3], box[0] : box[2]] = True
+    assert np.array_equal(after[~inside], before[~inside])
+    assert (after[inside] != before[inside]).any()
+
+
+def test_transparency_stays_where_nothing_is_drawn(model: Model) -> None:
+    picture = speckled(150, 100).convert("RGBA")
+    picture.paste((0, 0, 0, 0), (0, 0, 20, 20))
+    (edited,) = model.edit(picture, holed(150, 100, (90, 40, 120, 60)), "a", seed=1, steps=STEPS)
+    alpha = np.asarray(edited.image.getchannel("A"))
+    assert (alpha[:20, :20] == 0).all()
+    assert (alpha[40:60, 90:120] == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "1"])
+def test_white_is_drawn_anew_in_a_mask_without_transparency(model: Model, mode: str) -> None:
+    picture, mask = speckled(64, 64), Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 64, 32))
+    (edited,) = model.edit(picture, mask.convert(mode), "a red apple", seed=1, steps=STEPS)
+    (same,) = model.edit(picture, holed(64, 64, (0, 0, 64, 32)), "a red apple", seed=1, steps=STEPS)
+    assert edited.image.tobytes() == same.image.tobytes()
+
+
+def test_a_mask_that_leaves_nearly_everything_warns(model: Model) -> None:
+    with pytest.warns(UnclipWarning, match="leaves 99.99% of the picture as it is"):
+        model.edit(speckled(150, 100), holed(150, 100, (0, 0, 1, 1)), "a red apple", seed=1, steps=STEPS)

@@ -17,6 +17,7 @@ from unclip.models.quantiser import (
     Gradient,
     GumbelConfig,
     NearestConfig,
+    Relaxed,
     follow_,
     quantise,
     relax,
@@ -34,8 +35,14 @@ def build(config: VQGANConfig = CODEC) -> VQGAN:
     return model
 
 
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def chance() -> torch.Tensor:
+    """(V,) in [0, 1)."""
+    return torch.rand(CODEC.vocabulary, generator=torch.Generator().manual_seed(0))
+
+
+def relaxed(logits: torch.Tensor, temperature: float) -> Relaxed:
+    waits = torch.empty(logits.shape).exponential_(generator=torch.Generator().manual_seed(0))
+    return relax(logits, temperature, waits)
 
 
 @pytest.mark.parametrize("config", [CODEC, UNIT], ids=["plain", "unit"])
@@ -105,7 +112,7 @@ def test_an_average_follows_the_latents_that_chose_a_code() -> None:
     others = torch.arange(12) != code
     before = model.codebook.weight[others].clone()
     for _ in range(80):
-        follow_(model, use, latents, torch.full((1, 4, 4), code), config, generator())
+        follow_(model, use, latents, torch.full((1, 4, 4), code), config, chance())
     torch.testing.assert_close(model.codebook.weight[code], torch.full((4,), 3.0), rtol=0.01, atol=0.0)
     assert torch.equal(model.codebook.weight[others], before)
 
@@ -116,7 +123,7 @@ def test_dead_codes_take_the_place_of_latents(codebook: Codebook) -> None:
     config = NearestConfig(codebook=codebook, decay=0.5, dead=0.1)
     latents = torch.randn(2, 4, 4, 4)
     codes = torch.zeros(2, 4, 4, dtype=torch.int64)
-    dead = [follow_(model, use, latents, codes, config, generator()) for _ in range(4)]
+    dead = [follow_(model, use, latents, codes, config, chance()) for _ in range(4)]
     assert dead == [0, 0, 0, 11]  # 0.5^4 is below 0.1; code 0 alone is used
     rows = latents.movedim(1, -1).reshape(-1, 4)
     assert (model.codebook.weight[1:, None] == rows).all(-1).any(1).all()
@@ -129,9 +136,7 @@ def test_codes_that_rest_are_left_alone_without_revival() -> None:
     codes = torch.zeros(1, 2, 2, dtype=torch.int64)
     for _ in range(20):
         assert (
-            follow_(
-                model, use, torch.randn(1, 4, 2, 2), codes, NearestConfig(decay=0.1, dead=0.0), generator()
-            )
+            follow_(model, use, torch.randn(1, 4, 2, 2), codes, NearestConfig(decay=0.1, dead=0.0), chance())
             == 0
         )
     assert torch.equal(model.codebook.weight, before)
@@ -150,17 +155,17 @@ def test_the_anneals_are_the_papers() -> None:
 
 def test_the_relaxation_grows_hard_and_draws_from_the_logits() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0])[None, :, None, None].expand(1, 3, 60, 60)
-    relaxed = relax(logits, 1 / 16, generator())
-    torch.testing.assert_close(relaxed.weights.sum(1), torch.ones(1, 60, 60))
-    hard = F.one_hot(relaxed.weights.argmax(1), 3).float().mean((0, 1, 2))
+    weights = relaxed(logits, 1 / 16).weights
+    torch.testing.assert_close(weights.sum(1), torch.ones(1, 60, 60))
+    hard = F.one_hot(weights.argmax(1), 3).float().mean((0, 1, 2))
     torch.testing.assert_close(hard, torch.softmax(torch.tensor([0.0, 1.0, 2.0]), 0), rtol=0.0, atol=0.03)
-    assert relaxed.weights.amax(1).mean() > 0.9
-    assert relax(logits, 5.0, generator()).weights.amax(1).mean() < 0.6
+    assert weights.amax(1).mean() > 0.9
+    assert relaxed(logits, 5.0).weights.amax(1).mean() < 0.6
 
 
 def test_the_divergence_is_from_uniform_codes() -> None:
-    even = relax(torch.zeros(2, 8, 3, 3), 1.0, generator()).divergence
-    sure = relax(50 * F.one_hot(torch.zeros(2, 3, 3, dtype=torch.int64), 8).movedim(-1, 1), 1.0, generator())
+    even = relaxed(torch.zeros(2, 8, 3, 3), 1.0).divergence
+    sure = relaxed(50 * F.one_hot(torch.zeros(2, 3, 3, dtype=torch.int64), 8).movedim(-1, 1), 1.0)
     torch.testing.assert_close(even, torch.tensor(0.0), rtol=0.0, atol=1e-5)
     torch.testing.assert_close(sure.divergence, torch.tensor(9 * math.log(8)))
 

@@ -91,6 +91,30 @@ def test_one_picture_that_overflowed_spoils_no_other() -> None:
     torch.testing.assert_close(found[1:], by_torch(norm, x, gain, bias)[1:], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [512, 1024])
+@pytest.mark.parametrize("taught", [False, True], ids=["drawn", "taught"])
+def test_a_large_picture_is_normalised_as_exactly_as_torch_does_plain(side: int, taught: bool) -> None:
+    """Against float64. A million cells added up one by one were wrong by 5e-5 here, torch's own by 6e-8."""
+    torch.manual_seed(0)
+    channels = 32
+    x = torch.randn(1, channels, side, side) + 2 * torch.randn(1, channels, 1, 1)
+    expected = F.group_norm(x.double(), channels // 2)
+    with torch.set_grad_enabled(taught):
+        found = GroupNorm(channels // 2, channels)(x.to(memory_format=torch.channels_last))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert float((found.detach().double() - expected).square().mean().sqrt()) < 3e-7
+
+
+@pytest.mark.parametrize("size", [(97, 89), (1, 8191)])
+def test_blocks_of_unlike_sizes_count_by_their_cells(size: tuple[int, int]) -> None:
+    """Neither has a whole number of `BLOCK` cells."""
+    norm, _, gain, bias = inputs(torch.float32)
+    x = 3 * torch.randn(3, 16, *size) + torch.linspace(-4, 4, size[0] * size[1]).view(size)
+    with torch.inference_mode():
+        found = norm(x.to(memory_format=torch.channels_last), gain, bias)
+    torch.testing.assert_close(found, by_torch(norm, x, gain, bias), rtol=1e-5, atol=1e-5)
+
+
 def test_without_modulation_it_is_the_plain_norm() -> None:
     norm, x, _, _ = inputs(torch.float32)
     last = x.to(memory_format=torch.channels_last)

@@ -220,7 +220,8 @@ def variations(folder: Path) -> UnCLIPImageVariationPipeline:
         image_size=32,
         patch_size=8,
     )
-    extractor = transformers.CLIPImageProcessor(
+    # the one of Pillow, as published; where torchvision is installed, the other name is another's
+    extractor = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
     encoder = randomise(transformers.CLIPVisionModelWithProjection(config), 7)

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from support.colour_clip import Colours
 from unclip.errors import InputError, SearchError
 from unclip.search.index import Index
 from unclip.search.reading import Job, read
-from unclip.search.store import FOLDER, Store
+from unclip.search.store import DATABASE, FOLDER, Store
 from unclip.search.writer import CHUNK, Summary, Writer
 
 
@@ -133,6 +134,30 @@ def test_a_killed_writer_loses_nothing_that_was_committed(
     summary = run(photos, clip)
     assert summary.pictures == 47
     assert clip.embedded == 47 - there
+
+
+def test_an_index_made_with_the_older_crop_is_noticed_and_made_again(photos: Path, clip: Colours) -> None:
+    """It has the older identity of the same model, and does not say how its pictures were prepared."""
+    place = run(photos, clip).index
+    with sqlite3.connect(place / DATABASE) as database:
+        database.execute("UPDATE setting SET value = 'older' WHERE name = 'clip'")
+        database.execute("DELETE FROM setting WHERE name = 'prepared'")
+    with pytest.raises(SearchError, match=r"a pixel beside their middle: make it again by `unclip index "):
+        Index(photos, clip=clip)
+    with pytest.raises(SearchError, match=r"made with the model colours .older.*--out"):
+        run(photos, padding(Colours()))
+    clip.embedded = 0
+    summary = run(photos, clip)
+    assert (clip.embedded, summary.pictures, summary.files, summary.all_skipped) == (7, 7, 7, 2)
+    with Index(photos, clip=clip) as index:
+        assert index.query("red")
+    assert run(photos, clip).embedded == 0
+
+
+def padding(clip: Colours) -> Colours:
+    """One whose preparation of pictures has not changed."""
+    clip.preprocessing = replace(clip.preprocessing, fit="pad")
+    return clip
 
 
 def test_another_model_asks_for_another_index(photos: Path, clip: Colours) -> None:

@@ -12,20 +12,24 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from support.tiny_task import TinyTask
+from support.tiny_recipe import every_stage
+from support.tiny_task import Recorded, TinyTask
 from unclip.errors import Interrupted
-from unclip.runtime import noise_generator
 from unclip.train import loop, parallel
 from unclip.train.config import GradientHook, LoopConfig, Parallel, Precision
+from unclip.train.places import Places
+from unclip.train.run import Run
 
 PICTURES = 8  # that one step sees over all processes
 SAM_RHO = 0.05  # of the runs with SAM
+STAGES = ("clip", "vqvae", "adm")  # that are trained as a recipe says
+CODES = "{codebook = 'average', decay = 0.5, dead = 0.4}"  # many are dead
 
 
-def settings(size: int, **changes: Any) -> LoopConfig:
+def settings(**changes: Any) -> LoopConfig:
     defaults: dict[str, Any] = {
         "steps": 6,
-        "batch": PICTURES // size,
+        "batch": PICTURES,
         "warmup": 0,
         "learning_rate": 0.1,
         "eps": 1.0,  # with Adam's own, the last bit of a gradient can turn into a whole step
@@ -39,78 +43,75 @@ def settings(size: int, **changes: Any) -> LoopConfig:
     return LoopConfig(**{**defaults, **changes})
 
 
-class Shares(TinyTask):
-    """Every process takes its share of one batch, so that several see together what one alone would see."""
-
-    def __init__(self, init: int = 0) -> None:
-        super().__init__(dropout=0, init=init)
-
-    def batch(self, size: int, generator: torch.Generator) -> Any:
-        rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        return torch.randint(4, (size * ranks,), generator=generator)[rank * size : (rank + 1) * size]
-
-    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
-        images = (batch[:, None, None, None] / 2 - 1).expand(-1, 3, 4, 4)
-        return (model(images, batch) - images).square().mean(), {}
+def train_stages(corpus: Path, out: Path) -> None:
+    """Trains `STAGES` of the recipe that has all, by settings like those above."""
+    same = ("batch=8", "steps=3", "warmup=0", "learning_rate=0.1", "eps=1.0", "precision=float32")
+    changes = [f"{stage}.train.{setting}" for stage in STAGES for setting in same]
+    recipe = every_stage(*changes, f"vqvae.task.nearest={CODES}", "vqvae.task.perceptual=0.0")
+    run = Run(recipe, corpus, out, torch.device("cpu"))
+    for stage in STAGES:
+        run.go(stage)
 
 
-class StopsOnOneRank(Shares):
+def plain(init: int = 0) -> TinyTask:
+    return TinyTask(dropout=0, init=init)
+
+
+class StopsOnOneRank(TinyTask):
     """Rank 1 alone is asked to stop, in its second step."""
 
     seen = 0
 
-    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Any]]:
         self.seen += 1
         if dist.get_rank() == 1 and self.seen == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().loss(model, batch, generator)
+        return super().loss(model, batch, places)
 
 
-class PoisonedOnOneRank(Shares):
+class PoisonedOnOneRank(TinyTask):
     """Rank 1 alone has a loss that is not a number, in its second step, with gradients that are."""
 
     seen = 0
 
-    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
-        loss, parts = super().loss(model, batch, generator)
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Any]]:
+        loss, parts = super().loss(model, batch, places)
         self.seen += 1
         bad = dist.get_rank() == 1 and self.seen == 2
         return (loss + torch.tensor(float("nan")) if bad else loss), parts
 
 
-def same_draws_on_every_rank() -> None:
-    loop.noise_generator = lambda seed, step, stage: noise_generator(seed, step, "shared")
-
-
-def main(out: Path) -> None:
-    same_draws_on_every_rank()
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    results = {}
+def main(corpus: Path, out: Path) -> None:
+    rank, results = int(os.environ["RANK"]), {}
 
     def run(name: str, task: TinyTask, folder: str = "", **changes: Any) -> None:
         stopped = ""
         try:
-            loop.train(task, settings(size, **changes), out / (folder or name))
+            loop.train(task, settings(**changes), out / (folder or name))
         except Interrupted as error:
             stopped = str(error)
         weights = {key: value.clone() for key, value in parallel.whole(task.model.state_dict()).items()}
         results[name] = {"weights": weights, "stopped": stopped}
 
-    run("ddp", Shares(init=rank))  # other first weights on every rank: those of rank 0 must count
-    run("accumulated", Shares(), accumulate=2)
-    run("fsdp", Shares(init=rank), parallel=Parallel.FSDP)
-    run("sam", Shares(init=rank), sam_rho=SAM_RHO)
-    run("sam-fsdp", Shares(init=rank), sam_rho=SAM_RHO, parallel=Parallel.FSDP)
-    run("stopped", StopsOnOneRank())
-    run("stopped-fsdp", StopsOnOneRank(), parallel=Parallel.FSDP)
-    run("resumed-fsdp", Shares(init=5), folder="stopped-fsdp", parallel=Parallel.FSDP)
-    run("poisoned", PoisonedOnOneRank())
+    run("ddp", plain(init=rank))  # other first weights on every rank: those of rank 0 must count
+    run("accumulated", plain(), accumulate=2)
+    for name, accumulate in (("recorded", 1), ("recorded-in-parts", 2)):
+        run(name, task := Recorded(), accumulate=accumulate)
+        results[name]["drawn"] = task.drawn
+    train_stages(corpus, out / "stages")
+    run("fsdp", plain(init=rank), parallel=Parallel.FSDP)
+    run("sam", plain(init=rank), sam_rho=SAM_RHO)
+    run("sam-fsdp", plain(init=rank), sam_rho=SAM_RHO, parallel=Parallel.FSDP)
+    run("stopped", StopsOnOneRank(dropout=0))
+    run("stopped-fsdp", StopsOnOneRank(dropout=0), parallel=Parallel.FSDP)
+    run("resumed-fsdp", plain(init=5), folder="stopped-fsdp", parallel=Parallel.FSDP)
+    run("poisoned", PoisonedOnOneRank(dropout=0))
     parallel.POWERSGD_START = 2
-    run("powersgd", Shares(), gradient_hook=GradientHook.POWERSGD)
+    run("powersgd", plain(), gradient_hook=GradientHook.POWERSGD)
     torch.save(results, out / f"rank-{rank}.pt")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
     dist.barrier()  # neither closes its connections while the other still needs them
     os._exit(0)  # Gloo's threads outlive their group; one that is late aborts an interpreter that shuts down

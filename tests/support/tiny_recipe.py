@@ -1,11 +1,13 @@
-"""The smallest unCLIP there is, as a recipe, parts of other recipes, and pictures to learn from."""
+"""The smallest unCLIP there is, as a recipe, other recipes and parts of them, and pictures to learn from."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from support.shapes import draw
+from unclip import recipes
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black")
 
@@ -145,6 +147,122 @@ batch = 4
 preview_steps = 3
 evaluate_steps = 3
 """
+SMALL_UNET = """
+image_size = 16
+channels = 8
+widths = [8]
+blocks = 1
+attention = [1]
+head_channels = 8
+patch = 2
+"""
+TWO_STEPS = """
+steps = 2
+batch = 8
+preview_steps = 0
+tensorboard = false
+precision = "float32"
+"""
+# All stages that there are, of two steps each; no family has them all, so there is no bundle of them.
+EVERY_STAGE = f"""
+{UNCLIP}
+[supervised.model.image]
+kind = "resnet"
+image_size = 32
+layers = [1, 1, 1, 1]
+width = 8
+heads = 4
+[supervised.task]
+styles = 1
+shift = 2
+[supervised.train]
+{TWO_STEPS}
+[vqvae.model.vqgan]
+vocabulary = 32
+embedding = 4
+latent = 32
+channels = 32
+multipliers = [1]
+blocks = 1
+attention = []
+patch = 8
+[vqvae.task]
+size = 32
+perceptual = 0.1
+[vqvae.train]
+{TWO_STEPS}
+[dalle1.model]
+text_context = 24
+grid = 4
+width = 32
+layers = 3
+heads = 2
+kernel = 3
+[dalle1.task]
+copies = 2
+shift = 2
+code_keep = 0.8
+[dalle1.train]
+{TWO_STEPS}
+[noised-clip.model]
+embedding = 16
+[noised-clip.model.image]
+kind = "vit"
+image_size = 16
+patch = 8
+width = 16
+layers = 1
+heads = 2
+[noised-clip.model.text]
+kind = "transformer"
+context = 24
+width = 16
+layers = 1
+heads = 2
+[noised-clip.train]
+{TWO_STEPS}
+[glide.model]
+{SMALL_UNET}
+[glide.model.caption]
+context = 24
+width = 16
+layers = 1
+heads = 2
+[glide.diffusion]
+schedule = "cosine"
+prediction = "x0"
+[glide.train]
+{TWO_STEPS}
+[classifier.model]
+{SMALL_UNET}
+[classifier.task.pictures]
+by = "concept"
+[classifier.train]
+{TWO_STEPS}
+[adm.model]
+{SMALL_UNET}
+[adm.task.pictures]
+by = "concept"
+shift = 2
+[adm.diffusion]
+schedule = "cosine"
+prediction = "x0"
+[adm.train]
+{TWO_STEPS}
+"""
+
+
+def every_stage(*settings: str) -> dict[str, Any]:
+    """The recipe of all stages, of two steps each, with settings such as `clip.train.seed=1`."""
+    with NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(EVERY_STAGE)
+        file.flush()
+        recipe = recipes.load(file.name)
+        tables = [key for key, _ in recipes.train_tables(recipe)]
+        quick = [f"{table}.{setting}" for table in tables for setting in ("steps=2", "tensorboard=false")]
+        recipe = recipes.load(file.name, [*quick, *settings])
+    del recipe["bundle"]
+    return recipe
 
 
 def draw_shapes(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unclip import native
 from unclip.config import to_dict
+from unclip.train.places import Places
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class TinyTask:
     def config(self) -> dict[str, Any]:
         return {"model": to_dict(self.model.config)}
 
-    def batch(self, size: int, generator: torch.Generator) -> Any:
-        labels = torch.randint(4, (size,), generator=generator)
-        return TinyBatch(labels[:, None, None, None].float().expand(size, 3, 4, 4) / 2 - 1, labels)
+    def batch(self, places: Places) -> Any:
+        labels = places.randint(0, 4)
+        return TinyBatch(labels[:, None, None, None].float().expand(-1, 3, 4, 4) / 2 - 1, labels)
 
-    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
-        noise = torch.randn(batch.images.shape, generator=generator, device=generator.device)
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Any]]:
+        noise = places.randn(*batch.images.shape[1:])
         loss = (model(batch.images + noise, batch.labels) - batch.images).square().mean()
         return loss, {"mse": loss.detach()}
 
@@ -79,3 +80,24 @@ class TinyTask:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         return {"seen": float(model.get_buffer("seen"))}
+
+
+class Recorded(TinyTask):
+    """Keeps what each place of each step has drawn: its label, then the noise of its loss."""
+
+    def __init__(self, init: int = 0) -> None:
+        super().__init__(dropout=0, init=init)
+        self.drawn: dict[tuple[int, int], list[Tensor]] = {}
+
+    def batch(self, places: Places) -> Any:
+        batch = super().batch(places)
+        for place, label in zip(places.numbers, batch.labels, strict=True):
+            self.drawn[places.step, place] = [label]
+        return batch
+
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Any]]:
+        fresh = replace(places)  # from the beginning of the streams
+        rows = zip(places.numbers, fresh.randn(*batch.images.shape[1:]), fresh.stratified(), strict=True)
+        for place, *noise in rows:
+            self.drawn[places.step, place] += noise
+        return super().loss(model, batch, places)

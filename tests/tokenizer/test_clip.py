@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from unclip.errors import InputError
-from unclip.tokenizer import CLIP_END, CLIP_START, CLIP_VOCABULARY, CLIPTokenizer
+from unclip.tokenizer import CLIP_END, CLIP_START, CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
 from unclip.tokenizer.clip import byte_alphabet
+from unclip.tokenizer.repairs import repaired
+
+LETTERS = "5330684ce34ef083f3c90fca298e84496f937e8cde8e0e4176c2162f5f58db65"  # see the test of every letter
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,36 @@ def test_ids_are_openais(clip: CLIPTokenizer) -> None:
     assert clip.encode("!") == [256]  # "!" ends a word, so it is "!</w>"
     assert clip.encode("Apple  RED") == [512 + 3, 512 + 5]
     assert clip.encode("red&amp;amp;red") == [517, ord("&") - ord("!") + 256, 517]
+
+
+@pytest.mark.parametrize(
+    ("written", "ids"),
+    [
+        ("a cat\u2019s \u201chat\u201d", [320, 2368, 568, 257, 3801, 257]),
+        ("it\u02bcs \u2018yes\u201b", [585, 568, 262, 1958, 262]),
+        ("\ufeffa red apple", [320, 736, 3055]),
+        ("a\x00b\x07c", [5334]),
+        ("\x1b[31mred\x1b[0m", [736]),
+        ("\ufb01sh \uff21\uff22\uff11\uff12", [2759, 3937, 272, 273]),
+        ("it&rsquo;s", [585, 568]),
+        ("&lt;b&gt; it&rsquo;s <", [283, 321, 285, 585, 728, 503, 338, 283]),  # HTML, to ftfy
+        ("\x85 \x93x\x94", [959, 257, 343, 257]),  # Windows-1252
+        ("a \u2013 b", [320, 1224, 321]),  # dashes have tokens of their own, and ftfy leaves them
+    ],
+)
+def test_what_phones_write_is_read_as_openai_reads_it(written: str, ids: list[int]) -> None:
+    """Frozen: ids of openai/CLIP's SimpleTokenizer with ftfy 6.3.1, for the published vocabulary."""
+    assert CLIPTokenizer.load(SHIPPED_VOCABULARY).encode(written) == ids
+
+
+def test_every_letter_is_repaired_as_ftfy_does() -> None:
+    """Frozen: SHA-256 over ftfy 6.3.1's `fix_text` of each letter up to U+FFFF between two others."""
+    letters = (chr(code) for code in range(0x20, 0x10000) if not 0xD800 <= code < 0xE000)
+    fixed = (unicodedata.normalize("NFC", repaired(f"a{letter}b")) for letter in letters)
+    digest = hashlib.sha256()
+    for text in fixed:
+        digest.update(" ".join(text.split()).encode() + b"\n")
+    assert digest.hexdigest() == LETTERS
 
 
 def test_special_tokens_in_a_prompt_are_text(clip: CLIPTokenizer) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from unclip.train import augmentation
-from unclip.train.augmentation import LABELS, TURN, augmented
+from unclip.train.augmentation import LABELS, TURN, Augmented, augmented
+from unclip.train.places import Places
 
 SIDE = 32
 
@@ -34,12 +35,16 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def changed(images: Tensor, share: float, seed: int = 0) -> Augmented:
+    return augmented(images, share, Places.whole(len(images), seed))
+
+
 def test_none_is_changed_at_a_share_of_zero_and_each_in_all_ways_at_one() -> None:
     images = torch.rand(6, 3, SIDE, SIDE, generator=seeded()) * 2 - 1
-    none = augmented(images, 0.0, seeded())
+    none = changed(images, 0.0)
     assert torch.equal(none.images, images)
     assert torch.equal(none.labels, torch.zeros(6, LABELS))
-    every = augmented(images, 1.0, seeded())
+    every = changed(images, 1.0)
     assert bool((every.labels != 0).all())
     assert bool((every.images != images).flatten(1).any(dim=1).all())
     assert every.images.abs().max() <= 1 + 1e-6
@@ -47,18 +52,18 @@ def test_none_is_changed_at_a_share_of_zero_and_each_in_all_ways_at_one() -> Non
 
 def test_some_are_changed_and_the_others_are_as_they_were() -> None:
     images = torch.rand(400, 3, 8, 8, generator=seeded()) * 2 - 1
-    found = augmented(images, 0.12, seeded())
+    found = changed(images, 0.12)
     same = ~found.labels.any(dim=1)
     assert abs(same.float().mean().item() - 0.88**5) < 0.08
     assert torch.equal(found.images[same], images[same])
-    assert torch.equal(found.images, augmented(images, 0.12, seeded()).images)
-    assert not torch.equal(found.labels, augmented(images, 0.12, seeded(1)).labels)
+    assert torch.equal(found.images, changed(images, 0.12).images)
+    assert not torch.equal(found.labels, changed(images, 0.12, 1).labels)
 
 
 def test_labels_say_where_a_spot_went() -> None:
     images = torch.stack([spot(10, 14)] * 64)
     x, y = centre(images[0])
-    found = augmented(images, 1.0, seeded(2))
+    found = changed(images, 1.0, 2)
     inside = 0
     for picture, label in zip(found.images, found.labels, strict=True):
         mirrored, scale, stretch, cosine, sine, right, down = label.tolist()
@@ -78,13 +83,13 @@ def test_mirrored_alone_is_to_the_pixel_the_mirrored_picture(monkeypatch: pytest
     for name in ("SCALE", "TURN", "SHIFT"):
         monkeypatch.setattr(augmentation, name, 0.0)
     images = torch.rand(3, 3, SIDE, SIDE, generator=seeded()) * 2 - 1
-    found = augmented(images, 1.0, seeded())
+    found = changed(images, 1.0)
     torch.testing.assert_close(found.images, images.flip(3), atol=1e-5, rtol=0)
     assert found.labels[:, 0].tolist() == [1, 1, 1]
 
 
 def test_turns_are_small_and_white_stays_white() -> None:
-    found = augmented(torch.ones(200, 3, 8, 8), 1.0, seeded())
+    found = changed(torch.ones(200, 3, 8, 8), 1.0)
     torch.testing.assert_close(found.images, torch.ones(200, 3, 8, 8))
     assert found.labels[:, 4].abs().max() <= math.sin(TURN)
     assert found.labels[:, 4].abs().max() > 0.9 * math.sin(TURN)

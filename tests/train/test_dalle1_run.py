@@ -25,6 +25,7 @@ from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig
 from unclip.models.vqvae import VQVAEConfig
 from unclip.models.vqvae_loss import CriticConfig, Reconstruction
 from unclip.train.pictures import PicturesConfig
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.dalle1 import Dalle1TaskConfig
 from unclip.train.tasks.vqvae import VQVAETask, VQVAETaskConfig
@@ -187,9 +188,7 @@ def test_a_run_goes_on_with_the_same_bits(corpus: Path, tmp_path: Path) -> None:
     first = recipe(tmp_path, settings=changed)
     for steps in (3, 6):
         first["vqvae"]["train"]["steps"] = steps
-        torch.manual_seed(0)  # both runs begin with the same weights
         Run(first, corpus, tmp_path / "b", torch.device("cpu")).go("vqvae")
-    torch.manual_seed(0)
     Run(recipe(tmp_path, settings=changed), corpus, tmp_path / "c", torch.device("cpu")).go("vqvae")
     stopped, whole = (
         native.load_model(tmp_path / name / "vqvae" / "final" / "raw.safetensors").state_dict()
@@ -204,8 +203,8 @@ def train(task: VQVAETask, steps: int, rate: float = 3e-3) -> list[float]:
     optimiser = torch.optim.AdamW(parameters, lr=rate)
     losses = []
     for step in range(steps):
-        generator = torch.Generator().manual_seed(step)
-        loss, parts = task.loss(task.model.train(), task.batch(8, generator), generator)
+        places = Places.whole(8, step=step)
+        loss, parts = task.loss(task.model.train(), task.batch(places), places)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -247,8 +246,8 @@ def test_a_critic_joins_when_its_time_has_come(corpus: Path) -> None:
     task = VQVAETask(model, config, Corpus(corpus), Corpus(corpus))
     totals, parts = [], []
     for step in range(4):
-        generator = torch.Generator().manual_seed(step)
-        loss, found = task.loss(task.model.train(), task.batch(8, generator), generator)
+        places = Places.whole(8, step=step)
+        loss, found = task.loss(task.model.train(), task.batch(places), places)
         totals.append(float(loss.detach()))
         parts.append({name: float(value) for name, value in found.items()})
     for total, part in zip(totals, parts, strict=True):
@@ -280,8 +279,8 @@ def test_the_transformer_learns(run: Path, corpus: Path, tmp_path: Path) -> None
     optimiser = torch.optim.AdamW(task.model.parameters(), lr=1e-2)
     losses = []
     for step in range(40):
-        generator = torch.Generator().manual_seed(step)
-        loss, parts = task.loss(task.model.train(), task.batch(8, generator), generator)
+        places = Places.whole(8, step=step)
+        loss, parts = task.loss(task.model.train(), task.batch(places), places)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -310,11 +309,11 @@ def test_pictures_are_encoded_in_several_places(
     assert torch.equal(codes[:, :1], plain.coded.codes)
     assert not torch.equal(codes[:, 1], codes[:, 0])
     assert not torch.equal(codes[:, 1], codes[:, 2])
-    _, drawn = task.batch(64, torch.Generator().manual_seed(0))
+    _, drawn = task.batch(Places.whole(64))
     known = {tuple(row) for row in codes.flatten(0, 1).tolist()}
     assert {tuple(row) for row in drawn.tolist()} <= known
     assert not {tuple(row) for row in drawn.tolist()} <= {tuple(row) for row in codes[:, 0].tolist()}
-    read = task._read_codes(drawn, torch.Generator().manual_seed(1))
+    read = task._read_codes(drawn, Places.whole(64, 1))
     assert 0.15 < float((read != drawn).float().mean()) < 0.35
     seen: list[torch.Tensor] = []
     original = task.model.losses
@@ -324,8 +323,8 @@ def test_pictures_are_encoded_in_several_places(
         return original(ids, mask, codes, told, read)
 
     monkeypatch.setattr(task.model, "losses", losses)
-    batch = task.batch(8, torch.Generator().manual_seed(2))
-    task.loss(task.model, batch, torch.Generator().manual_seed(3))
+    batch = task.batch(Places.whole(8, 2))
+    task.loss(task.model, batch, Places.whole(8, 3))
     assert torch.equal(seen[0], batch[1])
     assert not torch.equal(seen[1], batch[1])
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from support.tiny_task import TinyTask
+from support.tiny_task import Recorded, TinyTask
 from unclip import native
 from unclip.errors import CheckpointError, InputError, Interrupted, TrainingError, UnclipWarning
 from unclip.train import state
 from unclip.train.config import LoopConfig, Optimiser, Precision, RateSchedule
 from unclip.train.log import read_metrics
 from unclip.train.loop import BAD_STEPS, train
+from unclip.train.places import Places
 
 
 def settings(steps: int = 10, **changes: Any) -> LoopConfig:
@@ -50,11 +52,11 @@ class StopsAt(TinyTask):
         super().__init__(**kwargs)
         self.stop, self.left = threading.Event(), step
 
-    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Any]]:
         self.left -= 1
         if self.left == 0:
             self.stop.set()
-        return super().loss(model, batch, generator)
+        return super().loss(model, batch, places)
 
 
 def stopped(out: Path, config: LoopConfig, step: int) -> None:
@@ -135,17 +137,17 @@ import sys, os, signal
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from support.tiny_task import TinyTask
+from support.tiny_task import Recorded, TinyTask
 from unclip.train.loop import train
 from unclip.train.config import *
 
 class Dies(TinyTask):
     left = 8
-    def loss(self, model, batch, generator):
+    def loss(self, model, batch, places):
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().loss(model, batch, generator)
+        return super().loss(model, batch, places)
 
 config = LoopConfig(
     steps=10, batch=8, warmup=3, learning_rate=1e-2, log_steps=2, preview_steps=0, tensorboard=False,
@@ -208,6 +210,17 @@ def test_a_run_of_other_settings_is_not_resumed(
         train(task, settings(**changes), tmp_path)
 
 
+def test_a_run_of_another_format_does_not_go_on(tmp_path: Path) -> None:
+    """Until format 2 a batch was a process's own: the rest of the run would not be what it had been."""
+    stopped(tmp_path, settings(), 4)
+    found = everything(tmp_path)
+    state.save_checkpoint(tmp_path, 5, {**found, "format": 1, "step": 5}, keep=9)
+    with pytest.raises(TrainingError, match="cannot go on: its checkpoints have format 1, this") as said:
+        train(TinyTask(), settings(), tmp_path)
+    assert "\n" not in str(said.value)
+    assert state.newest_step(tmp_path) == 5
+
+
 def test_a_new_run_does_not_write_over_an_old_one(tmp_path: Path) -> None:
     stopped(tmp_path, settings(), 4)
     with pytest.raises(InputError, match="holds a run already"):
@@ -255,8 +268,8 @@ class Poisoned(TinyTask):
         super().__init__()
         self.steps, self.drawn = steps, 0
 
-    def batch(self, size: int, generator: torch.Generator) -> Any:
-        batch = super().batch(size, generator)
+    def batch(self, places: Places) -> Any:
+        batch = super().batch(places)
         if self.drawn in self.steps:
             batch.images.fill_(math.nan)
         self.drawn += 1
@@ -337,7 +350,7 @@ def test_a_stop_in_the_last_step_ends_a_sequence_of_stages_too(tmp_path: Path) -
 
 def test_an_error_in_the_batches_reaches_the_caller(tmp_path: Path) -> None:
     class Broken(TinyTask):
-        def batch(self, size: int, generator: torch.Generator) -> Any:
+        def batch(self, places: Places) -> Any:
             raise ZeroDivisionError("in the second thread")
 
     with pytest.raises(ZeroDivisionError, match="in the second thread"):
@@ -358,10 +371,10 @@ def test_a_model_whose_weights_could_not_be_read_back_is_refused_at_once(tmp_pat
 class Plain(TinyTask):
     """All random numbers are drawn with the batch, so that a batch in parts is the batch."""
 
-    def batch(self, size: int, generator: torch.Generator) -> Any:
-        return torch.randint(4, (size,), generator=generator)
+    def batch(self, places: Places) -> Any:
+        return places.randint(0, 4)
 
-    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Any]]:
         images = (batch[:, None, None, None] / 2 - 1).expand(-1, 3, 4, 4)
         return (model(images, batch) - images).square().mean(), {"first": float(batch[0])}
 
@@ -386,6 +399,15 @@ def test_accumulated_gradients_equal_the_batch_to_1e_6(tmp_path: Path) -> None:
     for name, tensor in results[0].items():
         if name != "seen":
             torch.testing.assert_close(tensor, results[1][name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_draw_what_the_batch_draws_to_the_bit(tmp_path: Path, parts: int) -> None:
+    whole, cut = Recorded(), Recorded()
+    train(whole, settings(3), tmp_path / "whole")
+    train(cut, settings(3, accumulate=parts), tmp_path / "cut")
+    assert whole.drawn.keys() == cut.drawn.keys()
+    assert all(map(torch.equal, chain(*whole.drawn.values()), chain(*cut.drawn.values())))
 
 
 def test_a_loss_that_needs_the_whole_batch_is_not_cut(tmp_path: Path) -> None:

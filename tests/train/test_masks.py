@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from unclip.train.masks import random_masks
+from unclip.train.places import Places
 
 
 def test_masks_are_of_many_kinds_and_of_their_seed() -> None:
-    masks = random_masks(400, 32, torch.Generator().manual_seed(1), whole=0.15)
+    masks = random_masks(Places.whole(400, 1), 32, whole=0.15)
     assert masks.shape == (400, 1, 32, 32)
     assert set(masks.unique().tolist()) == {0.0, 1.0}
-    assert torch.equal(masks, random_masks(400, 32, torch.Generator().manual_seed(1), whole=0.15))
+    assert torch.equal(masks, random_masks(Places.whole(400, 1), 32, whole=0.15))
     known = masks.mean(dim=(1, 2, 3))
     assert 0.1 < float((known == 0).float().mean()) < 0.25
     assert 0.3 < float(known.mean()) < 0.7
@@ -23,7 +24,7 @@ def test_masks_are_of_many_kinds_and_of_their_seed() -> None:
 
 def test_the_share_of_whole_pictures_is_what_was_asked_for() -> None:
     def share(whole: float) -> float:
-        masks = random_masks(600, 16, torch.Generator().manual_seed(2), whole)
+        masks = random_masks(Places.whole(600, 2), 16, whole)
         return float((masks.amax(dim=(1, 2, 3)) == 0).float().mean())
 
     assert share(0.0) < 0.02

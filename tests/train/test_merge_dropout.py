@@ -27,7 +27,7 @@ def test_almost_no_dropout_is_the_tokenizer_itself(tokenizer: BytePairTokenizer)
 
 
 def test_without_a_share_the_batch_is_the_tokenizers(tokenizer: BytePairTokenizer) -> None:
-    found = MergeDropout(tokenizer, 0.0).batch(CAPTIONS[:3], 12, Random(0))
+    found = MergeDropout(tokenizer, 0.0).batch(CAPTIONS[:3], 12, [Random(0)] * 3)
     expected = tokenizer.batch(CAPTIONS[:3], 12, full=True)
     assert torch.equal(found.ids, expected.ids)
     assert torch.equal(found.mask, expected.mask)
@@ -42,7 +42,7 @@ def test_pieces_differ_and_mean_the_same(tokenizer: BytePairTokenizer) -> None:
 
 
 def test_rows_are_start_text_end_padding(tokenizer: BytePairTokenizer) -> None:
-    tokens = MergeDropout(tokenizer, 0.5).batch(["a", "a red apple and a tree"], 6, Random(0))
+    tokens = MergeDropout(tokenizer, 0.5).batch(["a", "a red apple and a tree"], 6, [Random(0)] * 2)
     assert tokens.ids.shape == (2, 6)
     assert tokens.ids[:, 0].eq(tokenizer.start).all()
     assert tokens.ids[1, 5] == tokenizer.end  # cut to fit

@@ -1,4 +1,4 @@
-"""Two processes train what one would: the same weights, on every rank, in every way of sharing the work."""
+"""Processes train what one would: the same weights, on every rank, in every way of sharing the work."""
 
 from __future__ import annotations
 
@@ -13,51 +13,57 @@ import pytest
 import torch
 
 from support import parallel_worker
-from support.tiny_task import TinyTask
+from support.tiny_task import Recorded, TinyTask
 from unclip import native
-from unclip.errors import TrainingError
+from unclip.errors import InputError, TrainingError
 from unclip.train import loop, parallel
 from unclip.train.log import read_metrics
 
 Results = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("parallel")
+@pytest.fixture(scope="module", params=[2, 4], ids="{} processes".format)
+def size(request: pytest.FixtureRequest) -> int:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def results(folder: Path) -> Results:
+def folder(size: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp(f"parallel-{size}")
+
+
+@pytest.fixture(scope="module")
+def results(size: int, folder: Path, corpus: Path) -> Results:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {
         **os.environ,
-        "WORLD_SIZE": "2",
+        "WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    command = [sys.executable, "-m", "support.parallel_worker", str(folder)]
-    processes = [subprocess.Popen(command, env={**common, "RANK": str(rank)}) for rank in range(2)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
+    command = [sys.executable, "-m", "support.parallel_worker", str(corpus), str(folder)]
+    processes = [subprocess.Popen(command, env={**common, "RANK": str(rank)}) for rank in range(size)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * size
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(size)]
 
 
 @pytest.fixture(scope="module")
-def alone(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """The weights that one process finds, plain and with SAM."""
-    found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "noise_generator", loop.noise_generator)  # put back afterwards
-        parallel_worker.same_draws_on_every_rank()
-        for name, rho in (("alone", 0.0), ("alone-sam", parallel_worker.SAM_RHO)):
-            task = parallel_worker.Shares()
-            loop.train(task, parallel_worker.settings(1, sam_rho=rho), folder / name)
-            found[name] = {key: tensor.detach() for key, tensor in task.model.state_dict().items()}
-    return found
+def one(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """What one process finds: `alone`, `alone-sam` and the stages of a recipe."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("one")
+    for name, rho in (("alone", 0.0), ("alone-sam", parallel_worker.SAM_RHO)):
+        loop.train(parallel_worker.plain(), parallel_worker.settings(sam_rho=rho), folder / name)
+    parallel_worker.train_stages(corpus, folder / "stages")
+    return folder
+
+
+def final(folder: Path) -> dict[str, torch.Tensor]:
+    return native.load_model(folder / "final" / "raw.safetensors").state_dict()
 
 
 @pytest.mark.parametrize(
@@ -65,25 +71,51 @@ def alone(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     ["ddp", "accumulated", "fsdp", "sam", "sam-fsdp", "resumed-fsdp", "poisoned", "powersgd"],
 )
 def test_ranks_stay_the_same_to_the_bit(results: Results, way: str) -> None:
-    first, second = (result[way]["weights"] for result in results)
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
+    first, *others = (result[way]["weights"] for result in results)
+    for other in others:
+        for name, tensor in first.items():
+            assert torch.equal(tensor, other[name]), name
 
 
 @pytest.mark.parametrize("way", ["ddp", "accumulated", "fsdp", "resumed-fsdp", "sam", "sam-fsdp"])
-def test_two_processes_equal_one(results: Results, alone: dict[str, Any], way: str) -> None:
-    expected = alone["alone-sam" if "sam" in way else "alone"]
+def test_several_processes_equal_one(results: Results, one: Path, way: str) -> None:
+    expected = final(one / ("alone-sam" if "sam" in way else "alone"))
     for name, tensor in results[0][way]["weights"].items():
         if name != "seen":
             torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("way", ["recorded", "recorded-in-parts"])
+def test_several_processes_draw_what_one_draws_to_the_bit(
+    results: Results, size: int, way: str, tmp_path: Path
+) -> None:
+    """Each a share: what a place shows, and the noise and the noise level of its loss."""
+    alone = Recorded()
+    loop.train(alone, parallel_worker.settings(), tmp_path)
+    shares = [result[way]["drawn"] for result in results]
+    assert [len(share) for share in shares] == [len(alone.drawn) // size] * size
+    together = {place: drawn for share in shares for place, drawn in share.items()}
+    assert together.keys() == alone.drawn.keys()
+    for place, drawn in alone.drawn.items():
+        assert all(map(torch.equal, drawn, together[place])), place
+
+
+@pytest.mark.parametrize("stage", parallel_worker.STAGES)
+@pytest.mark.usefixtures("results")
+def test_several_processes_train_a_stage_as_one_does(folder: Path, one: Path, stage: str) -> None:
+    """Contrastive losses see the whole batch, and dead codes begin anew with latents of the whole batch."""
+    expected, found = (final(run / "stages" / stage) for run in (one, folder))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
-@pytest.mark.usefixtures("results", "alone")
-def test_the_moving_average_equals_that_of_one(folder: Path, way: str) -> None:
-    averages = [native.load_model(folder / run / "final/ema-0.safetensors") for run in ("alone", way)]
-    for one, other in zip(*(average.parameters() for average in averages), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+@pytest.mark.usefixtures("results")
+def test_the_moving_average_equals_that_of_one(folder: Path, one: Path, way: str) -> None:
+    runs = (one / "alone", folder / way)
+    averages = [native.load_model(run / "final/ema-0.safetensors") for run in runs]
+    for alone, other in zip(*(average.parameters() for average in averages), strict=True):
+        torch.testing.assert_close(alone, other, rtol=0, atol=1e-6)
 
 
 def test_a_run_that_one_rank_stops_is_stopped_on_all(results: Results) -> None:
@@ -108,6 +140,16 @@ def test_rank_0_alone_writes(results: Results, folder: Path) -> None:
 def test_powersgd_learns(results: Results, folder: Path) -> None:
     losses = [line["loss"] for line in read_metrics(folder / "powersgd") if line["kind"] == "train"]
     assert losses[-1] < losses[0]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "join", lambda device: parallel.World(device, 0, 3))
+    with pytest.raises(
+        InputError, match=r"batch: got 8, allowed is a multiple of 6: 3 processes take 2 parts"
+    ):
+        loop.train(TinyTask(), parallel_worker.settings(accumulate=2), tmp_path)
 
 
 def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.tokenizer import BytePairTokenizer
 from unclip.train.pictures import ROW, Pictures, PicturesConfig
+from unclip.train.places import Places
 
 
 def pictures(folder: Path, config: PicturesConfig, kinds: list[str]) -> Pictures:
@@ -28,7 +28,7 @@ def pictures(folder: Path, config: PicturesConfig, kinds: list[str]) -> Pictures
 
 def rows(drawn: Pictures, size: int) -> list[set[str]]:
     """The kinds in each row of a batch."""
-    kinds = np.array(drawn.kinds)[drawn.positions(size, torch.Generator().manual_seed(0))]
+    kinds = np.array(drawn.kinds)[drawn.positions(Places.whole(size))]
     return [set(kinds[start : start + ROW].tolist()) for start in range(0, size, ROW)]
 
 
@@ -42,8 +42,18 @@ def test_hard_negatives_come_in_rows_and_the_others_as_before(corpus: Path) -> N
 def test_pictures_of_no_kind_are_hard_negatives_of_none(corpus: Path) -> None:
     plain = pictures(corpus, PicturesConfig(), [""])
     rowed = pictures(corpus, PicturesConfig(hard_negatives=1.0), [""])
-    drawn = [each.positions(64, torch.Generator().manual_seed(1)) for each in (plain, rowed)]
+    drawn = [each.positions(Places.whole(64, 1)) for each in (plain, rowed)]
     assert (drawn[0] == drawn[1]).all()
+
+
+@pytest.mark.parametrize("size", [ROW // 4, ROW, 3 * ROW // 2])
+def test_rows_of_hard_negatives_are_of_the_whole_batch(corpus: Path, size: int) -> None:
+    """A process has its share of them, and knows the kind of a row whose first picture another one has."""
+    drawn = pictures(corpus, PicturesConfig(hard_negatives=0.5), ["face", "food", "", "animal"])
+    total = 6 * ROW
+    parts = [Places(range(first, first + size), total) for first in range(0, total, size)]
+    together = np.concatenate([drawn.positions(places) for places in parts])
+    assert (together == drawn.positions(Places.whole(total))).all()
 
 
 def test_a_share_is_a_share() -> None:

@@ -20,13 +20,14 @@ from unclip.bundle import Bundle
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.folder import build_folder
 from unclip.data.records import Split
-from unclip.errors import InputError
+from unclip.errors import InputError, TrainingError
 from unclip.images import from_uint8
 from unclip.models.ar_prior import ArPrior
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.embedding_codes import PrincipalComponents
 from unclip.train import card, parallel
 from unclip.train.log import METRICS
+from unclip.train.places import Places
 from unclip.train.run import TASKS, Run
 from unclip.train.state import checkpoint_paths, read_checkpoint, save_checkpoint
 from unclip.train.tasks.decoder import DecoderTask
@@ -94,7 +95,6 @@ def test_the_ar_prior_learns_and_says_how_well(run: Path, corpus: Path, recipe: 
             "ar-prior.train.evaluate_steps=60",
         ],
     )
-    torch.manual_seed(0)
     Run(settings, corpus, again, torch.device("cpu")).go("ar-prior")
     lines = [json.loads(line) for line in (again / "ar-prior" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
@@ -116,7 +116,6 @@ def test_a_stopped_ar_prior_ends_with_the_same_bits(
         shutil.copytree(run, again, ignore=shutil.ignore_patterns("ar-prior", "bundle"))
         for count in steps:
             table = recipes.load(recipe, [*settings, f"ar-prior.train.steps={count}"])
-            torch.manual_seed(0)  # both runs begin with the same weights
             Run(table, corpus, again, torch.device("cpu")).go("ar-prior")
         weights.append(load_file(again / "ar-prior" / "final" / "raw.safetensors"))
     assert weights[0].keys() == weights[1].keys()
@@ -165,6 +164,22 @@ def test_a_finished_run_is_not_trained_again(run: Path, corpus: Path, recipe: Pa
     before = (again / "decoder" / "final" / "ema-0.safetensors").stat().st_mtime_ns
     Run(recipes.load(recipe), corpus, again, torch.device("cpu")).go()
     assert (again / "decoder" / "final" / "ema-0.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_stage_that_was_finished_before_stays_finished(
+    run: Path, corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    """Checkpoints of an earlier format are not gone on from, final weights are as good as ever."""
+    again = Path(shutil.copytree(run, tmp_path / "again"))
+    (path,) = checkpoint_paths(again / "clip")
+    found = read_checkpoint(path)
+    path.unlink()
+    save_checkpoint(again / "clip", 3, {**found, "format": 1}, keep=1)
+    training = Run(recipes.load(recipe), corpus, again, torch.device("cpu"))
+    assert training.weights("clip").read_bytes() == (run / "clip/final/ema-0.safetensors").read_bytes()
+    longer = Run(recipes.load(recipe, ["clip.train.steps=4"]), corpus, again, torch.device("cpu"))
+    with pytest.raises(TrainingError, match="format 1, .* or train in another folder"):
+        longer.weights("clip")
 
 
 def test_more_steps_go_on_where_it_stopped(run: Path, corpus: Path, recipe: Path, tmp_path: Path) -> None:
@@ -281,9 +296,9 @@ def test_a_decoder_can_be_conditioned_on_texts(run: Path, corpus: Path, recipe: 
     assert training.weights("decoder").is_file()
     task = training.task("decoder")
     assert isinstance(task, DecoderTask)
-    batch = task.batch(4, torch.Generator().manual_seed(1))
+    batch = task.batch(Places.whole(4, 1))
     losses = [
-        task.loss(task.model, batch._replace(embeddings=seen), torch.Generator().manual_seed(2))[0].item()
+        task.loss(task.model, batch._replace(embeddings=seen), Places.whole(4, 2))[0].item()
         for seen in (batch.embeddings, torch.randn(batch.embeddings.shape))
     ]
     assert losses[0] == losses[1]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from support.tiny_task import TinyConfig, TinyModel, TinyTask
 from unclip.train.config import LoopConfig, Precision
 from unclip.train.loop import train
+from unclip.train.places import Places
 from unclip.train.sam import climbed
 
 
@@ -66,9 +67,9 @@ def test_both_gradients_of_a_step_are_of_the_same_noise(tmp_path: Path) -> None:
     drawn: list[Tensor] = []
 
     class Listens(TinyTask):
-        def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Any:
-            loss = super().loss(model, batch, generator)
-            drawn.append(torch.cat([torch.rand(2), torch.rand(2, generator=generator)]))
+        def loss(self, model: nn.Module, batch: Any, places: Places) -> Any:
+            loss = super().loss(model, batch, places)
+            drawn.append(torch.cat([torch.rand(2), places.rand(2)[0]]))
             return loss
 
     config = LoopConfig(

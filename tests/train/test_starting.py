@@ -21,6 +21,7 @@ from unclip.model import Model
 from unclip.models.decoder import FIRST_WEIGHT
 from unclip.native import load_model
 from unclip.train.encoded import Encoded, embed
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.clip import LockedCLIPTask
 from unclip.train.tasks.decoder import DecoderTask
@@ -45,8 +46,8 @@ def test_a_finished_decoder_learns_to_fill_in(run: Path, corpus: Path, recipe: P
         assert own or torch.equal(state[name], weight)
 
     def loss() -> torch.Tensor:
-        batch = task.batch(24, torch.Generator().manual_seed(1))
-        return task.loss(task.model, batch, torch.Generator().manual_seed(2))[0]
+        batch = task.batch(Places.whole(24, 1))
+        return task.loss(task.model, batch, Places.whole(24, 2))[0]
 
     before, optimiser = loss().item(), torch.optim.Adam(task.model.parameters(), lr=3e-3)
     for _ in range(12):
@@ -88,7 +89,7 @@ def test_a_finished_decoder_learns_from_augmented_pictures(
         for name, weight in plain.state_dict().items()
         if not name.startswith("layout.")  # that of the run
     )
-    batch = task.batch(24, torch.Generator().manual_seed(1))
+    batch = task.batch(Places.whole(24, 1))
     assert batch.augmentation is not None
     changed = batch.augmentation.any(dim=1)
     assert 0 < int(changed.sum()) < 24
@@ -198,8 +199,8 @@ def test_a_text_encoder_learns_alone(run: Path, corpus: Path, recipe: Path, tmp_
     training = Run(recipes.load(other, locked(run)), corpus, again, torch.device("cpu"))
     task = training.task("clip")
     assert isinstance(task, LockedCLIPTask)
-    embeddings, _, _ = task.batch(4, torch.Generator().manual_seed(1))
-    position = task.pictures.positions(4, torch.Generator().manual_seed(1))
+    embeddings, _, _ = task.batch(Places.whole(4, 1))
+    position = task.pictures.positions(Places.whole(4, 1))
     expected = embed(task.model.eval(), Corpus(corpus).pixels(32)[position])
     torch.testing.assert_close(embeddings, expected)
     before = Bundle.load(run / "bundle").model("clip", dtype=torch.float32).state_dict()

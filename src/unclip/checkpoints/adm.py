@@ -8,14 +8,24 @@ that are called what guided-diffusion's flags are called.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import cast
 
 from unclip.bundle import Part
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
-from unclip.checkpoints.guided_unet import Sizes, choose, linear_rules, measure, unet_rules
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role, role_of
+from unclip.checkpoints.guided_unet import (
+    Sizes,
+    check_heads,
+    check_size,
+    choose,
+    linear_rules,
+    measure,
+    unet_rules,
+    whole,
+)
 from unclip.checkpoints.table import Rule, Table, transposed
 from unclip.checkpoints.weights import Weights, open_weights
 from unclip.diffusion.defaults import ClassifierSampling, Sampling
@@ -27,6 +37,7 @@ from unclip.native import unfilled
 from unclip.nn.layers import RGB
 
 BASE, CLASSIFIER, UPSAMPLER = "adm", "classifier", "upsampler"
+PREFIX = "upsampler_"  # of the options that are the upsampler's
 STEPS = 250  # --timestep_respacing of guided-diffusion's README, without DDIM
 LICENCE = "MIT; meant for research (guided-diffusion's model card)"
 DATA = "ImageNet (ILSVRC 2012) or one class of LSUN, by guided-diffusion's model card"
@@ -71,6 +82,8 @@ OPTIONS = {
     "large_size": "side of the upsampler's picture in pixels",
     "upsampler_num_heads": "as num_heads, of the upsampler",
     "upsampler_num_head_channels": "as num_head_channels, of the upsampler",
+    "upsampler_noise_schedule": "as noise_schedule, of the upsampler",
+    "upsampler_use_new_attention_order": "as use_new_attention_order, of the upsampler",
 }
 
 
@@ -98,8 +111,8 @@ def role(weights: Weights) -> str | None:
         return None
     if "input_blocks.1.0.in_layers.0.weight" not in weights or "middle_block.1.qkv.weight" not in weights:
         return None
-    if "out.2.positional_embedding" in weights:
-        return CLASSIFIER
+    if not any(name.startswith("output_blocks.") for name in weights):
+        return CLASSIFIER  # half a network
     return UPSAMPLER if first[1] == 2 * RGB else BASE
 
 
@@ -124,9 +137,8 @@ def adm_config(weights: Weights, options: Mapping[str, str]) -> tuple[ADMConfig,
             f"{weights.where}: trained without --learn_sigma: such models, which draw with the larger of two "
             "fixed variances, are not read"
         )
-    classes = shapes["label_emb.weight"][0] if "label_emb.weight" in shapes else None
     enlarges = sizes.in_channels == 2 * RGB
-    name = next((name for name, preset in PRESETS.items() if _same(preset, sizes, classes, enlarges)), None)
+    name = _release(weights, sizes)
     if name is not None:
         config, flags = PRESETS[name], RELEASED[name]
     else:
@@ -137,37 +149,89 @@ def adm_config(weights: Weights, options: Mapping[str, str]) -> tuple[ADMConfig,
                 f"{weights.where}: its sizes ({_shown(sizes)}) are those of no released ADM, so say "
                 f"{' and '.join(missing)}, and what else its flags were"
             )
-        low_size = choose(options, "low_size", int, None) if enlarges else None
+        low_size = choose(options, "low_size", whole, None) if enlarges else None
         config = ADMConfig(
-            0, sizes.channels, sizes.widths, sizes.blocks, sizes.attention, low_size=low_size, classes=classes
+            image_size=0,
+            channels=sizes.channels,
+            widths=sizes.widths,
+            blocks=sizes.blocks,
+            attention=sizes.attention,
+            low_size=low_size,
+            classes=_classes(weights),
         )
         flags = Flags(scale=1.0)
-    heads = choose(options, "num_heads", int, config.heads)
+    heads = choose(options, "num_heads", whole, config.heads)
     if "num_head_channels" in options:
         heads = None
     config = replace(
         config,
-        image_size=choose(options, "image_size", int, config.image_size),
+        image_size=choose(options, "image_size", whole, config.image_size),
         heads=heads,
-        head_channels=choose(options, "num_head_channels", int, config.head_channels),
+        head_channels=choose(options, "num_head_channels", whole, config.head_channels),
     )
+    check_size(config.image_size, config.widths, weights.where)
+    check_heads(sizes, config.heads, config.head_channels, weights.where)
     flags = replace(
         flags,
-        schedule=choose(options, "noise_schedule", ScheduleName, flags.schedule),
+        schedule=choose(options, "noise_schedule", _schedule, flags.schedule),
         by_head=not choose(options, "use_new_attention_order", _boolean, not flags.by_head),
-        scale=choose(options, "classifier_scale", float, flags.scale),
+        scale=choose(options, "classifier_scale", _finite, flags.scale),
     )
     return config, flags
+
+
+def assumed(
+    weights: Weights,
+    config: ADMConfig,
+    flags: Flags,
+    options: Mapping[str, str],
+    *,
+    guided: bool = False,
+    prefix: str = "",
+) -> tuple[str, ...]:
+    """A sentence that says which flags nobody told, and what they are taken to be; none if all were told.
+
+    Args:
+        weights: a file that draws.
+        config, flags: what `adm_config` made of it and of `options`.
+        guided: whether there is a classifier.
+        prefix: of the options' names in the sentence.
+    """
+    heads = f"num_heads={config.heads}" if config.heads else f"num_head_channels={config.head_channels}"
+    taken = {
+        "num_heads": "" if "num_head_channels" in options else heads,
+        "noise_schedule": f"noise_schedule={flags.schedule}",
+        "use_new_attention_order": f"use_new_attention_order={str(not flags.by_head).lower()}",
+        "classifier_scale": f"classifier_scale={flags.scale:g}" if guided else "",
+    }
+    untold = [f"{prefix}{text}" for option, text in taken.items() if text and option not in options]
+    if not untold:
+        return ()
+    name = _release(weights, measure(weights.shapes, weights.where))
+    why = f"as in the released {name}, whose sizes it has" if name else "and its sizes are of no release"
+    return (
+        f"{weights.where} is taken to have been trained with {', '.join(untold)}, {why}: no tensor tells, "
+        "and with wrong ones it draws noise (--set NAME=VALUE says others).",
+    )
 
 
 def classifier_config(weights: Weights) -> ClassifierConfig:
     """Sizes of a classifier, all from its shapes: its heads have 64 channels in every release.
 
     Raises:
-        CheckpointError: the shapes are of no such network.
+        CheckpointError: the shapes are of no such network, or it pools in another way than the releases.
     """
     shapes = weights.shapes
+    if "out.2.positional_embedding" not in shapes:
+        spatial = "spatial_v2" if "out.3.weight" in shapes else "spatial"
+        pool = spatial if len(shapes.get("out.0.weight", ())) == 2 else "adaptive"
+        raise CheckpointError(
+            f"{weights.where}: a classifier trained with --classifier_pool {pool}: only those that pool by "
+            "attention, as all released ones do, are read"
+        )
     sizes = measure(shapes, weights.where)
+    head_channels = CLASSIFIERS[64].head_channels
+    check_heads(sizes, None, head_channels, weights.where)
     grid = round((shapes["out.2.positional_embedding"][1] - 1) ** 0.5)
     return ClassifierConfig(
         image_size=grid * 2 ** (len(sizes.widths) - 1),
@@ -176,14 +240,23 @@ def classifier_config(weights: Weights) -> ClassifierConfig:
         blocks=sizes.blocks,
         attention=sizes.attention,
         classes=shapes["out.2.c_proj.weight"][0],
-        head_channels=CLASSIFIERS[64].head_channels,
+        head_channels=head_channels,
     )
 
 
-def _same(preset: ADMConfig, sizes: Sizes, classes: int | None, enlarges: bool) -> bool:
-    own = (preset.channels, preset.widths, preset.blocks, preset.attention)
+def _release(weights: Weights, sizes: Sizes) -> str | None:
+    """The name of the release that has these sizes."""
     found = (sizes.channels, sizes.widths, sizes.blocks, sizes.attention)
-    return own == found and preset.classes == classes and (preset.low_size is not None) == enlarges
+    for name, preset in PRESETS.items():
+        own = (preset.channels, preset.widths, preset.blocks, preset.attention)
+        enlarges = preset.low_size is not None
+        if own == found and preset.classes == _classes(weights) and enlarges == (sizes.in_channels > RGB):
+            return name
+    return None
+
+
+def _classes(weights: Weights) -> int | None:
+    return weights.shapes["label_emb.weight"][0] if "label_emb.weight" in weights else None
 
 
 def _shown(sizes: Sizes) -> str:
@@ -192,8 +265,25 @@ def _shown(sizes: Sizes) -> str:
 
 def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise ValueError(text)
+        raise ValueError("choose true or false")
     return text.lower() == "true"
+
+
+def _schedule(text: str) -> ScheduleName:
+    if text not in (ScheduleName.LINEAR, ScheduleName.COSINE):
+        hint = " (GLIDE's and Diffusers' name for cosine)" if text == "squaredcos_cap_v2" else ""
+        raise ValueError(f"choose linear or cosine{hint}")
+    return ScheduleName(text)
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError("choose a finite number")
+    return value
 
 
 def _found(source: Source, options: Options) -> dict[str, Weights]:
@@ -202,9 +292,11 @@ def _found(source: Source, options: Options) -> dict[str, Weights]:
     for option in (CLASSIFIER, UPSAMPLER):
         if option in options:
             weights = open_weights(Path(options[option]))
-            if role(weights) != option:
+            if role_of(weights, role) != option:
                 raise CheckpointError(f"{weights.where}: holds no {option} of guided-diffusion")
             found[option] = weights
+    if CLASSIFIER in found:
+        classifier_config(found[CLASSIFIER])  # one that is not read says so before anything else
     if BASE not in found:
         held = ", ".join(found) or "nothing of guided-diffusion"
         raise CheckpointError(
@@ -218,10 +310,10 @@ def _labels(path: str, classes: int | None) -> tuple[str, ...]:
     try:
         text = Path(path).read_text(encoding="utf-8")
         names = json.loads(text) if text.lstrip().startswith(("[", "{")) else text.splitlines()
+        if isinstance(names, dict):
+            names = [names[key] for key in sorted(names, key=int)]
     except (OSError, ValueError) as error:
         raise InputError(f"labels {path}: cannot be read ({error})") from error
-    if isinstance(names, dict):
-        names = [names[key] for key in sorted(names, key=int)]
     names = [name for name in names if isinstance(name, str) and name.strip()]
     if len(names) != classes:
         raise InputError(f"labels {path}: {len(names)} names for {classes} classes")
@@ -246,6 +338,7 @@ def convert(source: Source, options: Options) -> Conversion:
         raise CheckpointError(f"{found[BASE].where}: say classifier_scale")
     if "labels" in options:
         config = replace(config, labels=_labels(options["labels"], config.classes))
+    notes = assumed(found[BASE], config, flags, options, guided=CLASSIFIER in found)
     guidance = flags.scale if CLASSIFIER in found and flags.scale is not None else 0.0
     sampling = ClassifierSampling(STEPS, sampler="ancestral", threshold=Threshold.STATIC, guidance=guidance)
     parts = {BASE: _drawing(found[BASE], config, flags, sampling)}
@@ -267,23 +360,20 @@ def convert(source: Source, options: Options) -> Conversion:
                 f"{found[UPSAMPLER].where}: enlarges {larger.low_size} px with {larger.classes} classes, and "
                 f"the model draws {config.image_size} px with {config.classes}"
             )
+        notes += assumed(found[UPSAMPLER], larger, larger_flags, own, prefix=PREFIX)
         unguided = Sampling(STEPS, sampler="ancestral", threshold=Threshold.STATIC)
         name = f"{UPSAMPLER}-{larger.image_size}"
         parts[name] = _drawing(found[UPSAMPLER], larger, larger_flags, unguided)
     name = next((name for name, preset in PRESETS.items() if preset == replace(config, labels=())), BASE)
-    unnamed = config.classes is not None and not config.labels
-    notes = ("the classes have no names: give labels=FILE",) if unnamed else ()
+    if config.classes is not None and not config.labels:
+        notes += ("the classes have no names: give labels=FILE",)
     return Conversion(name, "adm", parts, LICENCE, DATA, notes)
 
 
 def _upsamplers(options: Options) -> dict[str, str]:
     """The options that are the upsampler's, under the names that the base has for them."""
-    names = {
-        "large_size": "image_size",
-        "upsampler_num_heads": "num_heads",
-        "upsampler_num_head_channels": "num_head_channels",
-    }
-    return {own: options[option] for option, own in names.items() if option in options}
+    own = {name.removeprefix(PREFIX): text for name, text in options.items() if name.startswith(PREFIX)}
+    return own | ({"image_size": options["large_size"]} if "large_size" in options else {})
 
 
 def _drawing(weights: Weights, config: ADMConfig, flags: Flags, sampling: Sampling) -> Part:

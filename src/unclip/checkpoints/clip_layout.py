@@ -11,6 +11,7 @@ from unclip.checkpoints.foreign import Conversion, Options, Source, build
 from unclip.checkpoints.table import Rule, Shape, Table
 from unclip.checkpoints.weights import Weights, count_children
 from unclip.errors import CheckpointError, InputError
+from unclip.images import Fitting
 from unclip.models.clip import (
     CLIP,
     CLIP_MEAN,
@@ -132,10 +133,14 @@ def conversion(
     config: CLIPConfig,
     *,
     name: str,
+    fit: Fitting = "crop",
     notes: tuple[str, ...] = (),
     licence: str = "",
 ) -> Conversion:
-    """The bundle parts of a CLIP: model, tokenizer, preprocessing (the middle of the picture, bicubic)."""
+    """The bundle parts of a CLIP: model, tokenizer, preprocessing (the middle of the picture, bicubic).
+
+    Its middle is cut out by torchvision in OpenAI's and open_clip's code, "crop"; transformers rounds down.
+    """
     where = str(source)
     if config.text.vocabulary < CLIP_VOCABULARY:
         raise CheckpointError(
@@ -146,7 +151,7 @@ def conversion(
     model = build("clip", config, table, weights, where)
     parts = {
         "tokenizer": Part(tokenizer, licence=licence),
-        "clip": Part(model, preprocessing=Preprocessing(config.image.image_size, "crop"), licence=licence),
+        "clip": Part(model, preprocessing=Preprocessing(config.image.image_size, fit), licence=licence),
     }
     return Conversion(name, "clip", parts, licence=licence, notes=(*notes, note))
 

@@ -23,12 +23,14 @@ from unclip.checkpoints.clip_layout import (
 from unclip.checkpoints.foreign import Conversion, Format, Options, Source, new_folder, write_json
 from unclip.checkpoints.table import Rule, Table, joined_rows, transposed
 from unclip.errors import CheckpointError
+from unclip.images import Fitting
 from unclip.models.clip import CLIPConfig, ClipTextConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.nn.transformer import Activation
 from unclip.tokenizer import CLIP_END, CLIP_START, CLIPTokenizer
 
 CONFIG, PREPROCESSING, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 BICUBIC = 3  # Pillow's number of the filter
+FIT: Fitting = "crop-floor"  # CLIPImageProcessor's
 STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
 NORM_EPSILON = 1e-5
 LEGACY_END = 2  # with this eos_token_id they read the feature at the largest id, as OpenAI does
@@ -88,7 +90,7 @@ def convert(source: Source, options: Options) -> Conversion:
     processing = source.configs.get(PREPROCESSING, {})
     config = dataclasses.replace(config, **statistics(processing, config, where))
     name = str(about.get("_name_or_path") or source.folder.resolve().name).rpartition("/")[2]
-    return conversion(source, options, source.weights, TABLE, config, name=name)
+    return conversion(source, options, source.weights, TABLE, config, name=name, fit=FIT)
 
 
 def _config(source: Source, about: Mapping[str, Any]) -> CLIPConfig:

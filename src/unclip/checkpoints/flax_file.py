@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from unclip.checkpoints.torch_file import map_file, numbers_at
-from unclip.errors import CheckpointError
+from unclip.checkpoints.work import LETTERS, Work, is_shape
+from unclip.errors import CheckpointError, shown
 
 ARRAY, SCALAR = 1, 3  # extension codes
 CHUNKED = "__msgpack_chunked_array__"
@@ -66,9 +67,10 @@ class FlaxFile:
         """Raises CheckpointError where it is not a whole file of this format."""
         self.path = path
         self._map = map_file(path)
-        reader = _Reader(self._map, 0)
         try:
-            self.content = reader.value()
+            self.content = _Reader(self._map, 0, Work()).value()
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
             raise CheckpointError(
                 f"{path}: not a whole MessagePack file of Flax ({error}); download it again"
@@ -81,12 +83,14 @@ class FlaxFile:
 
 
 class _Reader:
-    def __init__(self, memory: mmap.mmap, position: int) -> None:
+    def __init__(self, memory: mmap.mmap, position: int, work: Work) -> None:
         self.memory = memory
         self.position = position
+        self.work = work
 
     def value(self, depth: int = 0) -> Any:
         """The value at the position, which moves behind it."""
+        self.work.spend(1)
         if depth > DEEPEST:
             raise ValueError(f"nested deeper than {DEEPEST}")
         byte = self.memory[self.skip(1)]
@@ -107,8 +111,7 @@ class _Reader:
         what, form = LENGTH_OF[byte]
         length = self.number(form)
         if what == "bytes":
-            start = self.skip(length)
-            return self.memory[start : start + length]
+            return self.raw(length)
         if what == "text":
             return self.text(length)
         if what == "extension":
@@ -126,9 +129,13 @@ class _Reader:
     def number(self, form: str) -> Any:
         return struct.unpack_from(form, self.memory, self.skip(struct.calcsize(form)))[0]
 
-    def text(self, length: int) -> str:
+    def raw(self, length: int) -> bytes:
+        self.work.spend(length // LETTERS)
         start = self.skip(length)
-        return self.memory[start : start + length].decode("utf-8")
+        return self.memory[start : start + length]
+
+    def text(self, length: int) -> str:
+        return self.raw(length).decode("utf-8")
 
     def list(self, length: int, depth: int) -> list[Any]:
         return [self.value(depth + 1) for _ in range(length)]
@@ -147,18 +154,18 @@ class _Reader:
         end = self.skip(length) + length
         if code not in (ARRAY, SCALAR):
             raise ValueError(f"extension {code}, known are {ARRAY} (array) and {SCALAR} (scalar)")
-        inner = _Reader(self.memory, end - length)
+        inner = _Reader(self.memory, end - length, self.work)
         if inner.memory[inner.skip(1)] != 0x93:
             raise ValueError("an array that is not of three parts")
         shape, name = inner.value(), inner.value()
         _, form = LENGTH_OF[inner.memory[inner.skip(1)]]
         size = inner.number(form)
         start = inner.skip(size)
-        if not all(type(side) is int and side >= 0 for side in shape) or name not in TYPES:
-            raise ValueError(f"an array {shape} of the type {name!r}")
+        if not is_shape(shape) or name not in TYPES:
+            raise ValueError(f"an array {shown(shape)} of the type {shown(name)}")
         dtype, count = TYPES[name], math.prod(shape)
         if count * dtype.itemsize != size or start + size != end:
-            raise ValueError(f"an array {shape} of {name} in {size} bytes")
+            raise ValueError(f"an array {shown(shape)} of {name} in {size} bytes")
         return Array(dtype, tuple(shape), ((start, count),))
 
 
@@ -167,6 +174,7 @@ def _joined(chunked: dict[Any, Any]) -> Array:
     shape = tuple(chunked["shape"][str(i)] for i in range(len(chunked["shape"])))
     chunks: list[Array] = [chunked["chunks"][str(i)] for i in range(len(chunked["chunks"]))]
     pieces = tuple(piece for chunk in chunks for piece in chunk.pieces)
-    if sum(count for _, count in pieces) != math.prod(shape):
-        raise ValueError(f"chunks that do not make up an array {shape}")
+    alike = {chunk.dtype for chunk in chunks} == {chunks[0].dtype}
+    if not is_shape(shape) or not alike or sum(count for _, count in pieces) != math.prod(shape):
+        raise ValueError(f"chunks that do not make up an array {shown(shape)}")
     return Array(chunks[0].dtype, shape, pieces)

@@ -8,7 +8,8 @@ the parts of a bundle. `checkpoints.formats` lists the formats and guesses which
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +20,11 @@ from torch import nn
 from unclip.bundle import Bundle, Part
 from unclip.checkpoints.table import Table
 from unclip.checkpoints.weights import Weights, open_weights
-from unclip.config import to_dict
-from unclip.errors import CheckpointError, InputError
-from unclip.native import config_from_dict, unfilled
+from unclip.config import LARGEST_JSON, load_json, to_dict
+from unclip.errors import CheckpointError, InputError, UnclipError
+from unclip.native import IMPOSSIBLE, check_numbers, config_from_dict, unfilled
 
-LARGEST_CONFIG = 4 * 2**20  # bytes; vocabularies and indexes of larger models are not configs
+MOST_SETS = 8  # of weights in one file: "model", "ema", states of optimisers
 
 Options = Mapping[str, str]
 
@@ -71,14 +72,12 @@ class Source:
         """JSON objects by file name, from the folder itself (not from the folders in it)."""
         found = {}
         for path in sorted(self.folder.glob("*.json")):
-            try:
-                if path.stat().st_size > LARGEST_CONFIG:
-                    continue
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue  # not for us: whoever needs this file says that it is missing
-            if isinstance(content, dict):
-                found[path.name] = content
+            with suppress(OSError, InputError):  # not for us: whoever needs this file says that it is missing
+                # vocabularies and indexes of larger models are no configs
+                if path.is_file() and path.stat().st_size <= LARGEST_JSON:
+                    content = load_json(path)
+                    if isinstance(content, dict):
+                        found[path.name] = content
         return found
 
     def config(self, name: str = "config.json") -> dict[str, Any]:
@@ -92,6 +91,34 @@ class Source:
         """The folder or file called `name` in this folder. Raises CheckpointError where it is not there."""
         return Source(self.folder / name)
 
+    def inside(self, name: str) -> Source:
+        """The same place, of whose weights only those inside `name` are meant."""
+        part = Source(self.path)
+        part.weights = self.weights.inside(name)
+        return part
+
+
+def nested(weights: Weights, fits: Callable[[str], bool]) -> tuple[str, ...]:
+    """Of a file that holds several sets of weights the names of those that fit."""
+    heads = dict.fromkeys(name.partition(".")[0] for name in weights if "." in name)
+    return tuple(head for head in heads if fits(head)) if len(heads) <= MOST_SETS else ()
+
+
+def several_sets(where: str, names: Sequence[str]) -> CheckpointError:
+    """The error for a file whose weights lie inside these names."""
+    return CheckpointError(
+        f"{where}: its weights lie inside {' and '.join(map(repr, names))}, not at the top: save those that "
+        "are meant in a file of their own, without that name before theirs, and convert it"
+    )
+
+
+def role_of(weights: Weights, role: Callable[[Weights], str | None]) -> str | None:
+    """The role of a file in a format. Raises CheckpointError where it holds such files a level deeper."""
+    found = role(weights)
+    if found is None and (names := nested(weights, lambda name: role(weights.inside(name)) is not None)):
+        raise several_sets(weights.where, names)
+    return found
+
 
 def has_role(source: Source, role: Callable[[Weights], str | None]) -> bool:
     """True where a file has a role in a format, or a folder holds a .pt file that has one."""
@@ -104,13 +131,13 @@ def by_role(source: Source, role: Callable[[Weights], str | None]) -> dict[str, 
     """The file, or the .pt files of the folder, by their role; those without one are passed over.
 
     Raises:
-        CheckpointError: two have the same role.
+        CheckpointError: two have the same role, or the weights of one lie a level deeper.
     """
     paths = [source.path] if source.path.is_file() else sorted(source.folder.glob("*.pt"))
     found: dict[str, Weights] = {}
     for path in paths:
         weights = open_weights(path)
-        kind = role(weights)
+        kind = role_of(weights, role)
         if kind in found:
             raise CheckpointError(
                 f"{source}: {found[kind].where} and {path} are both of the kind {kind}: convert one of them, "
@@ -176,7 +203,26 @@ class Format:
             if option not in self.options:
                 allowed = ", ".join(self.options) or "none"
                 raise InputError(f"the format {self.name} has no option {option!r}: it has {allowed}")
-        return self.convert(source, options)
+        with self._judging(source):
+            return self.convert(source, options)
+
+    def fits(self, source: Source) -> bool:
+        """As `looks_like`. Raises CheckpointError where the source is broken."""
+        with self._judging(source):
+            return self.looks_like(source)
+
+    @contextmanager
+    def _judging(self, source: Source) -> Iterator[None]:
+        """Takes what breaks the reading of a config or of shapes for what it is: not of this format."""
+        try:
+            yield
+        except UnclipError:
+            raise
+        except IMPOSSIBLE as error:
+            raise CheckpointError(
+                f"{source}: not {self.title}: its configs and tensors do not go together "
+                f"({type(error).__name__}: {error})"
+            ) from error
 
 
 def build(kind: str, config: Any, table: Table, weights: Weights, where: str) -> nn.Module:
@@ -193,12 +239,16 @@ def build(kind: str, config: Any, table: Table, weights: Weights, where: str) ->
         where: what the weights are called in messages.
 
     Raises:
-        CheckpointError: a tensor is unmapped, missing or mis-shaped, or the config is impossible.
+        CheckpointError: a tensor is unmapped, missing, mis-shaped, of another type or holds what is no finite
+            number, or the config is impossible.
     """
-    model = unfilled(kind, config_from_dict(kind, to_dict(config), where))
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model = unfilled(kind, config_from_dict(kind, to_dict(config), where), weights.shapes)
+    expected = model.state_dict()
     state = {}
-    for name, tensor in table.read(weights, expected, where):
+    for name, tensor in table.read(
+        weights, {name: tuple(own.shape) for name, own in expected.items()}, where
+    ):
+        check_numbers(tensor, expected[name], f"{where}: {name}")
         small = tensor.is_floating_point() and tensor.ndim < 2
         state[name] = tensor.float() if small else tensor
     model.load_state_dict(state, strict=True, assign=True)

@@ -15,8 +15,8 @@ from torch import nn
 
 from unclip import __version__
 from unclip.bundle import Bundle, Part, check_folder, save_bundle
-from unclip.checkpoints.foreign import Conversion, Format, Source
-from unclip.errors import BundleError, CheckpointError, InputError
+from unclip.checkpoints.foreign import Conversion, Format, Source, nested, several_sets
+from unclip.errors import BundleError, CheckpointError, InputError, escaped, shown
 from unclip.runtime import PRECISIONS, atomic_path
 
 # One file each, imported when a format is asked for. The particular before the general: of several that a
@@ -75,7 +75,14 @@ def guess(source: Source) -> tuple[Format, ...]:
     """
     if source.path.is_file():
         _ = source.weights  # a file that cannot be read says why
-    found = tuple(format for format in formats().values() if format.looks_like(source))
+    found = tuple(format for format in formats().values() if format.fits(source))
+    if not found and source.path.is_file():
+        names = nested(
+            source.weights,
+            lambda name: any(format.fits(source.inside(name)) for format in formats().values()),
+        )
+        if names:
+            raise several_sets(str(source), names)
     if not found:
         raise CheckpointError(
             f"{source}: of no format that is known here: {describe(source)}; known are {', '.join(formats())}"
@@ -86,7 +93,7 @@ def guess(source: Source) -> tuple[Format, ...]:
 def describe(source: Source) -> str:
     """The contents of a source, in a sentence for people who wonder why it is not understood."""
     said = [
-        f"{name} says {key} {config[key]!r}"
+        f"{name} says {key} {shown(config[key])}"
         for name, config in source.configs.items()
         for key in ("_class_name", "model_type", "architectures")
         if key in config
@@ -137,10 +144,10 @@ def convert(
     yield Step("recognise", 0)
     chosen, *others = (chosen,) if chosen else guess(source)
     doubt = f"; it may also be {', '.join(other.name for other in others)} (--format)" if others else ""
-    yield Step("recognise", 1, f"{source} is {chosen.name}: {chosen.title}{doubt}")
+    yield Step("recognise", 1, f"{escaped(str(source))} is {chosen.name}: {chosen.title}{doubt}")
     yield Step("read", 0)
     conversion = chosen.read(source, options)
-    yield Step("read", 1, "\n".join(conversion.notes))
+    yield Step("read", 1, "\n".join(map(escaped, conversion.notes)))
     name = name or conversion.name
     licence = conversion.licence or licence
     yield Step("write", 0)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import Part
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
-from unclip.checkpoints.guided_unet import choose, measure, unet_rules
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role, role_of
+from unclip.checkpoints.guided_unet import check_heads, check_size, choose, measure, unet_rules, whole
 from unclip.checkpoints.table import Rule, Table, interleaved_heads, joined_rows, transposed
 from unclip.checkpoints.transforms import gathered
 from unclip.checkpoints.weights import Weights, count_children, open_weights
@@ -160,6 +160,7 @@ def glide_config(weights: Weights, image_size: int | None = None, low_size: int 
     part = role(weights)
     if part not in PRESETS or sizes.out_channels != 2 * RGB:
         raise CheckpointError(f"{weights.where}: no network of GLIDE's that draws")
+    check_heads(sizes, None, HEAD_CHANNELS, weights.where)
     width = shapes["token_embedding.weight"][1]
     if width % HEAD_CHANNELS:
         raise CheckpointError(f"{weights.where}: captions of width {width}, no multiple of {HEAD_CHANNELS}")
@@ -183,6 +184,7 @@ def glide_config(weights: Weights, image_size: int | None = None, low_size: int 
     if image_size is None:
         option = "large_size" if found.low_size else "image_size"
         raise CheckpointError(f"{weights.where}: its sizes are those of no released GLIDE, so say {option}")
+    check_size(image_size, sizes.widths, weights.where)
     return replace(found, image_size=image_size, low_size=low_size if found.low_size else None)
 
 
@@ -224,7 +226,7 @@ def convert(source: Source, options: Options) -> Conversion:
     """
     found = _found(source, options)
     tokenizer = GlideTokenizer.load(Path(options.get("tokenizer", source.folder)))
-    image_size = choose(options, "image_size", int, None)
+    image_size = choose(options, "image_size", whole, None)
     parts: dict[str, Part] = {"tokenizer": Part(tokenizer)}
     drawn = glide_config(found[BASE if BASE in found else BASE_INPAINT], image_size)
     if tokenizer.vocabulary != drawn.caption.vocabulary:
@@ -240,7 +242,7 @@ def convert(source: Source, options: Options) -> Conversion:
         for name in held:
             config = glide_config(
                 found[name],
-                image_size if component == "glide" else choose(options, "large_size", int, None),
+                image_size if component == "glide" else choose(options, "large_size", whole, None),
                 None if component == "glide" else drawn.image_size,
             )
             title = component if component == "glide" else f"{component}-{config.image_size}"
@@ -267,7 +269,7 @@ def _found(source: Source, options: Options) -> dict[str, Weights]:
     for option in (BASE_INPAINT, UPSAMPLE, UPSAMPLE_INPAINT, CLIP_IMAGE, CLIP_TEXT):
         if option in options:
             found[option] = open_weights(Path(options[option]))
-            if role(found[option]) != option:
+            if role_of(found[option], role) != option:
                 raise CheckpointError(f"{found[option].where}: is not GLIDE's {option}")
     if BASE not in found and BASE_INPAINT not in found:
         held = ", ".join(found) or "nothing of GLIDE's"

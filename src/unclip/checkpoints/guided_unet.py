@@ -200,10 +200,46 @@ Choice = Callable[[str], Any]
 
 
 def choose(options: Mapping[str, str], name: str, kind: Choice, default: Any) -> Any:
-    """An option's value, or the default where it is not given. Raises CheckpointError for another kind."""
+    """An option's value, or the default where it is not given.
+
+    Raises:
+        CheckpointError: `kind` raised ValueError; its message says what is allowed.
+    """
     if name not in options:
         return default
     try:
         return kind(options[name])
-    except ValueError:
-        raise CheckpointError(f"{name} is {options[name]!r}: not a value that this format takes") from None
+    except ValueError as error:
+        raise CheckpointError(f"{name} is {options[name]!r}: {error}") from None
+
+
+def whole(text: str) -> int:
+    """A positive whole number, as `choose` takes it."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError("choose a whole number from 1")
+    return int(text)
+
+
+def check_heads(sizes: Sizes, heads: int | None, head_channels: int, where: str) -> None:
+    """Raises CheckpointError where the channels of an attention block do not divide into its heads.
+
+    Each attention has `heads` heads, or where that is None heads of `head_channels`.
+    """
+    widths, attention = sizes.widths, sizes.attention  # the middle of the network always attends
+    for channels in (*(width for level, width in enumerate(widths) if 2**level in attention), widths[-1]):
+        if channels % (heads or head_channels):
+            raise CheckpointError(
+                f"{where}: {channels} channels of attention do not divide into "
+                f"{f'num_heads={heads}' if heads else f'heads of num_head_channels={head_channels}'}: "
+                "say what its flags were"
+            )
+
+
+def check_size(size: int, widths: tuple[int, ...], where: str) -> None:
+    """Raises CheckpointError where the side of a picture does not halve from level to level."""
+    most = 2 ** (len(widths) - 1)
+    if size % most:
+        raise CheckpointError(
+            f"{where}: a picture of {size} px does not halve {len(widths) - 1} times, as its {len(widths)} "
+            f"levels do: say another image_size, a multiple of {most}"
+        )

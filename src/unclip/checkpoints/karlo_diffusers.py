@@ -17,6 +17,7 @@ from unclip.bundle import Preprocessing
 from unclip.checkpoints.clip_layout import TOKENIZER_OPTION, find_tokenizer
 from unclip.checkpoints.clip_transformers import (
     ACTIVATIONS,
+    FIT,
     IGNORED,
     LEGACY_END,
     NORM_EPSILON,
@@ -273,7 +274,7 @@ def _clip(
     weights = gathered(str(source), {"text": encoder.weights, "image": eye.weights})
     weights = filled(renamed(weights, r"^(text|image)\.", ""), {"logit_scale": LOGIT_SCALE})
     model = build("clip", whole, TABLE, weights, str(source))
-    return model, Preprocessing(vision.image_size, "crop")
+    return model, Preprocessing(vision.image_size, FIT)
 
 
 def _activation(config: Mapping[str, Any], where: str) -> Activation:

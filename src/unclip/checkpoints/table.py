@@ -22,6 +22,7 @@ from unclip.native import refuse
 Shape: TypeAlias = tuple[int, ...]
 Transformation: TypeAlias = Callable[..., Any]  # tensors -> a tensor, or a tuple of them
 
+SURPLUS = 100  # times as many tensors as the model has are too many to be looked at
 FIELD = re.compile(r"\{(\w+)(\*?)\}")
 
 
@@ -118,6 +119,10 @@ class Table:
                 model does not have, or one has another shape. Nothing has been read by then.
         """
         names = [name for name in weights if not self._is_ignored(name)]
+        if len(names) > SURPLUS * (len(expected) + SURPLUS):  # to look each up in all rules would take long
+            raise CheckpointError(
+                f"{where}: {len(names)} tensors do not fit a model that has {len(expected)}"
+            )
         moves, unknown, incomplete = _moves(self._sides(), names)
         produced = _shapes(moves, weights, where)
         refuse(

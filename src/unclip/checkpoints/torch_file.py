@@ -5,23 +5,26 @@ What they describe is read by `unpickle`; the numbers stay where they are and ar
 
 from __future__ import annotations
 
+import io
 import mmap
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unclip.checkpoints.pickle_values import Storage, StoredTensor
 from unclip.checkpoints.unpickle import unpickle
-from unclip.errors import CheckpointError
+from unclip.errors import CheckpointError, shown
 
 MAGIC = 0x1950A86A20F9469CFC6C  # first value of the older stream
 PROTOCOL = 1001
 PICKLE = "data.pkl"
-LARGEST_PICKLE = 2**28  # bytes; the largest real ones, with optimisers, have some megabytes
+LARGEST_PICKLE = 2**26  # bytes; the largest real ones, with optimisers, have some megabytes
+LARGEST_DIRECTORY = 2**24  # bytes of a zip archive's; each of its members takes some fifty
 LOCAL_HEADER = 30  # bytes before a zip member's name
 LITTLE = b"little"
 
@@ -43,6 +46,15 @@ def numbers_at(memory: mmap.mmap, dtype: torch.dtype, count: int, first: int) ->
         copy = bytearray(memory[first : first + count * dtype.itemsize])
         return torch.frombuffer(copy, dtype=dtype)
     return torch.frombuffer(memory, dtype=dtype, count=count, offset=first)
+
+
+class _Archive(io.FileIO):
+    """A zip archive whose directory, which `zipfile` reads at once, is of a size that is sensible."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > LARGEST_DIRECTORY:
+            raise zipfile.BadZipFile(f"a directory of {size} bytes, allowed are {LARGEST_DIRECTORY}")
+        return super().read(size)
 
 
 class TorchFile:
@@ -88,9 +100,9 @@ class TorchFile:
     def _archive(self) -> Any:
         """The members lie uncompressed in the file: anything else is no file of torch's."""
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with _Archive(self.path) as file, zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
             raise CheckpointError(
                 f"{self.path}: not a whole zip archive ({error}); download it again"
             ) from error
@@ -114,8 +126,7 @@ class TorchFile:
         if size > LARGEST_PICKLE:
             raise CheckpointError(f"{self.path}: its {PICKLE} has {size} bytes, allowed are {LARGEST_PICKLE}")
         self._places = {name.removeprefix("data/"): place for name, place in places.items()}
-        self._map.seek(start)
-        return unpickle(cast(IO[bytes], self._map), str(self.path)).value
+        return unpickle(io.BytesIO(self._map[start : start + size]), str(self.path)).value
 
     def _member(self, member: zipfile.ZipInfo) -> tuple[int, int]:
         """First byte and size of a member's content."""
@@ -144,23 +155,25 @@ class TorchFile:
 
     def _stream(self) -> Any:
         """Magic number, protocol, facts about the machine, the object, the storages' keys, the storages."""
-        file, where = cast(IO[bytes], self._map), str(self.path)
+        file, where = io.BytesIO(self._map[:LARGEST_PICKLE]), str(self.path)
         if unpickle(file, where).value != MAGIC:
             raise CheckpointError(
                 f"{where}: a pickle, but not of torch.save: save it with torch or as safetensors"
             )
         if (protocol := unpickle(file, where).value) != PROTOCOL:
-            raise CheckpointError(f"{where}: protocol {protocol!r} of torch.save, known is {PROTOCOL}")
+            raise CheckpointError(f"{where}: protocol {shown(protocol)} of torch.save, known is {PROTOCOL}")
         machine = unpickle(file, where).value
         if not isinstance(machine, Mapping) or not machine.get("little_endian", False):
             raise CheckpointError(f"{where}: its numbers are big-endian: save it again on a common machine")
         described = unpickle(file, where)
         keys = unpickle(file, where).value
-        position = self._map.tell()
+        position = file.tell()
         for key in keys if isinstance(keys, list) else []:
             count = int.from_bytes(self._map[position : position + 8], "little")
-            if str(key) not in described.storages:
-                raise CheckpointError(f"{where}: nothing refers to its storage {key!r}: the file is altered")
+            if not isinstance(key, (str, int)) or str(key) not in described.storages:
+                raise CheckpointError(
+                    f"{where}: nothing refers to its storage {shown(key)}: the file is altered"
+                )
             size = count * described.storages[str(key)].dtype.itemsize
             position += 8
             if position + size > len(self._map):

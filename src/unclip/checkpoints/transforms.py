@@ -15,6 +15,8 @@ from torch import Tensor
 from unclip.checkpoints.weights import Entry, Weights
 from unclip.errors import CheckpointError
 
+MOST_LAYERS = 1000
+
 
 def gathered(where: str, parts: Mapping[str, Weights]) -> Weights:
     """The weights of several files, each file's names behind its prefix and a dot."""
@@ -61,13 +63,15 @@ def unstacked(weights: Weights, stack: str, layers: str) -> Weights:
         layers: name to give to the layers; the number of each and a dot follow.
 
     Raises:
-        CheckpointError: the tensors do not have the same number of layers.
+        CheckpointError: the tensors do not have the same number of layers, or a number that no network has.
     """
     entries, start = {}, f"{stack}."
     counts = {shape[:1] for name, shape in weights.shapes.items() if name.startswith(start)}
     if len(counts) > 1 or () in counts:
         found = ", ".join(str(list(count)) for count in sorted(counts))
         raise CheckpointError(f"{weights.where}: the tensors of {stack} disagree on its layers: {found}")
+    if max(counts, default=(0,)) > (MOST_LAYERS,):
+        raise CheckpointError(f"{weights.where}: {stack} has {max(counts)[0]} layers, most are {MOST_LAYERS}")
     for name, entry in weights.entries.items():
         if not name.startswith(start):
             entries[name] = entry

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -17,15 +17,16 @@ from unclip.checkpoints.pickle_values import (
     Record,
     Storage,
     StoredTensor,
+    as_key,
     as_set,
     call,
-    check_keys,
     describe,
     mention,
     new_object,
     refused,
     stored,
 )
+from unclip.checkpoints.work import Work, extent
 from unclip.errors import CheckpointError
 
 
@@ -77,6 +78,7 @@ class _Machine:
         self.marks: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
+        self.work = Work()
 
     def result(self) -> Any:
         """The one value left at the end."""
@@ -86,7 +88,9 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         """Carry out one instruction. Raises CheckpointError for one that is not allowed."""
         stack = self.stack
+        self.work.spend(1)
         if name in PUSHES:
+            self.work.spend(extent(argument))
             stack.append(argument)
         elif name in CONSTANTS:
             stack.append(CONSTANTS[name]())
@@ -134,12 +138,15 @@ class _Machine:
 
     def push_dictionary(self, _: Any) -> None:
         values = self.since_mark()
-        check_keys(values[::2])
-        self.stack.append(dict(zip(values[::2], values[1::2], strict=True)))
+        self.stack.append(dict(zip(self.keys(values), values[1::2], strict=True)))
+
+    def keys(self, values: list[Any]) -> Iterator[Any]:
+        """Of keys and values in turn the keys."""
+        return (as_key(key, self.work) for key in values[::2])
 
     def push_frozenset(self, _: Any) -> None:
         values = self.since_mark()
-        self.stack.append(as_set(values))
+        self.stack.append(as_set(self.work, values))
 
     def append(self, _: Any) -> None:
         self.extend([self.stack.pop()])
@@ -158,7 +165,7 @@ class _Machine:
         values = self.since_mark()
         if not isinstance(self.stack[-1], set):
             raise refused(f"adds to a {describe(self.stack[-1])}")
-        self.stack[-1].update(as_set(values))
+        self.stack[-1].update(as_set(self.work, values))
 
     def set_item(self, _: Any) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -172,8 +179,7 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, (dict, Record)):
             raise refused(f"sets items of a {describe(target)}")
-        check_keys(values[::2])
-        pairs = zip(values[::2], values[1::2], strict=True)
+        pairs = zip(self.keys(values), values[1::2], strict=True)
         (target.state if isinstance(target, Record) else target).update(pairs)
 
     def name(self, argument: str) -> None:
@@ -188,32 +194,32 @@ class _Machine:
 
     def reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        self.stack.append(call(function, arguments))
+        self.stack.append(call(function, arguments, self.work))
 
     def new_object(self, _: Any) -> None:
         arguments, kind = self.stack.pop(), self.stack.pop()
-        self.stack.append(new_object(kind, arguments))
+        self.stack.append(new_object(kind, arguments, self.work))
 
     def new_object_with_keywords(self, _: Any) -> None:
         keywords, arguments, kind = self.stack.pop(), self.stack.pop(), self.stack.pop()
-        made = new_object(kind, arguments)
+        made = new_object(kind, arguments, self.work)
         if isinstance(made, Record):
-            made.build(keywords)
+            made.build(keywords, self.work)
         self.stack.append(made)
 
     def object(self, _: Any) -> None:
         kind, *arguments = self.since_mark()
-        self.stack.append(new_object(kind, tuple(arguments)))
+        self.stack.append(new_object(kind, tuple(arguments), self.work))
 
     def instance(self, argument: str) -> None:
         module, name = argument.split(" ", 1)
         arguments = self.since_mark()
-        self.stack.append(new_object(mention(module, name), tuple(arguments)))
+        self.stack.append(new_object(mention(module, name), tuple(arguments), self.work))
 
     def build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Record):
-            target.build(state)
+            target.build(state, self.work)
         elif not isinstance(target, (dict, StoredTensor)):  # those two carry metadata that nobody needs
             raise refused(f"sets attributes of a {describe(target)}")
 

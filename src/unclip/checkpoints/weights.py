@@ -8,21 +8,23 @@ executed.
 from __future__ import annotations
 
 import itertools
-import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor
 
 from unclip.checkpoints.flax_file import Array, FlaxFile
 from unclip.checkpoints.pickle_values import Global, Record, Storage, StoredTensor
 from unclip.checkpoints.torch_file import TorchFile
-from unclip.errors import CheckpointError
+from unclip.checkpoints.work import Work, extent
+from unclip.config import load_json
+from unclip.errors import CheckpointError, InputError, shown
+from unclip.native import LONGEST_NAME, MOST_NAMES, open_safetensors
 
 SAFETENSORS_TYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -52,9 +54,12 @@ FOLDER_NAMES = (
     "open_clip_pytorch_model.bin",
     "flax_model.msgpack",
 )
+MOST_SHARED = 16  # tensors that may hold the same numbers, as tied embeddings do
 DEEPEST = 48  # nested dictionaries and modules
-MOST_NAMES = 200_000  # a few bytes that refer to themselves could otherwise become any number of names
+LARGEST_INDEX = 2**24  # bytes
 MODULE_PARTS = ("_parameters", "_buffers", "_modules")
+OMEGACONF = "omegaconf."  # its classes, whose objects also hold the object that they are part of
+HELD = ("_content", "_val")  # the value of one of its containers, and of one of its leaves
 TAR = slice(257, 262)
 
 
@@ -138,8 +143,13 @@ def open_weights(path: Path | str) -> Weights:
         path = _in_folder(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weight file")
-    if path.name.endswith(".index.json"):
-        return _sharded(path)
+    return _sharded(path) if path.name.endswith(".index.json") else _opened(path)
+
+
+def _opened(path: Path) -> Weights:
+    """One file."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weight file")
     with path.open("rb") as file:
         head = file.read(512)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
@@ -174,14 +184,16 @@ def _in_folder(folder: Path) -> Path:
 def _sharded(index: Path) -> Weights:
     """A file in several pieces: the index says which tensor is in which."""
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = {str(name): str(file) for name, file in places.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index}: not an index of weights ({error!r})") from error
+        about = load_json(index, LARGEST_INDEX)
+    except InputError as error:
+        raise CheckpointError(f"{index}: not an index of weights ({error})") from error
+    names = about.get("weight_map") if isinstance(about, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(file, str) for file in names.values()):
+        raise CheckpointError(f"{index}: not an index of weights: it has no weight_map from names to files")
     strangers = [file for file in names.values() if Path(file).name != file]
     if strangers:
-        raise CheckpointError(f"{index}: names {strangers[0]!r}, outside its folder")
-    pieces = {file: open_weights(index.parent / file) for file in sorted(set(names.values()))}
+        raise CheckpointError(f"{index}: names {shown(strangers[0])}, outside its folder")
+    pieces = {file: _opened(index.parent / file) for file in sorted(set(names.values()))}
     entries = {}
     for name, file in names.items():
         if name not in pieces[file]:
@@ -191,34 +203,41 @@ def _sharded(index: Path) -> Weights:
 
 
 def _safetensors(path: Path) -> Weights:
-    try:
-        file = safetensors.safe_open(path, framework="pt")
-        entries = {}
-        for name in file.keys():  # noqa: SIM118 - it is no mapping
-            part = file.get_slice(name)
-            if (kind := part.get_dtype()) not in SAFETENSORS_TYPES:
-                raise CheckpointError(f"{path}: {name} is of the type {kind}, which is not read")
-            shape = tuple(part.get_shape())
-            entries[name] = Entry(shape, SAFETENSORS_TYPES[kind], partial(file.get_tensor, name))
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+    file = open_safetensors(path)
+    entries = {}
+    for name in file.keys():  # noqa: SIM118 - it is no mapping
+        part = file.get_slice(name)
+        if (kind := part.get_dtype()) not in SAFETENSORS_TYPES:
+            raise CheckpointError(f"{path}: {shown(name)} is of the type {kind}, which is not read")
+        read = partial(file.get_tensor, name)
+        entries[name] = Entry(tuple(part.get_shape()), SAFETENSORS_TYPES[kind], read)
     return Weights(str(path), entries, file.metadata() or {})
 
 
 def _flattened(file: TorchFile | FlaxFile) -> Weights:
-    entries = {
-        name: Entry(leaf.shape, leaf.dtype, partial(file.tensor, leaf))
-        for name, leaf in _leaves(file.content, "", 0, itertools.count())
-    }
-    extra = _plain(file.content, 0, itertools.count())
+    try:
+        entries = {
+            name: Entry(leaf.shape, leaf.dtype, partial(file.tensor, leaf))
+            for name, leaf in _leaves(file.content, "", (), itertools.count(), Work())
+        }
+        extra = _plain(file.content, (), Work())
+    except CheckpointError as error:
+        raise CheckpointError(f"{file.path}: {error}") from None
+    held = sum(math.prod(entry.shape) * entry.dtype.itemsize for entry in entries.values())
+    if held > MOST_SHARED * (size := file.path.stat().st_size):
+        raise CheckpointError(
+            f"{file.path}: refused: a file of {size} bytes whose tensors, laid side by side, have {held}"
+        )
     return Weights(str(file.path), entries, extra if isinstance(extra, dict) else {})
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     """The values inside a value, by name: of a module its parameters, buffers and modules alone."""
+    value = _held(value)
     if isinstance(value, Record):
         parts = [value.state[part] for part in MODULE_PARTS if isinstance(value.state.get(part), dict)]
-        left_out = value.state.get("_non_persistent_buffers_set") or ()
+        left_out = value.state.get("_non_persistent_buffers_set")
+        left_out = left_out if isinstance(left_out, (set, frozenset)) else ()
         for part in parts or [value.state]:
             yield from ((str(key), child) for key, child in part.items() if key not in left_out)
         yield from ((str(i), child) for i, child in enumerate(value.items))
@@ -228,30 +247,52 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(i), child) for i, child in enumerate(value))
 
 
-def _leaves(value: Any, name: str, depth: int, steps: Iterator[int]) -> Iterator[tuple[str, Any]]:
-    """Every tensor below a value with its dotted name."""
-    if depth > DEEPEST or next(steps) > MOST_NAMES:
+def _held(value: Any) -> Any:
+    """The value that an object of OmegaConf's holds, without its parent and types; any other value itself."""
+    if not isinstance(value, Record) or not value.name.startswith(OMEGACONF):
+        return value
+    held = next((value.state[key] for key in HELD if key in value.state), None)
+    return None if isinstance(held, Record) else held
+
+
+def _leaves(
+    value: Any, name: str, above: tuple[int, ...], steps: Iterator[int], work: Work
+) -> Iterator[tuple[str, Any]]:
+    """Every tensor below a value with its dotted name; `above` are the values that hold it, by `id`."""
+    if len(above) > DEEPEST or next(steps) > MOST_NAMES:
         raise CheckpointError(
             f"refused: more than {MOST_NAMES} names, or nested deeper than {DEEPEST}: that is no checkpoint"
         )
     if isinstance(value, (StoredTensor, Array)):
+        if len(name) > LONGEST_NAME:
+            raise CheckpointError(f"refused: the name {shown(name)} has {len(name)} characters")
         yield name, value
         return
+    above = (*above, id(value))
     for key, child in _children(value):
+        work.spend(1 + extent(key))
+        if isinstance(child, Record) and id(child) in above:
+            continue  # an object that knows what it is part of
         if isinstance(child, (StoredTensor, Array, Record, dict, list, tuple)):
-            yield from _leaves(child, f"{name}.{key}" if name else key, depth + 1, steps)
+            inner = f"{name}.{key}" if name else key
+            work.spend(extent(inner))
+            yield from _leaves(child, inner, above, steps, work)
 
 
-def _plain(value: Any, depth: int, steps: Iterator[int]) -> Any:
+def _plain(value: Any, above: tuple[int, ...], work: Work) -> Any:
     """A value without its tensors: dictionaries, lists, texts and numbers; None for anything else."""
+    value = _held(value)
+    work.spend(1)
     if isinstance(value, Global):
         return value.name
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    if depth > DEEPEST or next(steps) > MOST_NAMES or isinstance(value, (StoredTensor, Array, Storage)):
+    if len(above) > DEEPEST or id(value) in above or isinstance(value, (StoredTensor, Array, Storage)):
         return None
+    above = (*above, id(value))
     if isinstance(value, (list, tuple, set)):
-        return [_plain(item, depth + 1, steps) for item in value]
+        return [_plain(item, above, work) for item in value]
     found = value.state if isinstance(value, Record) else value if isinstance(value, dict) else {}
-    plain = {str(key): _plain(item, depth + 1, steps) for key, item in found.items()}
+    work.spend(sum(map(extent, found)))
+    plain = {str(key): _plain(item, above, work) for key, item in found.items()}
     return {key: item for key, item in plain.items() if item not in (None, {}, [])}

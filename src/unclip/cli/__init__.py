@@ -7,6 +7,7 @@ functions only, so that `unclip --help` answers at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -96,6 +97,7 @@ app.add_typer(evaluate.app, name="evaluate")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line with `arguments` (by default the process's) and returns the exit code."""
     _run.debug = False
+    _steady_streams()
     with warnings.catch_warnings():
         warnings.simplefilter("always", UnclipWarning)
         warnings.showwarning = _show_warning
@@ -122,6 +124,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _say(f"error: {_explain(error)}")
             return getattr(error, "exit_code", FAILED)
     return code if isinstance(code, int) else 0
+
+
+def _steady_streams() -> None:
+    """What cannot be shown does not end the work: letters that a stream has not, a stream that is closed."""
+    if sys.stdout is None:
+        sys.stdout = io.StringIO()
+    if sys.stderr is None:
+        sys.stderr = io.StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _explain(error: Exception) -> str:

@@ -124,8 +124,8 @@ def edit(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A picture of the same size; what is transparent in it is redrawn. By default the picture's "
-            "own transparency.",
+            help="A picture of the same size; what is transparent in it is redrawn, or white where nothing "
+            "is transparent. By default the picture's own transparency.",
         ),
     ] = None,
     n: options.Count = 1,

@@ -140,7 +140,10 @@ class Inpainting(Drawing):
 
     size: Annotated[
         int | None,
-        typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default the picture's own, or 256."),
+        typer.Option(
+            help="Side in pixels of a square: 64, 256, 512 or 1024. By default the photo comes back at its "
+            "size."
+        ),
     ] = None
     guidance: Annotated[float | None, typer.Option(help="Scale of the decoder's guidance.")] = None
     prior: Prior = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -112,6 +113,15 @@ def _shown(picture: Picture) -> str:
     return half_blocks(picture.image, min(PREVIEW_COLUMNS, shutil.get_terminal_size().columns))
 
 
+def _number(text: str) -> str | int | float:
+    """A setting as a number where it is one."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            if (number := kind(text)) == number and abs(number) != float("inf"):
+                return number
+    return text
+
+
 def _document(model: Model, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]) -> str:
     """The output of --json for pictures that were drawn."""
     from json import dumps
@@ -128,7 +138,7 @@ def _document(model: Model, drawn: list[tuple[str, Picture]], format: str, secon
             "score": None if picture.score is None else round(picture.score, 4),
             "size": picture.image.width,
             "format": str(format),
-            "settings": dict(picture.settings),
+            "settings": {name: _number(text) for name, text in picture.settings.items()},
         }
         for path, picture in drawn
     ]

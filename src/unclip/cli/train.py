@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Train the stages of a recipe one after the other, up to a bundle.
 
-    Ctrl-C stops it with a checkpoint; the same command again goes on. On several GPUs:
+    Ctrl-C stops it with a checkpoint; the same command again goes on. Several GPUs share each batch out:
     torchrun --nproc-per-node N --module unclip train ...
     """
     from unclip import recipes

@@ -28,11 +28,12 @@ class Spacing(StrEnum):
 
 @dataclass(frozen=True)
 class LangevinUpdates:
-    """The updates of annealed Langevin dynamics; the defaults are NCSN's (section 4.2 of 1907.05600).
+    """The updates of annealed Langevin dynamics; the defaults are those of NCSN's paper (1907.05600, 4.2).
 
     Attributes:
         steps: updates at each noise level.
-        step_size: of an update at the least noise level (see `diffusion.samplers.langevin`).
+        step_size: of an update at the least noise level, twice the `step_lr` of NCSN's code (see
+            `diffusion.samplers.langevin`).
     """
 
     steps: int = 100

@@ -258,8 +258,16 @@ def langevin(
     """Annealed Langevin dynamics (1907.05600, Algorithm 1): a `Step` for every update.
 
     At each index, `steps` times x + a / 2 score + sqrt(a) noise with a = step_size (sigma_i / sigma_0)^2.
-    NCSN's own numbers are the defaults. One denoising step at the end takes away the last level's noise
-    (2009.05475).
+    One denoising step at the end takes away the last level's noise (2009.05475).
+
+    Args:
+        denoiser: what says epsilon, and with it the score.
+        x: (B, C, ...), noise at the last index.
+        noise: see the module.
+        steps: updates at each index; the default is the paper's.
+        step_size: the paper's epsilon, and by default its 2e-5. NCSN's code and 2006.09011 write the same
+            update as x + s score + sqrt(2 s) noise: their `step_lr` is half of this, and so the `step_lr` of
+            2e-5 that NCSN's code draws with is a `step_size` of 4e-5.
 
     Raises:
         InputError: steps below 1 or step_size not positive.

@@ -9,7 +9,7 @@ is indexing: the betas of the skipped steps are implied by the alphas that are l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -245,7 +245,8 @@ def respace(total: int, steps: int | str | Sequence[int]) -> tuple[int, ...]:
     Args:
         total: steps of the whole schedule.
         steps: one of
-            a count N, 25 or "25": t = round(i (total - 1) / (N - 1)) as in Karlo; 1 is the noisiest alone;
+            a count N, 25 or "25": evenly from 0 to total - 1, added up and rounded as in ADM and Karlo; 1 is
+            the noisiest alone, where ADM takes the least noisy, from which nothing can be drawn;
             ADM's sections, "10,10,3,2,2" or a sequence of ints: the schedule is cut into equal parts from the
             least noise up and each part gives that many, its ends included;
             "ddim50": every k-th step from 0, for the smallest k that gives 50 steps (ADM, from DDIM);
@@ -357,9 +358,13 @@ def _whole(text: str, given: str) -> int:
 
 def _evenly(total: int, count: int) -> tuple[int, ...]:
     _check_count(total, count)
-    if count == 1:
-        return (total - 1,)
-    return tuple(round(i * (total - 1) / (count - 1)) for i in range(count))
+    return (total - 1,) if count == 1 else tuple(_spread(total, count))
+
+
+def _spread(length: int, count: int) -> Iterator[int]:
+    """Indices about evenly from 0 to length - 1: summed and not multiplied, so that ties round as ADM's."""
+    stride = (length - 1) / (count - 1) if count > 1 else 1.0
+    return map(round, accumulate(repeat(stride, count - 1), initial=0.0))
 
 
 def _every_kth(total: int, count: int) -> tuple[int, ...]:
@@ -383,9 +388,7 @@ def _in_sections(total: int, counts: Sequence[int]) -> tuple[int, ...]:
                 f"section {section} of {list(counts)} asks for {count} of its {length} steps: "
                 f"choose from 1 to {length}"
             )
-        stride = (length - 1) / (count - 1) if count > 1 else 1.0
-        # summed and not multiplied: at a tie the rounding is then ADM's
-        taken += [start + round(offset) for offset in accumulate(repeat(stride, count - 1), initial=0.0)]
+        taken += [start + offset for offset in _spread(length, count)]
         start += length
     return tuple(taken)
 

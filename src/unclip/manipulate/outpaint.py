@@ -13,8 +13,8 @@ from PIL import Image
 
 from unclip.drawing import Event, Job, Picture, fresh_seed
 from unclip.errors import InputError
-from unclip.given import KEPT, REDRAWN, Given, Known, Source, opened
-from unclip.images import MAX_PIXELS, WHITE, on_white
+from unclip.given import KEPT, REDRAWN, Given, Known
+from unclip.images import MAX_PIXELS, WHITE, Source, on_white, opened
 from unclip.manipulate.editing import FilledIn, checked_rounds, kept_of, options_of
 from unclip.manipulate.seam import seam
 from unclip.pipeline import Pipeline

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from unclip.drawing import Event
 from unclip.errors import InputError
-from unclip.given import NOTHING, Source, opened
-from unclip.images import SUFFIXES, open_image
+from unclip.given import NOTHING
+from unclip.images import SUFFIXES, Source, open_image, opened
 from unclip.manipulate.fitting import squared
 from unclip.manipulate.latents import FromLatents, Latents, Way
 from unclip.models.embedding_codes import PrincipalComponents

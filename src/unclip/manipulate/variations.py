@@ -15,7 +15,8 @@ import torch.nn.functional as F
 
 from unclip.drawing import Event, kept
 from unclip.errors import InputError
-from unclip.given import NOTHING, Source, opened
+from unclip.given import NOTHING
+from unclip.images import Source, opened
 from unclip.manipulate.latents import FromLatents, Latents, Way, mixed, slerp
 from unclip.pipeline import Pipeline
 

@@ -153,9 +153,12 @@ def follow_(
     latents: Tensor,
     codes: Tensor,
     config: NearestConfig,
-    generator: torch.Generator,
+    chance: Tensor,
 ) -> int:
     """Count a batch's codes (B, h, w), move the codebook where it is an average, give dead codes new work.
+
+    A dead code takes the place of a latent of the batch, of all processes together, by its number of
+    `chance`, (V,) uniform in [0, 1) and the same in every process.
 
     Returns:
         How many codes were dead.
@@ -178,14 +181,22 @@ def follow_(
         )
     dead = (use.rate < config.dead).nonzero().flatten()
     if len(dead):
-        choice = torch.randint(len(rows), dead.shape, generator=generator, device=generator.device)
-        fresh = rows[choice]
-        if dist.is_initialized():  # the same everywhere
-            dist.broadcast(fresh, 0)
+        fresh = _rows_of_all(rows, chance[dead])
         model.codebook.weight[dead] = fresh.to(model.codebook.weight.dtype)
         use.rate[dead] = 1.0
         use.sums[dead] = fresh
     return len(dead)
+
+
+def _rows_of_all(rows: Tensor, chance: Tensor) -> Tensor:
+    """Rows (D, E) of all processes' rows, of which each holds (N, E), at shares (D,) in [0, 1) of them."""
+    several = dist.is_initialized()
+    rank, size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+    number = (chance * (len(rows) * size)).long()
+    found = rows[number % len(rows)] * (number // len(rows) == rank)[:, None]
+    if several:
+        dist.all_reduce(found)
+    return found
 
 
 class Relaxed(NamedTuple):
@@ -195,10 +206,12 @@ class Relaxed(NamedTuple):
     divergence: Tensor  # (), mean over pictures of the sum over places, in nats
 
 
-def relax(logits: Tensor, temperature: float, generator: torch.Generator) -> Relaxed:
-    """Weights of the codes (B, V, h, w) with Gumbel noise (1611.01144), and how far they are from uniform."""
+def relax(logits: Tensor, temperature: float, waits: Tensor) -> Relaxed:
+    """Weights of the codes (B, V, h, w) with Gumbel noise (1611.01144), and how far they are from uniform.
+
+    The noise is made of `waits` (B, V, h, w), which are exponential of mean 1.
+    """
     logits = logits.float()
-    waits = torch.empty_like(logits).exponential_(generator=generator)
     weights = F.softmax((logits - waits.clamp(min=1e-20).log()) / temperature, dim=1)
     log_share = F.log_softmax(logits, dim=1)
     divergence = (log_share.exp() * (log_share + math.log(logits.shape[1]))).sum(1)  # (B, h, w)

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 NORM_GROUPS = 32  # ADM, 2105.05233
 SMALL = 256  # cells of a grid that is normalised sooner in the plain layout where no gradients are taken
+BLOCK = 4096  # cells that torch's batch normalisation may add up one by one: more, and float32 loses digits
 
 
 class GroupNorm(nn.GroupNorm):
@@ -70,10 +71,7 @@ def _without_gradient(x: Tensor, gain: Tensor, bias: Tensor, groups: int, eps: f
     out = torch.empty_like(x)
     unused = gain.new_empty(0), gain.new_empty(0)
     for one, into, own_gain, own_bias in zip(x.split(1), out.split(1), gain, bias, strict=True):
-        # what is found has the type of the running statistics, which serve for nothing else
-        mean, variance = torch.batch_norm_update_stats(
-            one, torch.zeros_like(own_gain), torch.zeros_like(own_gain), 0.0
-        )
+        mean, variance = _statistics(one, own_gain)
         means = mean.view(groups, -1)  # (groups, C / groups)
         mean_of_group = means.mean(1, keepdim=True)  # (groups, 1)
         variance_of_group = (variance.view(groups, -1) + (means - mean_of_group) ** 2).mean(1, keepdim=True)
@@ -81,6 +79,23 @@ def _without_gradient(x: Tensor, gain: Tensor, bias: Tensor, groups: int, eps: f
         variance = variance_of_group.expand_as(means).flatten()
         torch.native_batch_norm(one, own_gain, own_bias, mean, variance, False, 0.0, eps, out=(into, *unused))
     return out
+
+
+def _statistics(one: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of one picture (1, C, H, W), (C,) of the type of `like`.
+
+    They are found for blocks of cells, small enough for a cache, and put together in float64.
+    """
+    cells = one.permute(0, 2, 3, 1).flatten(0, 2)  # (HW, C), a view
+    running = torch.zeros_like(like)  # what is found has its type; it serves for nothing else
+    blocks = cells.split(BLOCK)
+    found = [torch.batch_norm_update_stats(block, running, running, 0.0) for block in blocks]
+    if len(found) == 1:
+        return found[0]
+    share = torch.tensor([len(block) / len(cells) for block in blocks], dtype=torch.float64)  # (K,)
+    means, variances = (torch.stack(each).double() for each in zip(*found, strict=True))  # (K, C)
+    mean = share @ means  # (C,)
+    return mean.to(like.dtype), (share @ (variances + (means - mean) ** 2)).to(like.dtype)
 
 
 class _ChannelsLast(torch.autograd.Function):

@@ -18,7 +18,7 @@ from unclip.errors import InputError, SearchError
 from unclip.search.near import LEAST_COSINE, alike, groups, signatures
 from unclip.search.probability import PICTURE, TEXT, likeness, standing_out
 from unclip.search.query import EVERYTHING, Filters, Term, check, parse
-from unclip.search.store import FOLDER, Picture, Store, find_index
+from unclip.search.store import FOLDER, Picture, Store, find_index, is_of_before
 from unclip.search.vectors import Vectors
 
 UNWANTED = 0.5  # weight of what is not wanted; with more, its contrary comes first and not what is wanted
@@ -216,6 +216,11 @@ class Index:
 
     def _checked(self, clip: ClipEmbedder) -> ClipEmbedder:
         if clip.identity != self._settings["clip"]:
+            if is_of_before(self._settings, clip.name, clip.preprocessing.fit):
+                raise SearchError(
+                    f"the index was made when {clip.name} cut pictures out a pixel beside their middle: make "
+                    f"it again by `unclip index {self.folder}`"
+                )
             raise SearchError(
                 f"the index was made with the model {self._settings['name']} ({self._settings['clip']}), "
                 f"this is {clip.name} ({clip.identity}): name the right one by --model, or make an index "

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from unclip.errors import InputError
-from unclip.images import fit, header, on_white, open_image
+from unclip.images import Fitting, fit, header, on_white, open_image
 from unclip.search.near import SIGNATURE_SIDE
 
 MOST_BYTES = 256 * 2**20  # of a file
@@ -39,7 +38,7 @@ class Job:
     path: Path
     known: tuple[bytes, ...]
     size: int
-    how: Literal["pad", "crop", "stretch"]
+    how: Fitting
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,13 @@ from urllib.parse import quote
 import numpy as np
 
 from unclip.errors import InputError, SearchError
+from unclip.images import Fitting
 from unclip.runtime import check_writable
 
 FOLDER = ".unclip-index"  # within the folder of pictures
 DATABASE = "index.sqlite"
 LOCK = "writer.sqlite"
+PREPARED = "prepared"  # setting: how pictures were prepared for the CLIP, `bundle.Preprocessing.identity`
 FORMAT = "1"
 BUSY_SECONDS = 30.0  # that a commit waits for another connection's
 SCHEMA = """
@@ -234,6 +236,11 @@ class Store:
                 "INSERT INTO thumbnail VALUES (?, ?)", (cursor.lastrowid, found.thumbnail)
             )
 
+    def clear(self) -> None:
+        """Remove all files and pictures, to be read again."""
+        self._connection.execute("DELETE FROM file")
+        self.drop_orphans()
+
     def drop_orphans(self) -> int:
         """Remove pictures that no file holds any more; returns how many."""
         query = "DELETE FROM picture WHERE NOT EXISTS (SELECT 1 FROM file WHERE file.picture = picture.id)"
@@ -307,6 +314,14 @@ class Store:
             raise SearchError(
                 f"{self.folder} is an index of format {found}, this version reads {FORMAT}: make it again"
             )
+
+
+def is_of_before(settings: Mapping[str, str], name: str, fit: Fitting) -> bool:
+    """Whether an index was made with the CLIP of this name when all of them rounded their crop down.
+
+    It does not say yet how its pictures were prepared. Those of "crop" were, by a pixel, wrong.
+    """
+    return PREPARED not in settings and settings["name"] == name and fit == "crop"
 
 
 def index_of(folder: Path, out: Path | None = None) -> Path:

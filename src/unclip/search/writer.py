@@ -22,7 +22,16 @@ from unclip.processes import cores, pool, pop_finished_
 from unclip.search.background import BACKGROUND
 from unclip.search.files import walk, within
 from unclip.search.reading import UNREADABLE, Job, Reading, read_all
-from unclip.search.store import FOLDER, File, Found, Store, index_of, writer_lock
+from unclip.search.store import (
+    FOLDER,
+    PREPARED,
+    File,
+    Found,
+    Store,
+    index_of,
+    is_of_before,
+    writer_lock,
+)
 from unclip.search.vectors import update_graph
 
 if TYPE_CHECKING:
@@ -113,7 +122,8 @@ class Writer:
 
         Raises:
             SearchError: another process writes this index, it was made with another model or for another
-                folder, it cannot be written, or a reading process was killed.
+                folder, it cannot be written, or a reading process was killed. One that was made when CLIP's
+                crop was rounded otherwise is made again.
         """
         started = time.monotonic()
         with writer_lock(self._index):
@@ -138,15 +148,21 @@ class Writer:
             "model": named,
             "name": self._clip.name,
             "clip": self._clip.identity,
+            PREPARED: self._clip.preprocessing.identity,
         }
 
     def _check(self, store: Store) -> None:
         found = store.settings()
         if found["clip"] != self._clip.identity:
-            raise SearchError(
-                f"{self._index} was made with the model {found['name']} ({found['clip']}), this is "
-                f"{self._clip.name} ({self._clip.identity}): choose another place for its index by --out"
-            )
+            if not is_of_before(found, self._clip.name, self._clip.preprocessing.fit):
+                raise SearchError(
+                    f"{self._index} was made with the model {found['name']} ({found['clip']}), this is "
+                    f"{self._clip.name} ({self._clip.identity}): choose another place for its index by --out"
+                )
+            with store.transaction():
+                store.clear()
+                for name in ("clip", PREPARED):
+                    store.set(name, self._settings()[name])
         if found["folder"] != self._settings()["folder"]:
             other = found["folder"] or self._index.parent
             raise SearchError(f"{self._index} is the index of {other}: choose another place by --out")

@@ -16,6 +16,7 @@ from unclip.diffusion.denoiser import Denoiser, denoiser, threshold
 from unclip.diffusion.guidance import classifier_free
 from unclip.diffusion.samplers import Sampler
 from unclip.diffusion.schedule import (
+    LARGEST_KARRAS_NOISE,
     Schedule,
     ScheduleName,
     respace,
@@ -32,7 +33,6 @@ from unclip.stages.stage import Estimate
 SPACINGS = {"dpm++": Spacing.LOG_SNR, "heun": Spacing.KARRAS}
 LANGEVIN = "langevin"
 REPEATED_STEPS = 30  # that fill in well, each taken several times
-LARGEST_NOISE = 80.0  # sigma / alpha that Karras steps start from, table 1 of 2206.00364
 
 
 class Condition(Protocol):
@@ -92,7 +92,7 @@ class Denoising:
             raise InputError(f"steps {sampling.steps!r}: the sampler {sampling.sampler} takes a plain count")
         if spacing is Spacing.LOG_SNR:
             return schedule[respace_by_log_snr(schedule, sampling.steps)]
-        return schedule[respace_karras(schedule, sampling.steps, max_noise=LARGEST_NOISE)]
+        return schedule[respace_karras(schedule, sampling.steps, max_noise=LARGEST_KARRAS_NOISE)]
 
     @property
     def steps(self) -> int:

@@ -11,7 +11,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from unclip.errors import InputError
 from unclip.tokenizer.spelling import spell_out
-from unclip.tokenizer.tokens import FileTokenizer, check_ids, read_file
+from unclip.tokenizer.tokens import FileTokenizer, Merges, Words, check_ids, read_file
 
 PAD, START, END = "<pad>", "<start>", "<end>"
 
@@ -43,17 +43,7 @@ class BytePairTokenizer(FileTokenizer):
         least = len(alphabet) + 3
         if vocabulary < least:
             raise InputError(f"vocabulary {vocabulary} is too small: choose at least {least}")
-        tokenizer = tokenizers.Tokenizer(models.BPE())
-        tokenizer.normalizer = normalizers.Sequence(
-            [
-                normalizers.NFKC(),
-                normalizers.Lowercase(),
-                normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
-                normalizers.Strip(),
-            ]
-        )
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, trim_offsets=True)
-        tokenizer.post_processor = processors.ByteLevel(add_prefix_space=True, trim_offsets=True)
+        tokenizer = _tokenizer({}, ())
         trainer = trainers.BpeTrainer(
             vocab_size=vocabulary,
             special_tokens=[PAD, START, END],
@@ -71,7 +61,8 @@ class BytePairTokenizer(FileTokenizer):
         Raises:
             InputError: the file is missing, is no tokenizer, or its special tokens are not 0, 1 and 2.
         """
-        tokenizer = read_file(Path(path))
+        tokenizer = read_file(Path(path), _tokenizer)
+        tokenizer.add_special_tokens([PAD, START, END])
         check_ids(tokenizer, path, {PAD: cls.pad, START: cls.start, END: cls.end})
         return cls(tokenizer)
 
@@ -80,3 +71,18 @@ class BytePairTokenizer(FileTokenizer):
         text = (i for i in ids if i not in (self.pad, self.start, self.end))
         pieces = [self._tokenizer.id_to_token(i) or "" for i in text]
         return str(decoders.ByteLevel().decode(pieces)).strip()
+
+
+def _tokenizer(words: Words, merges: Merges) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=dict(words), merges=list(merges)))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, trim_offsets=True)
+    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=True, trim_offsets=True)
+    return tokenizer

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import html
-import json
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +9,20 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from unclip.errors import InputError
-from unclip.tokenizer.tokens import TOKENIZER_FILE, FileTokenizer, check_ids, read_file
+from unclip.tokenizer.repairs import repaired
+from unclip.tokenizer.tokens import (
+    TOKENIZER_FILE,
+    FileTokenizer,
+    Merges,
+    Words,
+    byte_pairs,
+    check_ids,
+    judged,
+    read_file,
+    read_json,
+    read_pair,
+    read_text,
+)
 
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_CONTEXT = 77  # tokens with start and end, 2103.00020 section 2.4 (76 there: without one of the two)
@@ -27,15 +37,15 @@ class CLIPTokenizer(FileTokenizer):
     """The BPE of OpenAI's CLIP (2103.00020): lower case, 49,408 ids, context 77.
 
     Its padding is id 0, as in OpenAI's own code, which is also the token "!": read the mask. Text is cleaned
-    as there (HTML entities undone twice, white space made single), but for `ftfy`, whose repairs of wrongly
-    decoded text are left out.
+    as there (quotes of phones straight, HTML entities undone, white space made single), but for what `ftfy`
+    guesses of wrongly decoded text.
     """
 
     pad, start, end = 0, CLIP_VOCABULARY - 2, CLIP_VOCABULARY - 1
     context = CLIP_CONTEXT
 
     def _clean(self, text: str) -> str:
-        return html.unescape(html.unescape(text))
+        return repaired(text)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -54,7 +64,8 @@ class CLIPTokenizer(FileTokenizer):
         elif path.name.endswith(".gz"):
             tokenizer = _from_merges(path)
         else:
-            tokenizer = read_file(path)
+            tokenizer = read_file(path, _tokenizer)
+        tokenizer.add_special_tokens([CLIP_START, CLIP_END])
         check_ids(tokenizer, path, {CLIP_START: cls.start, CLIP_END: cls.end})
         return cls(tokenizer)
 
@@ -63,9 +74,9 @@ class CLIPTokenizer(FileTokenizer):
         self._tokenizer.model.save(str(folder))
 
 
-def _tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+def _tokenizer(words: Words, merges: Merges) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(
-        models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>", unk_token=CLIP_END)
+        models.BPE(vocab=dict(words), merges=list(merges), end_of_word_suffix="</w>", unk_token=CLIP_END)
     )
     tokenizer.normalizer = normalizers.Sequence(
         [
@@ -80,7 +91,6 @@ def _tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tok
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.add_special_tokens([CLIP_START, CLIP_END])
     return tokenizer
 
 
@@ -88,22 +98,22 @@ def _from_folder(folder: Path) -> tokenizers.Tokenizer:
     whole = folder / TOKENIZER_FILE
     try:
         if whole.is_file() and not (folder / "vocab.json").is_file():
-            model = json.loads(whole.read_text(encoding="utf-8"))["model"]
-            pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
-            return _tokenizer(model["vocab"], [(first, second) for first, second in pairs])
-        vocabulary, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    except Exception as error:  # the library raises plain Exception for a missing file
+            words, merges = byte_pairs(read_json(whole), whole)
+        else:
+            words, merges = read_pair(folder / "vocab.json", folder / "merges.txt")
+        with judged(folder):
+            return _tokenizer(words, merges)
+    except InputError as error:
         raise InputError(
             f"{folder}: needs vocab.json and merges.txt of CLIP, or tokenizer.json ({error})"
         ) from error
-    return _tokenizer(vocabulary, merges)
 
 
 def _from_merges(path: Path) -> tokenizers.Tokenizer:
     """OpenAI's file holds more merges than CLIP uses; the vocabulary follows from their order."""
     try:
-        lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        lines = read_text(path).split("\n")
+    except InputError as error:
         raise InputError(f"{path}: not CLIP's merges ({error})") from error
     count = CLIP_VOCABULARY - 2 * 256 - 2
     pairs = [line.split() for line in lines[1 : count + 1]]  # the first line is a version
@@ -114,7 +124,8 @@ def _from_merges(path: Path) -> tokenizers.Tokenizer:
     words = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
     words += [first + second for first, second in merges]
     words += [CLIP_START, CLIP_END]
-    return _tokenizer({word: i for i, word in enumerate(words)}, merges)
+    with judged(path):
+        return _tokenizer({word: i for i, word in enumerate(words)}, merges)
 
 
 def byte_alphabet() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Self
 
@@ -9,7 +10,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers
 
 from unclip.errors import InputError
-from unclip.tokenizer.tokens import FileTokenizer, check_ids, read_file
+from unclip.tokenizer.tokens import FileTokenizer, Merges, Words, check_ids, judged, read_file, read_pair
 
 # BART's, and with it DALL-E mini's: id of each, and the letter that stands before every word.
 BART_SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2}
@@ -21,9 +22,18 @@ class DalleMiniTokenizer(FileTokenizer):
     """The BPE of DALL-E mini and mega as min-dalle applies it: BART's merges within words between spaces.
 
     Emoji are spelled out ("red_apple"), letters become lower case, and what is not ASCII then is left out.
+    Ids that no text can have ("<mask>") are not counted in `vocabulary`: the model may have no rows for them.
     """
 
     pad, start, end = BART_SPECIAL["<pad>"], BART_SPECIAL["<s>"], BART_SPECIAL["</s>"]
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        super().__init__(tokenizer)
+        model = json.loads(tokenizer.to_str())["model"]
+        merged = {first + second for first, second in model["merges"]} | {*BART_SPECIAL, BART_UNKNOWN}
+        self.vocabulary = 1 + max(
+            index for word, index in model["vocab"].items() if len(word) == 1 or word in merged
+        )
 
     def _clean(self, text: str) -> str:
         if not text.isascii():
@@ -46,20 +56,19 @@ class DalleMiniTokenizer(FileTokenizer):
         path = Path(path)
         if path.is_dir():
             return cls.of_files(path / "vocab.json", path / "merges.txt")
-        return cls._checked(read_file(path), path)
+        return cls._checked(read_file(path, _tokenizer), path)
 
     @classmethod
     def of_files(cls, vocabulary: Path, merges: Path) -> Self:
         """Read a published vocabulary and its merges. Raises InputError as `load`."""
         try:
-            words, pairs = models.BPE.read_file(str(vocabulary), str(merges))
-            model = models.BPE(vocab=words, merges=pairs, unk_token=BART_UNKNOWN)
-        except Exception as error:  # the library raises plain Exception for a missing or broken file
+            words, pairs = read_pair(vocabulary, merges)
+            with judged(vocabulary):
+                tokenizer = _tokenizer(words, pairs)
+        except InputError as error:
             raise InputError(
                 f"{vocabulary} and {merges}: not a vocabulary and its merges ({error})"
             ) from error
-        tokenizer = tokenizers.Tokenizer(model)
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(BART_SPACE, prepend_scheme="always", split=True)
         return cls._checked(tokenizer, vocabulary)
 
     @classmethod
@@ -68,3 +77,11 @@ class DalleMiniTokenizer(FileTokenizer):
         if tokenizer.token_to_id(BART_UNKNOWN) is None:
             raise InputError(f"{path}: has no token {BART_UNKNOWN} for letters that it does not know")
         return cls(tokenizer)
+
+
+def _tokenizer(words: Words, merges: Merges) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(vocab=dict(words), merges=list(merges), unk_token=BART_UNKNOWN)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(BART_SPACE, prepend_scheme="always", split=True)
+    return tokenizer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -12,7 +10,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from unclip.errors import InputError
-from unclip.tokenizer.tokens import FileTokenizer, Tokens, padded, read_file
+from unclip.tokenizer.tokens import FileTokenizer, Merges, Tokens, Words, judged, padded, read_file, read_pair
 
 LAST = "<|endoftext|>"  # of GPT-2's vocabulary
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
@@ -53,7 +51,7 @@ class GlideTokenizer(FileTokenizer):
             InputError: nothing there, or not GPT-2's kind of vocabulary.
         """
         path = Path(path)
-        tokenizer = _from_folder(path) if path.is_dir() else read_file(path)
+        tokenizer = _from_folder(path) if path.is_dir() else read_file(path, _tokenizer)
         last = tokenizer.id_to_token(tokenizer.get_vocab_size(with_added_tokens=True) - 1)
         if last != LAST:
             raise InputError(f"{path}: its last token is {last!r} and must be {LAST!r}")
@@ -72,23 +70,16 @@ def _from_folder(folder: Path) -> tokenizers.Tokenizer:
         wanted = " or ".join(" and ".join(names) for names in GPT2_FILES)
         raise InputError(f"{folder}: needs {wanted} of GPT-2")
     vocabulary, merges = found[0]
-    lines = [line.split() for line in _text(merges).split("\n") if line and not line.startswith("#version")]
     try:
-        words = json.loads(_text(vocabulary))
-        pairs = [(first, second) for first, second in lines]
-        tokenizer = tokenizers.Tokenizer(models.BPE(vocab=words, merges=pairs))
-    except InputError:
-        raise
-    except Exception as error:  # the library raises plain Exception where the two do not fit
+        words, pairs = read_pair(vocabulary, merges)
+        with judged(folder):
+            return _tokenizer(words, pairs)
+    except InputError as error:
         raise InputError(f"{vocabulary} and {merges}: no vocabulary and its merges ({error})") from error
+
+
+def _tokenizer(words: Words, merges: Merges) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=dict(words), merges=list(merges)))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     return tokenizer
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error

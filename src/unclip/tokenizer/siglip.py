@@ -7,25 +7,38 @@ and mT5's, "<pad>" with Gemma's. The vocabulary is a `tokenizer.json`, in which 
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import tokenizers
 from tokenizers import processors
 
-from unclip.errors import InputError
+from unclip.config import load_json
+from unclip.errors import InputError, shown
 from unclip.runtime import atomic_path
 from unclip.tokenizer import Tokens
-from unclip.tokenizer.tokens import TOKENIZER_FILE, padded
+from unclip.tokenizer.tokens import MOST_IDS, TOKENIZER_FILE, judged, padded, read_json
 
 SETTINGS = "tokenizer_config.json"
 UNKNOWN = "<unk>"
 NO_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
+# What published vocabularies do to a text before it is cut up. Others' regular expressions may take for ever.
+OWN = ("version", "added_tokens", "normalizer", "pre_tokenizer", "model")
+STEPS = (
+    *("Sequence", "Precompiled", "Replace", "Prepend", "Strip", "Lowercase", "NFC", "NFD", "NFKC", "NFKD"),
+    *("Metaspace", "WhitespaceSplit", "Split"),
+)
+PATTERNS = ({"String": " "}, {"Regex": " {2,}"}, {"Regex": r"\s+"})
+MOST_STEPS = 8
+LONGEST_CONTENT = 1  # letters that are put in place of others
+LARGEST_FORMS = 2**22  # letters of a table of forms; that of NFKC has some 300,000
+LONGEST_FORM = 256  # bytes that a letter becomes in it
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # what Gemma spells letters with that it has no token for
 
 
@@ -60,7 +73,8 @@ class SiglipTokenizer:
 
     def _ids(self, text: str) -> tuple[list[int], list[int]]:
         """Ids, and where in the text each begins."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        with judged("the bundle's tokenizer"):
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
         # full-width letters become ASCII inside the tokenizer, so a sentinel may be spelled after all
         ids = [index if index < self.vocabulary else self._unknown for index in encoding.ids]
         return ids, [start for start, _ in encoding.offsets]
@@ -116,27 +130,98 @@ class SiglipTokenizer:
         path = Path(path)
         file = path / TOKENIZER_FILE if path.is_dir() else path
         try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises plain Exception for a missing or broken file
-            raise InputError(f"{file}: not a tokenizer ({error})") from error
-        if path.is_dir():
-            end, pad = _said(path / SETTINGS, tokenizer)
-        else:
-            ends, padding = tokenizer.encode("").ids[:1], tokenizer.padding
-            if not ends or padding is None:
-                raise InputError(
-                    f"{file}: says neither how a text ends nor how it is padded: give its folder"
-                )
-            end, pad = ends[0], padding["pad_id"]
+            about = read_json(file)
+            for part in ("normalizer", "pre_tokenizer"):
+                kinds = [_checked(step, part) for step in _steps(about.get(part))]
+                if len(kinds) > MOST_STEPS or kinds.count("Precompiled") > 1:
+                    raise InputError(f"{part} has the steps {shown(kinds)}")
+            _check_words(about)
+        except InputError as error:
+            raise InputError(f"{file}: not a tokenizer of this kind ({error})") from error
+        with judged(file):
+            # how a text ends and is padded is said once more below
+            own = {key: about[key] for key in OWN if key in about}
+            tokenizer = tokenizers.Tokenizer.from_str(json.dumps(own))
+        end, pad = _said(path / SETTINGS, tokenizer) if path.is_dir() else _kept(about, file)
         if (unknown := tokenizer.token_to_id(UNKNOWN)) is None:
             raise InputError(f"{file}: has no token {UNKNOWN} for letters that it does not know")
+        if tokenizer.id_to_token(end) is None or tokenizer.id_to_token(pad) is None:
+            raise InputError(f"{file}: texts end with {end} and are padded with {pad}: no such ids")
         return cls(tokenizer, end, pad, unknown)
+
+
+def _steps(step: Any) -> Iterator[Any]:
+    """A step, and those that it is made of."""
+    if step is not None:
+        yield step
+    for key in ("normalizers", "pretokenizers") if isinstance(step, dict) else ():
+        for inner in step.get(key) or ():
+            yield from _steps(inner)
+
+
+def _checked(step: Any, where: str) -> str:
+    """The kind of a step. Raises InputError for what no published vocabulary does to a text."""
+    kind = step.get("type") if isinstance(step, dict) else None
+    if kind not in STEPS:
+        raise InputError(f"{where} is {shown(step)}, known are {', '.join(STEPS)}")
+    if step.get("pattern", PATTERNS[0]) not in PATTERNS:
+        raise InputError(f"{where} looks for {shown(step['pattern'])}, known are {shown(PATTERNS)}")
+    for key in ("content", "prepend", "replacement"):
+        if len(str(step.get(key, ""))) > LONGEST_CONTENT:
+            raise InputError(
+                f"{where}: {key} is {shown(step[key])}, at most {LONGEST_CONTENT} letter is allowed"
+            )
+    if kind == "Precompiled":
+        _check_forms(step.get("precompiled_charsmap"), where)
+    return str(kind)
+
+
+def _check_forms(text: Any, where: str) -> None:
+    """Refuse a table of forms in which a letter becomes a long text. Raises InputError.
+
+    It is sentencepiece's: the length of a tree in 4 bytes, the tree, and the forms, each ended by a zero.
+    """
+    try:
+        table = base64.b64decode(str(text)[: LARGEST_FORMS + 1], validate=True)
+        if len(str(text)) > LARGEST_FORMS:
+            raise ValueError(f"more than {LARGEST_FORMS} letters")
+    except ValueError as error:
+        raise InputError(f"{where}: its table of forms cannot be read ({error})") from error
+    forms = table[4 + int.from_bytes(table[:4], "little") :]
+    if (longest := max(map(len, forms.split(b"\0")))) > LONGEST_FORM:
+        raise InputError(
+            f"{where}: a letter would become {longest} bytes, at most {LONGEST_FORM} are allowed"
+        )
+
+
+def _check_words(about: dict[str, Any]) -> None:
+    """Refuse a vocabulary of chance, or with ids beyond all that there are. Raises InputError."""
+    model, added = about["model"], about.get("added_tokens") or []
+    words = model.get("vocab")
+    ids = list(words.values()) if isinstance(words, dict) else []
+    ids += [token.get("id") if isinstance(token, dict) else None for token in added]
+    if model.get("dropout") or not all(type(index) is int and 0 <= index < MOST_IDS for index in ids):
+        raise InputError(f"no ids from 0 to {MOST_IDS - 1}, or words that are left out by chance")
+
+
+def _kept(about: dict[str, Any], file: Path) -> tuple[int, int]:
+    """Ids of the end and the padding, as `save` wrote them."""
+    try:
+        ((end,),) = (token["ids"] for token in about["post_processor"]["special_tokens"].values())
+        pad = about["padding"]["pad_id"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{file}: says neither how a text ends nor how it is padded: give its folder"
+        ) from error
+    if type(end) is not int or type(pad) is not int or not 0 <= min(end, pad) <= max(end, pad) < MOST_IDS:
+        raise InputError(f"{file}: texts end with {shown(end)} and are padded with {shown(pad)}: no such ids")
+    return end, pad
 
 
 def canonical(text: str) -> str:
     """A text as it is tokenised: no HTML entities, no ASCII punctuation, lower case, single spaces.
 
-    big_vision's canonicalize_text after open_clip's basic_clean, but for `ftfy`, as with CLIP's tokenizer.
+    big_vision's canonicalize_text after open_clip's basic_clean, but for `ftfy`.
     """
     plain = html.unescape(html.unescape(text)).strip().translate(NO_PUNCTUATION)
     return " ".join(plain.lower().split())
@@ -149,8 +234,8 @@ def _can_be_written(token: str) -> bool:
 def _said(file: Path, tokenizer: tokenizers.Tokenizer) -> tuple[int, int]:
     """Ids of the end and the padding, as the tokenizer's settings name them."""
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        settings = load_json(file)
+    except InputError as error:
         raise InputError(f"{file}: needed to know how texts end and are padded ({error})") from error
     if not isinstance(settings, dict):
         raise InputError(f"{file}: not the settings of a tokenizer")
@@ -164,5 +249,5 @@ def _token(settings: dict[str, Any], key: str, file: Path, tokenizer: tokenizers
     token = said.get("content") if isinstance(said, dict) else said
     index = tokenizer.token_to_id(token) if isinstance(token, str) else None
     if index is None:
-        raise InputError(f"{file}: {key} is {said!r}, which the vocabulary does not have")
+        raise InputError(f"{file}: {key} is {shown(said)}, which the vocabulary does not have")
     return index

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import tokenizers
 import torch
 from torch import Tensor
 
-from unclip.errors import InputError
+from unclip.config import load_json, parse_json
+from unclip.errors import InputError, shown
 from unclip.runtime import atomic_path
 
 TOKENIZER_FILE = "tokenizer.json"  # as Hugging Face's libraries call it
+LARGEST_FILE = 48 * 2**20  # bytes; Gemma's has 34 million
+MOST_IDS = 2**20
+# What a file says beside the vocabulary and that changes how a text is read.
+FORM = ("normalizer", "pre_tokenizer", "post_processor")
+
+Words: TypeAlias = Mapping[str, int]
+Merges: TypeAlias = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -79,14 +91,12 @@ class FileTokenizer:
     pad: int
     start: int
     end: int
+    vocabulary: int
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         tokenizer.encode_special_tokens = True  # "<end>" in a prompt is text, not an order
         self._tokenizer = tokenizer
-
-    @property
-    def vocabulary(self) -> int:
-        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self.vocabulary = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 
     def _clean(self, text: str) -> str:
         return text
@@ -128,14 +138,98 @@ def padded(rows: Sequence[Sequence[int]], pad: int, length: int) -> tuple[Tensor
     return ids, mask
 
 
-def read_file(path: Path) -> tokenizers.Tokenizer:
-    """Read what `save` wrote. Raises InputError: the file is missing, or is no tokenizer."""
+def read_file(path: Path, made: Callable[[Words, Merges], tokenizers.Tokenizer]) -> tokenizers.Tokenizer:
+    """Read what `save` wrote: a vocabulary and its merges, which `made` makes a tokenizer of.
+
+    Nothing else is taken from the file, and it must agree: regular expressions of others may take for ever.
+
+    Raises InputError: the file is missing, is no tokenizer, or another one.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such tokenizer file")
+    about = read_json(path)
+    words, merges = byte_pairs(about, path)
+    with judged(path):
+        tokenizer, empty = made(words, merges), made({}, ())
+    own = json.loads(empty.to_str())
+    own["model"] |= {key: about["model"].get(key) for key in ("vocab", "merges")}
+    for table, expected, keys in ((about, own, FORM), (about["model"], own["model"], own["model"])):
+        for key in keys:
+            if table.get(key) != expected[key] and key in table:
+                raise InputError(
+                    f"{path}: its {key} is {shown(table[key])}, in a tokenizer of this kind it is "
+                    f"{shown(expected[key])}"
+                )
+    return tokenizer
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The table in a tokenizer's file. Raises InputError where there is none."""
     try:
-        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such tokenizer file") from error
-    except Exception as error:  # the library raises plain Exception for a broken file
+        about = load_json(path, LARGEST_FILE)
+        if not isinstance(about, dict) or not isinstance(about.get("model"), dict):
+            raise InputError("no model in it")
+    except InputError as error:
         raise InputError(f"{path}: not a tokenizer file ({error})") from error
+    return about
+
+
+def byte_pairs(about: Mapping[str, Any], path: Path) -> tuple[Words, Merges]:
+    """Vocabulary and merges of a tokenizer's table. Raises InputError where they are none."""
+    words, merges = about["model"].get("vocab"), about["model"].get("merges")
+    merges = merges if isinstance(merges, list) else []
+    return checked(words, [pair.split(" ") if isinstance(pair, str) else pair for pair in merges], path)
+
+
+def read_pair(vocabulary: Path, merges: Path) -> tuple[Words, Merges]:
+    """A vocabulary (JSON) and its merges (a line each) in two files, each as it is or compressed with gzip.
+
+    Raises InputError: one is missing, or they are not a vocabulary and its merges.
+    """
+    words = parse_json(read_text(vocabulary), str(vocabulary))
+    lines = [
+        line.split() for line in read_text(merges).split("\n") if line and not line.startswith("#version")
+    ]
+    return checked(words, lines, vocabulary)
+
+
+def read_text(path: Path) -> str:
+    """A text that may be compressed with gzip. Raises InputError where it cannot be read, or is too long."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ValueError(f"more than {LARGEST_FILE} bytes")
+        return data.decode("utf-8")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+
+
+def checked(words: Any, merges: Sequence[Any], where: Path) -> tuple[Words, Merges]:
+    """A vocabulary and its merges as they are. Raises InputError where they are none."""
+    if not isinstance(words, dict) or not all(type(index) is int for index in words.values()):
+        raise InputError(f"{where}: not a vocabulary and its merges: it has no table of ids")
+    if max(words.values(), default=0) >= MOST_IDS or min(words.values(), default=0) < 0:
+        raise InputError(f"{where}: not a vocabulary: ids are from 0 to {MOST_IDS - 1}")
+    for pair in merges:
+        if not isinstance(pair, list) or [type(half) for half in pair] != [str, str]:
+            raise InputError(f"{where}: not a vocabulary and its merges: {shown(pair)} is no pair")
+    return words, [(first, second) for first, second in merges]
+
+
+@contextmanager
+def judged(where: Path | str) -> Iterator[None]:
+    """Takes what the library raises of a broken vocabulary, a panic of its Rust even, for an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{where}: not a tokenizer file ({error})") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{where}: not a tokenizer file (the library broke off: {error})") from error
 
 
 def check_ids(tokenizer: tokenizers.Tokenizer, path: Path | str, expected: Mapping[str, int]) -> None:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unclip.train.places import Places
+
 LABELS = 7  # mirrored, size, stretch, cosine and sine of the turn, right, down
 SCALE = 0.2  # standard deviation of the size, and of width against height, in powers of two
 TURN = math.pi / 6  # radians each way at most
@@ -26,19 +28,14 @@ class Augmented(NamedTuple):
     labels: Tensor  # (B, LABELS) float32, all 0 where nothing was done
 
 
-def augmented(images: Tensor, share: float, generator: torch.Generator) -> Augmented:
+def augmented(images: Tensor, share: float, places: Places) -> Augmented:
     """Pictures (B, 3, S, S) in [-1, 1] on a CPU; each of five changes is made to about this share of them."""
-    size = len(images)
-
-    def chosen(values: Tensor) -> Tensor:
-        """(..., B), 0 but for the share of B that a change is made to."""
-        return values * (torch.rand(size, generator=generator) < share)
-
-    mirrored = chosen(torch.ones(size))
-    scale = chosen(SCALE * torch.randn(size, generator=generator))
-    stretch = chosen(SCALE * torch.randn(size, generator=generator))
-    turn = chosen(TURN * (2 * torch.rand(size, generator=generator) - 1))
-    right, down = chosen(SHIFT * torch.randn(2, size, generator=generator))
+    *chances, angle = places.rand(6).T
+    mirrored, scaled, stretched, turned, moved = ((chance < share).float() for chance in chances)  # (B,)
+    size, shape, across, along = places.randn(4).T
+    scale, stretch = SCALE * size * scaled, SCALE * shape * stretched
+    turn = TURN * (2 * angle - 1) * turned
+    right, down = SHIFT * across * moved, SHIFT * along * moved
     cosine, sine = turn.cos(), turn.sin()
     labels = torch.stack([mirrored, scale, stretch, cosine - 1, sine, right, down], dim=1)
     # for every place of the new picture, where in the old one it comes from: moved back, turned, resized
@@ -55,6 +52,6 @@ def augmented(images: Tensor, share: float, generator: torch.Generator) -> Augme
     out = images.clone()
     if changed.any():
         taken = images[changed]
-        places = F.affine_grid(matrix[changed], list(taken.shape), align_corners=False)
-        out[changed] = 1 - F.grid_sample(1 - taken, places, align_corners=False)  # white without end
+        grid = F.affine_grid(matrix[changed], list(taken.shape), align_corners=False)
+        out[changed] = 1 - F.grid_sample(1 - taken, grid, align_corners=False)  # white without end
     return Augmented(out, labels)

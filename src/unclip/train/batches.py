@@ -14,17 +14,9 @@ from torch import Tensor
 AHEAD = 2  # steps whose batches are prepared while one is used
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """The parts of one step's batch, and the generator that drew them and draws the noise of their losses."""
-
-    parts: list[Any]
-    generator: torch.Generator
-
-
-def prefetch(draw: Callable[[int], Prepared], first: int, end: int) -> Generator[Prepared]:
+def prefetch(draw: Callable[[int], list[Any]], first: int, end: int) -> Generator[list[Any]]:
     """`draw(step)` for each step from `first` to before `end`, in this order. Close it to end its thread."""
-    waiting: deque[Future[Prepared]] = deque()
+    waiting: deque[Future[list[Any]]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         try:
             for step in range(first, end):
@@ -33,13 +25,6 @@ def prefetch(draw: Callable[[int], Prepared], first: int, end: int) -> Generator
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
-    """The generator itself on the CPU; on another device one that is seeded by its next number."""
-    if device.type == "cpu":
-        return generator
-    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -40,8 +40,8 @@ class LoopConfig:
     """The settings of `unclip.train.loop.train`. A step is one update of the weights."""
 
     steps: int
-    batch: int  # pictures that one update sees on each rank
-    accumulate: int = 1  # parts that the batch is cut into, to fit in memory; the update stays the same
+    batch: int  # pictures that one update sees; several processes share them out
+    accumulate: int = 1  # parts that a batch is cut into, to fit in memory; the update stays the same
     learning_rate: float = 2e-4
     schedule: RateSchedule = RateSchedule.WSD
     warmup: int = 500  # steps
@@ -56,7 +56,7 @@ class LoopConfig:
     ema: tuple[float, ...] = (0.999,)  # below 1: decay per step; from 1 on: half-life in pictures
     ema_ramp: float = 0.05  # a half-life is at most this share of the pictures seen; 0 = no such limit
     precision: Precision = Precision.AUTO
-    seed: int = 0
+    seed: int = 0  # of first weights, batches, noise and dropout
     checkpoint_minutes: float = 10.0
     keep: int = 3  # checkpoints
     log_steps: int = 50

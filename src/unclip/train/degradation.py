@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from unclip.images import to_pil, to_tensor
+from unclip.train.places import Places
 
 BLUR_KERNEL = 3  # appendix C of 2204.06125
 BLUR_SIGMA = 0.6
@@ -88,10 +89,10 @@ BSR_STEPS = (_bsr_blur, _bsr_resize, _bsr_noise, _bsr_jpeg)
 BSR_STEP_PROBABILITY = 0.5
 
 
-def bsr(low: Tensor, generator: torch.Generator) -> Tensor:
+def bsr(low: Tensor, places: Places) -> Tensor:
     """The second upsampler's degradation of (B, 3, h, w): each step with probability 1/2, in random order."""
     spoiled = []
-    for image in low.split(1):
+    for image, generator in zip(low.split(1), places.generators, strict=True):
         for k in torch.randperm(len(BSR_STEPS), generator=generator).tolist():
             if torch.rand((), generator=generator).item() < BSR_STEP_PROBABILITY:
                 image = BSR_STEPS[k](image, generator)
@@ -99,11 +100,11 @@ def bsr(low: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat(spoiled).clamp(-1, 1)
 
 
-def degrade(low: Tensor, degradation: Degradation, generator: torch.Generator) -> Tensor:
+def degrade(low: Tensor, degradation: Degradation, places: Places) -> Tensor:
     """Small pictures (B, 3, h, w) in [-1, 1], on the CPU, as the upsampler is to see them in training."""
     with torch.autocast("cpu", enabled=False):  # the resampling kernels know no bf16
         if degradation is Degradation.BLUR:
             return blur(low)
         if degradation is Degradation.BSR:
-            return bsr(low, generator)
+            return bsr(low, places)
     return low

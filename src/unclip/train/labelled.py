@@ -14,6 +14,7 @@ from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.train.pictures import EVALUATION_PICTURES, shifted, spread
+from unclip.train.places import Places
 
 
 class ClassBy(StrEnum):
@@ -70,10 +71,10 @@ class Labelled:
             weights = weights * (self.classes >= 0)
         self.weights = torch.from_numpy(weights).double()
 
-    def draw(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def draw(self, places: Places) -> tuple[Tensor, Tensor | None]:
         """Pictures (B, 3, S, S) and their classes (B,) int64, None without classes."""
-        index = torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
-        return self.at(index, shifted(self.pixels[index], self.config.shift, generator))
+        index = places.multinomial(self.weights).numpy()
+        return self.at(index, shifted(self.pixels[index], self.config.shift, places))
 
     def batches(self, size: int) -> list[tuple[Tensor, Tensor | None]]:
         """Up to `EVALUATION_PICTURES` of those that can be drawn, the same every time, `size` at once."""

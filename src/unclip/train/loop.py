@@ -1,7 +1,10 @@
 """The training loop: one for every model, which it neither knows nor asks.
 
-Batch k of a run is a pure function of (seed, k, rank), and so is all the noise that its loss draws. An exact
-resume therefore needs the weights, the optimiser, the moving averages and the number of steps, nothing else.
+What stands at place p of batch k of a run is a pure function of (seed, k, p), and so is all the noise that
+its loss draws. An exact resume therefore needs the weights, the optimiser, the moving averages and the number
+of steps, nothing else; and several processes, which share the places out, see together what one would see.
+Within a network two things go by the share that a process computes at once, not by the place: dropout, which
+draws from torch's own random state, seeded by (seed, k, first place), and batch normalisation.
 """
 
 from __future__ import annotations
@@ -25,19 +28,13 @@ from unclip import recipes
 from unclip.config import to_dict
 from unclip.errors import InputError, Interrupted, TrainingError
 from unclip.native import kind_of
-from unclip.runtime import (
-    atomic_path,
-    autocast,
-    noise_generator,
-    noise_seed,
-    peak_memory_bytes,
-    pick_precision,
-)
+from unclip.runtime import atomic_path, autocast, noise_seed, peak_memory_bytes, pick_precision
 from unclip.train import parallel, state
-from unclip.train.batches import Prepared, on_device, prefetch, to_device
+from unclip.train.batches import prefetch, to_device
 from unclip.train.config import LoopConfig, Precision
 from unclip.train.log import RunLog, Window
 from unclip.train.optim import MovingAverage, Optimisers, rate_factor
+from unclip.train.places import CPU, Places
 from unclip.train.sam import climbed
 
 BAD_STEPS = 20  # updates in a row that are not finite before the run ends
@@ -65,18 +62,18 @@ class Task(Protocol):
         """The settings of the model and its data, as JSON; stored with the weights, and fixed for the run."""
         ...
 
-    def batch(self, size: int, generator: torch.Generator) -> Any:
-        """`size` examples, drawn with `generator` alone (a CPU generator).
+    def batch(self, places: Places) -> Any:
+        """An example for each of `places`, which alone it is drawn by, on the CPU.
 
         Called in a second thread without gradients; it must not use torch's default random state. Tensors in
         tuples, lists, dictionaries and dataclasses of the result are moved to the training device.
         """
         ...
 
-    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Any]]:
         """The mean loss of a batch, and its parts by name (numbers or scalar tensors) for the log.
 
-        Noise is drawn with `generator`, which is on the training device.
+        Noise is drawn by `places`, on the training device: a row for each example.
         """
         ...
 
@@ -111,7 +108,7 @@ def train(
     Ctrl-C, SIGTERM or `stop` end it after the step in hand, with a checkpoint.
 
     Raises:
-        InputError: `resume` is off and `out` holds a run.
+        InputError: `resume` is off and `out` holds a run; the processes cannot share the batch out evenly.
         TrainingError: the run in `out` is of another task, config, optimiser or average; the loss stays
             non-finite; a file cannot be written.
         Interrupted: it was stopped; the message says how to go on.
@@ -141,6 +138,12 @@ class Trainer:
         self.about = json.loads(json.dumps({"task": task.name, "config": task.config}))
         self.world = parallel.join(device)
         self.device = self.world.device
+        shares = self.world.size * config.accumulate
+        if config.batch % shares:
+            raise InputError(
+                f"batch: got {config.batch}, allowed is a multiple of {shares}: {self.world.size} processes "
+                f"take {config.accumulate} parts each, all of one size"
+            )
         name = None if config.precision is Precision.AUTO else config.precision.value
         self.precision = pick_precision(self.device, name)
         self.model = task.model.to(self.device)
@@ -203,7 +206,8 @@ class Trainer:
             writes=self.world.writes,
             tensorboard=self.config.tensorboard,
         )
-        with log as self.log, stop_signals(self.stop):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with log as self.log, stop_signals(self.stop), torch.random.fork_rng(devices):
             for note in self.notes:
                 self.log.say(note)
             with closing(prefetch(self._draw, self.step, self.config.steps)) as batches:
@@ -214,12 +218,12 @@ class Trainer:
             raise Interrupted(f"{self.task.name} is done, and stopped before what comes next; {AGAIN}")
         return self.out / state.FINAL
 
-    def _steps(self, batches: Iterable[Prepared]) -> None:
+    def _steps(self, batches: Iterable[list[Any]]) -> None:
         config, window = self.config, Window(self.step, self.pictures)
         began = saved = time.monotonic()
         before = self.seconds
-        for prepared in batches:
-            loss, parts, norm = self._gradients(prepared)
+        for batch in batches:
+            loss, parts, norm = self._gradients(batch)
             due = time.monotonic() - saved >= config.checkpoint_minutes * 60
             bad = not (math.isfinite(loss) and math.isfinite(norm))
             bad, due, stopping = self.world.any(bad, due, self.stop.is_set())
@@ -246,37 +250,42 @@ class Trainer:
                     "precision = 'float32'"
                 )
 
-    def _draw(self, step: int) -> Prepared:
-        generator = noise_generator(self.config.seed, step, f"train/batch/{self.world.rank}")
-        size = self.config.batch // self.config.accumulate
-        with torch.no_grad():
-            parts = [self.task.batch(size, generator) for _ in range(self.config.accumulate)]
-        return Prepared(parts, generator)
+    def _places(self, step: int, stream: str, device: torch.device) -> list[Places]:
+        """The places of this process in each part of a batch, which the processes share out in order."""
+        config, world = self.config, self.world
+        size = config.batch // (config.accumulate * world.size)
+        firsts = range(world.rank * size, config.batch, world.size * size)
+        return [
+            Places(range(first, first + size), config.batch, config.seed, step, stream, device)
+            for first in firsts
+        ]
 
-    def _gradients(self, prepared: Prepared) -> tuple[float, dict[str, float], float]:
+    @torch.no_grad()
+    def _draw(self, step: int) -> list[Any]:
+        return [self.task.batch(places) for places in self._places(step, "batch", CPU)]
+
+    def _gradients(self, batch: list[Any]) -> tuple[float, dict[str, float], float]:
         """Fills in (clipped) gradients; returns loss, its parts and the gradient's length before clipping."""
-        generator = on_device(prepared.generator, self.device)
-        noise = generator.get_state()
         self.model.train()
-        loss, parts = self._backward(prepared.parts, generator)
+        loss, parts = self._backward(batch)
         if self.config.sam_rho:
             with climbed(self.model, self.config.sam_rho):
-                generator.set_state(noise)  # the same loss, of other weights
-                self._backward(prepared.parts, generator)
+                self._backward(batch)  # the same loss, of other weights
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         return loss, parts, float(parallel.whole(norm))
 
-    def _backward(self, batches: list[Any], generator: torch.Generator) -> tuple[float, dict[str, float]]:
+    def _backward(self, batch: list[Any]) -> tuple[float, dict[str, float]]:
         """Adds to the gradients; returns loss and its parts."""
-        count = len(batches)
-        # dropout draws from torch's own random state: seeded here, it needs no place in the checkpoint
-        torch.manual_seed(noise_seed(self.config.seed, self.step, f"train/dropout/{self.world.rank}"))
+        count = len(batch)
         total, sums = 0.0, dict[str, float]()
-        for index, part in enumerate(batches):
+        shares = zip(batch, self._places(self.step, "loss", self.device), strict=True)
+        for index, (part, places) in enumerate(shares):
             last = index == count - 1
+            # dropout draws from torch's own random state: seeded here, it needs no place in the checkpoint
+            torch.manual_seed(noise_seed(self.config.seed, self.step, f"train/dropout/{places.numbers[0]}"))
             with nullcontext() if last else parallel.without_exchange(self.module):
                 with autocast(self.device, self.precision):
-                    loss, parts = self.module(to_device(part, self.device), generator)
+                    loss, parts = self.module(to_device(part, self.device), places)
                 (loss / count).backward()
             total += float(loss.detach()) / count
             for name, value in parts.items():
@@ -288,9 +297,8 @@ class Trainer:
         config = self.config
         factor = rate_factor(config.schedule, self.step, config.steps, config.warmup, config.decay_fraction)
         rate = config.learning_rate * factor
-        pictures = config.batch * self.world.size
         self.step += 1
-        self.pictures += pictures
+        self.pictures += config.batch
         if bad:
             self.bad += 1
             self.skipped += 1
@@ -302,7 +310,7 @@ class Trainer:
             self.optimisers.set_rate(rate)
             self.optimisers.step()
             for average in self.averages:
-                average.update_(self.model, pictures, self.pictures)
+                average.update_(self.model, config.batch, self.pictures)
         self.optimisers.zero_grad()
         return rate
 
@@ -349,7 +357,7 @@ class Trainer:
             "skipped": self.skipped,
         }
         self.log.write("train", self.step, values)
-        left = (self.config.steps - self.step) * self.config.batch * self.world.size / speed
+        left = (self.config.steps - self.step) * self.config.batch / speed
         self.log.report(self.step, values["loss"], speed, left)
 
     def _look(self) -> None:

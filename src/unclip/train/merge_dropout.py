@@ -39,13 +39,13 @@ class MergeDropout:
         pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])
         self._ranks = {(first, second): rank for rank, (first, second) in enumerate(pairs)}
 
-    def batch(self, texts: Sequence[str], context: int, random: Random) -> Tokens:
+    def batch(self, texts: Sequence[str], context: int, randoms: Sequence[Random]) -> Tokens:
         """Texts as one batch padded to `context`; without a share as the tokenizer's own, at its speed."""
         if not self.share:
             return self.tokenizer.batch(texts, context, full=True)
         ids = torch.full((len(texts), context), self.tokenizer.pad, dtype=torch.int64)
         mask = torch.zeros((len(texts), context), dtype=torch.bool)
-        for i, text in enumerate(texts):
+        for i, (text, random) in enumerate(zip(texts, randoms, strict=True)):
             row = [self.tokenizer.start, *self.encode(text, random)[: context - 2], self.tokenizer.end]
             ids[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = True

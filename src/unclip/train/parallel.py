@@ -17,11 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unclip.errors import TrainingError
 from unclip.train.config import GradientHook, LoopConfig, Parallel
+from unclip.train.places import Places
 
 POWERSGD_RANK = 4
 POWERSGD_START = 1000  # steps with whole gradients first: early ones do not compress well (1905.13727)
 
-Loss = Callable[[nn.Module, Any, torch.Generator], tuple[Tensor, dict[str, Any]]]
+Loss = Callable[[nn.Module, Any, Places], tuple[Tensor, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,14 @@ class LossModule(nn.Module):
         super().__init__()
         self.model, self._loss = model, loss
 
-    def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
-        return self._loss(self.model, batch, generator)
+    def forward(self, batch: Any, places: Places) -> tuple[Tensor, dict[str, Any]]:
+        return self._loss(self.model, batch, places)
 
 
 def distribute_(
     model: nn.Module, averages: Sequence[nn.Module], loss: Loss, world: World, config: LoopConfig
 ) -> nn.Module:
-    """The module to call with (batch, generator) for the loss; its backward pass averages over the processes.
+    """The module to call with (batch, places) for the loss; its backward pass averages over the processes.
 
     FSDP cuts the model and its moving averages (its copies) into one share a process.
     """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import Random
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.clip_loss import in_parts
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.places import Places, by_weight
 
 EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
 LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
@@ -84,41 +85,40 @@ class Pictures:
         named = set(self.kinds) - {""} if config.hard_negatives else set()
         self.of_kind = {kind: torch.from_numpy(np.flatnonzero(kinds == kind)) for kind in named}
 
-    def positions(self, size: int, generator: torch.Generator) -> np.ndarray:
-        """(B,) in the corpus, each picture as often as its source's share says."""
-        index = self._drawn(self.weights, size, generator)  # (B,)
-        for start in range(0, int(self.config.hard_negatives * size) // ROW * ROW, ROW):
-            members = self.of_kind.get(self.kinds[index[start]])
-            if members is not None:
-                rest = self._drawn(self.weights[members], ROW - 1, generator)
-                index[start + 1 : start + ROW] = members[rest]
+    def positions(self, places: Places) -> np.ndarray:
+        """(B,) in the corpus, each picture as often as its source's share says; to be drawn first."""
+        chance = places.rand(dtype=torch.float64)  # (B,)
+        index = by_weight(self.weights, chance)
+        in_rows = int(self.config.hard_negatives * places.total) // ROW * ROW  # places, from the first on
+        if in_rows:
+            firsts = replace(places, numbers=[place - place % ROW for place in places.numbers])
+            leading = by_weight(self.weights, firsts.rand(dtype=torch.float64)).tolist()  # maybe not here
+            for i, (place, leader) in enumerate(zip(places.numbers, leading, strict=True)):
+                members = self.of_kind.get(self.kinds[leader]) if place < in_rows else None
+                if members is not None and place % ROW:
+                    index[i] = members[by_weight(self.weights[members], chance[i])]
         return index.numpy()
 
-    @staticmethod
-    def _drawn(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        return torch.multinomial(weights, count, replacement=True, generator=generator)
-
-    def choose(self, size: int, generator: torch.Generator) -> tuple[np.ndarray, list[str], random.Random]:
-        """Positions (B,) in the corpus, a caption for each, and what further choices can be made with."""
-        index = self.positions(size, generator)
-        choice = random.Random(int(torch.randint(2**62, (), generator=generator)))
-        say = self.config
+    def choose(self, places: Places) -> tuple[np.ndarray, list[str], list[Random]]:
+        """Positions (B,) in the corpus, a caption for each, and what to make further choices of it with."""
+        index, choices, say = self.positions(places), places.randoms(), self.config
         captions = [
-            self.corpus.caption(int(i), choice, say.languages, say.colours, say.tags_as_names) for i in index
+            self.corpus.caption(i, choice, say.languages, say.colours, say.tags_as_names)
+            for i, choice in zip(index.tolist(), choices, strict=True)
         ]
-        return index, captions, choice
+        return index, captions, choices
 
-    def draw(self, size: int, generator: torch.Generator) -> Captioned:
-        index, captions, _ = self.choose(size, generator)
-        pixels = shifted(self.pixels[index], self.config.shift, generator)
+    def draw(self, places: Places) -> Captioned:
+        index, captions, _ = self.choose(places)
+        pixels = shifted(self.pixels[index], self.config.shift, places)
         return Captioned(index, pixels, self.tokenizer.batch(captions, self.context))
 
 
-def shifted(pixels: np.ndarray, most: int, generator: torch.Generator) -> np.ndarray:
+def shifted(pixels: np.ndarray, most: int, places: Places) -> np.ndarray:
     """Pictures (B, S, S, 3), each moved by up to `most` pixels each way over a white ground."""
     if not most:
         return pixels
-    shifts = torch.randint(-most, most + 1, (len(pixels), 2), generator=generator).tolist()
+    shifts = places.randint(-most, most + 1, 2).tolist()
     return np.stack(
         [_moved(picture, down, right) for picture, (down, right) in zip(pixels, shifts, strict=True)]
     )

@@ -29,7 +29,7 @@ from unclip.errors import InputError
 from unclip.models.clip import CLIP
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.codec import CodecTraining
-from unclip.runtime import atomic_path, check_writable
+from unclip.runtime import atomic_path, check_writable, noise_seed
 from unclip.tokenizer import TOKENIZER_FILE, BytePairTokenizer, Tokenizer
 from unclip.train import card, loop, parallel, state
 from unclip.train.config import LoopConfig
@@ -109,15 +109,21 @@ class Run:
         return from_dict(cls, {**self.recipe[stage].get(name, {}), **fixed}, f"{stage}.{name}")
 
     def task(self, stage: str) -> loop.Task:
-        """The task of a stage, with everything that it needs of the stages before it."""
+        """The task of a stage, with everything that it needs of the stages before it.
+
+        The first weights of its model are a function of the stage and its `train.seed` alone.
+        """
         start = self.recipe[stage].get("start")
         if start is not None and stage in FITTED_ANEW:
             raise InputError(f"{stage}.start: {stage} cannot begin with other weights, leave it out")
         module = importlib.import_module(f"unclip.train.tasks.{TASKS[stage]}")
-        task: loop.Task = module.task_of(self, stage)
-        # a decoder can begin with another kind, and so does it itself
-        if start is not None and stage != "decoder":
-            begin_(task.model, COMPONENTS.get(stage, stage), str(start), f"{stage}.start: {start}")
+        seed = self.part(stage, "train", LoopConfig).seed
+        with torch.random.fork_rng(devices=[]):  # modules draw their weights from torch's own random state
+            torch.default_generator.manual_seed(noise_seed(seed, 0, f"train/weights/{stage}"))
+            task: loop.Task = module.task_of(self, stage)
+            # a decoder can begin with another kind, and so does it itself
+            if start is not None and stage != "decoder":
+                begin_(task.model, COMPONENTS.get(stage, stage), str(start), f"{stage}.start: {start}")
         return task
 
     def tokenizer(self) -> Tokenizer:

@@ -17,7 +17,7 @@ from unclip.errors import TrainingError, UnclipWarning
 from unclip.native import save_model
 from unclip.runtime import atomic_path, sha256
 
-FORMAT = 1  # of the checkpoints; another number cannot be resumed
+FORMAT = 2  # of the checkpoints; in 1 a batch was drawn by a process, and would be another one today
 CHECKPOINTS = "checkpoints"
 FINAL = "final"
 NAME = re.compile(r"step-(\d{9})-([0-9a-f]{12})\.pt")  # step, first digits of the file's SHA-256
@@ -73,7 +73,7 @@ def load_checkpoint(out: Path) -> dict[str, Any] | None:
     A damaged one is passed over with a warning.
 
     Raises:
-        TrainingError: there are checkpoints, but none can be read.
+        TrainingError: there are checkpoints, but none can be read, or the newest is of another format.
     """
     paths = checkpoint_paths(out)
     for path in paths:
@@ -82,6 +82,11 @@ def load_checkpoint(out: Path) -> dict[str, Any] | None:
         except TrainingError as error:
             warnings.warn(f"{error}; going back to the one before", UnclipWarning, stacklevel=2)
             continue
+        if state["format"] != FORMAT:
+            raise TrainingError(
+                f"the run in {out} cannot go on: its checkpoints have format {state['format']}, this version "
+                f"goes on from {FORMAT}; end it with the version that began it, or train in another folder"
+            )
         return state
     if paths:
         raise TrainingError(
@@ -94,7 +99,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """One checkpoint, on the CPU.
 
     Raises:
-        TrainingError: it is damaged or of another format.
+        TrainingError: it is damaged.
     """
     match = NAME.fullmatch(path.name)
     if match and not sha256(path).startswith(match[2]):
@@ -103,8 +108,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise TrainingError(f"{path} cannot be read: {error}") from error
-    if state.get("format") != FORMAT:
-        raise TrainingError(f"{path} has format {state.get('format')!r}, this version reads {FORMAT}")
     return state
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from unclip.data.corpus import Corpus
@@ -21,6 +20,7 @@ from unclip.errors import InputError
 from unclip.models.adm import ADM, ADMConfig
 from unclip.train.labelled import Labelled, LabelledConfig, labels_of
 from unclip.train.loop import Task
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
 
@@ -61,8 +61,8 @@ class ADMTask(DrawingTask):
         seen = Labelled(held_out, LabelledConfig(task.pictures.by), model.labels, model.image_size)
         self.held_out = seen.batches(HELD_OUT_BATCH)
 
-    def batch(self, size: int, generator: torch.Generator) -> Batch:
-        return self.pictures.draw(size, generator)
+    def batch(self, places: Places) -> Batch:
+        return self.pictures.draw(places)
 
     def network(self, model: nn.Module, batch: Batch) -> Network:
         return partial(model, classes=batch[1])

@@ -20,6 +20,7 @@ from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.diffusion import kept
 from unclip.train.tasks.stage import StageTask
@@ -74,17 +75,17 @@ class ArPriorTask(StageTask):
         self.codes = self.model.codes.encode(encoded.embeddings).to(torch.int32)  # (N, K)
         self.model.dot_products.fit_(self._dot_products(FITTED_PAIRS))
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tokens]:
-        index, captions, _ = self.pictures.choose(size, generator)
+    def batch(self, places: Places) -> tuple[Tensor, Tensor, Tokens]:
+        index, captions, _ = self.pictures.choose(places)
         rows = torch.from_numpy(index)
         tokens = self.tokenizer.batch(captions, self.pictures.context)
         return self.encoded.embeddings[rows], self.codes[rows].long(), tokens
 
     def loss(
-        self, model: nn.Module, batch: tuple[Tensor, Tensor, Tokens], generator: torch.Generator
+        self, model: nn.Module, batch: tuple[Tensor, Tensor, Tokens], places: Places
     ) -> tuple[Tensor, dict[str, Tensor]]:
         embedding, codes, tokens = batch
-        keep = kept(len(codes), self.task.text_drop, generator)
+        keep = kept(places, self.task.text_drop)
         losses = []
         for rows, group in groups_by_length(tokens):
             text_embedding, sequence = self.encoded.text(group)
@@ -124,11 +125,10 @@ class ArPriorTask(StageTask):
 
     def _dot_products(self, count: int) -> Tensor:
         """Of so many training pairs, drawn as in training, (count,)."""
-        generator = torch.Generator().manual_seed(0)
         device = next(self.encoded.clip.parameters()).device
         found = []
-        for _ in range(0, count, FITTING_BATCH):
-            embedding, _, tokens = self.batch(FITTING_BATCH, generator)
+        for step in range(count // FITTING_BATCH):
+            embedding, _, tokens = self.batch(Places.whole(FITTING_BATCH, step=step))
             text_embedding, _ = self.encoded.text(tokens.to(device))
             found.append((embedding * text_embedding.cpu()).sum(dim=1))
         return torch.cat(found)

@@ -15,6 +15,7 @@ from unclip.models.adm import Classifier, ClassifierConfig
 from unclip.train.batches import to_device
 from unclip.train.labelled import ClassBy, Labelled, LabelledConfig, labels_of
 from unclip.train.loop import Task
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.adm import ADMTaskConfig
 from unclip.train.tasks.diffusion import random_steps
@@ -54,15 +55,15 @@ class ClassifierTask(StageTask):
         seen = Labelled(held_out, LabelledConfig(task.pictures.by), labels, model.image_size)
         self.held_out = seen.batches(HELD_OUT_BATCH)
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        return self.pictures.draw(size, generator)
+    def batch(self, places: Places) -> tuple[Tensor, Tensor | None]:
+        return self.pictures.draw(places)
 
     def loss(
-        self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
+        self, model: nn.Module, batch: tuple[Tensor, Tensor], places: Places
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images, classes = batch
-        steps = random_steps(len(images), self.schedule, generator)
-        logits = model(*noised(images, self.schedule, steps, generator)).float()  # (B, classes)
+        steps, noise = random_steps(places, self.schedule), places.randn(*images.shape[1:])
+        logits = model(*noised(images, self.schedule, steps, noise)).float()  # (B, classes)
         right = (logits.argmax(dim=1) == classes).float().mean()
         return F.cross_entropy(logits, classes), {"accuracy": right}
 

@@ -29,6 +29,7 @@ from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.encoded import embeddings
 from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.starting import finished, take_weights_
 from unclip.train.tasks.stage import StageTask
@@ -104,25 +105,25 @@ class ContrastiveTask(StageTask, ABC):
         self.held_out = HeldOut(held_out, tokenizer, context, size)
 
     @abstractmethod
-    def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+    def images(self, model: nn.Module, images: Tensor, places: Places) -> Tensor:
         """Embeddings (B, E) of the pictures of a batch (B, 3, S, S)."""
 
     @abstractmethod
     def texts(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
         """Embeddings (B, E) of captions (B, L)."""
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens, Tensor]:
-        drawn = self.pictures.draw(size, generator)
+    def batch(self, places: Places) -> tuple[Tensor, Tokens, Tensor]:
+        drawn = self.pictures.draw(places)
         concept = torch.from_numpy(self.pictures.concepts[drawn.position])  # (B,)
         return from_uint8(drawn.pixels), drawn.tokens, concept
 
     def loss(
-        self, model: nn.Module, batch: tuple[Tensor, Tokens, Tensor], generator: torch.Generator
+        self, model: nn.Module, batch: tuple[Tensor, Tokens, Tensor], places: Places
     ) -> tuple[Tensor, dict[str, Tensor]]:
         images, tokens, concept = batch
         assert isinstance(model, CLIP | NoisedCLIP)
         scale, bias = model.scale, model.logit_bias
-        image = self.images(model, images, generator)
+        image = self.images(model, images, places)
         text = text_by_length(partial(self.texts, model), tokens, self.task.part)
         group = dist.group.WORLD if dist.is_initialized() else None
         positives = None
@@ -159,7 +160,7 @@ class CLIPTask(ContrastiveTask):
     ) -> None:
         super().__init__(CLIP(model), task, tokenizer, train, held_out)
 
-    def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+    def images(self, model: nn.Module, images: Tensor, places: Places) -> Tensor:
         assert isinstance(model, CLIP)
         part = self.task.part
         return in_parts(model.encode_image, part, images) if part else model.encode_image(images)
@@ -194,13 +195,13 @@ class LockedCLIPTask(CLIPTask):
         self.model.visual.requires_grad_(False)
         self.embeddings = embeddings
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens, Tensor]:
-        position, captions, _ = self.pictures.choose(size, generator)
+    def batch(self, places: Places) -> tuple[Tensor, Tokens, Tensor]:
+        position, captions, _ = self.pictures.choose(places)
         tokens = self.pictures.tokenizer.batch(captions, self.pictures.context)
         concept = torch.from_numpy(self.pictures.concepts[position])  # (B,)
         return self.embeddings[torch.from_numpy(position)], tokens, concept
 
-    def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+    def images(self, model: nn.Module, images: Tensor, places: Places) -> Tensor:
         return images
 
 

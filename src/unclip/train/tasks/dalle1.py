@@ -23,6 +23,7 @@ from unclip.train import parallel
 from unclip.train.loop import Task
 from unclip.train.merge_dropout import MergeDropout
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, shifted, spread
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.diffusion import kept
 from unclip.train.tasks.stage import StageTask, rows_of_pictures
@@ -104,35 +105,35 @@ class Dalle1Task(StageTask):
         self.pictures = Pictures(train, task.pictures, tokenizer, model.text_context, size)
         self.empty = self._read([""])
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tokens, Tensor]:
-        index, captions, choice = self.pictures.choose(size, generator)
+    def batch(self, places: Places) -> tuple[Tokens, Tensor]:
+        index, captions, choices = self.pictures.choose(places)
         context = self.model.config.text_context
         if self.merge_dropout is None:
             tokens = self._read(captions)
         else:
-            tokens = self.merge_dropout.batch(captions, context, choice)
-        copies = torch.randint(self.task.copies, (size,), generator=generator)
+            tokens = self.merge_dropout.batch(captions, context, choices)
+        copies = places.randint(0, self.task.copies)
         return tokens, self.coded.codes[torch.from_numpy(index), copies].long()
 
     def loss(
-        self, model: nn.Module, batch: tuple[Tokens, Tensor], generator: torch.Generator
+        self, model: nn.Module, batch: tuple[Tokens, Tensor], places: Places
     ) -> tuple[Tensor, dict[str, Tensor]]:
         tokens, codes = batch
         assert isinstance(model, Dalle1)
-        told = kept(len(codes), self.task.caption_drop, generator)
+        told = kept(places, self.task.caption_drop)
         empty = self.empty.to(codes.device)
         ids = torch.where(told[:, None], tokens.ids, empty.ids)
         mask = torch.where(told[:, None], tokens.mask, empty.mask)
-        losses = model.losses(ids, mask, codes, told, self._read_codes(codes, generator))
+        losses = model.losses(ids, mask, codes, told, self._read_codes(codes, places))
         return losses.total, {"text": losses.text, "codes": losses.codes}
 
-    def _read_codes(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+    def _read_codes(self, codes: Tensor, places: Places) -> Tensor:
         """The codes (B, N) as the model reads them."""
         if self.task.code_keep == 1:
             return codes
-        stays = torch.rand(codes.shape, generator=generator).to(codes.device) < self.task.code_keep
-        other = torch.randint(self.model.config.vocabulary, codes.shape, generator=generator)
-        return torch.where(stays, codes, other.to(codes.device))
+        stays = places.rand(codes.shape[1]) < self.task.code_keep
+        other = places.randint(0, self.model.config.vocabulary, codes.shape[1])
+        return torch.where(stays, codes, other)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -220,10 +221,11 @@ def _encode(codec: VQGAN | VQVAE, pixels: np.ndarray, shift: int = 0, seed: int 
 
     With `shift` each picture is moved by chance before, by up to so many pixels each way.
     """
-    generator, device = torch.Generator().manual_seed(seed), next(codec.parameters()).device
+    device = next(codec.parameters()).device
     kind = torch.int16 if codec.config.vocabulary <= torch.iinfo(torch.int16).max else torch.int32
     parts = []
-    for start in range(0, len(pixels), ENCODE_BATCH):
-        images = from_uint8(shifted(pixels[start : start + ENCODE_BATCH], shift, generator)).to(device)
+    for step, start in enumerate(range(0, len(pixels), ENCODE_BATCH)):
+        part = pixels[start : start + ENCODE_BATCH]
+        images = from_uint8(shifted(part, shift, Places.whole(len(part), seed, step))).to(device)
         parts.append(codec.encode(images).flatten(1).to("cpu", kind))
     return torch.cat(parts)  # (N, codes)

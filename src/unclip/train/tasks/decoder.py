@@ -27,6 +27,7 @@ from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig, spread
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.starting import begun_decoder, finished
 from unclip.train.tasks.diffusion import DiffusionTask, draw, kept
@@ -125,23 +126,19 @@ class DecoderTask(DiffusionTask):
         if self.task.conditioning is Conditioning.IMAGE:
             return self.encoded.embeddings
         device = next(self.encoded.clip.parameters()).device
-        generator = torch.Generator().manual_seed(0)
-        batches = [self.pictures.draw(EMBEDDED, generator).tokens.to(device) for _ in range(WHITENED_BY)]
-        return torch.cat([self.encoded.text(tokens)[0].cpu() for tokens in batches])
+        batches = [self.pictures.draw(Places.whole(EMBEDDED, step=k)).tokens for k in range(WHITENED_BY)]
+        return torch.cat([self.encoded.text(tokens.to(device))[0].cpu() for tokens in batches])
 
-    def batch(self, size: int, generator: torch.Generator) -> DecoderBatch:
-        drawn = self.pictures.draw(size, generator)
+    def batch(self, places: Places) -> DecoderBatch:
+        drawn = self.pictures.draw(places)
         images, labels = from_uint8(drawn.pixels), None
         if self.task.augment:
-            images, labels = augmented(images, self.task.augment, generator)
+            images, labels = augmented(images, self.task.augment, places)
         embeddings = self.encoded.embeddings[torch.from_numpy(drawn.position)]
         return DecoderBatch(images, embeddings, drawn.tokens, labels)
 
-    def loss(
-        self, model: nn.Module, batch: DecoderBatch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: DecoderBatch, places: Places) -> tuple[Tensor, dict[str, Tensor]]:
         images, embedding, tokens, labels = batch
-        size, device = len(images), images.device
         if labels is not None and self.task.conditioning is Conditioning.IMAGE:
             embedding = self._embedded(images, embedding, labels.any(dim=1))
         text_embedding, sequence = self.encoded.text(tokens)
@@ -150,23 +147,22 @@ class DecoderTask(DiffusionTask):
         whitened = self.model.whitening.whiten(embedding)
         level = None
         if self.task.embedding_noise:
-            level = self.task.embedding_noise * torch.rand(size, generator=generator, device=device)
-            noise = torch.randn(whitened.shape, generator=generator, device=generator.device)
-            whitened = noise_embedding(whitened, noise, level)
+            level = self.task.embedding_noise * places.rand()
+            whitened = noise_embedding(whitened, places.randn(whitened.shape[1]), level)
         condition = DecoderCondition(
             embedding=whitened,
-            keep_image=kept(size, self.task.image_drop, generator),
+            keep_image=kept(places, self.task.image_drop),
             sequence=sequence,
             ids=tokens.ids,
             mask=tokens.mask,
-            keep_text=kept(size, self.task.text_drop, generator),
+            keep_text=kept(places, self.task.text_drop),
             noise_level=level,
             augmentation=labels,
         )
         if self.model.config.inpainting:
-            keep = random_masks(size, images.shape[-1], generator, self.task.whole)
+            keep = random_masks(places, images.shape[-1], self.task.whole)
             condition = replace(condition, known=images, keep=keep)
-        steps, noise = self.noise(images, generator)
+        steps, noise = self.noise(images, places)
         losses = self.losses(partial(model, condition=condition), images, steps, noise)
         return losses.mean(), {}
 
@@ -207,7 +203,7 @@ class DecoderTask(DiffusionTask):
         keep = None
         if self.model.config.inpainting:
             truth = resize(truth, self.model.config.image_size)
-            keep = random_masks(len(choice), truth.shape[-1], torch.Generator().manual_seed(0), 0.0).to(truth)
+            keep = random_masks(Places.whole(len(choice)), truth.shape[-1], 0.0).to(truth)
             truth = truth * keep
         drawn = self._from_held_out(model, choice, None if keep is None else (truth, keep))
         return rows_of_pictures(truth, drawn)

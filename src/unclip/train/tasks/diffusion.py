@@ -11,22 +11,20 @@ from unclip.diffusion.denoiser import Network, denoiser
 from unclip.diffusion.loss import Weighting, diffusion_loss
 from unclip.diffusion.samplers import ddim
 from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
+from unclip.train.places import Places
 from unclip.train.tasks.stage import StageTask
 
 PREVIEW_STEPS = 16
 
 
-def kept(size: int, drop: float, generator: torch.Generator) -> Tensor:
+def kept(places: Places, drop: float) -> Tensor:
     """(B,) bool, False with probability `drop`."""
-    return torch.rand(size, generator=generator, device=generator.device) >= drop
+    return places.rand() >= drop
 
 
-def random_steps(size: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
-    """(B,) steps of the schedule, spread evenly over it with a common random offset (less variance)."""
-    device = generator.device
-    offset = torch.rand((), generator=generator, device=device)
-    position = (torch.randperm(size, generator=generator, device=device) + offset) / size * len(schedule)
-    return position.long().clamp(max=len(schedule) - 1)
+def random_steps(places: Places, schedule: Schedule) -> Tensor:
+    """(B,) steps of the schedule, over which those of the whole batch are spread evenly."""
+    return (places.stratified() * len(schedule)).long().clamp(max=len(schedule) - 1)
 
 
 class DiffusionTask(StageTask):
@@ -39,10 +37,9 @@ class DiffusionTask(StageTask):
         self.schedule = diffusion.build()
         self.weighting = weighting
 
-    def noise(self, x0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def noise(self, x0: Tensor, places: Places) -> tuple[Tensor, Tensor]:
         """Steps (B,) of the schedule, and noise of x0's shape."""
-        steps = random_steps(len(x0), self.schedule, generator)
-        return steps, torch.randn(x0.shape, generator=generator, device=generator.device)
+        return random_steps(places, self.schedule), places.randn(*x0.shape[1:])
 
     def losses(self, network: Network, x0: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
         """(B,) of clean data noised to steps (B,) of the schedule."""

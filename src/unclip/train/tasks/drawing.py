@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unclip.diffusion.denoiser import Network
 from unclip.train.batches import to_device
 from unclip.train.pictures import spread
+from unclip.train.places import Places
 from unclip.train.tasks.diffusion import DiffusionTask, draw
 from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
@@ -31,16 +32,14 @@ class DrawingTask(DiffusionTask, ABC):
     def network(self, model: nn.Module, batch: Any) -> Network:
         """The model, told what the pictures of a batch show."""
 
-    def dropped(self, batch: Any, generator: torch.Generator) -> Any:
+    def dropped(self, batch: Any, places: Places) -> Any:
         """The batch, as training shows it: where guidance needs it, nothing is said of some pictures."""
         return batch
 
-    def loss(
-        self, model: nn.Module, batch: Any, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Tensor]]:
         images: Tensor = batch[0]
-        network = self.network(model, self.dropped(batch, generator))
-        steps, noise = self.noise(images, generator)
+        network = self.network(model, self.dropped(batch, places))
+        steps, noise = self.noise(images, places)
         return self.losses(network, images, steps, noise).mean(), {}
 
     @torch.no_grad()
@@ -52,10 +51,10 @@ class DrawingTask(DiffusionTask, ABC):
         if not self.held_out:
             return {}
         device = next(model.parameters()).device
-        generator = torch.Generator(device).manual_seed(0)
         losses, count = torch.zeros(()), 0
-        for batch in self.held_out:
-            loss, _ = self.loss(model, to_device(batch, device), generator)
+        for number, batch in enumerate(self.held_out):
+            places = Places.whole(len(batch[0]), step=number, device=device)
+            loss, _ = self.loss(model, to_device(batch, device), places)
             losses += loss.float().cpu() * len(batch[0])
             count += len(batch[0])
         return {"held_out_loss": float(losses / count)}

@@ -19,6 +19,7 @@ from unclip.models.glide import Glide, GlideCondition, GlideConfig
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.diffusion import kept
 from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
@@ -77,13 +78,13 @@ class GlideTask(DrawingTask):
             )
         ]
 
-    def batch(self, size: int, generator: torch.Generator) -> Batch:
-        drawn = self.pictures.draw(size, generator)
+    def batch(self, places: Places) -> Batch:
+        drawn = self.pictures.draw(places)
         return from_uint8(drawn.pixels), drawn.tokens
 
-    def dropped(self, batch: Batch, generator: torch.Generator) -> Batch:
+    def dropped(self, batch: Batch, places: Places) -> Batch:
         images, tokens = batch
-        keep = kept(len(images), self.task.text_drop, generator)[:, None]  # (B, 1)
+        keep = kept(places, self.task.text_drop)[:, None]  # (B, 1)
         length = max(tokens.ids.shape[1], self.empty.ids.shape[1])
 
         def chosen(given: Tensor, empty: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from unclip.tokenizer import Tokenizer
 from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask, rows_of_pictures
 
@@ -67,8 +68,8 @@ class LayoutTask(StageTask):
         self.whitening = Whitening(model.embedding)
         self.whitening.fit_(encoded.embeddings)
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        index = self.pictures.positions(size, generator)
+    def batch(self, places: Places) -> tuple[Tensor, Tensor]:
+        index = self.pictures.positions(places)
         embedding = self.whitening.whiten(self.encoded.embeddings[torch.from_numpy(index)])
         return embedding, self.coarse(from_uint8(self.pixels[index]))
 
@@ -77,12 +78,11 @@ class LayoutTask(StageTask):
         return F.adaptive_avg_pool2d(images, self.model.config.side)
 
     def loss(
-        self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
+        self, model: nn.Module, batch: tuple[Tensor, Tensor], places: Places
     ) -> tuple[Tensor, dict[str, Tensor]]:
         embedding, coarse = batch
-        device = generator.device
-        level = self.task.embedding_noise * torch.rand(len(embedding), generator=generator, device=device)
-        noise = torch.randn(embedding.shape, generator=generator, device=device)
+        level = self.task.embedding_noise * places.rand()
+        noise = places.randn(embedding.shape[1])
         return F.mse_loss(model(noise_embedding(embedding, noise, level), level).float(), coarse), {}
 
     @torch.no_grad()

@@ -12,11 +12,8 @@ from unclip.train.run import Run
 JUDGED_SHARES = (0.0, 0.25, 0.5, 0.75)  # of a schedule's steps: where networks that guide are judged
 
 
-def noised(
-    images: Tensor, schedule: Schedule, steps: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def noised(images: Tensor, schedule: Schedule, steps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Pictures (B, 3, S, S) at steps (B,) of a schedule, and the steps' labels (B,)."""
-    noise = torch.randn(images.shape, generator=generator, device=images.device)
     label = schedule.label[steps.cpu()].to(images.device, torch.float32)
     return schedule.add_noise(images, steps, noise), label
 
@@ -24,9 +21,10 @@ def noised(
 def noised_alike(
     images: Tensor, schedule: Schedule, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """As `noised`, all at the same share of the schedule's steps, 0 to below 1."""
+    """As `noised`, all at the same share of the schedule's steps, 0 to below 1, by noise of their shape."""
     steps = torch.full((len(images),), int(share * len(schedule)), dtype=torch.int64)
-    return noised(images, schedule, steps, generator)
+    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    return noised(images, schedule, steps, noise)
 
 
 def diffusion_of(run: Run, guided: str) -> DiffusionConfig:

@@ -12,6 +12,7 @@ from unclip.models.clip_loss import in_parts
 from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
 from unclip.tokenizer import Tokenizer
 from unclip.train.loop import Task
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.clip import CLIPTaskConfig, ContrastiveTask
 from unclip.train.tasks.diffusion import random_steps
@@ -36,10 +37,10 @@ class NoisedCLIPTask(ContrastiveTask):
         self.diffusion = diffusion
         self.schedule = diffusion.build()
 
-    def images(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+    def images(self, model: nn.Module, images: Tensor, places: Places) -> Tensor:
         assert isinstance(model, NoisedCLIP)
-        steps = random_steps(len(images), self.schedule, generator)
-        seen, part = noised(images, self.schedule, steps, generator), self.task.part
+        steps, noise = random_steps(places, self.schedule), places.randn(*images.shape[1:])
+        seen, part = noised(images, self.schedule, steps, noise), self.task.part
         return in_parts(model.encode_image, part, *seen) if part else model.encode_image(*seen)
 
     def texts(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:

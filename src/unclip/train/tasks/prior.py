@@ -17,6 +17,7 @@ from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.encoded import Encoded
 from unclip.train.loop import Task
 from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, kept, sample
 
@@ -55,17 +56,17 @@ class PriorTask(DiffusionTask):
             train, task.pictures, tokenizer, model.context, encoded.clip.config.image.image_size
         )
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tokens]:
-        drawn = self.pictures.draw(size, generator)
+    def batch(self, places: Places) -> tuple[Tensor, Tokens]:
+        drawn = self.pictures.draw(places)
         return self.encoded.embeddings[torch.from_numpy(drawn.position)], drawn.tokens
 
     def loss(
-        self, model: nn.Module, batch: tuple[Tensor, Tokens], generator: torch.Generator
+        self, model: nn.Module, batch: tuple[Tensor, Tokens], places: Places
     ) -> tuple[Tensor, dict[str, Tensor]]:
         embedding, tokens = batch
         x0 = self.model.whitening.whiten(embedding)
-        keep = kept(len(x0), self.task.text_drop, generator)
-        steps, noise = self.noise(x0, generator)
+        keep = kept(places, self.task.text_drop)
+        steps, noise = self.noise(x0, places)
         losses = []
         for rows, group in groups_by_length(tokens):
             text_embedding, sequence = self.encoded.text(group)

@@ -16,6 +16,7 @@ from unclip.images import from_uint8
 from unclip.models.supervised import Supervised, SupervisedConfig
 from unclip.train.loop import Task
 from unclip.train.pictures import shifted
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.stage import StageTask
 
@@ -67,13 +68,13 @@ class SupervisedTask(StageTask):
         self.held_out = from_uint8(held_out.pixels(size)[held >= 0])  # (M, 3, S, S)
         self.held_out_classes = torch.from_numpy(held[held >= 0])  # (M,)
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        index = torch.multinomial(self.weights, size, replacement=True, generator=generator)
-        pixels = shifted(self.pixels[index.numpy()], self.task.shift, generator)
+    def batch(self, places: Places) -> tuple[Tensor, Tensor]:
+        index = places.multinomial(self.weights)
+        pixels = shifted(self.pixels[index.numpy()], self.task.shift, places)
         return from_uint8(pixels), self.classes[index]
 
     def loss(
-        self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
+        self, model: nn.Module, batch: tuple[Tensor, Tensor], places: Places
     ) -> tuple[Tensor, dict[str, Any]]:
         images, classes = batch
         logits = model(images).float()  # (B, C)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +22,7 @@ from unclip.images import from_uint8
 from unclip.models.upsampler import Upsampler, UpsamplerConfig, enlarge
 from unclip.train.degradation import Degradation, degrade
 from unclip.train.loop import Task
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.diffusion import DiffusionTask, draw
 from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
@@ -78,29 +81,30 @@ class UpsamplerTask(DiffusionTask):
         self.task = task
         self.pictures = pictures
 
-    def _crop(self, picture: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        """(crop, crop, 3) of a picture, at a multiple of the scale."""
+    def _crop(self, picture: np.ndarray, chance: Tensor) -> np.ndarray:
+        """(crop, crop, 3) of a picture, at a multiple of the scale, by numbers (candidates, 2) in [0, 1)."""
         crop, scale = self.task.crop, self.model.config.scale
-        places = (len(picture) - crop) // scale + 1
-        corners = torch.randint(places, (CROP_CANDIDATES, 2), generator=generator) * scale
+        corners = (chance * ((len(picture) - crop) // scale + 1)).long() * scale
         candidates = [picture[y : y + crop, x : x + crop] for y, x in corners.tolist()]
         return max(candidates, key=lambda candidate: float(candidate[::scale, ::scale].std()))
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def batch(self, places: Places) -> tuple[Tensor, Tensor]:
+        runs = [place // CROPS_PER_PICTURE for place in places.numbers]
+        numbers = replace(places, numbers=runs, stream="pictures").randint(0, len(self.pictures)).tolist()
         crops: list[np.ndarray] = []
-        while len(crops) < size:
-            picture = self.pictures[int(torch.randint(len(self.pictures), (), generator=generator))]
-            count = min(CROPS_PER_PICTURE, size - len(crops))
-            crops += [self._crop(picture, generator) for _ in range(count)]
+        chances = zip(numbers, places.rand(CROP_CANDIDATES, 2), strict=True)
+        for number, run in groupby(chances, itemgetter(0)):
+            picture = self.pictures[number]
+            crops += [self._crop(picture, chance) for _, chance in run]
         high = from_uint8(np.stack(crops))  # (B, 3, crop, crop)
         low = F.avg_pool2d(high, self.model.config.scale)  # (B, 3, crop / scale, crop / scale)
-        return high, degrade(low, self.task.degradation, generator)
+        return high, degrade(low, self.task.degradation, places)
 
     def loss(
-        self, model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator
+        self, model: nn.Module, batch: tuple[Tensor, Tensor], places: Places
     ) -> tuple[Tensor, dict[str, Tensor]]:
         high, low = batch
-        steps, noise = self.noise(high, generator)
+        steps, noise = self.noise(high, places)
         losses = self.losses(partial(model, low=low), high, steps, noise)
         return losses.mean(), {}
 
@@ -108,7 +112,7 @@ class UpsamplerTask(DiffusionTask):
     def preview(self, model: nn.Module) -> Image.Image | None:
         """Crops enlarged by bicubic filtering above, drawn in the middle, the true ones below."""
         device = next(model.parameters()).device
-        high, low = self.batch(PREVIEW_PICTURES, torch.Generator().manual_seed(0))
+        high, low = self.batch(Places.whole(PREVIEW_PICTURES))
         on_device = low.to(device)
         drawn = draw(lambda x, label: model(x, label, on_device), self.diffusion, high.shape, device)
         return rows_of_pictures(enlarge(low, self.model.config.scale), drawn, high)

@@ -29,6 +29,7 @@ from unclip.models.vqvae_loss import (
 )
 from unclip.train.loop import Task
 from unclip.train.pictures import spread
+from unclip.train.places import Places
 from unclip.train.run import Run
 from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask, rows_of_pictures
 
@@ -97,18 +98,15 @@ class VQVAETask(StageTask):
         chosen = spread(len(held_out), EVALUATED)
         self.held_out = from_uint8(held_out.pixels(task.size)[chosen])  # (M, 3, S, S)
 
-    def batch(self, size: int, generator: torch.Generator) -> Tensor:
-        index = torch.multinomial(self.weights, size, replacement=True, generator=generator).numpy()
-        return from_uint8(self.pixels[index])
+    def batch(self, places: Places) -> Tensor:
+        return from_uint8(self.pixels[places.multinomial(self.weights).numpy()])
 
-    def loss(
-        self, model: nn.Module, batch: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, model: nn.Module, batch: Tensor, places: Places) -> tuple[Tensor, dict[str, Any]]:
         assert isinstance(model, CodecTraining)
         if isinstance(model.codec, VQGAN):
-            drawn, loss, parts = self._nearest(model, model.codec, batch, generator)
+            drawn, loss, parts = self._nearest(model, model.codec, batch, places)
         else:
-            drawn, loss, parts = self._relaxed(model, model.codec, batch, generator)
+            drawn, loss, parts = self._relaxed(model, model.codec, batch, places)
         if self.task.perceptual:
             assert self.clip is not None  # checked when the task was made
             side = self.clip.config.image.image_size
@@ -124,14 +122,15 @@ class VQVAETask(StageTask):
         return loss, parts
 
     def _nearest(
-        self, model: CodecTraining, codec: VQGAN, images: Tensor, generator: torch.Generator
+        self, model: CodecTraining, codec: VQGAN, images: Tensor, places: Places
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Drawn pictures, the loss, and its parts."""
         latents = codec.latents(images)
         quantised = quantise(codec, latents, self.task.nearest)
         drawn = codec.from_vectors(quantised.vectors)
         error = pixel_loss(self.task.reconstruction, drawn, images)
-        dead = follow_(codec, model.use, latents, quantised.codes, self.task.nearest, generator)
+        chance = torch.rand(codec.config.vocabulary, generator=places.common).to(latents.device)
+        dead = follow_(codec, model.use, latents, quantised.codes, self.task.nearest, chance)
         parts = {
             "reconstruction": error.detach(),
             "quantisation": quantised.loss.detach(),
@@ -141,12 +140,13 @@ class VQVAETask(StageTask):
         return drawn, error + quantised.loss, parts
 
     def _relaxed(
-        self, model: CodecTraining, codec: VQVAE, images: Tensor, generator: torch.Generator
+        self, model: CodecTraining, codec: VQVAE, images: Tensor, places: Places
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """As `_nearest`. All are sums over a picture divided by its values: appendix A.2 of 2102.12092."""
         seen = float(model.pictures)
         gumbel = self.task.gumbel
-        relaxed = relax(codec.logits(images), gumbel.temperature_at(seen), generator)
+        logits = codec.logits(images)
+        relaxed = relax(logits, gumbel.temperature_at(seen), places.exponential(*logits.shape[1:]))
         said = codec.decoder(relaxed.weights.to(images.dtype))  # (B, 6, S, S)
         mean, log_scale = said.chunk(2, dim=1)
         truth = map_pixels((images + 1) / 2)
