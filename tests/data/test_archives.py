@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.packages import deb_bytes, tar_bytes
-from unclip.data.archives import find, members
+from unclip.data.archives import find, members, samples
 from unclip.errors import DataError
 
 
@@ -73,3 +73,87 @@ def test_an_archive_is_found_by_its_pattern_and_missed_by_name(tmp_path: Path) -
     assert find(tmp_path, "iconify-json-noto-[0-9]*.tgz").name == "iconify-json-noto-1.3.0.tgz"
     with pytest.raises(DataError, match=r"twemoji.*fetch"):
         find(tmp_path, "twemoji-*.tgz")
+
+
+# --- shards ---
+
+
+def test_a_cut_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    whole = tar_bytes({f"{n}.txt": bytes([n]) * 700 for n in range(3)}, "w")
+    end = whole.rindex(bytes([2])) + 1
+    for length in (*range(0, end, 256), end):
+        (tmp_path / "x.tar").write_bytes(whole[:length])
+        with pytest.raises(DataError, match="x.tar"):
+            list(samples(tmp_path / "x.tar", everything))
+
+
+@pytest.mark.parametrize("place", [512, 1024 + 512])
+def test_what_is_no_header_is_not_the_end(tmp_path: Path, place: int) -> None:
+    whole = bytearray(tar_bytes({f"{n}.txt": b"a" for n in range(4)}, "w"))
+    whole[place + 512 : place + 700] = b"?" * 188
+    (tmp_path / "x.tar").write_bytes(whole)
+    with pytest.raises(DataError, match="x.tar"):
+        list(samples(tmp_path / "x.tar", everything))
+
+
+def header(kind: bytes, size: int, name: str = "a.jpg") -> bytes:
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def test_headers_that_attack_are_refused_at_once(tmp_path: Path) -> None:
+    extended = bytearray(header(b"S", 100))
+    extended[482] = 1  # an old sparse file, of whose map more follows, for ever
+    extended[148:156] = b" " * 8
+    extended[148:156] = b"%06o\0 " % sum(extended)
+    for attack in (
+        header(b"x", 2**33) + b"a" * 5000,  # eight gigabytes of names
+        header(b"x", 0) * 5000,  # headers of headers of headers
+        bytes(extended) + b"\1" * 512,
+    ):
+        (tmp_path / "x.tar").write_bytes(attack)
+        with pytest.raises(DataError, match="x.tar"):
+            list(samples(tmp_path / "x.tar", everything))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["0.jpg", "0.txt", "1.jpg", "1.txt"], [("0", {".jpg", ".txt"}), ("1", {".jpg", ".txt"})]),
+        (
+            ["0.input.jpg", "0.edited.jpg", "0.outputs.txt"],
+            [("0", {".input.jpg", ".edited.jpg", ".outputs.txt"})],
+        ),
+        (["0.json", "0.input.jpg", "0.output.txt"], [("0", {".json", ".input.jpg", ".output.txt"})]),
+        (
+            ["t 2.0 x.jpg", "t 2.0 x.txt", "t 2.1 x.jpg"],
+            [("t 2", {".0 x.jpg", ".0 x.txt"}), ("t 2", {".1 x.jpg"})],
+        ),
+        (["a/0.JPG", "b/0.TXT"], [("a/0", {".jpg"}), ("b/0", {".txt"})]),
+        (["0.jpg", "0.jpg"], [("0", {".jpg"}), ("0", {".jpg"})]),
+    ],
+)
+def test_files_become_samples(tmp_path: Path, names: list[str], expected: list[tuple[str, set[str]]]) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name))
+    found = samples(tmp_path / "x.tar", everything)
+    assert [(key, set(sample)) for key, sample in found] == expected
+
+
+def test_files_of_one_sample_without_end_are_not_held_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(tar_bytes({f"v1.{n}.dat{n}": b"" for n in range(200)}, "w"))
+    assert max(len(sample) for _, sample in samples(tmp_path / "x.tar", everything)) <= 64
+
+
+def test_a_file_that_is_too_large_is_said_and_the_others_are_read(tmp_path: Path) -> None:
+    large = 256 * 2**20 + 1
+    whole = header(b"0", large, "0.jpg") + bytes(-(-large // 512) * 512) + tar_bytes({"1.jpg": b"a"}, "w")
+    (tmp_path / "x.tar").write_bytes(whole)
+    told: list[str] = []
+    found = list(samples(tmp_path / "x.tar", everything, lambda name, why: told.append(f"{name}: {why}")))
+    assert found == [("1", {".jpg": b"a"})]
+    assert "0.jpg" in told[0]
+    with pytest.raises(DataError, match=r"more than 268,435,456"):
+        list(samples(tmp_path / "x.tar", everything))

@@ -6,9 +6,11 @@ import hashlib
 import io
 import json
 import shutil
+import signal
 import subprocess
 import tarfile
 from collections import Counter
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,15 @@ from PIL import Image
 
 from support.packages import svg
 from unclip.data import build as builder
-from unclip.data import draw_workers, pictograms
+from unclip.data import draw_workers, outcome, pictograms
 from unclip.data.build import Input, Progress, build
 from unclip.data.corpus import Corpus
 from unclip.data.pictograms import build_pictograms, fetch
-from unclip.data.records import MANIFEST, Drawing, Split
+from unclip.data.rasterise import Drawn
+from unclip.data.records import MANIFEST, Drawing, LeftOut, Split
 from unclip.data.splits import is_unseen_concept
 from unclip.errors import DataError, InputError
-from unclip.processes import Contained
+from unclip.processes import Contained, Died
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -318,3 +321,111 @@ def test_a_killed_process_is_said_and_not_waited_for(tmp_path: Path, monkeypatch
                 process.kill()
             assert event.done < len(drawings)
     run(tmp_path / "out", drawings)
+
+
+# --- pictures that harm ---
+
+NESTED = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">{"<g>" * 400}<path/>{"</g>" * 400}</svg>'
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_picture_that_ends_its_process_is_broken_and_the_others_are_drawn(
+    tmp_path: Path, workers: int
+) -> None:
+    drawings = [drawing(f"key-{n}", svg(shape=n)) for n in range(4)]
+    harmful = [drawing(f"bad-{n}", NESTED) for n in range(2)]
+    run(tmp_path / "out", [*harmful, *drawings], workers=workers)
+    assert sorted(pq.read_table(tmp_path / "out" / "manifest.parquet")["key"].to_pylist()) == [
+        one.key for one in drawings
+    ]
+    listed = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert [(row["key"], row["reason"]) for row in listed] == [("bad-0", "broken"), ("bad-1", "broken")]
+    assert "SIGSEGV" in listed[0]["detail"]
+
+
+def test_a_picture_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draw_workers, "SVG_SECONDS", 1)
+    slow = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><filter id="f">'
+        '<feTurbulence baseFrequency="0.1" numOctaves="1000000"/></filter>'
+        '<rect filter="url(#f)" width="5" height="5"/></svg>'
+    )
+    run(tmp_path / "out", [drawing("slow", slow), drawing("b", svg())])
+    assert "too slow" in (tmp_path / "out" / "dropped.jsonl").read_text()
+
+
+def test_a_picture_at_which_the_process_is_killed_again_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Contained.__call__
+
+    def killed(painter: Contained, content: str | bytes, *arguments: Any, **options: Any) -> Any:
+        if content == svg(shape=1):
+            raise Died(signal.SIGKILL)
+        return call(painter, content, *arguments, **options)
+
+    monkeypatch.setattr(Contained, "__call__", killed)
+    drawings = [drawing(f"key-{n}", svg(shape=n)) for n in range(3)]
+    with pytest.raises(DataError, match="run the same command again"):
+        run(tmp_path / "out", drawings)
+    run(tmp_path / "out", drawings)
+    assert sorted(pq.read_table(tmp_path / "out" / "manifest.parquet")["key"].to_pylist()) == [
+        "key-0",
+        "key-2",
+    ]
+
+
+def test_what_is_not_drawn_yet_is_held_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draw_workers, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(draw_workers, "HELD_BYTES", 3000)
+    read = drawn = 0
+
+    def drawings() -> Iterator[Drawing]:
+        nonlocal read
+        for n in range(20):
+            read += 1
+            yield drawing(f"key-{n}", svg(shape=n) + " " * 900)
+
+    for event in build(
+        tmp_path / "out", [Input("s", drawings)], size=64, workers=2, fingerprint="x", title="T"
+    ):
+        if event.stage == "draw s":
+            assert read - drawn <= 6  # three are held, one is read, and two have been drawn in between
+            drawn = event.done
+    assert drawn == 20
+
+
+def test_a_drawing_that_fails_at_1024_px_is_there_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Contained.__call__
+
+    def small(painter: Contained, content: str | bytes, size: int, *arguments: Any, **options: Any) -> Any:
+        if size == 1024 and content == svg(shape=1):
+            return Drawn("broken")
+        return call(painter, content, size, *arguments, **options)
+
+    monkeypatch.setattr(Contained, "__call__", small)
+    run(tmp_path / "out", [drawing(f"key-{n}", svg(shape=n)) for n in range(3)], large=3)
+    rows = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
+    assert {row["key"]: row["large"] for row in rows} == {"key-0": True, "key-1": False, "key-2": True}
+    corpus = Corpus(tmp_path / "out")
+    for index in corpus.large():
+        assert corpus.large_image(int(index)).size == (1024, 1024)
+
+
+def test_what_a_source_leaves_out_is_on_the_card_and_in_the_list(tmp_path: Path) -> None:
+    left = [LeftOut("s", "gone.png", "unreadable file", "Permission denied")]
+    for _ in build(
+        tmp_path / "out",
+        [Input("s", lambda: [drawing("a", svg())], left_out=left)],
+        size=64,
+        fingerprint="x",
+        title="T",
+    ):
+        pass
+    assert "| source | found | unreadable file |" in (tmp_path / "out" / "CARD.md").read_text()
+    assert "| s | 2 | 1 |" in (tmp_path / "out" / "CARD.md").read_text()
+    assert outcome.summary(tmp_path / "out")[0].startswith("2 in, 1 kept, 1 dropped")
+    (tmp_path / "out" / "dropped.jsonl").unlink()  # as of before there was one
+    assert outcome.summary(tmp_path / "out") == ["1 kept"]

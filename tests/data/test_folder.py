@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import os
@@ -9,9 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import unclip
@@ -20,7 +24,7 @@ from unclip.cli import main
 from unclip.data.corpus import Corpus
 from unclip.data.draw_workers import open_staged
 from unclip.data.folder import Defaults, build_folder, read_folder
-from unclip.data.records import Fit, Split
+from unclip.data.records import Drawing, Fit, LeftOut, Split
 from unclip.errors import DataError, InputError
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 200)}
@@ -180,6 +184,339 @@ def test_the_command_line(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["data", "show", str(pairs)]) == 1
     assert main(["data", "pictograms", str(tmp_path / "new"), "--archives", str(tmp_path / "none")]) == 1
     assert "no folder" in capsys.readouterr().err
+
+
+# --- what others write ---
+
+
+def read(source: Path, **defaults: Any) -> tuple[dict[str, Drawing], list[LeftOut]]:
+    """The pictures of a folder by their keys, and what is left out."""
+    left_out: list[LeftOut] = []
+    return {drawing.key: drawing for drawing in read_folder(source, Defaults(**defaults), left_out)}, left_out
+
+
+def pictures(folder: Path, *names: str) -> Path:
+    """A folder of different pictures."""
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(ellipse((40 * number, 255 - 40 * number, 90)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a plüm".encode(),
+        b"\xef\xbb\xbf" + "a plüm".encode(),
+        "a plüm".encode("utf-16"),
+        "\ufeffa plüm".encode("utf-16-be"),
+    ],
+)
+def test_captions_are_utf8_or_utf16_by_its_mark(tmp_path: Path, content: bytes) -> None:
+    (pictures(tmp_path, "a.png") / "a.txt").write_bytes(content)
+    assert read(tmp_path)[0]["a.png"].captions == {"en": ["a plüm"]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a plüm".encode("cp1252"),
+        "plum".encode("utf-16-le"),
+        "a \ufffd".encode(),
+        b"a\0b",
+        b"\xff\xfea",
+        b"a" * 2**21,
+    ],
+)
+def test_captions_that_cannot_be_read_are_listed_and_never_trained_on(tmp_path: Path, content: bytes) -> None:
+    (pictures(tmp_path, "a.png", "b.png") / "a.txt").write_bytes(content)
+    (tmp_path / "b.txt").write_text("a ball")
+    found, left_out = read(tmp_path)
+    assert list(found) == ["b.png"]
+    assert [(left.key, left.reason) for left in left_out] == [("a.png", "unreadable caption")]
+    assert "a.txt" in left_out[0].detail
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\u200b\u200d", "\ufeff"])
+def test_captions_of_which_nothing_is_seen_are_none(tmp_path: Path, content: str) -> None:
+    (pictures(tmp_path, "a.png") / "a.txt").write_text(content)
+    assert [left.reason for left in read(tmp_path)[1]] == ["unusable caption"]
+
+
+@pytest.mark.parametrize("name", ["a.caption", "a.TXT", "a.png.txt", "a.png.caption", "a.cap", "a.json"])
+def test_files_of_captions_as_other_tools_call_them(tmp_path: Path, name: str) -> None:
+    text = '{"caption": "a ball", "style": "flat"}' if name == "a.json" else "a ball"
+    (pictures(tmp_path, "a.png") / name).write_text(text)
+    assert read(tmp_path)[0]["a.png"].captions == {"en": ["a ball"]}
+
+
+ROWS = [("img/a.png", "a red ball"), ("img/b.png", "a blue ball")]
+
+
+def write_csv(
+    path: Path, rows: Iterable[Iterable[str]], separator: str = ",", encoding: str = "utf-8"
+) -> None:
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+
+
+@pytest.mark.parametrize(
+    ("head", "separator", "encoding"),
+    [
+        (("file_name", "text"), ",", "utf-16"),
+        (("filepath", "title"), "\t", "utf-8"),
+        (("filename", "caption"), ";", "utf-8-sig"),
+        (("image_name", " comment"), "|", "utf-8"),
+        (("URL", "TEXT"), ",", "utf-8"),
+        (("Image Path", "Prompt"), ",", "utf-8"),
+    ],
+)
+def test_tables_of_other_tools(tmp_path: Path, head: tuple[str, str], separator: str, encoding: str) -> None:
+    pictures(tmp_path, "img/a.png", "img/b.png")
+    write_csv(tmp_path / "metadata.csv", [head, *ROWS], separator, encoding)
+    assert {key: one.captions["en"][0] for key, one in read(tmp_path)[0].items()} == dict(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        ("meta_cap.json", {"a": {"caption": "a red ball"}, "b": {"tags": "a blue ball"}}),
+        ("captions.json", {"a.png": "a red ball", "b.png": ["a blue ball"]}),
+        ("rows.json", [{"image": "a.png", "text": "a red ball"}, {"image": "b.png", "text": "a blue ball"}]),
+        (
+            "captions_train.json",
+            {
+                "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
+                "annotations": [
+                    {"image_id": 1, "caption": "a red ball"},
+                    {"image_id": 2, "caption": "a blue ball"},
+                ],
+            },
+        ),
+    ],
+)
+def test_documents_of_other_tools(tmp_path: Path, name: str, document: Any) -> None:
+    (pictures(tmp_path, "img/a.png", "img/b.png") / name).write_text(json.dumps(document))
+    assert {key: one.captions["en"][0] for key, one in read(tmp_path)[0].items()} == dict(ROWS)
+
+
+def test_tables_lie_where_their_pictures_lie(tmp_path: Path) -> None:
+    pictures(tmp_path, "img/a.png", "img/b.png")
+    rows = [{"file_name": Path(name).name, "text": text} for name, text in ROWS]
+    (tmp_path / "img" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert set(read(tmp_path)[0]) == {"img/a.png", "img/b.png"}
+
+
+def test_several_rows_of_a_picture_are_several_captions(tmp_path: Path) -> None:
+    pictures(tmp_path, "img/a.png", "img/b.png")
+    write_csv(tmp_path / "captions.txt", [("image", "caption"), *ROWS, ("img/a.png", "a ball"), ROWS[0]])
+    found = read(tmp_path)[0]["img/a.png"]
+    assert (found.captions, found.names) == ({"en": ["a red ball"]}, ("a ball",))
+
+
+def test_rows_that_cannot_be_used_are_listed_and_the_others_are_read(tmp_path: Path) -> None:
+    pictures(tmp_path, "img/a.png", "img/b.png")
+    lines = [
+        *(json.dumps({"file_name": name, "text": text}) for name, text in ROWS),
+        '{"file_name": "img/none.png", "text": "x"}',
+        '{"file_name": "../a.png", "text": "x"}',
+        '{"file_name": ["img/a.png"], "text": "x"}',
+        '{"file_name": "img/a.png", "text": "a \\ud800 b"}',
+        "[" * 100_000,
+        "[1]",
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    found, left_out = read(tmp_path)
+    assert set(found) == {"img/a.png", "img/b.png"}
+    places = [left.key.removeprefix("metadata.jsonl, ") for left in left_out]
+    assert places == [f"line {number}" for number in (7, 8, 3, 4, 5, 6)]
+    assert {left.reason for left in left_out} == {
+        "row without a picture",
+        "unreadable row",
+        "unreadable caption",
+    }
+
+
+def test_columns_that_are_not_known_are_named_and_one_can_be_chosen(tmp_path: Path) -> None:
+    pictures(tmp_path, "img/a.png", "img/b.png")
+    write_csv(tmp_path / "metadata.csv", [("path", "what"), *ROWS])
+    found, left_out = read(tmp_path)
+    assert not found
+    assert "its columns are path, what" in left_out[0].detail
+    assert "--caption-column" in left_out[0].detail
+    assert set(read(tmp_path, caption_column="What")[0]) == {"img/a.png", "img/b.png"}
+
+
+def test_a_table_of_addresses_is_said(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png")
+    write_csv(tmp_path / "metadata.csv", [("url", "text"), ("https://example.org/a.png", "a ball")])
+    assert "addresses" in read(tmp_path)[1][0].detail
+
+
+def test_parquet_that_holds_pictures_and_parquet_that_names_them(tmp_path: Path) -> None:
+    pictures(tmp_path, "img/a.png", "img/b.png")
+    pq.write_table(pa.table({"file_name": [ROWS[0][0]], "text": [ROWS[0][1]]}), tmp_path / "metadata.parquet")
+    rows = [
+        {"image": {"bytes": ellipse((9, 9, 9)), "path": "x.jpg"}, "caption": ["one", "two"]},
+        {"image": {"bytes": None, "path": "y.jpg"}, "caption": ["three"]},
+        {"image": {"bytes": svg().encode(), "path": "z.svg"}, "caption": ["four"]},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    found, left_out = read(tmp_path)
+    assert set(found) == {"img/a.png", "train/00000000", "train/00000002"}
+    assert found["train/00000000"].names == ("two",)
+    assert found["train/00000002"].svg == svg()
+    assert ("train/00000001", "row without a picture") in {(left.key, left.reason) for left in left_out}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.parquet", "metadata.parquet", "a.csv", "metadata.json", "a.tar", "a.tgz", "a.jsonl"]
+)
+@pytest.mark.parametrize("content", [b"", b"PAR1" + b"\xff" * 3000 + b"PAR1", b"[" * 200_000, b"\0" * 4096])
+def test_a_broken_file_is_listed_and_the_pictures_beside_it_are_read(
+    pairs: Path, name: str, content: bytes
+) -> None:
+    (pairs / name).write_bytes(content)
+    found, left_out = read(pairs)
+    assert len(found) == 4
+    assert name in {left.key.partition(",")[0] for left in left_out}
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"])
+@pytest.mark.parametrize(
+    ("picture", "caption"),
+    [("jpg", "txt"), ("input.jpg", "outputs.txt"), ("JPEG", "caption"), ("img", "cap")],
+)
+def test_shards_of_other_tools(tmp_path: Path, ending: str, picture: str, caption: str) -> None:
+    (tmp_path / "deep").mkdir()
+    kind = {".tar": "w", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}.get(ending, "w:gz")
+    files = {
+        f"t 2.{n} x.{end}": ellipse((n, 0, 0)) if end == picture else b"a ball"
+        for n in range(3)
+        for end in (picture, caption)
+    }
+    (tmp_path / "deep" / f"0{ending}").write_bytes(tar_bytes(files, kind))
+    found, left_out = read(tmp_path)
+    assert len(found) == 3 or picture == "input.jpg"
+    assert all(key.startswith("deep/0/t 2.") for key in found)
+    assert not left_out or picture == "input.jpg"
+
+
+def test_samples_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
+    files = {
+        "0.png": ellipse((1, 2, 3)),
+        "0.txt": b"a ball",
+        "1.png": ellipse((200, 2, 3)),
+        "2.txt": b"no picture",
+        "3.png": ellipse((90, 2, 3)),
+        "3.txt": "grün".encode("latin-1"),
+        "4.png": ellipse((9, 200, 3)),
+        "4.json": b"[1]",
+        "5.input.png": ellipse((9, 20, 200)),
+        "5.other.png": ellipse((9, 20, 200)),
+        "5.output.txt": b"a cup",
+        "6.txt": b"of the last one nobody knows what else there was",
+    }
+    (tmp_path / "0.tar").write_bytes(tar_bytes(files, "w").rstrip(b"\0"))
+    found, left_out = read(tmp_path)
+    assert set(found) == {"0/0.png", "0/5.input.png"}
+    assert {(left.key, left.reason) for left in left_out} == {
+        ("0/1.png", "unusable caption"),
+        ("0/2", "sample without a picture"),
+        ("0/3.png", "unreadable caption"),
+        ("0/4.png", "unreadable caption"),
+        ("0/5.other.png", "second picture of a sample"),
+        ("0.tar", "shard that cannot be read to its end"),
+    }
+
+
+def test_a_stray_archive_hides_nothing_and_is_said(pairs: Path) -> None:
+    (pairs / "code.tar").write_bytes(tar_bytes({f"{n}.py": b"" for n in range(9)}, "w"))
+    found, left_out = read(pairs)
+    assert len(found) == 4
+    assert ("code.tar", "archive without pictures") in {(left.key, left.reason) for left in left_out}
+
+
+def test_whatever_lies_in_a_folder_is_counted_and_ends_nothing(pairs: Path, tmp_path: Path) -> None:
+    for name in ("pipe.png", "pipe.txt", "metadata.csv", "a.tar"):
+        os.mkfifo(pairs / name)
+    (pairs / "nowhere.png").symlink_to("nothing")
+    (pairs / "itself.png").symlink_to("itself.png")
+    (pairs / "linked").symlink_to(tmp_path)
+    (pairs / "folder.png").mkdir()
+    for name in (b"\xff.png", b"\xff.txt"):
+        (pairs / os.fsdecode(name)).write_bytes(ellipse())
+    found, left_out = read(pairs)
+    assert len(found) == 4
+    told = {(left.key, left.reason) for left in left_out}
+    assert {("pipe.png", "pipe, socket or device"), ("a.tar", "pipe, socket or device")} <= told
+    assert {("nowhere.png", "broken link"), ("itself.png", "broken link")} <= told
+    assert ("linked", "linked folder, not followed") in told
+    assert ("\\xff.png", "name that is no UTF-8") in told
+    assert ("notes.md", ".md file, not read") in told
+    assert len(opened(pairs, tmp_path / "out")) > 0
+
+
+def test_files_and_folders_that_may_not_be_read_are_listed(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def called(path: Any, *arguments: Any, **options: Any) -> Any:
+            if str(path).endswith(name):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *arguments, **options)
+
+        return called
+
+    (pairs / "secret").mkdir()
+    monkeypatch.setattr(os, "scandir", forbidden(os.scandir, "secret"))
+    monkeypatch.setattr(Path, "open", forbidden(Path.open, "red.png"))
+    found, left_out = read(pairs)
+    assert len(found) == 3
+    told = {(left.key, left.reason) for left in left_out}
+    assert {("secret", "unreadable folder"), ("deep/red.png", "unreadable file")} <= told
+
+
+def test_files_of_any_length_are_judged_before_they_are_read(pairs: Path) -> None:
+    for name in ("a.png", "b.svg", "b.txt", "m.json", "m.csv", "m.jsonl", "m.tar"):
+        (pairs / name).touch()
+        os.truncate(pairs / name, 2**40)
+    (pairs / "a.txt").write_text("a ball")
+    found, left_out = read(pairs)
+    assert len(found) == 4
+    assert {"a.png", "b.svg", "m.json", "m.csv", "m.jsonl"} <= {left.key for left in left_out}
+
+
+def test_the_last_lines_say_what_went_in_what_stayed_and_why(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (pairs / "bad.png").write_bytes(b"no picture")
+    (pairs / "bad.txt").write_text("a \x1b[2J thing")
+    (pairs / "\x1b[2J.md").touch()
+    command = ["data", "folder", str(pairs), str(out), "--size", "32", "--workers", "1"]
+    for _ in range(2):  # also where the corpus is there already
+        assert main(command) == 0
+        printed = capsys.readouterr()
+        assert printed.out == f"{out}\n"
+        *_, first, other, unusable, broken = printed.err.splitlines()
+        assert first == f"8 in, 4 kept, 4 dropped; each is listed in {out / 'dropped.jsonl'}:"
+        assert broken.startswith("  1 broken (bad.png: ")
+        assert "no-text.png" in unusable
+        assert "\\x1b[2J.md" in other
+        assert "\x1b" not in printed.err
+    listed = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
+    assert {row["key"] for row in listed} == {"bad.png", "no-text.png", "notes.md", "\x1b[2J.md"}
+
+
+def test_where_nothing_is_left_the_error_says_why(pairs: Path, tmp_path: Path) -> None:
+    for path in [*pairs.rglob("*.txt")]:
+        path.write_bytes(b"\xff")
+    with pytest.raises(
+        DataError, match=r"no picture is left of 6: .*unreadable caption \(deep/blue.png: deep/blue.txt"
+    ):
+        opened(pairs, tmp_path / "out")
 
 
 @pytest.mark.slow

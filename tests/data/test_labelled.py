@@ -138,5 +138,10 @@ def test_what_holds_no_labelled_pictures_is_said(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="has the columns x: it needs one of image"):
         open_labelled(tmp_path)
-    with pytest.raises(InputError, match="cannot read names"):
-        read_names(tmp_path / "gone.txt")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no table PAR1")
+    with pytest.raises(DataError, match="a.parquet cannot be read"):
+        open_labelled(tmp_path)
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name in ("gone.txt", "deep.json"):
+        with pytest.raises(InputError, match="cannot read names"):
+            read_names(tmp_path / name)

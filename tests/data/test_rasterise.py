@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from PIL import Image
 
 from support.packages import svg
-from unclip.data.rasterise import Unusable, draw_bitmap, draw_svg, png
+from unclip.data.rasterise import Unusable, draw, draw_bitmap, draw_svg, png
 from unclip.data.records import Fit
 
 WHITE = [255, 255, 255]
@@ -140,3 +143,60 @@ def test_png_is_the_same_for_the_same_picture() -> None:
     first, second = draw_svg(svg(), 48), draw_svg(svg(), 48)
     assert png(first) == png(second)
     assert pixels(Image.open(io.BytesIO(png(first)))).tolist() == pixels(first).tolist()
+
+
+# --- drawings of others ---
+
+LINKED = (
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 9 9">'
+)
+
+
+@pytest.mark.parametrize("name", ["href", "xlink:href"])
+def test_no_file_is_opened_that_a_drawing_refers_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Image.new("RGB", (9, 9), (255, 0, 0)).save(tmp_path / "secret.png")
+    os.mkfifo(tmp_path / "pipe")  # that would be waited for
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path / "secret.png", "secret.png", tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(Unusable, match="empty"):
+            draw_svg(f'{LINKED}<image width="9" height="9" {name}="{place}"/></svg>', 32)
+    inside = base64.b64encode((tmp_path / "secret.png").read_bytes()).decode()
+    drawn = draw_svg(
+        f'{LINKED}<image width="9" height="9" {name}="data:image/png;base64,{inside}"/></svg>', 32
+    )
+    assert drawn.getpixel((16, 16)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("fit", list(Fit))
+@pytest.mark.parametrize("view", ["0 0 1 3000", "0 0 1 1e6", "0 0 3000 1"])
+def test_a_drawing_that_is_far_too_long_gets_no_canvas(
+    monkeypatch: pytest.MonkeyPatch, fit: Fit, view: str
+) -> None:
+    made: list[int] = []
+
+    def opened(file: io.BytesIO) -> Image.Image:
+        image = decode(file)
+        made.append(image.width * image.height)
+        return image
+
+    decode = Image.open
+    monkeypatch.setattr(Image, "open", opened)
+    document = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{view}"><path d="M0 0h9999v9999z"/></svg>'
+    with pytest.raises(Unusable, match="extreme aspect"):
+        draw_svg(document, 256, fit)
+    assert max(made) <= 1e6
+
+
+def test_a_mistake_of_a_decoder_is_the_pictures_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicError(BaseException):
+        """As the one of Rust, which is no Exception."""
+
+    def panic(*arguments: object) -> None:
+        raise PanicError("index out of bounds")
+
+    monkeypatch.setattr("unclip.data.rasterise.draw_svg", panic)
+    assert draw("<svg/>", 32, Fit.PAD).reason == "broken"
+    assert draw(b"no picture", 32, Fit.PAD).reason == "broken"
+    assert draw(encoded(Image.new("RGB", (40, 40))), 32, Fit.PAD).reason is None

@@ -163,7 +163,7 @@ def _broken(ended: int) -> Drawn:
 def draw(drawing: Drawing, size: int, painter: Contained) -> dict[str, object]:
     """One row of `STAGED`: the picture, or the reason why there is none. Raises Died as the painter does."""
     if not drawing.concept or not any(drawing.captions.values()):
-        return _row(drawing, Drawn("unusable caption"))
+        return _row(drawing, Drawn("unusable caption", "it has no words"))
     seconds = BITMAP_SECONDS if drawing.svg is None else SVG_SECONDS
     return _row(drawing, painter(drawing.content, size, drawing.fit, seconds=seconds))
 

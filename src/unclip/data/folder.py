@@ -221,21 +221,25 @@ class _Reader:
     def _said(
         self, files: Iterable[tuple[str, Callable[[], bytes]]]
     ) -> tuple[list[Said], list[tuple[str, str]]]:
-        """Rows of files that say what one picture shows, and (file, what is wrong) of what cannot be read."""
-        said: list[Said] = []
-        wrong = []
+        """A row of the files that say what one picture shows, and (file, what is wrong) of the others."""
+        row: Row = {}
+        lines: list[str] = []
+        read: list[str] = []
+        wrong: list[tuple[str, str]] = []
         for name, content in files:
             try:
                 if _ending(name) != JSON:
-                    lines = [words(line) for line in decode(content()).splitlines()]
-                    said.append((name, {self._columns[0]: lines}))
-                elif isinstance(row := parse_json(content()), dict):
-                    said.append((name, named(row)))
+                    lines += [words(line) for line in decode(content()).splitlines()]
+                elif isinstance(document := parse_json(content()), dict):
+                    row = named(document)
                 else:
-                    wrong.append((name, "it is no JSON object"))
+                    raise Unreadable("it is no JSON object")
+                read.append(name)
             except (Unreadable, OSError) as error:
                 wrong.append((name, str(error)))
-        return said, wrong
+        if any(lines):
+            row[self._columns[0]] = lines
+        return [(name, row) for name in read[:1]], wrong
 
     def _drawing(
         self, name: str, said: list[Said], wrong: list[tuple[str, str]], content: Callable[[], bytes]
@@ -243,10 +247,10 @@ class _Reader:
         """The picture, if it has a caption and can be read; what is wrong is said."""
         captions, more = self._captions_of(said, wrong)
         if not captions:
-            reason, detail = (
-                ("unreadable caption", ": ".join(wrong[0])) if wrong else ("unusable caption", "")
-            )
-            self._leave_out(name, reason, detail)
+            if wrong:
+                self._leave_out(name, "unreadable caption", ": ".join(wrong[0]))
+            else:
+                self._leave_out(name, "unusable caption", "there is none")
             return
         for place, what in wrong:
             self._leave_out(place, "unreadable caption", what)
@@ -286,7 +290,7 @@ class _Reader:
                 tags = _texts(_parted(row.get("tags")))
                 if isinstance(given, dict):
                     for language, value in given.items():
-                        if texts := _texts(value):
+                        if words(language) and (texts := _texts(value)):
                             captions.setdefault(words(language), []).extend(texts)
                     continue
                 texts = _texts(given)
@@ -298,7 +302,8 @@ class _Reader:
             if texts and self._defaults.language not in captions:
                 captions[self._defaults.language] = [texts.pop(0), *tags]
             more += texts
-        return captions, list(dict.fromkeys(more))
+        named_so = captions.get(self._defaults.language, [""])[0]
+        return captions, [text for text in dict.fromkeys(more) if text != named_so]
 
     # --- tables ---
 
@@ -405,11 +410,12 @@ class _Reader:
                 yield from self._drawing(f"{stem}/{key}{chosen}", said, wrong, partial(bytes, sample[chosen]))
         except DataError as error:
             self._leave_out(name, "shard that cannot be read to its end", str(error), fault=True)
-        if pictures:
-            for key in alone:
-                self._leave_out(key, "sample without a picture")
-        elif alone:
-            self._leave_out(name, "archive without pictures")
+        else:
+            if not pictures:
+                self._leave_out(name, "archive without pictures")
+                alone = []
+        for key in alone:
+            self._leave_out(key, "sample without a picture")
 
 
 def _alike(ending: str, others: Iterable[str]) -> list[str]:

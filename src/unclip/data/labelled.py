@@ -8,16 +8,18 @@ noticed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unclip.data.archives import samples
+from unclip.data.texts import parse_json
 from unclip.data.wording import plain_words
 from unclip.errors import DataError, InputError
 from unclip.images import SUFFIXES
@@ -211,14 +213,15 @@ def _label(shard: Path, name: str, data: bytes) -> str | None:
     try:
         if not name.endswith(".json"):
             return data.decode("utf-8").strip()
-        row = json.loads(data)
+        row = parse_json(data)
         return next((str(row[column]) for column in LABEL_COLUMNS if column in row), None)
     except (ValueError, TypeError) as error:
         raise DataError(f"{shard}: the label {name} cannot be read: {error}") from error
 
 
 def _tables(tables: list[Path]) -> Labelled:
-    schema = pq.read_schema(tables[0])
+    with _readable(tables[0]):
+        schema = pq.read_schema(tables[0])
     picture = next((name for name in PICTURE_COLUMNS if name in schema.names), None)
     label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
     if picture is None or label is None:
@@ -226,30 +229,39 @@ def _tables(tables: list[Path]) -> Labelled:
             f"{tables[0]} has the columns {', '.join(schema.names)}: it needs one of "
             f"{', '.join(PICTURE_COLUMNS)} and one of {', '.join(LABEL_COLUMNS)}"
         )
-    labels = [
-        str(value) for table in tables for value in pq.read_table(table, columns=[label])[label].to_pylist()
-    ]
+    labels: list[str] = []
+    for table in tables:
+        with _readable(table):
+            labels += map(str, pq.read_table(table, columns=[label])[label].to_pylist())
     keys = _ordered(labels)
     places = {key: place for place, key in enumerate(keys)}
 
     def read() -> Iterator[tuple[Content, int]]:
         for table in tables:
-            file = pq.ParquetFile(table)
-            for batch in file.iter_batches(PARQUET_ROWS, columns=[picture, label]):
-                for row in batch.to_pylist():
-                    value = row[picture]
-                    content = value.get("bytes") if isinstance(value, dict) else value
-                    if not isinstance(content, bytes):
-                        raise DataError(f"{table}: the column {picture} holds no bytes of pictures")
-                    yield content, places[str(row[label])]
+            with _readable(table):
+                for batch in pq.ParquetFile(table).iter_batches(PARQUET_ROWS, columns=[picture, label]):
+                    for row in batch.to_pylist():
+                        value = row[picture]
+                        content = value.get("bytes") if isinstance(value, dict) else value
+                        if not isinstance(content, bytes):
+                            raise DataError(f"{table}: the column {picture} holds no bytes of pictures")
+                        yield content, places[str(row[label])]
 
     return Labelled(keys, len(labels), _names_of_schema(schema, label), read)
+
+
+@contextmanager
+def _readable(table: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"{table} cannot be read: {error}") from error
 
 
 def _names_of_schema(schema: Any, label: str) -> dict[str, str]:
     """Names that the `datasets` library writes into a table's metadata."""
     try:
-        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        info = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
         names = info["info"]["features"][label]["names"]
     except (ValueError, KeyError, TypeError):
         return {}
@@ -258,7 +270,7 @@ def _names_of_schema(schema: Any, label: str) -> dict[str, str]:
 
 def _names_of_json(path: Path, text: str) -> dict[str, str]:
     try:
-        rows = json.loads(text)
+        rows = parse_json(text)
         found: dict[str, str] = {}
         for key, value in rows.items() if isinstance(rows, dict) else enumerate(rows):
             if isinstance(value, list):

@@ -21,11 +21,11 @@ def write(path: Path, dropped: Iterable[LeftOut]) -> None:
 
 
 def summary(corpus: Path) -> list[str]:
-    """Lines that say what went into a corpus and what did not; the card of one alone where it has no list."""
+    """Lines that say how many pictures went in, were kept, and were dropped for which reason."""
     kept = pq.read_metadata(corpus / MANIFEST_FILE).num_rows
     path = corpus / DROPPED_FILE
-    if not path.is_file():  # of a corpus of before there was one
-        return [f"{kept:,} pictures kept"]
+    if not path.is_file():  # corpora of before have none
+        return [f"{kept:,} kept"]
     with path.open(encoding="utf-8") as file:
         told = reasons(LeftOut(**json.loads(line)) for line in file)
     dropped = sum(told.values())

@@ -22,8 +22,7 @@ MARGIN = 0.04  # of the square's side, left free around a trimmed picture
 ASPECT_LIMIT = 2.0
 LEAST_SIDE = 32  # pixels of a bitmap's longer side; a smaller one is a blur in any size that is trained
 DPI = 96.0  # CSS's reference pixel
-PROBE = 8  # pixels of the width at which a drawing's proportions are looked at first
-IN_DOUBT = 1.25  # pixels so large may hide that much
+IN_DOUBT = 0.5  # what a length in whole pixels may be wrong by
 
 
 class Unusable(DataError):
@@ -131,8 +130,8 @@ def _render(svg: str, size: int, fit: Fit) -> Image.Image:
     """The document on white with its longer side `size`; when it is to be cropped, its shorter one."""
     limit = LONGEST_RESIZED if fit is Fit.CROP else ASPECT_LIMIT
     try:
-        drawn = _resvg(svg, width=PROBE)
-        if drawn.height <= limit * PROBE * IN_DOUBT:
+        drawn = _resvg(svg, width=1)
+        if drawn.height <= limit + IN_DOUBT:
             drawn = _resvg(svg, width=size)
         if drawn.height > limit * drawn.width or (fit is Fit.CROP and drawn.width > limit * drawn.height):
             raise Unusable("extreme aspect", f"{drawn.width} x {drawn.height}")
