@@ -34,7 +34,7 @@ STAGED = pa.schema(
     ]
 )
 MEMORY = 3 * 2**29  # bytes of addresses of a drawing process: 50 megapixels take 0.9 GiB
-SECONDS = 20  # of processor time for a picture; 50 megapixels take 4
+SVG_SECONDS, BITMAP_SECONDS = 10, 30  # of processor time for a picture; 50 megapixels take 4
 CHUNK_BYTES, HELD_BYTES = 2**25, 2**26  # of pictures not drawn yet: in a file's worth, and in all
 STAGED_BYTES = 2**25  # of drawn pixels in a file's worth
 
@@ -155,7 +155,7 @@ def draw_chunk(drawings: list[Drawing], path: Path, size: int, painters: SimpleQ
 
 def _broken(ended: int) -> Drawn:
     if ended == signal.SIGXCPU:
-        return Drawn("too slow", f"to draw it takes more than {SECONDS} s")
+        return Drawn("too slow", "it takes more than its share of processor time")
     by = f" ({signal.Signals(ended).name})" if ended else ""
     return Drawn("broken", f"to draw it ends the process{by}")
 
@@ -164,7 +164,8 @@ def draw(drawing: Drawing, size: int, painter: Contained) -> dict[str, object]:
     """One row of `STAGED`: the picture, or the reason why there is none. Raises Died as the painter does."""
     if not drawing.concept or not any(drawing.captions.values()):
         return _row(drawing, Drawn("unusable caption"))
-    return _row(drawing, painter(drawing.content, size, drawing.fit, seconds=SECONDS))
+    seconds = BITMAP_SECONDS if drawing.svg is None else SVG_SECONDS
+    return _row(drawing, painter(drawing.content, size, drawing.fit, seconds=seconds))
 
 
 def _row(drawing: Drawing, drawn: Drawn) -> dict[str, object]:

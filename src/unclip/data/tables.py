@@ -80,11 +80,17 @@ def first_of(row: Mapping[str, Any], columns: Iterable[str]) -> Any:
 
 def _lacking(found: Sequence[str], captions: Sequence[str]) -> str:
     """A message of the columns that a table lacks; empty if it has what it needs."""
-    needed = ((PICTURE, "pictures"), (captions, "captions"))
-    lacks = [
-        f"no column {' or '.join(names)} for {what}" for names, what in needed if not {*names} & {*found}
-    ]
-    return f"{' and '.join(lacks)}; its columns are {listed(found)}" if lacks else ""
+    needed = {
+        "pictures, such as file_name, filepath or image": PICTURE,
+        f"captions, such as {captions[0]}": captions,
+    }
+    lacks = [what for what, names in needed.items() if not {*names} & {*found}]
+    return (
+        f"its columns are {listed(found)}; there is none of {' and none of '.join(lacks)} "
+        "(--caption-column names the one of captions)"
+        if lacks
+        else ""
+    )
 
 
 def _lines(text: IO[str]) -> Iterator[str]:
