@@ -455,8 +455,9 @@ def _passed_over(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that can be written as UTF-8: the bytes of a name that is none as `\\xff`."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace") if not _is_text(text) else text
+    """Text that can be written as UTF-8: in a name that is none, its bytes as `\\xff`."""
+    # Python has the byte ff of a name as the surrogate dcff
+    return text.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
 
 
 def _is_text(name: str) -> bool:
