@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -438,3 +439,56 @@ def test_saving_replaces_a_bundle_and_nothing_else(
         save_bundle(tiny_bundle_copy, name=object(), parts=parts, card="")  # fails late
     assert Bundle.load(tiny_bundle_copy).name == "new"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["copy", "full", "prior.safetensors"]
+
+
+# --- numbers ---
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_that_are_no_numbers_are_named(
+    prior: DiffusionPrior, tmp_path: Path, value: float, dtype: torch.dtype
+) -> None:
+    path = tmp_path / "prior.safetensors"
+    state = {name: tensor.to(dtype) for name, tensor in prior.state_dict().items()}
+    state["out.bias"][3] = value
+    save_model(path, prior, state=state)
+    with pytest.raises(
+        CheckpointError, match=r"prior.safetensors: out\.bias: has numbers that are not finite"
+    ):
+        load_model(path)
+
+
+def test_weights_that_a_type_does_not_hold_are_not_written_and_not_cast(
+    prior: DiffusionPrior, tmp_path: Path
+) -> None:
+    path = tmp_path / "prior.safetensors"
+    state = dict(prior.state_dict())
+    state["out.weight"] = torch.full_like(state["out.weight"], 1e6)
+    with pytest.raises(
+        CheckpointError, match=r"out\.weight as torch.float16: has numbers that are not finite"
+    ):
+        save_model(path, prior, state=state, dtype=torch.float16)
+    assert not path.exists()
+    save_model(path, prior, state=state, dtype=torch.bfloat16)
+    assert load_model(path).out.weight[0, 0] == torch.tensor(1e6, dtype=torch.bfloat16)
+    with pytest.raises(CheckpointError, match=r"out\.weight as torch.float16"):
+        load_model(path, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.float8_e4m3fn, torch.bool])
+def test_weights_are_floats(prior: DiffusionPrior, tmp_path: Path, dtype: torch.dtype) -> None:
+    path = tmp_path / "prior.safetensors"
+    state = dict(prior.state_dict())
+    state["out.bias"] = state["out.bias"].to(dtype)
+    save_model(path, prior, state=state)
+    with pytest.raises(CheckpointError, match=rf"out\.bias: its numbers are {dtype}, expected torch.float64"):
+        load_model(path)
+
+
+def test_settings_that_are_no_numbers_are_not_written(tmp_path: Path, tiny_bundle: Path) -> None:
+    parts = parts_of(Bundle.load(tiny_bundle))
+    broken = replace(parts["decoder"], sampling=DecoderSampling(3, guidance=float("nan")))
+    with pytest.raises(BundleError, match=r"components\.decoder\.sampling\.guidance: got nan"):
+        save_bundle(tmp_path / "out", name="x", parts={**parts, "decoder": broken}, card="")
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unclip.config import from_dict, load_toml, override, to_dict
+from unclip.config import MOST_BRACKETS, from_dict, load_json, load_toml, override, to_dict
 from unclip.errors import InputError
 
 
@@ -200,3 +200,42 @@ def test_toml_files(tmp_path: Path) -> None:
         load_toml(tmp_path / "missing.toml")
     with pytest.raises(InputError, match="cannot read"):
         load_toml(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
+def test_a_number_is_finite(value: float) -> None:
+    for key, table in (("shape.radius", {"shape": {"radius": value, "kind": "round"}}), ("scale", {})):
+        data = {"name": "a", "shape": {"side": 2, "kind": "square"}, **(table or {"scale": value})}
+        if key == "scale" and isinstance(value, int):
+            continue  # which may be an int of any size
+        with pytest.raises(InputError, match=f"{key}: got .*, expected a finite number"):
+            from_dict(Drawing, data)
+
+
+def test_json_files_are_of_a_size_and_a_depth(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"name": "빨간 사과"}', encoding="utf-8")
+    assert load_json(path) == {"name": "빨간 사과"}
+    for content, message in (
+        ("{", r"a.json: cannot be read as JSON \(Expecting"),
+        ("[" * 100_000, r"a.json: cannot be read as JSON \(maximum recursion depth"),
+        ("[" * 65 + "]" * 65, "nested deeper than 64"),
+        ("[" + "[]," * MOST_BRACKETS + "[]]", "more than 2097152 lists and tables"),
+    ):
+        path.write_text(content)
+        with pytest.raises(InputError, match=message):
+            load_json(path, largest=2 * len(content))
+    with pytest.raises(InputError, match="a.json: more than 100 bytes"):
+        load_json(path, largest=100)
+    for missing in (tmp_path, tmp_path / "no.json", tmp_path / "a\0b"):
+        with pytest.raises(InputError, match="cannot read"):
+            load_json(missing)
+
+
+def test_toml_and_settings_that_are_too_deep_are_refused(tmp_path: Path) -> None:
+    deep = "[" * 100_000
+    (tmp_path / "recipe.toml").write_text(f"a = {deep}")
+    with pytest.raises(InputError, match="is not TOML"):
+        load_toml(tmp_path / "recipe.toml")
+    with pytest.raises(InputError, match="a: cannot read"):
+        override({"a": 0}, [f"a={deep}"])

@@ -35,7 +35,7 @@ from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import BundleError, CheckpointError, InputError, escaped, shown
 from unclip.images import Fitting
 from unclip.models.code_sampling import CodeSampling
-from unclip.native import KINDS, LARGEST_SIDE, config_from_dict, kind_of, load_model, save_model
+from unclip.native import KINDS, LARGEST_SIDE, SIDES, config_from_dict, kind_of, load_model, save_model
 from unclip.runtime import atomic_path, check_writable, data_folder, sha256
 from unclip.tokenizer import (
     BytePairTokenizer,
@@ -51,6 +51,8 @@ MANIFEST = "bundle.json"
 CARD = "README.md"
 SHIPPED = Path(__file__).parent / "bundles"
 DEFAULT = "pictograms"
+
+TOKENIZER, CLIP_TOKENIZER = "tokenizer", "clip-tokenizer"  # the second is a noised CLIP's own
 
 TOKENIZERS: dict[
     str,
@@ -101,7 +103,7 @@ SAMPLING: dict[str, type[Sampling]] = {
 }
 # What a component of a name may be, in any family; a transformer's kind is called as its family.
 ROLES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("tokenizer", "clip-tokenizer"), tuple(TOKENIZERS)),
+    **dict.fromkeys((TOKENIZER, CLIP_TOKENIZER), tuple(TOKENIZERS)),
     "clip": ("clip", "clip-text"),
     "noised-clip": ("noised-clip",),
     "prior": ("diffusion-prior",),
@@ -292,17 +294,30 @@ class Bundle:
         except CheckpointError as error:
             raise BundleError(f"bundle {self.name}: {error}") from error
 
-    def tokenizer(self, name: str = "tokenizer") -> Tokenizer:
-        """A tokenizer. Raises BundleError where its file was altered or is no tokenizer."""
+    def tokenizer(self, name: str = TOKENIZER) -> Tokenizer:
+        """A tokenizer. Raises BundleError where its file was altered, or it has ids that no model has."""
         component = self.component(name)
         if component.kind not in TOKENIZERS:
             raise BundleError(
                 f"bundle {self.name}: unknown tokenizer {component.kind!r}, known are {', '.join(TOKENIZERS)}"
             )
         try:
-            return TOKENIZERS[component.kind].load(self._checked(component))
+            tokenizer = TOKENIZERS[component.kind].load(self._checked(component))
         except InputError as error:
             raise BundleError(f"bundle {self.name}: {error}") from error
+        for reader, model in self.components.items():
+            own = (
+                CLIP_TOKENIZER
+                if model.kind == "noised-clip" and CLIP_TOKENIZER in self.components
+                else TOKENIZER
+            )
+            rows = _text_rows(model.config)
+            if own == name and rows is not None and tokenizer.vocabulary > rows:
+                raise BundleError(
+                    f"bundle {self.name}: {name} has {tokenizer.vocabulary} ids, {reader} reads {rows}: they "
+                    "do not fit each other"
+                )
+        return tokenizer
 
     def verify(self, *names: str) -> None:
         """Hash the files of these components, or all. Raises BundleError that names the first altered one."""
@@ -487,6 +502,13 @@ def read_sampling(kind: str, config: Mapping[str, Any], table: Mapping[str, Any]
     return from_dict(cls, table, where)
 
 
+def _text_rows(config: Mapping[str, Any]) -> int | None:
+    """The ids that a model reads texts by; None where it reads none."""
+    text = config.get("text") or config.get("caption") or {}
+    rows: int | None = config.get("text_vocabulary", text.get("vocabulary"))
+    return rows
+
+
 def _names(cls: type[Sampling]) -> list[str]:
     return [field.name for field in fields(cls)]
 
@@ -559,9 +581,11 @@ def _check_manifest(manifest: Manifest) -> None:
     """Refuse a bundle whose parts cannot draw together. Raises InputError or CheckpointError."""
     if manifest.family not in FAMILIES:
         raise InputError(f"unknown family {manifest.family!r}, known are {', '.join(FAMILIES)}")
-    for text in (manifest.name, *manifest.components):
-        if escaped(text) != text:  # it is printed wherever the bundle is
-            raise InputError(f"the name {shown(text)} has control characters")
+    about: list[Manifest | Component] = [manifest, *manifest.components.values()]
+    said = [" ".join(text.split()) for part in about for text in (part.licence, part.data)]
+    for text in (manifest.name, *manifest.components, *said):
+        if escaped(text) != text:  # people print it
+            raise InputError(f"{shown(text)} has control characters")
     for name in FAMILIES[manifest.family].parts:
         if name not in manifest.components:
             raise InputError(f"the component {name} is missing")
@@ -569,8 +593,9 @@ def _check_manifest(manifest: Manifest) -> None:
         roles = (manifest.family,) if name == "transformer" else ROLES.get(name, (component.kind,))
         if component.kind not in roles:
             raise InputError(f"the component {name} is a {component.kind}, expected {' or '.join(roles)}")
-        if component.kind in KINDS:
-            config_from_dict(component.kind, component.config, f"components.{name}.config")
+        first = manifest.components.get(name.removesuffix(LAST_STEP), component)
+        if any(first.config.get(side) != component.config.get(side) for side in SIDES):
+            raise InputError(f"the component {name} draws other sizes than the steps before its own")
         for place, (least, most) in RANGES.items():
             value: Any = component
             for key in place.split("."):
@@ -584,6 +609,9 @@ def _read_component(data: Any, where: str) -> Component:
     component = from_dict(Component, data, where)
     if component.kind not in KINDS and component.kind not in TOKENIZERS:
         raise InputError(f"{where} is of the unknown kind {component.kind!r}")
+    if component.kind in KINDS:
+        config = config_from_dict(component.kind, component.config, f"{where}.config")
+        component = replace(component, config=to_dict(config))  # with what was left out
     for outside in (component.file, component.bundle):
         if Path(outside).name != outside or outside == "..":
             raise InputError(f"{where} is to be read from {shown(outside)}, outside the bundle")

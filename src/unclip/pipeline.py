@@ -10,6 +10,7 @@ batch, but for what the matrix products' kernels, chosen by batch size, round di
 from __future__ import annotations
 
 import importlib
+import math
 import time
 import warnings
 from collections import Counter
@@ -295,6 +296,11 @@ class Pipeline:
         self, stages: Sequence[Stage], batch: Batch, images: Tensor, options: Options
     ) -> tuple[Picture, ...]:
         """Pictures (B, 3, H, W) in [-1, 1] at the size that was asked for, with what they came from."""
+        if not all(map(math.isfinite, images.aminmax())):
+            raise BundleError(
+                f"bundle {self.bundle.name}: what it draws are no finite numbers, so its weights or settings "
+                "are broken: install or pull it again"
+            )
         scores = batch.scores or (None,) * len(batch)
         pictures = []
         for job, image, score in zip(batch.jobs, resize(images, options.size), scores, strict=True):

@@ -269,7 +269,18 @@ def test_a_repository_that_changed_its_files_is_named(server: FileServer) -> Non
 
 def test_paths_out_of_the_folder_are_not_followed(server: FileServer) -> None:
     with pytest.raises(DownloadError, match="has no"):
-        download.chosen(["../../evil.json", "/etc/evil.json"], HubFiles(REPOSITORY, ("*.json",)))
+        download.chosen(
+            ["../../evil.json", "/etc/evil.json", "\x1b[2Jevil.json"], HubFiles(REPOSITORY, ("*.json",))
+        )
+
+
+def test_more_than_was_listed_is_not_kept(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, listing = hub(server), server.listing(REPOSITORY)
+    short = [{**sibling, "size": 1, "lfs": None} for sibling in listing["siblings"]]  # type: ignore[attr-defined]
+    monkeypatch.setattr(server, "listing", lambda repository: {**listing, "siblings": short})
+    with pytest.raises(DownloadError, match="more comes than the 1 bytes that were to come"):
+        fetch(model)
+    assert left(model) == []
 
 
 def test_a_proxy_is_used_as_the_environment_says(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,3 +45,19 @@ def test_options_that_a_format_does_not_have_are_refused(tmp_path: Path) -> None
     assert format.read(Source(tmp_path), {"colour": "red"}).name == "red"
     with pytest.raises(InputError, match="the format tiny has no option 'color': it has colour"):
         format.read(Source(tmp_path), {"color": "red"})
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("width"), TypeError("no"), RecursionError(), ZeroDivisionError("no")]
+)
+def test_what_breaks_on_a_config_is_not_of_this_format(tmp_path: Path, error: Exception) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    format = Format("tiny", "a format of tests", "clip", looks_like=broken, convert=broken)  # type: ignore[arg-type]
+    for use in (format.read, format.fits):
+        with pytest.raises(
+            CheckpointError, match=f"not a format of tests: .*{type(error).__name__}"
+        ) as caught:
+            use(Source(tmp_path))
+        assert caught.value.__cause__ is error

@@ -63,6 +63,8 @@ def test_tensors_that_do_not_fit_are_named() -> None:
     uneven, _ = weights(net__a=torch.ones(2, 3), net__b=torch.ones(3, 3))
     with pytest.raises(CheckpointError, match=r"here: .* net disagree on its layers: \[2\], \[3\]"):
         unstacked(uneven, "net", "layers")
+    with pytest.raises(CheckpointError, match="net has 1000000000000 layers, most are 1000"):
+        unstacked(weights(net__a=torch.empty(10**12, 0))[0], "net", "layers")
     flat, _ = weights(a__kernel=torch.ones(3))
     with pytest.raises(CheckpointError, match=r"a\.kernel is \[3\] and should have 2 axes"):
         permuted(flat, ".kernel", ".weight", (1, 0))

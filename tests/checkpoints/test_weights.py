@@ -280,3 +280,19 @@ def test_the_older_stream_is_told_by_its_first_number(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(b"\x80\x02" + number + b".\x80\x02K\x05.")
     with pytest.raises(CheckpointError, match=r"protocol 5 of torch.save, known is 1001"):
         open_weights(tmp_path / "a.pkl")
+
+
+class Settings:
+    """An object that knows what it is part of, as OmegaConf's are."""
+
+    def __init__(self, parent: Settings | None = None) -> None:
+        self.parent = parent
+        self.width = 3
+        self.inner = [Settings(self), Settings(self)] if parent is None else []
+
+
+def test_objects_that_refer_to_what_holds_them_are_read(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.ones(2)}, "config": Settings()}, tmp_path / "a.ckpt")
+    weights = open_weights(tmp_path / "a.ckpt")
+    assert list(weights) == ["state_dict.a"]
+    assert weights.extra["config"]["inner"] == [{"width": 3}, {"width": 3}]

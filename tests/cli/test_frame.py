@@ -19,7 +19,7 @@ import typer
 from unclip import __version__, cli
 from unclip.cli.options import grouped
 from unclip.cli.progress import StageProgress
-from unclip.errors import BundleError, InputError, PolicyError, UnclipWarning
+from unclip.errors import BundleError, CheckpointError, InputError, PolicyError, UnclipWarning
 
 Run = Callable[..., int]
 
@@ -59,6 +59,8 @@ def run_failing(monkeypatch: pytest.MonkeyPatch) -> Run:
     [
         (None, 0, ""),
         (InputError("unknown sampler 'dim':\n choose ddim"), 2, "error: unknown sampler 'dim': choose ddim"),
+        (CheckpointError("a\x1b[2J\x9b\u202eb \udcff 🍎"), 1, r"error: a\x1b[2J\x9b\u202eb \udcff 🍎"),
+        (CheckpointError("a" * 5000), 1, f"error: {'a' * 3993}..."),
         (BundleError("altered"), 1, "error: altered"),
         (PolicyError("refused"), 3, "error: refused"),
         (PermissionError(13, "Permission denied", "/x"), 1, "error: Permission denied: /x"),

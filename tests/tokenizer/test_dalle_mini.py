@@ -59,3 +59,13 @@ def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
         DalleMiniTokenizer.load(tmp_path)
     with pytest.raises(InputError, match="not a vocabulary and its merges"):
         DalleMiniTokenizer.load(tmp_path / "..")
+
+
+def test_ids_that_no_text_has_are_not_counted(tmp_path: Path) -> None:
+    """BART's "<mask>" is the last of its vocabulary, and DALL-E mini has no row for it."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", "\u0120", "r", "e", "re", "<mask>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nr e\n")
+    tokenizer = DalleMiniTokenizer.load(tmp_path)
+    assert tokenizer.vocabulary == words.index("<mask>")
+    assert max(tokenizer.encode("re <mask> er")) < tokenizer.vocabulary

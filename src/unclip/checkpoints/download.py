@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from unclip.catalogue import HubFiles, Published, WebFile
-from unclip.errors import DownloadError
+from unclip.errors import DownloadError, escaped
 from unclip.runtime import sha256
 
 if TYPE_CHECKING:
@@ -172,7 +172,11 @@ def chosen(names: list[str], source: HubFiles) -> list[str]:
 
     Raises DownloadError where a pattern finds nothing: the repository is not what it was.
     """
-    safe = [name for name in names if not name.startswith("/") and ".." not in PurePosixPath(name).parts]
+    safe = [
+        name
+        for name in names
+        if not name.startswith("/") and ".." not in PurePosixPath(name).parts and escaped(name) == name
+    ]
     found: set[str] = set()
     for pattern in source.patterns:
         matching = [name for name in safe if fnmatch(name, pattern)]
@@ -298,6 +302,12 @@ def _stream(item: Item, part: Path) -> Iterator[Transfer]:
             for chunk in answer.iter_raw(CHUNK):
                 file.write(chunk)
                 have += len(chunk)
+                if item.size and have > item.size:
+                    part.unlink()
+                    validator.unlink()
+                    raise DownloadError(
+                        f"{item.url}: more comes than the {item.size} bytes that were to come"
+                    )
                 if total >= SMALL:
                     yield Transfer(item.path, have, total)
     if total and have != total:

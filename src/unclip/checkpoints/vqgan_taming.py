@@ -19,14 +19,14 @@ from unclip.checkpoints.foreign import Conversion, Format, Options, Source, buil
 from unclip.checkpoints.table import Rule, Table, joined_rows
 from unclip.checkpoints.transforms import permuted, renamed
 from unclip.checkpoints.weights import Weights, count_children
-from unclip.errors import CheckpointError, InputError
+from unclip.errors import CheckpointError, InputError, shown
 from unclip.models.vqgan import VQGAN, PixelRange, VQGANConfig
 
 CODEBOOK = "quantize.embedding.weight"
 GUMBEL = "quantize.embed.weight"
 MIN_DALLE_CODEBOOK = "embedding.weight"
 FLAX_CODEBOOK = "quantize.embedding.embedding"
-LARGEST_YAML = 2**20  # bytes
+LARGEST_YAML = 2**16  # bytes; published ones have a few thousand, and PyYAML is slow
 MIN_DALLE_EPSILON = 1e-5  # torch's default, where taming-transformers and Flax have 1e-6
 LICENCE = "MIT"
 DATA = "ImageNet (2012.09841)"
@@ -175,14 +175,16 @@ def _compare(config: VQGANConfig, said: Mapping[str, Any], where: str) -> None:
     for key, (table, wanted) in expected.items():
         value = table.get(key, wanted)
         if (list(value) if isinstance(value, (list, tuple)) else value) != wanted:
-            raise CheckpointError(f"{where}: its configuration says {key} {value!r}, its tensors {wanted!r}")
+            raise CheckpointError(
+                f"{where}: its configuration says {key} {shown(value)}, its tensors {wanted!r}"
+            )
     side, grids = inner.get("resolution"), inner.get("attn_resolutions")
     if side is not None and grids is not None:
         wanted = sorted(side // factor for factor in config.attention)
         possible = {side >> level for level in range(len(config.multipliers))}
         if sorted(set(grids) & possible) != wanted:
             raise CheckpointError(
-                f"{where}: its configuration says attn_resolutions {grids}, its tensors {wanted}"
+                f"{where}: its configuration says attn_resolutions {shown(grids)}, its tensors {wanted}"
             )
 
 
@@ -194,11 +196,20 @@ def _yaml(source: Source) -> Mapping[str, Any]:
     return _params(chosen[0]) if chosen else {}
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
+    """Without aliases, by which few lines become any number of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases, which no configuration needs")
+        return super().compose_node(parent, index)
+
+
 def _params(path: Path) -> Mapping[str, Any]:
     if path.stat().st_size > LARGEST_YAML:
         raise CheckpointError(f"{path}: more than {LARGEST_YAML} bytes: no configuration is that long")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         params = content["model"]["params"]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: no model.params of taming-transformers ({error!r})") from error

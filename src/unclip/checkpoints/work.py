@@ -8,7 +8,7 @@ from typing import Any
 from unclip.errors import CheckpointError
 
 # The largest real files, with the state of an optimiser for thousands of tensors, take some 100,000.
-MOST_STEPS = 3_000_000
+MOST_STEPS = 2_000_000
 LETTERS = 16  # characters or bytes that count as one step
 MOST_SIDES = 64  # dimensions of a tensor
 LARGEST_COUNT = 2**40  # numbers of a tensor, and each of its sides where it has none

@@ -33,8 +33,9 @@ from unclip.cli import (
     search,
     train,
 )
-from unclip.errors import UnclipError, UnclipWarning
+from unclip.errors import UnclipError, UnclipWarning, escaped
 
+LONGEST_LINE = 4000  # characters that are said at once, for a file may have any names
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -167,4 +168,5 @@ def _show_warning(
 
 
 def _say(text: str) -> None:
-    print("unclip:", " ".join(text.split()), file=sys.stderr)
+    line = escaped(" ".join(text.split()))
+    print("unclip:", line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}...", file=sys.stderr)
