@@ -328,3 +328,13 @@ def test_plain_pictures_without_styles_train_too(recipe: Path, tmp_path: Path) -
     weights = tmp_path / "run" / "clip" / "final" / "ema-0.safetensors"
     assert weights.is_file()
     assert np.isfinite(weights.stat().st_size)
+
+
+def test_a_mistake_in_a_late_stages_loop_is_said_before_the_first_trains(
+    corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    table = recipes.load(recipe)
+    table["decoder"]["train"]["bacth"] = 3
+    with pytest.raises(InputError, match="bacth"):
+        Run(table, corpus, tmp_path / "run", torch.device("cpu")).go()
+    assert not (tmp_path / "run" / "clip").exists()

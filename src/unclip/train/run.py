@@ -95,6 +95,9 @@ class Run:
         named = [stage for stage in STAGES if stage in self.recipe]
         if only is not None and only not in named:
             raise InputError(f"unknown stage {only!r}: this recipe has {', '.join(named)}")
+        for stage in named:  # a mistake in a late stage is said before an early one trains for hours
+            if stage in TASKS and "train" in self.recipe[stage]:
+                self.part(stage, "train", LoopConfig)
         for stage in named if only is None else [only]:
             if stage == "tokenizer":
                 self.tokenizer()
