@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.errors import InputError
+from unclip.errors import InputError, listed
 from unclip.images import SUFFIXES, Source, open_image
 
 PLACE = "{}"  # where a template takes its label
@@ -196,14 +196,25 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Labels without spaces around them. Raises InputError where there are none, empty or equal ones."""
+def check_labels(labels: Iterable[str], *, capitals: bool = True) -> tuple[str, ...]:
+    """Labels without spaces around them.
+
+    Args:
+        labels: the texts.
+        capitals: whether labels that differ in nothing else are different ones, as `Cardigan` and `cardigan`
+            of ImageNet are.
+
+    Raises:
+        InputError: there are none, an empty one, or equal ones.
+    """
     found = tuple(label.strip() for label in labels)
     if not found or not all(found):
         raise InputError("an empty label: give labels such as cat,dog,house")
-    label, times = Counter(found).most_common(1)[0]
+    same = [label if capitals else label.casefold() for label in found]
+    twin, times = Counter(same).most_common(1)[0]
     if times > 1:
-        raise InputError(f"the label {label!r} is given {times} times: give each once")
+        equal = dict.fromkeys(repr(label) for label, own in zip(found, same, strict=True) if own == twin)
+        raise InputError(f"the label {listed(equal)} is given {times} times: give each once")
     return found
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +60,30 @@ def test_json_and_labels_from_a_file(classify: Classify, capsys: pytest.CaptureF
     assert [one["path"] for one in document["skipped"]] == ["pictures/c.png"]
 
 
+def test_comments_in_a_file_of_labels_are_none(
+    classify: Classify, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("labels.txt").write_text("# what to tell apart\ncat\n  # and\ndog\n")
+    assert classify("pictures/a.png", "--labels-file", "labels.txt", "--json") == 0
+    (picture,) = json.loads(capsys.readouterr().out)["pictures"]
+    assert set(picture["probabilities"]) == {"cat", "dog"}
+
+
+def test_json_is_utf8_whatever_the_terminal_speaks(
+    classify: Classify, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("빨강.png").write_bytes(Path("pictures/a.png").read_bytes())
+    bytes_of_no_letter = os.fsdecode(b"\xff.png")
+    Path(bytes_of_no_letter).write_bytes(Path("pictures/a.png").read_bytes())
+    with io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "latin-1", write_through=True) as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert classify("빨강.png", bytes_of_no_letter, "--labels", "사과,집 🏠", "--json") == 0
+        monkeypatch.undo()
+    document = json.loads(capfdbinary.readouterr().out.decode("utf-8"))
+    assert [picture["path"] for picture in document["pictures"]] == ["빨강.png", bytes_of_no_letter]
+    assert set(document["pictures"][0]["probabilities"]) == {"사과", "집 🏠"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -64,6 +91,7 @@ def test_json_and_labels_from_a_file(classify: Classify, capsys: pytest.CaptureF
         (("pictures", "--labels", "a", "--labels-file", "b"), "give labels either"),
         (("pictures", "--labels", "a", "--template", "{}", "--templates", "photo"), "not both"),
         (("pictures", "--labels", "a,a"), "the label 'a' is given 2 times"),
+        (("pictures", "--labels", "A cat,dog,a Cat"), "the label 'A cat', 'a Cat' is given 2 times"),
         (("pictures/c.png", "--labels", "a,b"), "pictures/c.png is not a picture"),
         (("nothing.png", "--labels", "a,b"), "no such file: nothing.png"),
     ],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -62,6 +64,45 @@ def test_search_prints_scores_and_paths_with_the_model_of_the_index(
     assert capsys.readouterr().out == "photos/a.png\n"
     assert unclip("search", "사과", "--index", "photos", "--folder", "trip", "--paths") == 0
     assert capsys.readouterr().out == "photos/trip/c.png\n"
+
+
+def test_paths_for_other_programs_end_in_nul(
+    unclip: Unclip, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("photos/a.png").rename("photos/a line\nand 빨강.png")
+    assert unclip("index", "photos", "--model", str(tiny_bundle), "--workers", "1") == 0
+    capsys.readouterr()
+    assert unclip("search", "apple", "--index", "photos", "--print0", "--all") == 0
+    *found, end = capsys.readouterr().out.split("\0")
+    assert set(found) == {"photos/a line\nand 빨강.png", "photos/b.jpg", "photos/trip/c.png"}
+    assert end == ""
+
+
+def test_hits_come_in_the_order_of_the_probabilities_shown(
+    unclip: Unclip, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for query in ("a red apple", '"apple" + "night"', '"apple" + photos/b.jpg - "night"'):
+        capsys.readouterr()
+        assert unclip("search", query, "--index", "photos", "--all", "--json") == 0
+        shown = [one["probability"] for one in json.loads(capsys.readouterr().out)["pictures"]]
+        assert shown == sorted(shown, reverse=True)
+
+
+def test_folders_that_cannot_be_read_are_listed_as_such(
+    unclip: Unclip, tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.scandir
+
+    def forbidden(path: Path) -> Any:
+        if path.name == "trip":
+            raise PermissionError(13, "Permission denied")
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    assert unclip("index", "photos", "--model", str(tiny_bundle), "--workers", "1") == 0
+    said = capsys.readouterr().err
+    assert "skipped trip: folder cannot be read" in said
+    assert "0 removed" in said
 
 
 def test_documents_sheets_and_previews(unclip: Unclip, capsys: pytest.CaptureFixture[str]) -> None:

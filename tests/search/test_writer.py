@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 
 from support.colour_clip import Colours
 from unclip.errors import InputError, SearchError
+from unclip.search import store as store_file
 from unclip.search.index import Index
 from unclip.search.reading import Job, read
 from unclip.search.store import DATABASE, FOLDER, Store
@@ -197,6 +198,27 @@ def test_a_folder_that_cannot_be_written_asks_for_another_place(photos: Path, cl
     with pytest.raises(InputError, match="is not a folder; choose another place by --out"):
         run(photos, clip)
     assert run(photos, clip, out=photos.parent / "index").pictures == 7
+
+
+def test_a_full_disk_is_said_and_the_same_command_goes_on(
+    photos: Path, clip: Colours, monkeypatch: pytest.MonkeyPatch, draw: Callable[..., Path]
+) -> None:
+    for number in range(60):
+        draw(f"many/{number:02}.png", "red", seed=number)
+    connect = store_file._connect
+
+    def full(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA max_page_count = 30")
+        return connection
+
+    monkeypatch.setattr(store_file, "_connect", full)
+    with pytest.raises(
+        SearchError, match=r"cannot write the index .*full.*: make room, and the same command"
+    ):
+        run(photos, clip, batch=8)
+    monkeypatch.undo()
+    assert run(photos, clip).pictures == 67
 
 
 def test_what_is_no_index_is_said(photos: Path, clip: Colours) -> None:

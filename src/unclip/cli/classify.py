@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unclip.cli import options
+from unclip.cli.lines import print_json, read_lines
 
 if TYPE_CHECKING:
     from unclip.classify import Classified
@@ -16,6 +17,7 @@ app = typer.Typer()
 
 SHOWN = 3  # labels in a line of several pictures
 BAR = 30  # letters of a probability of 1
+COMMENT = "#"  # how a line of a file of labels begins that is none
 
 
 @app.command()
@@ -25,7 +27,7 @@ def classify(
         str | None, typer.Option(metavar="A,B,C", help="What to tell apart, separated by commas.")
     ] = None,
     labels_file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Labels one a line; - is stdin.")
+        str | None, typer.Option(metavar="FILE", help="Labels one a line, but for comments (#); - is stdin.")
     ] = None,
     template: Annotated[
         list[str] | None,
@@ -49,14 +51,16 @@ def classify(
     too (for example "something else"). Labels that may hold together are asked for one at a time, each
     against its contrary.
     """
-    from unclip.cli.lines import read_lines
     from unclip.errors import InputError
 
     if (labels is None) == (labels_file is None):
         raise InputError("give labels either by --labels or by --labels-file, for example --labels cat,dog")
     if template and templates:
         raise InputError("give either --template or --templates, not both")
-    given = labels.split(",") if labels is not None else read_lines(labels_file or "", "labels")
+    if labels is not None:
+        given = labels.split(",")
+    else:
+        given = [line for line in read_lines(labels_file or "", "labels") if not line.startswith(COMMENT)]
 
     from unclip.classify import (
         DEFAULT_TEMPLATES,
@@ -67,7 +71,7 @@ def classify(
     )
     from unclip.embedding import ClipEmbedder
 
-    found = check_labels(given)
+    found = check_labels(given, capitals=False)
     chosen = find_templates(template or templates or DEFAULT_TEMPLATES)
     paths = picture_files(images)
 
@@ -82,7 +86,7 @@ def classify(
         else:
             typer.echo(_table(result, top) if len(paths) == 1 else _line(result, top or SHOWN))
     if json:
-        typer.echo(_document(clip.name, clip.identity, chosen, done, top))
+        print_json(_document(clip.name, clip.identity, chosen, done, top))
 
 
 def _table(result: Classified, top: int | None) -> str:
@@ -98,9 +102,7 @@ def _line(result: Classified, top: int) -> str:
 
 def _document(
     name: str, identity: str, templates: tuple[str, ...], results: list[Classified], top: int | None
-) -> str:
-    from json import dumps
-
+) -> dict[str, Any]:
     from unclip import __version__
 
     pictures = [
@@ -114,10 +116,9 @@ def _document(
     skipped = [
         {"path": str(result.path), "reason": result.reason} for result in results if result.reason is not None
     ]
-    document = {
+    return {
         "model": {"name": name, "clip": identity, "version": __version__},
         "templates": templates,
         "pictures": pictures,
         "skipped": skipped,
     }
-    return dumps(document, indent=1, ensure_ascii=False)

@@ -1,9 +1,11 @@
-"""Lines of a text file or of stdin, as several verbs read them."""
+"""Lines of a text file or of stdin, and documents on stdout, as several verbs read and write them."""
 
 from __future__ import annotations
 
 import sys
+from json import dumps
 from pathlib import Path
+from typing import Any
 
 from unclip.errors import InputError
 
@@ -24,3 +26,16 @@ def read_lines(source: str, what: str) -> list[str]:
     except UnicodeDecodeError as error:
         raise InputError(f"cannot read {what} from {source}: it is not UTF-8 text") from error
     return [line.strip() for line in lines if line.strip()]
+
+
+def print_json(document: Any) -> None:
+    """Writes JSON to stdout, in UTF-8 whatever the terminal speaks; bytes of a path that are none escaped."""
+    print_bytes(f"{dumps(document, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
+
+
+def print_bytes(data: bytes) -> None:
+    """Writes bytes to stdout; nothing where that is closed."""
+    if stream := getattr(sys.stdout, "buffer", None):
+        sys.stdout.flush()
+        stream.write(data)
+        stream.flush()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unclip.cli import options
+from unclip.cli.lines import print_bytes, print_json
 
 if TYPE_CHECKING:
     from unclip.search.index import Hit, Index
@@ -59,7 +61,7 @@ def make_index(
         for stage, done, total in writer.run():
             progress.update(stage, done, total)
     if json:
-        typer.echo(_summary_document(writer.summary))
+        print_json(_summary_document(writer.summary))
         return
     listed = writer.summary.skipped + (writer.summary.skipped_before if skipped else [])
     for line in _skipped_lines(listed, None if skipped else LISTED):
@@ -102,6 +104,9 @@ def search(
     ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Print paths alone, for other programs.")] = False,
+    print0: Annotated[
+        bool, typer.Option("--print0", help="As --paths, a NUL behind each instead of a line, for xargs -0.")
+    ] = False,
     model: options.Model = None,
     device: options.Device = None,
     json: options.Json = False,
@@ -141,8 +146,10 @@ def search(
             return
         hits = opened.query(query, top=top, threshold=threshold, filters=filters, fold=not all_copies)
         if json:
-            typer.echo(_hits_document(query, opened, hits))
-        for hit in [] if json else hits:
+            print_json(_hits_document(query, opened, hits))
+        elif print0:
+            print_bytes(b"".join(os.fsencode(hit.path) + b"\0" for hit in hits))
+        for hit in [] if json or print0 else hits:
             if preview:
                 _show(opened, hit)
             more = f"  (+{len(hit.copies)} like it)" if hit.copies else ""
@@ -154,10 +161,8 @@ def search(
 
 
 def _print_duplicates(groups: list[list[Path]], json: bool) -> None:
-    from json import dumps
-
     if json:
-        typer.echo(dumps([[str(path) for path in group] for group in groups], indent=1, ensure_ascii=False))
+        print_json([[str(path) for path in group] for group in groups])
         return
     typer.echo("\n\n".join("\n".join(map(str, group)) for group in groups) or "no duplicates")
 
@@ -185,9 +190,7 @@ def _draw_sheet(path: Path, query: str, index: Index, hits: list[Hit]) -> None:
         temporary.write_bytes(data)
 
 
-def _hits_document(query: str, index: Index, hits: list[Hit]) -> str:
-    from json import dumps
-
+def _hits_document(query: str, index: Index, hits: list[Hit]) -> dict[str, Any]:
     found = [
         {
             "path": str(hit.path),
@@ -202,14 +205,11 @@ def _hits_document(query: str, index: Index, hits: list[Hit]) -> str:
         for hit in hits
     ]
     clip = index.clip
-    document = {"query": query, "model": {"name": clip.name, "clip": clip.identity}, "pictures": found}
-    return dumps(document, indent=1, ensure_ascii=False)
+    return {"query": query, "model": {"name": clip.name, "clip": clip.identity}, "pictures": found}
 
 
-def _summary_document(summary: Summary) -> str:
-    from json import dumps
-
-    document: dict[str, Any] = {
+def _summary_document(summary: Summary) -> dict[str, Any]:
+    return {
         "index": str(summary.index),
         "unchanged": summary.unchanged,
         "read": summary.read,
@@ -222,7 +222,6 @@ def _summary_document(summary: Summary) -> str:
         "skipped_files": summary.all_skipped,
         "seconds": round(summary.seconds, 3),
     }
-    return dumps(document, indent=1, ensure_ascii=False)
 
 
 def _summary_line(summary: Summary) -> str:
@@ -235,14 +234,15 @@ def _summary_line(summary: Summary) -> str:
 
 
 def _skipped_lines(skipped: list[tuple[str, str]], most: int | None) -> list[str]:
-    """Skipped pictures by name, other files by the number of each kind; without a limit all by name."""
+    """Pictures and what cannot be read by name, other files by their kinds; without a limit all by name."""
     from collections import Counter
 
     from unclip.images import SUFFIXES
+    from unclip.search.reading import UNREADABLE
 
     pictures, kinds = [], Counter[str]()
     for path, reason in skipped:
-        if most is None or path.lower().endswith(SUFFIXES):
+        if most is None or path.lower().endswith(SUFFIXES) or UNREADABLE in reason:
             pictures.append((path, reason))
         else:
             kinds[Path(path).suffix.lower() or "without suffix"] += 1

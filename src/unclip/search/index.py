@@ -147,7 +147,7 @@ class Index:
         filters: Filters = EVERYTHING,
         fold: bool = True,
     ) -> list[Hit]:
-        """The pictures that suit a question best, the best first.
+        """The pictures that suit a question best: the nearest ones, the most probable of them first.
 
         Args:
             question: a text as `query.parse` reads it, a picture or its file, or terms.
@@ -179,6 +179,7 @@ class Index:
                 if enough:
                     break
                 count = min(4 * count, total)
+            kept.sort(key=lambda one: -one[1])  # they are shown with it; of equal ones the nearer first
             cosine = dict(zip(ids.tolist(), cosines.tolist(), strict=True))
             return self._hits(kept, cosine, where, values)
 

@@ -145,7 +145,10 @@ def update_graph(store: Store) -> Iterator[tuple[int, int]]:
         yield min(start + ADDED_AT_ONCE, len(new)), len(new)
     name = f"graph-{int(ids[-1])}-{len(ids)}.usearch"
     with atomic_path(store.folder / name) as temporary:
-        graph.save(temporary)
+        try:
+            graph.save(temporary)
+        except RuntimeError as error:  # usearch's way to say that the disk is full
+            raise OSError(str(error)) from error
     _enter(store, name, int(ids[-1]))
     _remove_others(store.folder, name)
 

@@ -6,6 +6,7 @@ committed as a whole: a run that is stopped, or killed, goes on where it was.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future
@@ -132,6 +133,10 @@ class Writer:
                 self._check(store)
                 yield from self._update(store)
                 self.summary.pictures, self.summary.files, self.summary.all_skipped = store.counts()
+            except (sqlite3.Error, OSError) as error:  # the disk is full, for example
+                raise SearchError(
+                    f"cannot write the index {self._index} ({error}): make room, and the same command goes on"
+                ) from error
             finally:
                 store.close()
         self.summary.seconds = time.monotonic() - started
