@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -412,6 +414,31 @@ def test_a_drawing_that_fails_at_1024_px_is_there_without(
     corpus = Corpus(tmp_path / "out")
     for index in corpus.large():
         assert corpus.large_image(int(index)).size == (1024, 1024)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_said_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    def full(path: str, mode: str) -> None:
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: ...")
+
+    drawings = [drawing(f"key-{n}", svg(shape=n)) for n in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(pa, "OSFile", full)
+        with pytest.raises(
+            DataError, match=r"cannot write into .*out \(no space left on device\): make room"
+        ):
+            run(tmp_path / "out", drawings, workers=workers)
+    run(tmp_path / "out", drawings, workers=workers)
+    assert len(Corpus(tmp_path / "out")) == 3
+
+
+def test_a_manifest_that_is_damaged_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path / "out", [drawing("a", svg())])
+    (tmp_path / "out" / "manifest.parquet").write_bytes(b"no table")
+    run(tmp_path / "out", [drawing("a", svg())])
+    assert len(Corpus(tmp_path / "out")) == 1
 
 
 def test_what_a_source_leaves_out_is_on_the_card_and_in_the_list(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,9 +100,8 @@ def build(
         yield Progress("up to date", 1, 1)
         return
     check_writable(out)
-    _begin(building, f"{fingerprint} size={size} {' '.join(STAGED.names)}")
-
-    with drawing_pool(workers) as pool:
+    with _writing(out), drawing_pool(workers) as pool:
+        _begin(building, f"{fingerprint} size={size} {' '.join(STAGED.names)}")
         staged: list[Path] = []
         for number, source in enumerate(inputs):
             done, paths = 0, []
@@ -130,11 +131,22 @@ def build(
             larger.append(path)
             done += count
             yield Progress("draw large", done, len(chosen))
-    records = yield from _write_shards(building / SHARDS, table, rows, chosen, larger)
-    records = grouped(records, groups or {})
-    outcome.write(building / DROPPED_FILE, left_out)
-    _publish(out, building, records, card.write(title, records, found, left_out), identity)
-    shutil.rmtree(building)
+        records = yield from _write_shards(building / SHARDS, table, rows, chosen, larger)
+        records = grouped(records, groups or {})
+        outcome.write(building / DROPPED_FILE, left_out)
+        _publish(out, building, records, card.write(title, records, found, left_out), identity)
+        shutil.rmtree(building)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise DataError(
+            f"cannot write into {out} ({reason.lower()}): make room, and the same command goes on"
+        ) from error
 
 
 def grouped(records: pa.Table, groups: Mapping[str, tuple[str, str]]) -> pa.Table:
@@ -160,7 +172,10 @@ def _write_manifest(manifest: Path, records: pa.Table, identity: str) -> None:
 
 def identity_of(manifest: Path) -> str:
     """The sources and settings of the corpus with this manifest; empty if the manifest does not say."""
-    return (pq.read_schema(manifest).metadata or {}).get(IDENTITY, b"").decode()
+    try:
+        return (pq.read_schema(manifest).metadata or {}).get(IDENTITY, b"").decode()
+    except (OSError, pa.ArrowException):  # it is damaged, and made again
+        return ""
 
 
 def _begin(building: Path, plan: str) -> None:
