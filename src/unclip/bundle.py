@@ -314,8 +314,8 @@ class Bundle:
             rows = _text_rows(model.config)
             if own == name and rows is not None and tokenizer.vocabulary > rows:
                 raise BundleError(
-                    f"bundle {self.name}: {name} has {tokenizer.vocabulary} ids, {reader} reads {rows}: they "
-                    "do not fit each other"
+                    f"bundle {self.name}: {name} and {reader} do not fit each other: {tokenizer.vocabulary} "
+                    f"ids, and {rows} are read"
                 )
         return tokenizer
 

@@ -412,7 +412,7 @@ CASES |= {
     "words-by-chance": (tokenizer(dropout=0.5), "its dropout is 0.5"),
     "ids-beyond-the-model": (
         tokenizer(vocab={"<pad>": 0, "<start>": 1, "<end>": 2, "a": 5000}, merges=[]),
-        "tokenizer has 5001 ids, clip reads 280",
+        "tokenizer and clip do not fit each other: 5001 ids, and 280 are read",
     ),
     "ids-beyond-all": (tokenizer(vocab={"a": 2**31}, merges=[]), "ids are from 0 to"),
     "ids-of-text": (tokenizer(vocab={"a": "0"}, merges=[]), "it has no table of ids"),
@@ -491,6 +491,11 @@ CASES |= {
     "tokenizer-siglip-added.json": (
         siglip(added_tokens=[{"id": 2**40, "content": "b", "special": True}]),
         "no ids from 0 to",
+    ),
+    "tokenizer-siglip-numbers.json": (siglip(added_tokens=5), "no ids from 0 to"),
+    "tokenizer-siglip-sequence.json": (
+        siglip(normalizer={"type": "Sequence", "normalizers": 5}),
+        "not a tokenizer file",
     ),
     "tokenizer-siglip-end.json": (
         siglip(post_processor={"special_tokens": {"</s>": {"ids": [1] * 1000}}}),

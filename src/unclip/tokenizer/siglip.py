@@ -155,8 +155,9 @@ def _steps(step: Any) -> Iterator[Any]:
     if step is not None:
         yield step
     for key in ("normalizers", "pretokenizers") if isinstance(step, dict) else ():
-        for inner in step.get(key) or ():
-            yield from _steps(inner)
+        inner = step.get(key)
+        for one in inner if isinstance(inner, list) else ():
+            yield from _steps(one)
 
 
 def _checked(step: Any, where: str) -> str:
@@ -199,6 +200,7 @@ def _check_words(about: dict[str, Any]) -> None:
     model, added = about["model"], about.get("added_tokens") or []
     words = model.get("vocab")
     ids = list(words.values()) if isinstance(words, dict) else []
+    added = added if isinstance(added, list) else [added]
     ids += [token.get("id") if isinstance(token, dict) else None for token in added]
     if model.get("dropout") or not all(type(index) is int and 0 <= index < MOST_IDS for index in ids):
         raise InputError(f"no ids from 0 to {MOST_IDS - 1}, or words that are left out by chance")
