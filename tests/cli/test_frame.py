@@ -65,6 +65,11 @@ def run_failing(monkeypatch: pytest.MonkeyPatch) -> Run:
         (PolicyError("refused"), 3, "error: refused"),
         (PermissionError(13, "Permission denied", "/x"), 1, "error: Permission denied: /x"),
         (MemoryError(), 1, "error: out of memory: draw fewer pictures at once, or smaller ones"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4503 bytes."),
+            1,
+            "error: out of memory: draw fewer pictures at once, or smaller ones",
+        ),
         (KeyError("x"), 1, "error: KeyError: 'x' (this is a bug in unclip; --debug shows where)"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (typer.Exit(5), 5, ""),

@@ -147,7 +147,9 @@ def _explain(error: Exception) -> str:
         return error.format_message().rstrip(".") + hint
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+    # torch raises OutOfMemoryError on an accelerator, and a plain RuntimeError on the CPU
+    torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    if isinstance(error, MemoryError) or torchs:
         return "out of memory: draw fewer pictures at once, or smaller ones"
     return f"{type(error).__name__}: {error} (this is a bug in unclip; --debug shows where)"
 
