@@ -51,7 +51,7 @@ def prior() -> DiffusionPrior:
 
 
 def header(path: Path) -> dict[str, Any]:
-    """What a weight file says about itself."""
+    """The metadata of a weight file."""
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()[METADATA_KEY])
 

@@ -533,7 +533,7 @@ CASES["tokenizer-siglip-sound.json"] = (siglip(), "")
 
 @pytest.fixture(scope="module")
 def ends(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """How it ended to open each file."""
+    """The outcome of opening each file, by its name."""
     folder = tmp_path_factory.mktemp("attacks")
     for name, (maker, _) in CASES.items():
         maker(folder / name, tiny_bundle)

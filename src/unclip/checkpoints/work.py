@@ -31,12 +31,12 @@ class Work:
 
 
 def is_count(value: Any) -> bool:
-    """Whether a value may be a number of numbers."""
+    """True where a value may be a count of numbers."""
     return type(value) is int and 0 <= value <= LARGEST_COUNT
 
 
 def is_shape(sides: Any) -> bool:
-    """Whether a value may be the shape of a tensor."""
+    """True where a value may be the shape of a tensor."""
     few = isinstance(sides, (tuple, list)) and len(sides) <= MOST_SIDES and all(map(is_count, sides))
     return few and is_count(math.prod(side or 1 for side in sides))  # torch multiplies them as well
 
