@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -12,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from unclip.processes import Contained, Died, no_opening
+from unclip.processes import Contained, Died, NotStarted, no_opening
 
 
 def behave(how: str) -> str:
@@ -72,10 +73,17 @@ def test_a_call_that_is_waited_for_ends_when_it_is_stopped(contained: Contained)
     assert ended == ["stopped"]
 
 
-def test_a_process_that_cannot_start_is_no_fault_of_what_it_is_asked() -> None:
+def test_a_process_that_cannot_start_is_no_fault_of_what_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     missing = Contained("nowhere:nothing", memory=2**30)
-    with pytest.raises(ChildProcessError, match="nowhere:nothing did not start"):
-        missing("well", seconds=9)
+    for _ in range(2):  # nor is it the next time
+        with pytest.raises(NotStarted, match="import nowhere"):
+            missing("well", seconds=9)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    for _ in range(2):
+        with pytest.raises(NotStarted, match="No such file"):
+            missing("well", seconds=9)
     missing.close()
 
 

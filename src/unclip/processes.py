@@ -79,6 +79,10 @@ class Died(Exception):
         self.signal = signal
 
 
+class NotStarted(Exception):
+    """A contained process cannot start, whatever it is asked for."""
+
+
 class Contained:
     """A function in a process of its own, so that no argument can crash, stop or fill this one.
 
@@ -101,6 +105,7 @@ class Contained:
 
         Raises:
             Died: the process ended, by SIGXCPU where the call took more than `seconds` of processor time.
+            NotStarted: there is no process to call.
             CancelledError: it was stopped.
         """
         try:
@@ -126,30 +131,36 @@ class Contained:
             self._end()
 
     def _start(self) -> Connection:
-        self._connection, theirs = multiprocessing.Pipe()
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}\n"
-            f"from unclip.processes import serve; serve({theirs.fileno()}, *{self._served!r})"
-        )
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # threads take addresses
-                start_new_session=True,  # Ctrl-C is for the first process
+        try:
+            ours, theirs = multiprocessing.Pipe()
+            code = (
+                f"import sys; sys.path[:] = {sys.path!r}\n"
+                f"from unclip.processes import serve; serve({theirs.fileno()}, *{self._served!r})"
             )
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", code],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # threads take addresses
+                    start_new_session=True,  # Ctrl-C is for the first process
+                )
+        except OSError as error:
+            raise NotStarted(error.strerror or str(error)) from error
+        self._connection = ours
         if self._stopped:
             self._process.kill()
         try:
-            self._connection.recv()  # it is ready
+            ours.recv()  # it is ready
         except EOFError:
-            if (failed := self._process.wait()) > 0:
-                raise ChildProcessError(f"a process for {self._served[0]} did not start: {failed}") from None
-            raise
-        return self._connection
+            if self._process.wait() < 0:
+                raise  # a signal ended it, as one may end a call
+            self._end()
+            module, _, _ = self._served[0].partition(":")
+            raise NotStarted(f'`{sys.executable} -c "import {module}"` may say why') from None
+        return ours
 
     def _end(self) -> int:
         """Forgets the process, which has died or is ended now; returns its exit code."""

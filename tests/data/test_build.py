@@ -9,6 +9,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -432,6 +433,20 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(
             run(tmp_path / "out", drawings, workers=workers)
     run(tmp_path / "out", drawings, workers=workers)
     assert len(Corpus(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_drawing_process_that_cannot_start_is_said_and_no_picture_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(builder, "CHUNK", 1)
+    drawings = [drawing(f"key-{n}", svg(shape=n)) for n in range(6)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(tmp_path / "nothing"))
+        with pytest.raises(DataError, match="^a drawing process cannot start: No such file"):
+            run(tmp_path / "out", drawings, workers=workers)
+    run(tmp_path / "out", drawings, workers=workers)
+    assert len(Corpus(tmp_path / "out")) == 6
 
 
 def test_a_manifest_that_is_damaged_is_made_again(tmp_path: Path) -> None:

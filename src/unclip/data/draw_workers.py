@@ -17,7 +17,7 @@ import pyarrow as pa
 from unclip.data.rasterise import Drawn
 from unclip.data.records import MANIFEST, Drawing, dump_captions
 from unclip.errors import DataError
-from unclip.processes import Contained, Died, Inline, pop_finished_
+from unclip.processes import Contained, Died, Inline, NotStarted, pop_finished_
 from unclip.runtime import atomic_path
 
 STAGED = pa.schema(
@@ -124,8 +124,9 @@ def draw_chunk(drawings: list[Drawing], path: Path, size: int, painters: SimpleQ
     """Draws pictures and writes them to one Arrow file, which appears only when it is whole.
 
     Raises:
-        DataError: a drawing process was killed from outside. The next build notices the picture that was
-            drawn when that happened, and gives it up if it happens again: its drawing may take the memory.
+        DataError: a drawing process cannot start, or was killed from outside. The next build notices the
+            picture that was drawn when it was killed, and gives it up if it happens again: its drawing may
+            take the memory.
     """
     killed = path.with_suffix(".killed")
     suspect = killed.read_bytes() if killed.exists() else b""
@@ -143,6 +144,8 @@ def draw_chunk(drawings: list[Drawing], path: Path, size: int, painters: SimpleQ
                         "a drawing process was killed: run the same command again to go on"
                     ) from None
                 rows.append(_row(drawing, _broken(death.signal)))
+    except NotStarted as error:
+        raise DataError(f"a drawing process cannot start: {error}") from error
     finally:
         painters.put(painter)
     with (
