@@ -74,7 +74,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured: seconds of each rate, vectors of a small and a large index, queries of each."""
+    """The extent of a run: seconds of each rate, vectors of a small and a large index, queries of each."""
 
     seconds: float = 8.0
     small: int = 20_000
@@ -112,7 +112,7 @@ def in_turns(works: dict[str, Work], seconds: float) -> dict[str, list[float]]:
 
 
 def times(rates: dict[str, list[float]], name: str, other: str) -> float:
-    """How many times as fast one work is as another: the median of the rounds."""
+    """The speed of one work relative to another: the median of the rounds."""
     return statistics.median(a / b for a, b in zip(rates[name], rates[other], strict=True))
 
 

@@ -1,4 +1,4 @@
-"""How fast DALL-E 1 draws and learns: beside DALLE-pytorch, beside min-dalle, and beside the memory's limit.
+"""Speed of DALL-E 1 at drawing and learning: beside DALLE-pytorch, beside min-dalle, and beside the memory's limit.
 
     python benchmarks/dalle1.py [--device cpu] [--codes 256] [--batches 1 16] [--only limit peer mini train]
 
@@ -91,7 +91,7 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def weight_bytes(model: Dalle1) -> int:
-    """What a code has to read: the blocks, and the rows that the codes' logits are computed with."""
+    """Bytes that a code has to read: the blocks, and the rows that the codes' logits are computed with."""
     matrices = [model.resblocks, model.norm_out, model.code_out]
     tensors = [t for module in matrices if module for t in _tensors(module)]
     return sum(t.numel() * t.element_size() for t in tensors)

@@ -34,7 +34,7 @@ def drawn(model: Model, prompt: str, seed: int, steps: int | None) -> Image.Imag
 
 
 def latents(model: Model, steps: int | None) -> list[Image.Image]:
-    """What is done to a picture by its two latents, six pictures a row."""
+    """Edits of a picture by its two latents, six pictures a row."""
     apple = drawn(model, "a red apple", 1, steps)
     heart = drawn(model, "a blue heart", 1, steps)
     cat = drawn(model, "a cat face, flat style", 3, steps)
@@ -55,7 +55,7 @@ def latents(model: Model, steps: int | None) -> list[Image.Image]:
 
 
 def from_pictures(model: Model, steps: int | None, basis: str | None) -> list[Image.Image]:
-    """What starts from pictures, fills them in and extends them, five pictures a row."""
+    """Drawings that start from pictures, fill them in and extend them, five pictures a row."""
     apple, cat = drawn(model, "a red apple", 1, steps), drawn(model, "a cat face", 3, steps)
     started = [
         model.generate("a green apple", init=apple, strength=strength, size=SIZE, seed=2, steps=steps)[0]

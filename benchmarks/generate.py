@@ -22,7 +22,7 @@ TARGETS = {"help": 0.3, "cold": 4.0, "warm": 2.0, "memory": 10**9}
 
 
 def measured(report: Report) -> dict[str, float]:
-    """What `TARGETS` are compared with: --help, one picture cold, four pictures warm, peak memory."""
+    """Figures to compare with `TARGETS`: --help, one picture cold, four pictures warm, peak memory."""
     return {
         "help": report.cold.help,
         "cold": report.cold.total,

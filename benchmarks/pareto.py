@@ -45,7 +45,7 @@ WARM = 16  # captions that are drawn before the clock runs
 
 @dataclass(frozen=True)
 class Setting:
-    """What is changed of the bundle's own settings, fields of `Sampling` for each of the two."""
+    """Changes to the bundle's own settings, fields of `Sampling` for each of the two."""
 
     name: str
     decoder: dict[str, Any] = field(default_factory=dict)
@@ -96,7 +96,7 @@ def measure(
     chosen: Sequence[Setting],
     seed: int,
 ) -> list[dict[str, Any]]:
-    """What the judge says of each setting, against real pictures and against the first setting.
+    """The judge's figures for each setting, against real pictures and against the first setting.
 
     `training` are its features of the training pictures, (T, E).
     """

@@ -54,7 +54,7 @@ def drawn(**settings: Any) -> Callable[[Any, str], Iterator[Any]]:
 
 
 def cases(model: Any) -> Iterator[Case]:
-    """What is tried; what a bundle refuses is recorded as its message."""
+    """The drawings that are tried; where a bundle refuses one, the message is recorded."""
     small, usual = model.sizes[0], model.default_size
     yield "two prompts", lambda model, prompt: model.stream([prompt, prompt.upper()], n=3, seed=7)
     yield "alone", drawn(size=small)
@@ -120,7 +120,7 @@ def filled_in(model: Any, prompt: str) -> Iterator[Any]:
 
 
 def told(events: Iterator[Any]) -> dict[str, Any]:
-    """What a drawing was."""
+    """The record of a drawing: its steps, last estimates and pictures."""
     steps, last, pictures = [], {}, []
     for event in events:
         steps.append((event.stage, event.step, event.total))

@@ -57,7 +57,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pictures:
-    """What an index is made of: names, embeddings (N, E), and where each stands in its split."""
+    """The pictures of an index: names, embeddings (N, E), and where each stands in its split."""
 
     names: np.ndarray  # str (N,)
     vectors: np.ndarray
@@ -159,7 +159,7 @@ def measured(hits: Hits) -> Row:
 
 
 def threshold_row(hits: Hits, threshold: float) -> Row:
-    """How many hits are above a threshold, how many of them are right, and of all right ones are kept."""
+    """Counts at a threshold: hits above it, the share of them that is right, the share of right ones kept."""
     above = hits.said >= threshold
     right = hits.right & above
     return {
@@ -181,12 +181,12 @@ def summary(row: Row) -> str:
 
 
 def rarer(size: int) -> float:
-    """What the size of an index takes from the log-odds, for a power of 1."""
+    """The amount that the size of an index takes from the log-odds, for a power of 1."""
     return float(np.log(max(size, SMALLEST) / USUAL_SIZE))
 
 
 def evidence(hits: Hits, calibration: Calibration) -> np.ndarray:
-    """What the probabilities were made of, (H,)."""
+    """The evidence behind the probabilities, (H,)."""
     said = np.clip(hits.said, 1e-12, 1 - 1e-12)
     odds = np.log(said) - np.log1p(-said)
     return (odds + RARER * rarer(hits.size) - calibration.offset) / calibration.slope
@@ -218,7 +218,7 @@ def fit(parts: Sequence[Hits], calibration: Calibration) -> Row:
 
 
 def refitted(hits: Hits, calibration: Calibration, fitted: Row) -> Hits:
-    """What would have been said with other numbers."""
+    """The hits with the probabilities that another slope and offset would have given."""
     other = Calibration(fitted["slope"], fitted["offset"])
     return Hits(hits.size, other.probability(evidence(hits, calibration), hits.size), hits.right)
 

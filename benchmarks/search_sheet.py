@@ -82,7 +82,7 @@ def asked(index: Index, query: str) -> tuple[list[Image.Image], list[str], list[
 
 
 def calibration(index: Index, shown: dict[Path, str]) -> list[dict[str, float]]:
-    """What was said and what was right, for hits of like probability."""
+    """Mean probability and share of right hits, for hits of like probability."""
     names = sorted(set(shown.values()) - {""})
     chosen = random.Random(0).sample(names, min(ASKED, len(names)))
     said, right = [], []

@@ -1,4 +1,4 @@
-"""What makes the decoder's training fast on a CPU: memory layout, group normalisation, attention.
+"""Ways to train the decoder fast on a CPU: memory layout, group normalisation, attention.
 
     python benchmarks/training.py benchmarks/results/training.json
 

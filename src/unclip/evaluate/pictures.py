@@ -217,7 +217,7 @@ def memorised(
 
 
 def closer(pictures: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds pictures (M, E) nearer to a training picture than its nearest other training picture is.
+    """Finds the pictures (M, E) that lie nearer to a training picture than any other training picture does.
 
     Returns the nearest training picture of each, (M,), and whether it lies so near, (M,) bool.
     """

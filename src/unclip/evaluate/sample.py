@@ -1,4 +1,4 @@
-"""The questions to a bundle: pictures of a split, their names, and what to draw."""
+"""The sample that a bundle is judged by: pictures of a split, their names, and what to draw."""
 
 from __future__ import annotations
 

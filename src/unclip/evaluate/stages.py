@@ -115,7 +115,7 @@ class Stages:
         prior_guidance: float | None = None,
         candidates: int | None = None,
     ) -> Embeddings:
-        """What draws embeddings, with options as of `Options`."""
+        """The stage that draws embeddings, with options as of `Options`."""
         return self.family.prior(Options(prior=name, prior_guidance=prior_guidance, candidates=candidates))
 
     @property
@@ -125,7 +125,7 @@ class Stages:
 
     @property
     def unit(self) -> bool:
-        """Whether prior and decoder know embeddings by their direction alone (Karlo's do not)."""
+        """True where prior and decoder know embeddings by their direction alone (Karlo's do not)."""
         return self.family.config.unit_embeddings
 
     @property

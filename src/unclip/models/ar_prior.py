@@ -119,7 +119,7 @@ class ArPrior(nn.Module):
         return logits  # (B, K, buckets)
 
     def begin(self, condition: PriorCondition, dot: Tensor) -> Writing:
-        """Embeddings for `step` to write on; for inference. Arguments as of `forward`."""
+        """The state that `step` goes on from; for inference. Arguments as of `forward`."""
         prefix, mask = self._prefix(condition, dot)
         cache = KVCache(
             self.transformer.config, len(prefix), mask.shape[1], device=prefix.device, dtype=prefix.dtype

@@ -27,7 +27,7 @@ EMBEDDING_STD = 0.02
 
 
 class Attention(StrEnum):
-    """The codes before them that codes see."""
+    """The earlier codes that a code attends to."""
 
     SPARSE = "sparse"  # rows, columns and a square, layer by layer as in the paper
     DENSE = "dense"  # everything
@@ -105,7 +105,7 @@ class Losses(NamedTuple):
 
 
 class Writing:
-    """Pictures or captions in the course of being written: all that going on with a batch of B needs."""
+    """The state of writing the pictures or captions of a batch of B: all that the next step needs."""
 
     def __init__(self, cache: RasterCache, first: Tensor, kept: int, steps: Steps | None) -> None:
         self.cache = cache

@@ -21,14 +21,14 @@ from unclip.models.vqgan import VQGAN
 
 
 class Codebook(StrEnum):
-    """The learning of the codes of a nearest-neighbour quantiser."""
+    """The rule by which the codes of a nearest-neighbour quantiser learn."""
 
     LOSS = "loss"  # codes are drawn to the latents that chose them, Eq. 3 of 1711.00937
     AVERAGE = "average"  # they are a moving average of those, appendix A.1 there
 
 
 class Gradient(StrEnum):
-    """A gradient's way past the quantiser."""
+    """The gradient that stands in for that of the quantiser, which has none."""
 
     STRAIGHT = "straight"  # as if nothing had been rounded
     ROTATION = "rotation"  # turned and stretched as the latent was, 2410.06424

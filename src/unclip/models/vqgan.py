@@ -293,5 +293,5 @@ class VQGAN(nn.Module):
         return images * 2 - 1 if self.config.pixels is PixelRange.UNIT else images
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures of which only their codes were kept, (B, 3, H, W), about in [-1, 1]."""
+        """Pictures rebuilt from their codes alone, (B, 3, H, W), about in [-1, 1]."""
         return self.decode(self.encode(images))

@@ -217,5 +217,5 @@ class VQVAE(nn.Module):
         return unmap_pixels(torch.sigmoid(mean)) * 2 - 1
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures of which only their codes were kept, (B, 3, H, W) in [-1, 1]."""
+        """Pictures rebuilt from their codes alone, (B, 3, H, W) in [-1, 1]."""
         return self.decode(self.encode(images))

@@ -1,4 +1,4 @@
-"""The quality of a picture made from codes: its pixels, to a critic, to CLIP; and the use of the codes."""
+"""Losses of a picture made from codes, by its pixels, a critic and CLIP; figures of the use of the codes."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from unclip.nn.layers import add_, silu_, zero_init_
 
 
 class Modulation(StrEnum):
-    """The embedding's way of acting on a residual block."""
+    """The modulation of a residual block by the embedding."""
 
     SCALE_SHIFT = "scale-shift"  # a gain and a bias after the second norm: ADM's adaptive group normalisation
     SHIFT = "shift"  # a bias before it, as in DDPM

@@ -1,4 +1,4 @@
-"""The way of batches to the loss: prepared in a thread ahead of their use, moved to the training device."""
+"""Batches on their way to the loss: prepared in a thread ahead of their use, moved to the training device."""
 
 from __future__ import annotations
 

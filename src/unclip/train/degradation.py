@@ -1,4 +1,4 @@
-"""The spoiling of an upsampler's small picture in training: so it forgives what the decoder does wrong.
+"""Degradation of an upsampler's small picture in training, so that it forgives the decoder's mistakes.
 
 The first upsampler of 2204.06125 sees a blurred small picture (appendix C: Gaussian, kernel 3, sigma 0.6),
 the second one BSR degradation (2103.14006): blur, resizing, noise and JPEG in random order and strength.

@@ -97,7 +97,7 @@ class ArPriorTask(StageTask):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """The cost of held-out pictures and the nearness of samples to them, by language.
+        """The loss on held-out pictures and the similarity of samples to them, by language.
 
         Nats a code, with the caption and without; cosine of a plain sample to the true embedding, and whether
         the held-out picture that is nearest to it shows the concept.
