@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import resvg_py
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unclip.data.filters import THUMB
 from unclip.data.records import Fit
 from unclip.errors import DataError, InputError
-from unclip.images import LONGEST_RESIZED, MAX_PIXELS, on_white, open_image
+from unclip.images import LONGEST_RESIZED, MAX_PIXELS, WHITE, encode, letterbox, on_white, open_image
 from unclip.processes import no_opening
 
 INK = 250  # a pixel with a channel below this is not background
@@ -59,7 +59,7 @@ def draw(content: str | bytes, size: int, fit: Fit) -> Drawn:
             image, width = draw_bitmap(content, size, fit)
         digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         thumb = np.asarray(image.resize((THUMB, THUMB))).tobytes()
-        return Drawn(width=width, png=png(image), hash=digest, thumb=thumb)
+        return Drawn(width=width, png=encode(image, "png"), hash=digest, thumb=thumb)
     except Unusable as error:
         return Drawn(error.reason, error.detail)
     except MemoryError:
@@ -168,19 +168,7 @@ def _square(image: Image.Image, size: int, fit: Fit) -> Image.Image:
         image = image.crop((left, top, left + side, top + side))
     if not 1 / ASPECT_LIMIT <= image.width / image.height <= ASPECT_LIMIT:
         raise Unusable("extreme aspect", f"{image.width} x {image.height}")
-    inner = size - 2 * round(size * MARGIN) if fit is Fit.TRIM else size
-    scale = inner / max(image.size)
-    fitted = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    if fitted != image.size:
-        image = image.resize(fitted, Image.Resampling.LANCZOS)
-    canvas = Image.new("RGB", (size, size), (255, 255, 255))
-    canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-    _content(canvas)  # refuses an empty picture
-    return canvas
-
-
-def png(image: Image.Image) -> bytes:
-    """The image as PNG, without metadata."""
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=6)
-    return file.getvalue()
+    margin = round(size * MARGIN) if fit is Fit.TRIM else 0
+    square = ImageOps.expand(letterbox(image, size - 2 * margin, WHITE), margin, WHITE)
+    _content(square)  # refuses an empty picture
+    return square
