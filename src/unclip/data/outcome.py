@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from unclip.data.records import DROPPED_FILE, MANIFEST_FILE, LeftOut
+from unclip.errors import escaped
 
 
 def write(path: Path, dropped: Iterable[LeftOut]) -> None:
@@ -34,7 +35,7 @@ def summary(corpus: Path) -> list[str]:
 
 
 def reasons(dropped: Iterable[LeftOut]) -> dict[str, int]:
-    """A line for each reason, with how many there are and which is the first, and how many there are."""
+    """A line for each reason, "2 broken (a.png: it is cut off; ...)", and the number in it."""
     counts = Counter[str]()
     first: dict[str, LeftOut] = {}
     for left in dropped:
@@ -44,7 +45,5 @@ def reasons(dropped: Iterable[LeftOut]) -> dict[str, int]:
 
 
 def _shown(left: LeftOut, count: int) -> str:
-    text = f"{left.key}: {left.detail}" if left.detail else left.key
-    # a name may hold what clears a terminal
-    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return plain if count == 1 else f"{plain}; ..."
+    text = escaped(f"{left.key}: {left.detail}" if left.detail else left.key)
+    return text if count == 1 else f"{text}; ..."
