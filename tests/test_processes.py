@@ -17,7 +17,7 @@ from unclip.processes import Contained, Died, NotStarted, no_opening
 
 
 def behave(how: str) -> str:
-    """What a contained process is asked for here."""
+    """The function that the contained processes of these tests run."""
     if how == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "spin":

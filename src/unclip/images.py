@@ -252,7 +252,7 @@ def _refuse_what_is_no_file(source: Any, name: str) -> None:
 
 @cache
 def _reads_heic() -> bool:
-    """Whether the extra `heic` is there, which tells Pillow how."""
+    """True where the extra `heic` is installed; its reader is registered with Pillow."""
     try:
         import pillow_heif
     except ImportError:
@@ -262,7 +262,7 @@ def _reads_heic() -> bool:
 
 
 def _is_heic(source: Any) -> bool:
-    """Whether the content is HEIC, by the box that its file begins with."""
+    """True of HEIC, recognised by the box that its file begins with."""
     if isinstance(source, (str, Path)):
         with suppress(OSError), open(source, "rb") as file:
             return _is_heic(file.read(12))

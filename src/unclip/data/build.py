@@ -190,7 +190,7 @@ def _begin(building: Path, plan: str) -> None:
 
 
 def filtered(table: pa.Table) -> dict[int, LeftOut]:
-    """What does not go into the corpus, by its position."""
+    """The pictures that do not go into the corpus, by their position."""
     reasons, details, sources, styles, keys, concepts = (
         table[name].to_pylist() for name in ("reason", "detail", "source", "style", "key", "concept")
     )

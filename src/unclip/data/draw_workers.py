@@ -1,5 +1,5 @@
-"""Draws pictures in worker processes and keeps them in files of a few hundred, so that a stopped build
-goes on. A picture that ends the process which draws it is broken, and the next one is drawn.
+"""Draws pictures in worker processes and keeps them in files of limited size, so that a stopped
+build goes on. A picture that ends the process which draws it is broken, and the next one is drawn.
 """
 
 from __future__ import annotations

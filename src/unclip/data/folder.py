@@ -19,7 +19,7 @@ from unclip.data.build import Input, Progress, build
 from unclip.data.outcome import reasons
 from unclip.data.records import STORED_SIZE, Drawing, Fit, LeftOut
 from unclip.data.tables import CAPTION, PICTURE, Row, column, first_of, named, read_rows
-from unclip.data.texts import LOST, Unreadable, decode, parse_json, words
+from unclip.data.texts import LOST, Unreadable, decode, is_text, parse_json, words
 from unclip.data.wording import slug
 from unclip.errors import DataError, InputError
 from unclip.images import SUFFIXES
@@ -132,7 +132,7 @@ def scan(source: Path) -> tuple[list[str], list[tuple[str, str, str]]]:
             continue
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
-            kind = _kind(entry) if _is_text(name) else NO_UTF8
+            kind = _kind(entry) if is_text(name) else NO_UTF8
             if kind == "folder":
                 folders.append(name)
             elif kind == "file":
@@ -389,7 +389,7 @@ class _Reader:
 
         try:
             for key, sample in samples(self._source / name, lambda file: True, leave_out):
-                if not _is_text(key):
+                if not is_text(key):
                     self._leave_out(f"{stem}/{key}", NO_UTF8)
                     continue
                 found = [ending for ending in sample if _ending(f"a{ending}") in (*PICTURES, *NAMELESS)]
@@ -436,7 +436,7 @@ def _ending(name: str) -> str:
 
 
 def _names(name: str) -> tuple[str, str]:
-    """What a row of a table may call a picture: by its file alone, with or without its ending."""
+    """The names of a picture without its folder: its file, with and without its ending."""
     file = os.path.basename(name)
     return file, os.path.splitext(file)[0]
 
@@ -458,10 +458,6 @@ def _plain(text: str) -> str:
     """Text that can be written as UTF-8: in a name that is none, its bytes as `\\xff`."""
     # Python has the byte ff of a name as the surrogate dcff
     return text.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
-
-
-def _is_text(name: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _parted(tags: object) -> object:

@@ -26,6 +26,11 @@ def decode(content: bytes) -> str:
     return content.decode(encoding(content), "replace")
 
 
+def is_text(text: str) -> bool:
+    """False where a string has halves of surrogate pairs, as Python has the bytes that it cannot decode."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def words(value: object) -> str:
     """A caption or another short text on one line, without control characters; empty where none is seen.
 
@@ -39,7 +44,7 @@ def words(value: object) -> str:
     text = str(value)
     if text.isprintable() and LOST not in text:
         return " ".join(text.split())
-    if LOST in text or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+    if LOST in text or "\0" in text or not is_text(text):
         raise Unreadable("it is neither UTF-8 nor UTF-16 with a byte order mark: save it as UTF-8")
     plain = "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
     if all(unicodedata.category(letter) in INVISIBLE for letter in plain):

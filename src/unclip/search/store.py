@@ -318,9 +318,10 @@ class Store:
 
 
 def is_of_before(settings: Mapping[str, str], name: str, fit: Fitting) -> bool:
-    """Whether an index was made with the CLIP of this name when all of them rounded their crop down.
+    """True where an index was made with the CLIP of this name when every CLIP rounded its crop down.
 
-    It does not say yet how its pictures were prepared. Those of "crop" were, by a pixel, wrong.
+    Such an index does not record the preparation of its pictures. With "crop" they were cut a pixel beside
+    the middle.
     """
     return PREPARED not in settings and settings["name"] == name and fit == "crop"
 
