@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +98,12 @@ class Weights(Mapping[str, Tensor]):
     def __contains__(self, name: object) -> bool:
         return name in self.entries
 
-    @property
+    @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of each tensor, without reading it."""
         return {name: entry.shape for name, entry in self.entries.items()}
 
-    @property
+    @cached_property
     def dtypes(self) -> Mapping[str, torch.dtype]:
         """Type of each tensor, without reading it."""
         return {name: entry.dtype for name, entry in self.entries.items()}
