@@ -291,7 +291,7 @@ def check_numbers(tensor: Tensor, expected: Tensor, what: str) -> None:
     if tensor.dtype not in FLOATS if floats else tensor.dtype != expected.dtype:
         allowed = ", ".join(map(str, FLOATS)) if floats else expected.dtype
         raise CheckpointError(f"{what}: its numbers are {tensor.dtype}, expected {allowed}")
-    # the extremes are NaN where one number is; `isfinite` takes twenty times as long
+    # the extremes are NaN where one number is; `isfinite` took more than nine times as long
     if floats and tensor.numel() and not all(math.isfinite(end) for end in tensor.aminmax()):
         raise CheckpointError(
             f"{what}: has numbers that are not finite (NaN or infinite): the weights are broken, or too "
