@@ -1,4 +1,4 @@
-"""The small packages and the corpus that is built of them."""
+"""The small packages and the corpus that is built of them, and a folder of captioned pictures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from support.packages import write_archives
+from support.packages import ellipse, svg, write_archives
 from unclip.data.emojibase import EmojiNames
 from unclip.data.pictograms import build_pictograms
 from unclip.data.sources import load_names
+
+COLOURS = {"red": (200, 0, 0), "green": (0, 160, 0), "blue": (0, 0, 200)}
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,20 @@ def built(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def names(archives: Path) -> EmojiNames:
     """The names that the small packages know."""
     return load_names(archives)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Pictures with a text beside each."""
+    folder = tmp_path / "pairs"
+    (folder / "deep").mkdir(parents=True)
+    for name, colour in COLOURS.items():
+        (folder / "deep" / f"{name}.png").write_bytes(ellipse(colour))
+        (folder / "deep" / f"{name}.txt").write_text(
+            f"a {name} ball\n\na ball that is {name}\n", encoding="utf-8"
+        )
+    (folder / "no-text.png").write_bytes(ellipse((9, 9, 9)))
+    (folder / "drawn.svg").write_text(svg())
+    (folder / "drawn.txt").write_text("﻿a drawing\n", encoding="utf-8")
+    (folder / "notes.md").write_text("not a picture")
+    return folder
