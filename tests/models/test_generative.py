@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from support.tiny import DECODER, fill_
+from support.tiny import DECODER, decoder_condition, fill_
 from unclip.errors import InputError
 from unclip.models.caption import CaptionConfig, Unconditional
 from unclip.models.decoder import (
@@ -23,18 +23,6 @@ from unclip.models.upsampler import Enlargement, Upsampler, UpsamplerConfig, enl
 
 PRIOR = PriorConfig(embedding=6, text_width=7, context=9, width=16, layers=2, heads=2)
 YES = torch.ones(2, dtype=torch.bool)
-
-
-def decoder_condition(length: int = 4) -> DecoderCondition:
-    torch.manual_seed(2)
-    return DecoderCondition(
-        embedding=torch.randn(2, 6).double(),
-        keep_image=YES,
-        sequence=torch.randn(2, length, 7).double(),
-        mask=torch.ones(2, length, dtype=torch.bool),
-        keep_text=YES,
-        noise_level=torch.tensor([0.2, 0.4]).double(),
-    )
 
 
 def prior_condition() -> PriorCondition:

@@ -10,7 +10,7 @@ from torch import nn
 from unclip.models.clip import CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.dalle1 import Dalle1Config
 from unclip.models.dalle_mini import DalleMiniConfig
-from unclip.models.decoder import DecoderConfig
+from unclip.models.decoder import DecoderCondition, DecoderConfig
 from unclip.models.vqgan import VQGANConfig
 from unclip.nn.transformer import Activation
 from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, CLIPTokenizer
@@ -58,6 +58,20 @@ DALLE_MINI = DalleMiniConfig(
 )
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def decoder_condition(length: int = 4) -> DecoderCondition:
+    """Of two pictures, for `DECODER`, in double precision; captions of so many tokens."""
+    torch.manual_seed(2)
+    yes = torch.ones(2, dtype=torch.bool)
+    return DecoderCondition(
+        embedding=torch.randn(2, 6).double(),
+        keep_image=yes,
+        sequence=torch.randn(2, length, 7).double(),
+        mask=torch.ones(2, length, dtype=torch.bool),
+        keep_text=yes,
+        noise_level=torch.tensor([0.2, 0.4]).double(),
+    )
 
 
 @torch.no_grad()

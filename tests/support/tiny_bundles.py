@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from support.tiny import CODEC, DALLE1, DALLE_MINI, nudge_, randomise_
+from support.tiny import CODEC, DALLE1, DALLE_MINI, DECODER, nudge_, randomise_
 from unclip.bundle import Bundle, Part, Preprocessing, save_bundle
 from unclip.checkpoints import karlo
 from unclip.checkpoints.foreign import Conversion
@@ -22,7 +22,7 @@ from unclip.models.code_sampling import CodeSampling
 from unclip.models.dalle1 import Dalle1
 from unclip.models.dalle_mini import DalleMini
 from unclip.models.decoder import KARLO as KARLO_DECODER
-from unclip.models.decoder import Decoder, DecoderConfig
+from unclip.models.decoder import Decoder
 from unclip.models.prior import KARLO as KARLO_PRIOR
 from unclip.models.prior import DiffusionPrior, PriorConfig
 from unclip.models.upsampler import KARLO as KARLO_UPSAMPLER
@@ -59,22 +59,9 @@ def unclip_parts() -> dict[str, Part]:
     tokenizer = BytePairTokenizer.train(CAPTIONS, vocabulary=280)
     clip = _clip(tokenizer)
     prior = DiffusionPrior(PriorConfig(WIDTH, text_width=WIDTH, context=16, width=WIDTH, layers=1, heads=2))
-    decoder = Decoder(
-        DecoderConfig(
-            image_size=64,
-            patch=8,
-            channels=8,
-            multipliers=(1, 2),
-            blocks=1,
-            attention=(2,),
-            head_channels=8,
-            embedding=WIDTH,
-            tokens=2,
-            context=8,
-            text_width=WIDTH,
-            learned_range=False,
-        )
-    )
+    widths: dict[str, Any] = {"embedding": WIDTH, "context": 8, "text_width": WIDTH}
+    plain: dict[str, Any] = {"learned_range": False, "noisy_embedding": False}
+    decoder = Decoder(replace(DECODER, image_size=64, patch=8, **widths, **plain))
     upsamplers = [_upsampler(64, patch=8), _upsampler(256, patch=32)]
     picture = Sampling(steps=3, sampler="ddim", threshold=Threshold.STATIC)
     return {

@@ -147,6 +147,26 @@ batch = 4
 preview_steps = 3
 evaluate_steps = 3
 """
+VQGAN = """
+[vqvae.model.vqgan]
+vocabulary = 32
+embedding = 4
+latent = 32
+channels = 32
+multipliers = [1]
+blocks = 1
+attention = []
+patch = 8
+"""
+DALLE1 = """
+[dalle1.model]
+text_context = 24
+grid = 4
+width = 32
+layers = 3
+heads = 2
+kernel = 3
+"""
 SMALL_UNET = """
 image_size = 16
 channels = 8
@@ -177,27 +197,13 @@ styles = 1
 shift = 2
 [supervised.train]
 {TWO_STEPS}
-[vqvae.model.vqgan]
-vocabulary = 32
-embedding = 4
-latent = 32
-channels = 32
-multipliers = [1]
-blocks = 1
-attention = []
-patch = 8
+{VQGAN}
 [vqvae.task]
 size = 32
 perceptual = 0.1
 [vqvae.train]
 {TWO_STEPS}
-[dalle1.model]
-text_context = 24
-grid = 4
-width = 32
-layers = 3
-heads = 2
-kernel = 3
+{DALLE1}
 [dalle1.task]
 copies = 2
 shift = 2

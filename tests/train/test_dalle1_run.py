@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from support import tiny
-from support.tiny_recipe import CLIP, HEAD
+from support.tiny_recipe import CLIP, DALLE1, HEAD, VQGAN
 from unclip import cli, load, native, recipes
 from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
@@ -24,6 +24,7 @@ from unclip.models.codec import CodecTrainingConfig
 from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig
 from unclip.models.vqvae import VQVAEConfig
 from unclip.models.vqvae_loss import CriticConfig, Reconstruction
+from unclip.train.loop import Task
 from unclip.train.pictures import PicturesConfig
 from unclip.train.places import Places
 from unclip.train.run import Run
@@ -36,15 +37,7 @@ TINY = f"""
 [clip.train]
 steps = 2
 batch = 8
-[vqvae.model.vqgan]
-vocabulary = 32
-embedding = 4
-latent = 32
-channels = 32
-multipliers = [1]
-blocks = 1
-attention = []
-patch = 8
+{VQGAN}
 unit = true
 [vqvae.task]
 size = 32
@@ -54,13 +47,7 @@ steps = 4
 batch = 8
 evaluate_steps = 4
 preview_steps = 4
-[dalle1.model]
-text_context = 24
-grid = 4
-width = 32
-layers = 3
-heads = 2
-kernel = 3
+{DALLE1}
 tied = true
 [dalle1.sampling]
 guidance = 2.0
@@ -97,6 +84,14 @@ def recipe(folder: Path, text: str = TINY, settings: list[str] | None = None) ->
     path = folder / "tiny.toml"
     path.write_text(text)
     return recipes.load(path, settings or [])
+
+
+def with_parts_of(run: Path, folder: Path) -> dict[str, Any]:
+    """The recipe with all stages before the transformer from the bundle of a run."""
+    settings = recipe(folder)
+    for stage in ("tokenizer", "clip", "vqvae"):
+        settings[stage] = {"bundle": str(run / "bundle")}
+    return settings
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +151,7 @@ def test_figures_and_pictures_are_left_behind(run: Path) -> None:
 def test_parts_may_be_those_of_another_bundle(
     run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = recipe(tmp_path)
-    for stage in ("tokenizer", "clip", "vqvae"):
-        settings[stage] = {"bundle": str(run / "bundle")}
+    settings = with_parts_of(run, tmp_path)
     out = Run(settings, corpus, tmp_path / "out", torch.device("cpu")).go()
     ours, theirs = Bundle.load(out / "bundle"), Bundle.load(run / "bundle")
     for name in ("tokenizer", "clip", "codec"):
@@ -197,18 +190,18 @@ def test_a_run_goes_on_with_the_same_bits(corpus: Path, tmp_path: Path) -> None:
     assert all(torch.equal(stopped[name], whole[name]) for name in whole)
 
 
-def train(task: VQVAETask, steps: int, rate: float = 3e-3) -> list[float]:
-    """Plain steps; the losses."""
+def train(task: Task, part: str, rate: float = 3e-3) -> list[float]:
+    """Forty plain steps; this part of their losses."""
     parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=rate)
     losses = []
-    for step in range(steps):
+    for step in range(40):
         places = Places.whole(8, step=step)
         loss, parts = task.loss(task.model.train(), task.batch(places), places)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
-        losses.append(float(parts["reconstruction"]))
+        losses.append(float(parts[part]))
     return losses
 
 
@@ -221,7 +214,7 @@ def test_a_codec_learns(codebook: Codebook, corpus: Path) -> None:
     config = VQVAETaskConfig(size=32, nearest=NearestConfig(codebook=codebook))
     task = VQVAETask(CodecTrainingConfig(vqgan=CODEC), config, Corpus(corpus), Corpus(corpus))
     before = task.evaluate(task.model.eval())
-    losses = train(task, 40)
+    losses = train(task, "reconstruction")
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
     assert task.evaluate(task.model.eval())["psnr"] > before["psnr"] + 3
 
@@ -232,7 +225,7 @@ def test_a_discrete_vae_learns_with_the_papers_loss(corpus: Path) -> None:
     gumbel = GumbelConfig(temperature_pictures=200, divergence=0.1, divergence_pictures=100)
     config = VQVAETaskConfig(size=32, reconstruction=Reconstruction.LOGIT_LAPLACE, gumbel=gumbel)
     task = VQVAETask(CodecTrainingConfig(dvae=dvae), config, Corpus(corpus), Corpus(corpus))
-    losses = train(task, 40)
+    losses = train(task, "reconstruction")
     assert np.mean(losses[-5:]) < losses[0] - 0.5
     assert int(task.model.pictures) == 320
     assert task.preview(task.model.eval()) is not None
@@ -272,19 +265,9 @@ def test_settings_that_do_not_fit_are_refused(corpus: Path) -> None:
 
 
 def test_the_transformer_learns(run: Path, corpus: Path, tmp_path: Path) -> None:
-    settings = recipe(tmp_path)
-    for stage in ("tokenizer", "clip", "vqvae"):
-        settings[stage] = {"bundle": str(run / "bundle")}
+    settings = with_parts_of(run, tmp_path)
     task = Run(settings, corpus, tmp_path / "out", torch.device("cpu")).task("dalle1")
-    optimiser = torch.optim.AdamW(task.model.parameters(), lr=1e-2)
-    losses = []
-    for step in range(40):
-        places = Places.whole(8, step=step)
-        loss, parts = task.loss(task.model.train(), task.batch(places), places)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        losses.append(float(parts["codes"]))
+    losses = train(task, "codes", rate=1e-2)
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
@@ -292,9 +275,7 @@ def test_pictures_are_encoded_in_several_places(
     run: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a share of the codes is read as something else, which is not to be predicted."""
-    settings = recipe(tmp_path)
-    for stage in ("tokenizer", "clip", "vqvae"):
-        settings[stage] = {"bundle": str(run / "bundle")}
+    settings = with_parts_of(run, tmp_path)
     settings["dalle1"]["task"] = {"copies": 3, "shift": 4, "code_keep": 0.75, "merge_dropout": 0.0}
     training = Run(settings, corpus, tmp_path / "out", torch.device("cpu"))
     task = training.task("dalle1")

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from support.tiny import DECODER, fill_
+from support.tiny import DECODER, decoder_condition, fill_
 from unclip.errors import InputError
 from unclip.models.decoder import Decoder, DecoderCondition, DecoderConfig
 from unclip.models.layout import LayoutConfig
@@ -16,7 +16,6 @@ from unclip.nn.layers import space_to_depth
 from unclip.train.starting import relaid, told_of_augmentation, widened
 
 LAID_OUT = replace(DECODER, layout=LayoutConfig(embedding=6, side=8, width=5))
-YES = torch.ones(2, dtype=torch.bool)
 LABEL = torch.tensor([3.0, 700.0])
 
 
@@ -27,15 +26,7 @@ def x() -> torch.Tensor:
 
 @pytest.fixture
 def condition() -> DecoderCondition:
-    torch.manual_seed(2)
-    return DecoderCondition(
-        embedding=torch.randn(2, 6).double(),
-        keep_image=YES,
-        sequence=torch.randn(2, 4, 7).double(),
-        mask=torch.ones(2, 4, dtype=torch.bool),
-        keep_text=YES,
-        noise_level=torch.tensor([0.2, 0.4]).double(),
-    )
+    return decoder_condition()
 
 
 @torch.no_grad()
