@@ -1,4 +1,4 @@
-"""Speed of DALL-E 1 at drawing and learning: beside DALLE-pytorch, beside min-dalle, and beside the memory's limit.
+"""Speed of DALL-E 1: drawing and learning beside DALLE-pytorch, min-dalle and the memory's limit.
 
     python benchmarks/dalle1.py [--device cpu] [--codes 256] [--batches 1 16] [--only limit peer mini train]
 

@@ -262,7 +262,7 @@ def test_patches_are_dropped_in_training_only() -> None:
 
 
 def test_a_dropped_patch_takes_its_position_along() -> None:
-    """What remains are patches with their own positions: as a set they are a part of the whole."""
+    """The patches that remain keep their own positions: as a set they are a part of the whole."""
     model = make(replace(CONFIG, image=replace(VIT, patch_dropout=0.25)))
     tokens: list[Tensor] = []
     model.visual.ln_pre.register_forward_hook(lambda _, inputs, __: tokens.append(inputs[0]))

@@ -14,7 +14,7 @@ DRAWS = 20_000
 
 
 def shares(sampling: CodeSampling, probabilities: Tensor = PROBABILITIES) -> Tensor:
-    """How often each code is drawn."""
+    """The share of draws that each code gets."""
     logits = probabilities.log().expand(DRAWS, -1) + 3.0  # logits have no fixed zero
     noise = torch.empty(DRAWS, len(probabilities)).exponential_(generator=torch.Generator().manual_seed(0))
     return draw_codes(logits, noise, sampling).bincount(minlength=len(probabilities)) / DRAWS

@@ -109,7 +109,7 @@ def test_dot_products_fall_evenly_into_their_buckets() -> None:
 
 @pytest.mark.parametrize("count", [7, 8, 64])
 def test_sampling_draws_from_the_top_half_of_the_distribution(count: int) -> None:
-    """What is drawn, evenly, are buckets of dot products at or above the median."""
+    """The buckets of dot products at or above the median are drawn, all as often."""
     buckets = DotProductBuckets(count)
     uniform = torch.arange(1000) / 1000
     drawn = buckets.top_half(uniform)

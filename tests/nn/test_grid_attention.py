@@ -101,7 +101,7 @@ def test_a_code_reads_only_what_its_pattern_needs(pattern: Pattern) -> None:
 
 @pytest.mark.parametrize("pattern", Pattern)
 def test_nothing_is_allocated_while_drawing(pattern: Pattern) -> None:
-    """What attention reads is a view of one buffer from the first code to the last."""
+    """Attention reads a view of one buffer from the first code to the last."""
     layer = RasterCache(CONFIG, [pattern], 1, TEXT, GRID, KERNEL).layers[0]
     layer.extend(*torch.randn(2, 1, 2, TEXT, 8), start=0)
     places = {

@@ -155,7 +155,7 @@ class MinDalle:
         return codes[0, 1:]
 
     def decoded(self, codes: Tensor) -> Tensor:
-        """What `VQGanDetokenizer.forward` makes of a small grid before it clips, (3, S, S) around [0, 1]."""
+        """The picture of a small grid before `VQGanDetokenizer.forward` clips it, (3, S, S) around [0, 1]."""
         net, side = self.detokenizer, int(len(codes) ** 0.5)
         z = net.embedding(codes).view(1, side, side, -1).permute(0, 3, 1, 2)
         image: Tensor = net.decoder(net.post_quant_conv(z).contiguous())

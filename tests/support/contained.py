@@ -42,7 +42,7 @@ def opened(path: Path, folder: Path) -> None:
 
 
 def judged(path: Path, folder: Path) -> tuple[str, str]:
-    """How it ends to open a file, and the message."""
+    """The end of an attempt to open a file ("done", "refused" or an error), and the message."""
     try:
         opened(path, folder)
     except UnclipError as error:

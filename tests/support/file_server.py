@@ -65,7 +65,7 @@ class FileServer:
         return [headers.get("range", "") for _, asked, headers in self.requests if asked == path]
 
     def listing(self, repository: str) -> dict[str, object]:
-        """What the API says about a repository: https://huggingface.co/docs/hub/api."""
+        """The answer of the API about a repository: https://huggingface.co/docs/hub/api."""
         start = f"/{repository}/resolve/{REVISION}/"
         siblings = []
         for path, content in self.files.items():

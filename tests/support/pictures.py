@@ -1,4 +1,4 @@
-"""Pictures and masks to begin with, and how far pictures that were drawn are apart."""
+"""Pictures and masks to begin with, and the difference of pictures that were drawn."""
 
 from __future__ import annotations
 

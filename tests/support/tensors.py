@@ -1,4 +1,4 @@
-"""How far tensors are apart, and tensors of any size without data."""
+"""The error of tensors, and tensors of any size without data."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_one_colour_stays_that_colour() -> None:
 
 
 @pytest.mark.parametrize("degradation", list(Degradation))
-def test_shape_and_range_are_kept_and_chance_is_the_generators(degradation: Degradation) -> None:
+def test_shape_and_range_are_kept_and_chance_is_that_of_the_places(degradation: Degradation) -> None:
     low = picture()
     first, again, other = (degrade(low, degradation, Places.whole(len(low), seed)) for seed in (1, 1, 2))
     assert first.shape == low.shape

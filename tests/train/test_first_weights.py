@@ -23,7 +23,7 @@ def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bits(run: Path) -> dict[str, bytes]:
-    """What a run has made, but for logs and checkpoints, by file."""
+    """The files of a run, but for logs and checkpoints, with their bytes."""
     kinds = ("*.safetensors", "*.npy", "tokenizer.json")
     return {str(path.relative_to(run)): path.read_bytes() for kind in kinds for path in run.rglob(kind)}
 

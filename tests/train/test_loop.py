@@ -1,4 +1,4 @@
-"""What the training loop promises: exact resume, good order in every kind of trouble, a record of it all."""
+"""Promises of the training loop: exact resume, good order in every kind of trouble, a record of it all."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ import sys, os, signal
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from support.tiny_task import Recorded, TinyTask
+from support.tiny_task import TinyTask
 from unclip.train.loop import train
 from unclip.train.config import *
 

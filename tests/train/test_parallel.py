@@ -53,7 +53,7 @@ def results(size: int, folder: Path, corpus: Path) -> Results:
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
-    """What one process finds: `alone`, `alone-sam` and the stages of a recipe."""
+    """The runs of one process: `alone`, `alone-sam` and the stages of a recipe."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("one")
     for name, rho in (("alone", 0.0), ("alone-sam", parallel_worker.SAM_RHO)):

@@ -152,7 +152,7 @@ def test_the_shares_of_a_batch_are_the_batch_to_the_bit(
     heard("stratified")
 
     def seen(numbers: range) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-        """What a share shows and what its loss draws."""
+        """The batch of a share, and the numbers that its loss draws."""
         places = Places(numbers, BATCH, seed=1, step=2)
         batch = task.batch(places)
         drawn.clear()
