@@ -173,7 +173,8 @@ def _moves(
     sides: Sequence[tuple[tuple[str, ...], tuple[str, ...], Transformation | None]], names: Sequence[str]
 ) -> tuple[list[_Move], list[str], list[str]]:
     """The uses of the rules for these names, the names that no rule knows, and those that a rule misses."""
-    patterns = [tuple(Pattern(text) for text in sources) for sources, _, _ in sides]
+    patterns = [tuple(map(Pattern, sources)) for sources, _, _ in sides]
+    targets = [tuple(map(Pattern, texts)) for _, texts, _ in sides]
     uses: dict[tuple[int, tuple[tuple[str, str], ...]], dict[int, str]] = {}
     unknown = []
     for name in names:
@@ -193,9 +194,8 @@ def _moves(
         if absent:
             incomplete += absent
             continue
-        _, targets, change = sides[i]
-        filled = tuple(Pattern(text).fill(fields) for text in targets)
-        moves.append(_Move(tuple(found[j] for j in range(len(patterns[i]))), filled, change))
+        filled = tuple(pattern.fill(fields) for pattern in targets[i])
+        moves.append(_Move(tuple(found[j] for j in range(len(patterns[i]))), filled, sides[i][2]))
     return moves, unknown, incomplete
 
 
