@@ -233,7 +233,7 @@ class TestStrictness:
 
     def test_a_file_in_the_wrong_place_is_refused(self, tmp_path: Path, states: dict[str, State]) -> None:
         path = saved(vocabulary(tmp_path) / "a.pt", states["base"])
-        assert "is not GLIDE's upsample" in self.refused(tmp_path, upsample=str(path))
+        assert "is not the upsample of this format" in self.refused(tmp_path, upsample=str(path))
 
     def test_the_vocabulary_must_be_there_and_fit(self, tmp_path: Path, states: dict[str, State]) -> None:
         saved(tmp_path / "a.pt", states["base"])

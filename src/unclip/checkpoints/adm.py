@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from unclip.bundle import Part
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role, role_of
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
 from unclip.checkpoints.guided_unet import (
     Sizes,
     check_heads,
@@ -27,7 +27,7 @@ from unclip.checkpoints.guided_unet import (
     whole,
 )
 from unclip.checkpoints.table import Rule, Table, transposed
-from unclip.checkpoints.weights import Weights, open_weights
+from unclip.checkpoints.weights import Weights
 from unclip.diffusion.defaults import ClassifierSampling, Sampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
@@ -287,14 +287,8 @@ def _finite(text: str) -> float:
 
 
 def _found(source: Source, options: Options) -> dict[str, Weights]:
-    """The files of a source by their role: one that is named, or the only one of its role in the folder."""
-    found = by_role(source, role)
-    for option in (CLASSIFIER, UPSAMPLER):
-        if option in options:
-            weights = open_weights(Path(options[option]))
-            if role_of(weights, role) != option:
-                raise CheckpointError(f"{weights.where}: holds no {option} of guided-diffusion")
-            found[option] = weights
+    """The files of a source by their role, among them a model that draws from noise."""
+    found = by_role(source, role, options, (CLASSIFIER, UPSAMPLER))
     if CLASSIFIER in found:
         classifier_config(found[CLASSIFIER])  # one that is not read says so before anything else
     if BASE not in found:

@@ -8,7 +8,7 @@ the parts of a bundle. `checkpoints.formats` lists the formats and guesses which
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -127,11 +127,20 @@ def has_role(source: Source, role: Callable[[Weights], str | None]) -> bool:
     return any(has_role(Source(path), role) for path in sorted(source.folder.glob("*.pt")))
 
 
-def by_role(source: Source, role: Callable[[Weights], str | None]) -> dict[str, Weights]:
-    """The file, or the .pt files of the folder, by their role; those without one are passed over.
+def by_role(
+    source: Source, role: Callable[[Weights], str | None], options: Options, named: Iterable[str]
+) -> dict[str, Weights]:
+    """The files of a source by their role: the file, or the folder's .pt files; others are passed over.
+
+    Args:
+        source: a file, or a folder.
+        role: the role of a file in a format.
+        options: an option that is called as a role says which file has it.
+        named: the roles that options may say.
 
     Raises:
-        CheckpointError: two have the same role, or the weights of one lie a level deeper.
+        CheckpointError: two have the same role, the weights of one lie a level deeper, or an option's file
+            has another role.
     """
     paths = [source.path] if source.path.is_file() else sorted(source.folder.glob("*.pt"))
     found: dict[str, Weights] = {}
@@ -145,6 +154,11 @@ def by_role(source: Source, role: Callable[[Weights], str | None]) -> dict[str, 
             )
         if kind is not None:
             found[kind] = weights
+    for option in named:
+        if option in options:
+            found[option] = open_weights(Path(options[option]))
+            if role_of(found[option], role) != option:
+                raise CheckpointError(f"{found[option].where}: is not the {option} of this format")
     return found
 
 

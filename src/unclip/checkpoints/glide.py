@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from unclip.bundle import Part
-from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role, role_of
+from unclip.checkpoints.foreign import Conversion, Format, Options, Source, build, by_role, has_role
 from unclip.checkpoints.guided_unet import check_heads, check_size, choose, measure, unet_rules, whole
 from unclip.checkpoints.table import Rule, Table, interleaved_heads, joined_rows, transposed
 from unclip.checkpoints.transforms import gathered
-from unclip.checkpoints.weights import Weights, count_children, open_weights
+from unclip.checkpoints.weights import Weights, count_children
 from unclip.diffusion.defaults import GuidedSampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
@@ -264,13 +264,9 @@ def _check_fit(config: GlideConfig, base: GlideConfig, where: str) -> None:
 
 
 def _found(source: Source, options: Options) -> dict[str, Weights]:
-    """The files of a source by their role: one that is named, or the only one of its role in the folder."""
-    found = by_role(source, role)
-    for option in (BASE_INPAINT, UPSAMPLE, UPSAMPLE_INPAINT, CLIP_IMAGE, CLIP_TEXT):
-        if option in options:
-            found[option] = open_weights(Path(options[option]))
-            if role_of(found[option], role) != option:
-                raise CheckpointError(f"{found[option].where}: is not GLIDE's {option}")
+    """The files of a source by their role, among them a base model."""
+    named = (BASE_INPAINT, UPSAMPLE, UPSAMPLE_INPAINT, CLIP_IMAGE, CLIP_TEXT)
+    found = by_role(source, role, options, named)
     if BASE not in found and BASE_INPAINT not in found:
         held = ", ".join(found) or "nothing of GLIDE's"
         raise CheckpointError(
