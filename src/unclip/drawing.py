@@ -1,4 +1,4 @@
-"""What is asked for and what comes back: options, jobs, events and pictures."""
+"""The request for pictures and the answer: options, jobs, events and pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEPT_PROMPT = 4000  # characters: four bytes each still fit the metadata of ever
 
 
 class Prior(StrEnum):
-    """What makes an image embedding of a caption."""
+    """The model that makes an image embedding of a caption."""
 
     DIFFUSION = "diffusion"
     AR = "ar"  # code by code
@@ -62,7 +62,7 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to draw. What is None is the bundle's own default.
+    """The settings of a drawing. A setting that is None is the bundle's own default.
 
     Attributes:
         n: pictures of each prompt, 1 to 100.
@@ -194,7 +194,7 @@ def check_prompt(prompt: str) -> None:
 
 
 def _is_seen(letter: str) -> bool:
-    """Whether a letter shows: marks of no width, byte order marks and control characters do not."""
+    """True for a letter that shows: marks of no width, byte order marks and control characters do not."""
     return unicodedata.category(letter) not in ("Cf", "Cc") or letter.isspace()
 
 
@@ -248,7 +248,7 @@ class Picture:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What `save` writes into the file; equal for two files only if they hold the same picture."""
+        """The texts that `save` writes into the file; two files have equal ones only for the same picture."""
         return {
             "Software": f"unclip {__version__}",
             "prompt": kept(self.prompt),

@@ -160,12 +160,12 @@ class ClipEmbedder:
 
     @property
     def sees(self) -> bool:
-        """Whether there is an encoder of pictures."""
+        """True where there is an encoder of pictures."""
         return self._preprocessing is not None
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How pictures are made what the model sees."""
+        """The steps that turn a picture into what the model sees."""
         if self._preprocessing is None:
             raise InputError(
                 f"the CLIP of {self.name} reads texts alone: choose a bundle whose CLIP sees pictures"
@@ -194,11 +194,11 @@ class ClipEmbedder:
         return self.config.text.context
 
     def truncated(self, texts: Sequence[str], context: int | None = None) -> tuple[str | None, ...]:
-        """What of each text would not be read; None where all of it is."""
+        """The end of each text that would not be read; None where all of it is."""
         return self._tokenizer.batch(texts, context or self.context).truncated
 
     def lengths(self, texts: Sequence[str], context: int | None = None) -> tuple[int, ...]:
-        """What `TextRows.lengths` will be."""
+        """The values that `TextRows.lengths` will have."""
         context = context or self.context
         tokens = self._tokenizer.batch(texts, context)
         return tuple(_padded(length, context) for length in tokens.mask.sum(1).tolist())

@@ -1,4 +1,4 @@
-"""What is given with a job, beside its prompt or in place of what would be drawn (seam 7 of the design)."""
+"""Things given with a job, beside its prompt or in place of what would be drawn (seam 7 of the design)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEPT, REDRAWN = 255, 0  # levels of a mask
 
 
 class Kind(StrEnum):
-    """What can be given; the name stands in messages."""
+    """A kind of thing that can be given with a job; its value stands in messages."""
 
     EMBEDDING = "an image embedding"
     PICTURE = "a picture to start from"
@@ -59,7 +59,7 @@ IDLE: Mapping[Kind, tuple[tuple[str, ...], str]] = {
 
 @dataclass(frozen=True)
 class Inversion:
-    """How a picture is inverted, and drawn again: the way back must be the way there.
+    """The settings that a picture is inverted with, and drawn again with: the way back must be the way there.
 
     Attributes:
         steps: of DDIM, 2 and more.
@@ -127,12 +127,12 @@ class NoisedPicture:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What the picture's metadata say of it."""
+        """The texts that the picture's metadata hold of it."""
         strength = f"{self.strength:g}"
         return {"operation": "init", "source": self.source, "fit": self.fit, "strength": strength}
 
     def steps(self, total: int) -> int:
-        """How many of so many steps are taken."""
+        """The number of steps that are taken, of `total`."""
         return round(self.strength * total)
 
     def at(self, size: int) -> Tensor:
@@ -140,7 +140,7 @@ class NoisedPicture:
         return to_tensor(fitted(self.image, size, self.fit))
 
     def noised(self, schedule: Schedule, noise: Tensor) -> Tensor:
-        """What the last step of a schedule is taken from, (3, S, S), with noise of that shape."""
+        """The picture (3, S, S) with noise of that shape, as the last step of a schedule is taken from it."""
         picture = self.at(noise.shape[-1]).to(noise)
         return float(schedule.alpha[-1]) * picture + float(schedule.sigma[-1]) * noise
 
@@ -200,7 +200,7 @@ class Upper:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What travels with a job.
+    """All that is given with a job.
 
     Attributes:
         embedding: (E,) CLIP's image embedding, in place of the prior's.
@@ -227,7 +227,7 @@ class Given:
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        """What of it there is."""
+        """The kinds of things that are given."""
         starts = Kind.NOISE if isinstance(self.start, InvertedNoise) else Kind.PICTURE
         fields = {
             Kind.EMBEDDING: self.embedding,
@@ -239,13 +239,13 @@ class Given:
 
     @property
     def texts(self) -> dict[str, str]:
-        """What the picture's metadata say of it."""
+        """The texts that the picture's metadata hold of it."""
         start = self.start.settings if isinstance(self.start, NoisedPicture) else {}
         return {**start, **self.settings}
 
     @property
     def part(self) -> str:
-        """What follows the names of the noise streams of networks that paint."""
+        """The text that follows the names of the noise streams of networks that paint."""
         return "" if self.known is None else self.known.part
 
 

@@ -1,17 +1,17 @@
-"""What `unclip.load` returns: every verb, of every family whose stages can do it."""
+"""The model that `unclip.load` returns: every verb, of every family whose stages can do it."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from PIL import Image
 from torch import Tensor
 
 from unclip.bundle import Bundle
-from unclip.drawing import Event, Job, Options, Picture, Settings, fresh_seed
+from unclip.drawing import Event, Job, Options, Picture, Settings
 from unclip.errors import InputError
 from unclip.given import Given, Inversion, Known
 from unclip.images import Source, opened
@@ -176,7 +176,7 @@ class Model(Pipeline):
         return inverted(self.family.inverting(inversion), images)
 
     def start_noise(self, jobs: Sequence[Job]) -> Tensor:
-        """What the decoder would start these pictures from, (B, 3, S, S)."""
+        """The noise (B, 3, S, S) that the decoder would start these pictures from."""
         return self.family.inverting(Inversion()).noise(jobs)
 
     def draw_embeddings(self, embeddings: Mapping[Job, Tensor], options: Options) -> Iterator[Event]:
@@ -215,7 +215,7 @@ class Model(Pipeline):
 
     @property
     def fills_in(self) -> bool:
-        """Whether a network of the bundle was trained to fill in."""
+        """True where a network of the bundle was trained to fill in."""
         return self.family.fills_in
 
     def filling_in(self, picture: Tensor, keep: Tensor) -> FillingIn:
@@ -247,8 +247,4 @@ class FillingIn:
 
     def stream(self, prompt: str, **settings: Unpack[Settings]) -> Iterator[Event]:
         """As `Pipeline.stream`, of one prompt."""
-        chosen: dict[str, Any] = {**settings}
-        options = Options.of(**{**chosen, "size": self.model.size(chosen.get("size"))})
-        seed, given = fresh_seed(options.seed), Given(known=self.known)
-        jobs = [Job(prompt, seed, index, given) for index in range(options.rerank or options.n)]
-        return self.model.draw(jobs, options)
+        return self.model.asked([prompt], settings, Given(known=self.known))

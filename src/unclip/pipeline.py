@@ -28,7 +28,7 @@ from unclip.drawing import Event, Job, Options, Picture, Settings, check_prompt,
 from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, InputError, UnclipWarning, listed
 from unclip.families import Family
-from unclip.given import NoisedPicture, Upper
+from unclip.given import NOTHING, Given, NoisedPicture, Upper
 from unclip.images import open_image, resize, to_pil
 from unclip.runtime import own_defaults
 from unclip.stages import known
@@ -142,7 +142,7 @@ class Pipeline:
         return size
 
     def lengths(self, prompts: Sequence[str]) -> Sequence[int]:
-        """How long prompts are; those of like length are drawn in fewer batches."""
+        """The length of each prompt; prompts of the same length are drawn in fewer batches."""
         return self.family.lengths(prompts)
 
     # --- drawing ---
@@ -169,11 +169,16 @@ class Pipeline:
         Input is checked when this is called, the drawing happens while the events are read. Stopping to read
         them stops the drawing.
         """
+        prompts: list[Any] = list(prompt) if isinstance(prompt, (list, tuple, Iterator)) else [prompt]
+        return self.asked(prompts, settings)
+
+    def asked(self, prompts: Sequence[str], settings: Settings, given: Given = NOTHING) -> Iterator[Event]:
+        """As `stream`, of several prompts, all with the same things given."""
         chosen: dict[str, Any] = {**settings}
         options = Options.of(**{**chosen, "size": self.size(chosen.get("size"))})
-        prompts: list[Any] = list(prompt) if isinstance(prompt, (list, tuple, Iterator)) else [prompt]
         seed, count = fresh_seed(options.seed), options.rerank or options.n
-        return self.draw([Job(text, seed, index) for text in prompts for index in range(count)], options)
+        jobs = [Job(text, seed, index, given) for text in prompts for index in range(count)]
+        return self.draw(jobs, options)
 
     def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
         """As `stream`, for any mixture of prompts, seeds, indices and what is given (a server's requests).
@@ -350,7 +355,7 @@ def _count(stages: Sequence[Stage], jobs: Sequence[Job], totals: Counter[str]) -
 
 
 def _fills(job: Job) -> bool:
-    """Whether a job draws into a picture."""
+    """True for a job that draws into a picture."""
     return job.given.known is not None
 
 

@@ -1,4 +1,4 @@
-"""How each family draws: which stages in which order, sizes, defaults, and what it honours.
+"""The way in which each family draws: its stages in their order, sizes, defaults, and what it honours.
 
 A family is a file of this folder with one class, named in `bundle.FAMILIES`. To write one, say what `Family`
 leaves open; everything around that is in `pipeline.py`.
@@ -50,7 +50,7 @@ class Family(ABC):
 
     @abstractmethod
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
-        """What jobs go through. Raises InputError for what cannot be done."""
+        """The stages that jobs go through. Raises InputError for what cannot be done."""
 
     def first(self, options: Options, fills: bool) -> Painting | None:
         """The network that paints first, into a picture or not; None where codes are written.
@@ -64,11 +64,11 @@ class Family(ABC):
         return
 
     def truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
-        """What of each prompt will not be read; None where all of it is."""
+        """The end of each prompt that will not be read; None where all of it is."""
         return [None] * len(prompts)
 
     def lengths(self, prompts: Sequence[str]) -> Sequence[int]:
-        """How long prompts are; of like length they are drawn in fewer batches."""
+        """The length of each prompt; prompts of the same length are drawn in fewer batches."""
         return [len(prompt) for prompt in prompts]
 
     def idle(self, given: Given) -> dict[str, str]:
@@ -80,7 +80,7 @@ class Family(ABC):
 
     @property
     def fills_in(self) -> bool:
-        """Whether a network was trained to fill in."""
+        """True where a network was trained to fill in."""
         return False
 
     def check_known(self, known: Known) -> None:
@@ -89,7 +89,7 @@ class Family(ABC):
             raise self.refusal(Kind.KNOWN)
 
     def inverting(self, inversion: Inversion) -> Inverting:
-        """What finds the noise that pictures are drawn from; refused here."""
+        """The stage that finds the noise that pictures are drawn from; refused here."""
         raise self.refusal(Kind.NOISE)
 
     @property

@@ -71,7 +71,7 @@ class UnCLIP(Family):
         return self.decoder(options)
 
     def prior(self, options: Options) -> Embeddings:
-        """How embeddings come about. Raises InputError for a prior that there is not, or its options."""
+        """The stage that makes embeddings. Raises InputError for an unknown prior, or wrong options of it."""
         if options.prior is None and not self.priors:
             raise InputError(
                 f"{self.bundle.name} has no prior, so it draws no text: it makes variations of pictures, or "
@@ -100,7 +100,7 @@ class UnCLIP(Family):
         return Embeddings(self.captions, unit, diffused, sampling.candidates)
 
     def decoder(self, options: Options) -> Decoder:
-        """How pictures come about; one that was not trained to fill in takes every step several times."""
+        """The stage that paints; a decoder that was not trained to fill in takes every step several times."""
         sampling = asked_sampling(self.bundle, DECODER, options, options.guidance)
         how = Denoising(self.networks, DECODER, sampling)
         repeating = how.repeating(sampling.steps if self.fills_in else options.steps)

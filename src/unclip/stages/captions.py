@@ -46,7 +46,7 @@ class Captions(Stage):
         return self.clip.read(prompts, self.context)
 
     def lengths(self, jobs: Sequence[Job]) -> tuple[int, ...]:
-        """What `TextRows.lengths` will be: texts of different ones are not drawn in one batch."""
+        """The values of `TextRows.lengths`: texts of different lengths are not drawn in one batch."""
         return self.clip.lengths([job.prompt for job in jobs], self.context)
 
     @cached_property

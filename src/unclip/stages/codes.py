@@ -41,7 +41,7 @@ CAPTION = "caption"  # the stream of noise of written captions
 OPTIONS = ("guidance", "temperature", "top_k", "top_p")
 
 Read = dict[tuple[str, ...], Writing]
-"""What DALL-E 1 has begun, by its prompts: chunks of the same prompts share one reading of them."""
+"""DALL-E 1's begun pictures, by their prompts: chunks of the same prompts share one reading of them."""
 
 Step = Callable[[Tensor | None], Tensor]
 """Logits of the next code from the codes that were drawn last: see `write_codes`."""
@@ -230,7 +230,7 @@ class Codes(Stage):
         return sum(self._count(jobs[rows[0]]) for rows in self._batches(jobs))
 
     def _count(self, job: Job) -> int:
-        """How many codes of a picture are drawn."""
+        """The number of codes that are drawn of a picture."""
         upper = job.given.upper
         return self.writer.config.codes - (0 if upper is None else upper.rows * self.writer.config.grid)
 
@@ -305,7 +305,7 @@ class Codec(Stage):
 
 
 def sampling_of(bundle: Bundle, vocabulary: int, options: Options) -> CodeSampling:
-    """How codes are drawn: what is asked for, and else the bundle's own way.
+    """The settings that codes are drawn with: what options ask for, else the bundle's own.
 
     Raises:
         BundleError: the bundle does not say.

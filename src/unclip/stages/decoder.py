@@ -51,7 +51,7 @@ class Decoder(Painting):
         return self.captions.lengths(jobs)
 
     def inverting(self, inversion: Inversion, eta: float = 0.0) -> Denoising:
-        """How what can be inverted is painted: by DDIM, nothing is clipped, and the embedding is exact."""
+        """The settings that can be inverted: DDIM, nothing is clipped, and the embedding is exact."""
         sampling = DecoderSampling(inversion.steps, eta=eta, guidance=inversion.guidance)
         return Denoising(self.networks, DECODER, sampling, LEAST_INVERTED_NOISE)
 

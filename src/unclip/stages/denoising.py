@@ -25,7 +25,6 @@ from unclip.diffusion.schedule import (
 )
 from unclip.drawing import Options
 from unclip.errors import BundleError, InputError
-from unclip.runtime import autocast
 from unclip.stages.networks import Networks
 from unclip.stages.stage import Estimate
 
@@ -36,7 +35,7 @@ REPEATED_STEPS = 30  # that fill in well, each taken several times
 
 
 class Condition(Protocol):
-    """What a guided network is conditioned on: a dataclass of tensors (B, ...)."""
+    """The inputs that a guided network is conditioned on: a dataclass of tensors (B, ...)."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -113,7 +112,7 @@ class Denoising:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a picture's metadata say of it."""
+        """The texts that a picture's metadata hold of it."""
         settings = {"steps": str(self.sampling.steps), "sampler": self.sampling.sampler}
         if isinstance(self.sampling, GuidedSampling):
             settings["guidance"] = f"{self.sampling.guidance:g}"
@@ -127,7 +126,7 @@ class Denoising:
 
         # inference mode must not span a `yield`: it would hold for whoever reads the events
         def network(x: Tensor, label: Tensor) -> Tensor:
-            with torch.inference_mode(), autocast(networks.device, networks.precision):
+            with networks.computing():
                 return model(x, label).float()
 
         return denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)
@@ -185,7 +184,7 @@ class Denoising:
 
 
 def default_sampling(bundle: Bundle, name: str) -> Sampling:
-    """How a component draws where nothing else is asked for. Raises BundleError where that is not said."""
+    """The bundle's own settings of a component. Raises BundleError where there are none."""
     sampling = bundle.component(name).sampling
     if sampling is None:
         raise BundleError(f"bundle {bundle.name} does not say how to sample its {name}")
@@ -193,7 +192,7 @@ def default_sampling(bundle: Bundle, name: str) -> Sampling:
 
 
 def asked_sampling(bundle: Bundle, name: str, options: Options, guidance: float | None) -> Sampling:
-    """How a component draws, with what options ask for in place of the bundle's defaults."""
+    """The settings of a component, with what options ask for in place of the bundle's defaults."""
     sampling: Sampling = changed(default_sampling(bundle, name), guidance=guidance, steps=options.steps)
     return sampling if options.sampler in (None, sampling.sampler) else sampling.by(options.sampler)
 

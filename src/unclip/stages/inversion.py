@@ -40,7 +40,7 @@ class Inverting(Stage):
         return self.decoder.captions.clip.embed_images(images, raw=not self.decoder.config.unit_embeddings)
 
     def batch(self, images: Sequence[Image.Image]) -> Batch:
-        """What `run` takes, of square pictures."""
+        """The batch that `run` takes, of square pictures."""
         networks, size = self.decoder.networks, self.decoder.config.image_size
         embeddings = self.embed(images).to(networks.device)  # (B, E)
         text = self.decoder.captions.read([""] * len(images))
@@ -49,7 +49,7 @@ class Inverting(Stage):
         return Batch(jobs, text=text, embeddings=embeddings, images=pictures.to(networks.device))
 
     def noise(self, jobs: Sequence[Job]) -> Tensor:
-        """What the decoder would start these pictures from, (B, 3, S, S)."""
+        """The noise (B, 3, S, S) that the decoder would start these pictures from."""
         size = self.decoder.config.image_size
         noise = self.decoder.networks.noise([(job, "start") for job in jobs], (3, size, size))
         return noise() * self.decoder.denoising.schedule.initial_std

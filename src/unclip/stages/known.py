@@ -65,7 +65,7 @@ def held(jobs: Sequence[Job], inner: Denoiser, size: int, device: torch.device) 
 
 
 def finished(job: Job, drawn: Picture) -> Picture:
-    """What was drawn, over it what stays; how well the two fit is told with the settings."""
+    """The drawn picture with the kept pixels over it; its settings say how well the two fit."""
     known = job.given.known
     if known is None:
         return drawn

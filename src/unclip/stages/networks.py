@@ -23,7 +23,7 @@ INT8 = "int8"  # a precision of networks that draw codes: weights in eight bits,
 
 
 class Form(StrEnum):
-    """How a network's weights lie in memory; where nothing is said they are packed for many rows."""
+    """The layout of a network's weights in memory; where none is named they are packed for many rows."""
 
     PLAIN = "plain"  # as they are: gradients go through
     FEW_ROWS = "few-rows"  # packed for few rows, or in eight bits
@@ -100,12 +100,12 @@ class Networks:
             yield
 
     def pictures(self, side: int) -> int:
-        """How many pictures of a side go through a network in one call."""
+        """The number of pictures of a side that go through a network in one call."""
         pixels = PIXELS if self.device.type == "cpu" else PIXELS * ACCELERATOR
         return max(1, min(GROUP, pixels // side**2))
 
     def grids(self, side: int) -> int:
-        """How many grids of that side a network takes in one step; what it holds between steps is little."""
+        """The number of grids of a side that a network takes in one step; it holds little between steps."""
         cells = CELLS if self.device.type == "cpu" else CELLS * ACCELERATOR
         return max(1, cells // side**2)
 

@@ -27,7 +27,7 @@ DEFAULT_ROUNDS = 3  # of a step where the network was not trained to fill in
 
 @dataclass(frozen=True)
 class Way:
-    """How jobs that are painted together get there.
+    """The course of jobs that are painted together.
 
     Attributes:
         denoising: sampler and its steps.
@@ -98,7 +98,7 @@ class Painting(Stage):
         return size
 
     def way(self, job: Job) -> Way:
-        """How a job is painted. Raises InputError for steps that cannot be taken."""
+        """The course that a job takes. Raises InputError for steps that cannot be taken."""
         if self.enlarges:
             return Way(self.denoising, self.denoising.steps)
         rounds = self.rounds(job)
@@ -106,7 +106,7 @@ class Painting(Stage):
         return Way(how, how.told(start.steps_of(job, len(how.schedule))), job.given.kinds, rounds)
 
     def rounds(self, job: Job) -> int:
-        """How often each step is taken; 0 where its own sampler paints."""
+        """The number of times that each step is taken; 0 where its own sampler paints."""
         if job.given.known is None or self.repeating is None:
             return 0
         asked = job.given.known.rounds

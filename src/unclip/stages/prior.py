@@ -34,7 +34,7 @@ Stream = tuple[Job, str]
 
 @dataclass(frozen=True)
 class Diffused:
-    """How a diffusion prior draws."""
+    """A diffusion prior: it draws embeddings from noise."""
 
     networks: Networks
     captions: Captions
@@ -64,7 +64,7 @@ class Diffused:
 
 @dataclass(frozen=True)
 class Written:
-    """How an autoregressive prior draws, code by code."""
+    """An autoregressive prior: it draws embeddings code by code."""
 
     networks: Networks
     sampling: CodeSampling

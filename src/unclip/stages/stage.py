@@ -1,4 +1,4 @@
-"""What a stage is, and what goes from one to the next."""
+"""The stage, a step from prompts to pictures, and the batch that goes from one stage to the next."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Stage(ABC):
         return jobs
 
     def settings(self, job: Job) -> Mapping[str, str]:
-        """What the picture's metadata say of this stage."""
+        """The texts that the picture's metadata hold of this stage."""
         return {}
 
 
@@ -117,7 +117,7 @@ def alike(keys: Sequence[Hashable], size: int) -> list[list[int]]:
 
 
 def finished(work: Generator[Any, None, Result]) -> Result:
-    """What a piece of work returns, done to its end."""
+    """The result of a piece of work, done to its end."""
     while True:
         try:
             next(work)

@@ -1,4 +1,4 @@
-"""What the first network starts from: noise, a picture with noise, or inverted noise."""
+"""Starts of the first network: noise, a picture with noise, or inverted noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def picture_of(job: Job) -> NoisedPicture | None:
 
 
 def steps_of(job: Job, total: int) -> int:
-    """How many of so many steps a job takes."""
+    """The number of steps that a job takes, of `total`."""
     picture = picture_of(job)
     return total if picture is None else picture.steps(total)
 
