@@ -319,6 +319,19 @@ class Bundle:
                 )
         return tokenizer
 
+    def part(self, name: str) -> Part:
+        """A component with its settings, for another bundle. Raises as `model` and `tokenizer` do."""
+        component = self.component(name)
+        return Part(
+            self.tokenizer(name) if component.kind in TOKENIZERS else self.model(name),
+            diffusion=component.diffusion,
+            sampling=component.sampling,
+            codes=component.codes,
+            preprocessing=component.preprocessing,
+            licence=component.licence,
+            data=component.data,
+        )
+
     def verify(self, *names: str) -> None:
         """Hash the files of these components, or all. Raises BundleError that names the first altered one."""
         for name in names or self.components:

@@ -101,17 +101,7 @@ def ar_prior_part() -> Part:
 
 def parts_of(bundle: Bundle, *without: str) -> dict[str, Part]:
     """All components of a bundle but some, to be saved again with others."""
-    return {
-        name: Part(
-            bundle.tokenizer() if name == "tokenizer" else bundle.path(name),
-            diffusion=component.diffusion,
-            sampling=component.sampling,
-            codes=component.codes,
-            preprocessing=component.preprocessing,
-        )
-        for name, component in bundle.components.items()
-        if name not in without
-    }
+    return {name: bundle.part(name) for name in bundle.components if name not in without}
 
 
 def filling_bundle(tiny_bundle: Path, folder: Path) -> Path:

@@ -139,14 +139,7 @@ def with_decoder(bundle: Bundle, weights: Path) -> Iterator[Bundle]:
         DECODER: Part(decoder, diffusion=own.diffusion, sampling=own.sampling),
     }
     for name in (name for name in ("clip", *COMPONENTS.values()) if name in bundle.components):
-        component = bundle.component(name)
-        parts[name] = Part(
-            bundle.model(name),
-            diffusion=component.diffusion,
-            sampling=component.sampling,
-            codes=component.codes,
-            preprocessing=component.preprocessing,
-        )
+        parts[name] = bundle.part(name)
     with tempfile.TemporaryDirectory() as folder:
         card = "The same bundle with a decoder that was trained on text embeddings.\n"
         yield save_bundle(Path(folder) / "bundle", name=f"{bundle.name}-text", parts=parts, card=card)

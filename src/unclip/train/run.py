@@ -225,16 +225,7 @@ class Run:
         for stage in (stage for stage in TASKS if stage in self.recipe):
             name = COMPONENTS.get(stage, stage)
             if (shared := self._shared(stage)) is not None:
-                component = shared.component(name)
-                parts[name] = Part(
-                    Shared(shared, name) if shares else shared.model(name),
-                    diffusion=component.diffusion,
-                    sampling=component.sampling,
-                    codes=component.codes,
-                    preprocessing=component.preprocessing,
-                    licence=component.licence,
-                    data=component.data,
-                )
+                parts[name] = Part(Shared(shared, name)) if shares else shared.part(name)
                 continue
             model = self.model(stage)
             sizes[stage] = sum(parameter.numel() for parameter in model.parameters())
