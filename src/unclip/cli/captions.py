@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from unclip.cli import options
+from unclip.cli.lines import print_json
 
 app = typer.Typer()
 
@@ -40,9 +41,7 @@ def caption_complete(
     sampling, used = CodeSampling(temperature=temperature, top_k=top_k, top_p=top_p), fresh_seed(seed)
     captions = load(model, device=device, precision=dtype).complete_caption(beginning, n, used, sampling)
     if json:
-        from json import dumps
-
-        typer.echo(dumps({"seed": used, "captions": captions}, ensure_ascii=False, indent=1))
+        print_json({"seed": used, "captions": captions})
         return
     for caption in captions:
         typer.echo(caption)

@@ -9,6 +9,7 @@ import typer
 
 from unclip.cli import options, robustness, zero_shot
 from unclip.cli.default_verb import DefaultVerb
+from unclip.cli.lines import print_json
 
 app = typer.Typer(
     cls=DefaultVerb.of("bundle"), help="Measure how well a bundle draws, or how well its CLIP classifies."
@@ -61,7 +62,6 @@ def evaluate(
     """
     import shlex
     import sys
-    from json import dumps
 
     from unclip.cli.progress import StageProgress
     from unclip.runtime import check_writable
@@ -92,8 +92,10 @@ def evaluate(
             progress.update(stage, step, total)
     if out is not None:
         write(evaluation, command, out)
-    found = document(evaluation, command)
-    typer.echo(dumps(found, indent=1, ensure_ascii=False) if json else table(evaluation, command))
+    if json:
+        print_json(document(evaluation, command))
+    else:
+        typer.echo(table(evaluation, command))
 
 
 def _listed(text: str) -> list[str]:

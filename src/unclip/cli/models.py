@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unclip.cli import options
+from unclip.cli.lines import print_json
 
 if TYPE_CHECKING:
     from unclip.checkpoints.formats import Step
@@ -47,12 +48,10 @@ def list_models(json: options.Json = False) -> None:
     """List the models that can be drawn with, fetched or converted, and what is on disk."""
     from unclip.checkpoints.inventory import models
 
-    if json:
-        from json import dumps
-
-        typer.echo(dumps([_document(model) for model in models()], indent=1))
-        return
     found = models()
+    if json:
+        print_json([_document(model) for model in found])
+        return
     rows = [HEADINGS, *(_row(model) for model in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     for row in rows:

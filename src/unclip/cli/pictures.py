@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from unclip.cli.lines import print_json
 from unclip.cli.options import Common, Drawing
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def draw(
             typer.echo(strip.path)
     seconds |= {"files": files, "total": time.perf_counter() - started}
     if common.json:
-        typer.echo(_document(model, drawn, names.format, seconds))
+        print_json(_document(model, drawn, names.format, seconds))
     elif drawing.seed is None:
         typer.echo(f"seed {seed}", err=True)
 
@@ -122,10 +123,10 @@ def _number(text: str) -> str | int | float:
     return text
 
 
-def _document(model: Model, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]) -> str:
+def _document(
+    model: Model, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]
+) -> dict[str, Any]:
     """The output of --json for pictures that were drawn."""
-    from json import dumps
-
     from unclip import __version__
     from unclip.runtime import peak_memory_bytes
 
@@ -142,10 +143,9 @@ def _document(model: Model, drawn: list[tuple[str, Picture]], format: str, secon
         }
         for path, picture in drawn
     ]
-    whole = {
+    return {
         "model": {"name": model.bundle.name, "weights": model.bundle.identity, "version": __version__},
         "pictures": pictures,
         "peak_memory_bytes": peak_memory_bytes(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
-    return dumps(whole, indent=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unclip.cli import options
-from unclip.cli.zero_shot import print_json, watched
+from unclip.cli.zero_shot import print_report, watched
 
 if TYPE_CHECKING:
     from unclip.evaluate.robustness import Robustness, Tested
@@ -47,7 +47,7 @@ def robustness(
     work = measure.robustness(clip, supervised, data, templates, device=pick_device(device), seed=seed)
     report = watched(work)
     if json:
-        print_json(clip, {"templates": templates, "seed": seed, **to_dict(report)})
+        print_report(clip, {"templates": templates, "seed": seed, **to_dict(report)})
     else:
         typer.echo(_table(report))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from unclip.cli import options
+from unclip.cli.lines import print_json
 
 if TYPE_CHECKING:
     from unclip.embedding import ClipEmbedder
@@ -76,7 +77,7 @@ def zero_shot(
     }
     if json:
         found = {source: to_dict(report) for source, report in reports.items()}
-        print_json(clip, next(iter(found.values())) if len(found) == 1 else {"data": found})
+        print_report(clip, next(iter(found.values())) if len(found) == 1 else {"data": found})
     elif len(reports) == 1:
         _print_one(next(iter(reports.values())))
     else:
@@ -110,7 +111,7 @@ def linear_probe(
     clip = ClipEmbedder.load(model, device=device)
     report = watched(measure.linear_probe(clip, train, tested, seed))
     if json:
-        print_json(clip, to_dict(report))
+        print_report(clip, to_dict(report))
         return
     typer.echo(f"accuracy   {_shown(report.accuracy)}")
     typer.echo(f"penalty    {report.penalty:.3g}  {report.trained} pictures to train on")
@@ -133,14 +134,12 @@ def _shown(estimate: Estimate) -> str:
     return f"{estimate.value:6.2%}  ({estimate.low:.2%} to {estimate.high:.2%}, {estimate.count} pictures)"
 
 
-def print_json(clip: ClipEmbedder, found: dict[str, Any]) -> None:
+def print_report(clip: ClipEmbedder, found: dict[str, Any]) -> None:
     """One document: the model, and what was found."""
-    from json import dumps
-
     from unclip import __version__
 
     model = {"name": clip.name, "clip": clip.identity, "version": __version__}
-    typer.echo(dumps({"model": model, **found}, indent=1, ensure_ascii=False))
+    print_json({"model": model, **found})
 
 
 def _print_one(report: ZeroShot) -> None:
