@@ -35,7 +35,7 @@ from unclip.cli import (
 )
 from unclip.errors import UnclipError, UnclipWarning, escaped
 
-LONGEST_LINE = 4000  # characters that are said at once, for a file may have any names
+LONGEST_LINE = 4000  # characters of one message: a name in a file may have any length
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _steady_streams() -> None:
-    """What cannot be shown does not end the work: letters that a stream has not, a stream that is closed."""
+    """Lets the work go on where a stream cannot encode a character, or is closed."""
     if sys.stdout is None:
         sys.stdout = io.StringIO()
     if sys.stderr is None:

@@ -1,4 +1,4 @@
-"""`unclip caption-complete`: captions written on by a model that knows texts as well as pictures."""
+"""`unclip caption-complete`: a model that knows texts as well as pictures completes captions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ app = typer.Typer()
 
 @app.command("caption-complete")
 def caption_complete(
-    beginning: Annotated[str, typer.Argument(metavar="BEGINNING", help="What all captions begin with.")] = "",
+    beginning: Annotated[
+        str, typer.Argument(metavar="BEGINNING", help="Text that every caption begins with.")
+    ] = "",
     n: Annotated[int, typer.Option("--n", "-n", help="Captions, 1 to 100.")] = 1,
     seed: Annotated[
         int | None, typer.Option(help="The same seed writes the same captions. Random by default.")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Below 1 the words are surer.")] = 1.0,
-    top_k: Annotated[int | None, typer.Option(help="Write with the K likeliest tokens.")] = None,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits; below 1 likely words become likelier.")
+    ] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the K likeliest tokens.")] = None,
     top_p: Annotated[
-        float, typer.Option(help="Write with the likeliest tokens that reach P together.")
+        float, typer.Option(help="Sample from the likeliest tokens that reach probability P together.")
     ] = 1.0,
     model: Annotated[
         str, typer.Option(help="Name or folder of a bundle of the family dalle1.")
@@ -31,7 +35,7 @@ def caption_complete(
     dtype: options.Dtype = None,
     json: options.Json = False,
 ) -> None:
-    """Write captions on, one a line: DALL-E 1 knows texts as well as pictures."""
+    """Complete a caption, one completion a line: DALL-E 1 models texts as well as pictures."""
     from unclip.drawing import Options, fresh_seed
 
     Options(n=n, seed=seed)  # what is wrong with them is said before anything is loaded

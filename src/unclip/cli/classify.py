@@ -17,7 +17,7 @@ app = typer.Typer()
 
 SHOWN = 3  # labels in a line of several pictures
 BAR = 30  # letters of a probability of 1
-COMMENT = "#"  # how a line of a file of labels begins that is none
+COMMENT = "#"  # begins a comment in a file of labels
 
 
 @app.command()
@@ -27,7 +27,10 @@ def classify(
         str | None, typer.Option(metavar="A,B,C", help="What to tell apart, separated by commas.")
     ] = None,
     labels_file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Labels one a line, but for comments (#); - is stdin.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="One label a line; lines with # in front are comments; - is stdin."
+        ),
     ] = None,
     template: Annotated[
         list[str] | None,

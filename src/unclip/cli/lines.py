@@ -1,4 +1,4 @@
-"""Lines of a text file or of stdin, and documents on stdout, as several verbs read and write them."""
+"""Lines read from a text file or stdin, and documents written to stdout, for several verbs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_lines(source: str, what: str) -> list[str]:
 
 
 def print_json(document: Any) -> None:
-    """Writes JSON to stdout, in UTF-8 whatever the terminal speaks; bytes of a path that are none escaped."""
+    """Writes JSON to stdout, in UTF-8 whatever the locale; bytes of a path that are not UTF-8 are escaped."""
     print_bytes(f"{dumps(document, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
 
 

@@ -105,7 +105,10 @@ def search(
     preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Print paths alone, for other programs.")] = False,
     print0: Annotated[
-        bool, typer.Option("--print0", help="As --paths, a NUL behind each instead of a line, for xargs -0.")
+        bool,
+        typer.Option(
+            "--print0", help="As --paths, with a NUL after each path in place of a line break, for xargs -0."
+        ),
     ] = False,
     model: options.Model = None,
     device: options.Device = None,

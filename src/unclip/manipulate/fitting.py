@@ -13,7 +13,7 @@ LARGEST = 1024  # pixels a side of what is made square before a network reduces 
 
 
 class Fit(StrEnum):
-    """How a picture that is not square becomes one."""
+    """The ways to make a picture square."""
 
     LETTERBOX = "letterbox"  # all of it in the middle; beside it white, or what is drawn in after a text
     CROP = "crop"  # its middle

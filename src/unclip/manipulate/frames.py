@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
 
 from PIL import Image
 
@@ -24,7 +23,7 @@ COLUMNS = 8  # of a sheet at most
 
 
 class StripKind(StrEnum):
-    """What holds all frames."""
+    """The kinds of file that hold all frames."""
 
     GIF = "gif"
     WEBP = "webp"
@@ -42,8 +41,6 @@ class Strip:
     Raises:
         InputError: another suffix, or a name or folder that cannot be written to.
     """
-
-    Kind: ClassVar = StripKind
 
     kind: StripKind
     path: Path

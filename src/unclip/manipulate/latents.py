@@ -61,7 +61,7 @@ class FromLatents(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Way:
-    """How pictures are drawn from latents, checked.
+    """The settings of drawing from latents, checked.
 
     Attributes:
         model: draws.

@@ -126,7 +126,7 @@ def reconstruct(
 
 
 def _pictures_in(folder: Path) -> Sequence[Callable[[], Image.Image]]:
-    """What opens the pictures of a folder or a corpus, some of them where there are very many."""
+    """Functions that open the pictures of a folder or a corpus, `MOST_PICTURES` of them at most."""
     from unclip.data.corpus import Corpus  # loads what reads tables, which drawing does without
     from unclip.data.records import MANIFEST_FILE
 

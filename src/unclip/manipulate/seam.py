@@ -1,4 +1,4 @@
-"""How well what was drawn fits what was kept: the edge between them beside what lies on both sides of it."""
+"""The seam of an edit: differences across the edge of what was drawn, beside those on both sides of it."""
 
 from __future__ import annotations
 

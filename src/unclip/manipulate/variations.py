@@ -26,7 +26,7 @@ SAME_TEXTS = 1e-4  # length of the difference of two unit embeddings that says n
 
 
 class Start(StrEnum):
-    """What the frames of a blend are drawn from."""
+    """The noise that the frames of a blend are drawn from."""
 
     SLERP = "slerp"  # the pictures' own x_T, slerped as the embeddings are: the ends are the pictures
     FIXED = "fixed"  # one noise for all, the seed's: only what CLIP sees goes over
