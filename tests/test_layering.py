@@ -16,6 +16,7 @@ LEVELS = [
     {"native", "catalogue", "bundle", "checkpoints", "data", "recipes"},
     {
         *("model", "pipeline", "families", "stages", "drawing", "given", "naming", "manipulate", "train"),
+        "keywords",
         *("embedding", "classify", "search", "evaluate", "zero_shot"),
     },
     {"bench", "serve"},

@@ -228,6 +228,9 @@ class Bundle:
         self.manifest = manifest
         self._hashed: dict[Path, tuple[int, int]] = {}  # size and time of files that were found whole
 
+    def __repr__(self) -> str:
+        return f"<Bundle {self.name}, family {self.family}, in {self.folder}>"
+
     @classmethod
     def load(cls, source: str | Path | None = None) -> Bundle:
         """Open a bundle: its manifest is read, and its files are all there with the right sizes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import secrets
@@ -19,6 +18,7 @@ from unclip import __version__
 from unclip.errors import InputError
 from unclip.given import NOTHING, Given
 from unclip.images import ImageFormat, Source, encode, to_pil
+from unclip.keywords import check_names
 from unclip.runtime import atomic_path
 
 if TYPE_CHECKING:
@@ -70,15 +70,15 @@ class Options:
         seed: 0 to 2^64 - 1; None is a random one, which the pictures then carry.
         steps: of the decoder: a count, or a text that `diffusion.schedule.respace` understands ("fast27").
         guidance: scale of the decoder's classifier-free guidance, 0 to 50; 1 is none.
-        prior: what draws the image embedding, a `Prior`; "none" gives the decoder the text's embedding.
-        prior_guidance: the same as `guidance`, of the prior.
-        sampler: of the decoder, a name in `diffusion.samplers.SAMPLERS`.
+        prior: what draws the image embedding, "diffusion" or "ar"; "none" gives the decoder the text's.
+        prior_guidance: the same of the prior, 0 to 50.
+        sampler: of the decoder, "ancestral", "ddim", "analytic-dpm", "dpm++", "heun" or "langevin".
         candidates: embeddings that the prior draws for each picture, 1 to 64; the one nearest to the text is
             kept.
         rerank: draw so many small pictures of each prompt, n to 1000, and enlarge only the n that CLIP finds
             nearest to it.
         temperature: of codes that are drawn one by one, 0.01 to 100; below 1 they are surer.
-        top_k: so many codes, the most likely ones, are drawn from.
+        top_k: so many codes, the most likely ones, are drawn from, 1 and more.
         top_p: the most likely codes that together reach this probability are drawn from, 0.01 to 1.
         clip_guidance: scale of guidance by a CLIP that sees noised pictures, 0 to 50; 0 is none. With it the
             other guidance is off unless it is given, too.
@@ -87,7 +87,7 @@ class Options:
         init: a picture, or the file of one, that the first network starts from in place of noise.
         strength: how much of it is drawn anew, 0 to 1, the share of steps that are taken: at 0 the picture
             comes back, at 1 it is ignored. None is 0.7.
-        fit: how `init` becomes square, a `manipulate.fitting.Fit`; None is "letterbox", on white.
+        fit: how `init` becomes square, "letterbox" (on white), "crop" or "stretch"; None is letterbox.
 
     Raises:
         InputError: a value outside its range.
@@ -123,11 +123,7 @@ class Options:
     @classmethod
     def of(cls, **settings: Any) -> Options:
         """Options of keywords. Raises InputError for one that there is not, too, with what it may mean."""
-        names = [item.name for item in fields(cls)]
-        for name in settings.keys() - set(names):
-            near = difflib.get_close_matches(name, names, n=1)
-            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-            raise InputError(f"unknown setting {name!r}: {meant}")
+        check_names(settings, [item.name for item in fields(cls)])
         return cls(**settings)
 
     def __post_init__(self) -> None:
@@ -161,6 +157,12 @@ class Options:
             raise InputError("strength and fit are of a picture to start from: give init, too, or neither")
         if isinstance(self.steps, str) and self.steps.isascii() and self.steps.isdigit():
             object.__setattr__(self, "steps", int(self.steps))
+
+    def __repr__(self) -> str:
+        """The settings that differ from the defaults."""
+        said = [(item.name, getattr(self, item.name)) for item in fields(self)]
+        changed = [(name, value) for name, value in said if value is not getattr(Options, name)]
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in changed)})"
 
     @property
     def given(self) -> frozenset[str]:
@@ -306,7 +308,7 @@ class Event:
     total: int
     seconds: float
     pictures: tuple[Picture, ...] = ()
-    estimate: Tensor | None = None
+    estimate: Tensor | None = field(default=None, repr=False)
 
     def preview(self) -> list[Image.Image]:
         """The pictures that are being drawn as they look by now; none before the decoder starts."""

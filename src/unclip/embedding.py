@@ -112,6 +112,10 @@ class ClipEmbedder:
         self._device = device
         self._precision = precision
 
+    def __repr__(self) -> str:
+        kind = type(self.config).__name__.removesuffix("Config")
+        return f"<ClipEmbedder {self.name}, a {kind}, {self.identity}, {self.context} tokens>"
+
     @classmethod
     def of(
         cls,

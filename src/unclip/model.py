@@ -15,6 +15,7 @@ from unclip.drawing import Event, Job, Options, Picture, Settings
 from unclip.errors import InputError
 from unclip.given import Given, Inversion, Known
 from unclip.images import Source, opened
+from unclip.keywords import spelled_out
 from unclip.manipulate.editing import FilledIn, edit
 from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import FromLatents, Latents, inverted
@@ -26,6 +27,7 @@ from unclip.pipeline import Pipeline, pictures_of
 from unclip.stages.stage import finished
 
 
+@spelled_out()
 def load(
     source: str | Path | None = None,
     *,
@@ -56,12 +58,14 @@ class Model(Pipeline):
     Every verb is there for every family; one that its stages cannot do is refused with the reason.
     """
 
+    @spelled_out(FromLatents, vary, FromLatents, Options)
     def vary(
         self, image: Source, *, n: int = 1, strength: float = 1.0, **settings: Unpack[FromLatents]
     ) -> list[Picture]:
         """Variations of a picture: see `manipulate.variations.vary`."""
         return pictures_of(vary(self, image, n=n, strength=strength, **settings))
 
+    @spelled_out(FromLatents, blend, FromLatents, Options)
     def blend(
         self,
         *images: Source,
@@ -73,6 +77,7 @@ class Model(Pipeline):
         """Pictures between pictures: see `manipulate.variations.blend`."""
         return pictures_of(blend(self, images, frames=frames, weights=weights, start=start, **settings))
 
+    @spelled_out(FromLatents, restyle, FromLatents, Options)
     def restyle(
         self,
         image: Source,
@@ -86,6 +91,7 @@ class Model(Pipeline):
         """A picture moved as `to` differs from `origin`: see `manipulate.variations.restyle`."""
         return pictures_of(restyle(self, image, to, origin, amount=amount, frames=frames, **settings))
 
+    @spelled_out(FilledIn, edit, FilledIn, Options)
     def edit(
         self,
         image: Source,
@@ -98,6 +104,7 @@ class Model(Pipeline):
         """A part of a picture drawn anew: see `manipulate.editing.edit`."""
         return pictures_of(edit(self, image, mask, prompt, fit=fit, **settings))
 
+    @spelled_out(FilledIn, Margins, outpaint, FilledIn, Options)
     def outpaint(
         self,
         image: Source,
@@ -112,6 +119,7 @@ class Model(Pipeline):
         """A picture extended by so many pixels on each side: see `manipulate.outpaint.outpaint`."""
         return pictures_of(outpaint(self, image, prompt, Margins(left, right, top, bottom), **settings))
 
+    @spelled_out(FromLatents, reconstruct, FromLatents, Options)
     def reconstruct(
         self,
         image: Source,
@@ -123,6 +131,7 @@ class Model(Pipeline):
         """Pictures of an embedding's first principal components: see `principal_components.reconstruct`."""
         return pictures_of(reconstruct(self, image, components, basis=basis, **settings))
 
+    @spelled_out()
     def complete_caption(
         self, beginning: str = "", n: int = 1, seed: int = 0, sampling: CodeSampling | None = None
     ) -> list[str]:
@@ -151,6 +160,7 @@ class Model(Pipeline):
         """CLIP's embeddings of pictures, (N, E), as the decoder takes them. Raises InputError for none."""
         return self.family.inverting(Inversion()).embed(images)
 
+    @spelled_out()
     def encode(
         self, image: Source, inversion: Inversion | None = None, *, fit: str = Fit.LETTERBOX
     ) -> Latents:
@@ -164,6 +174,7 @@ class Model(Pipeline):
         picture = squared(opened(image)[0], Fit.named(fit))
         return finished(self.invert([picture], inversion or Inversion()))[0]
 
+    @spelled_out()
     def decode(self, latents: Latents, *, size: int | None = None, seed: int = 0) -> Picture:
         """The picture of latents; `seed` is of the upsamplers' noise. Raises InputError for a size."""
         options = Options(size=self.size(size), seed=seed)
@@ -241,10 +252,12 @@ class FillingIn:
     model: Model
     known: Known
 
+    @spelled_out(Settings, Pipeline.generate, Options)
     def generate(self, prompt: str, **settings: Unpack[Settings]) -> list[Picture]:
         """As `Pipeline.generate`, of one prompt."""
         return pictures_of(self.stream(prompt, **settings))
 
+    @spelled_out(Settings, Pipeline.generate, Options)
     def stream(self, prompt: str, **settings: Unpack[Settings]) -> Iterator[Event]:
         """As `Pipeline.stream`, of one prompt."""
         return self.model.asked([prompt], settings, Given(known=self.known))

@@ -30,6 +30,7 @@ from unclip.errors import BundleError, InputError, UnclipWarning, listed
 from unclip.families import Family
 from unclip.given import NOTHING, Given, NoisedPicture, Upper
 from unclip.images import open_image, resize, to_pil
+from unclip.keywords import spelled_out
 from unclip.runtime import own_defaults
 from unclip.stages import known
 from unclip.stages.networks import GROUP, INT8, Networks
@@ -147,6 +148,7 @@ class Pipeline:
 
     # --- drawing ---
 
+    @spelled_out(Settings, Options)
     def generate(self, prompt: str | Sequence[str], **settings: Unpack[Settings]) -> list[Picture]:
         """Draw pictures.
 
@@ -163,6 +165,7 @@ class Pipeline:
         """
         return pictures_of(self.stream(prompt, **settings))
 
+    @spelled_out(Settings, generate, Options)
     def stream(self, prompt: str | Sequence[str], **settings: Unpack[Settings]) -> Iterator[Event]:
         """As `generate`, telling of every step; pictures come with the event that finishes them.
 

@@ -13,6 +13,7 @@ from unclip.drawing import Event, Job, Options, Picture, fresh_seed
 from unclip.errors import InputError, UnclipWarning
 from unclip.given import KEPT, REDRAWN, Given, Known
 from unclip.images import WHITE, Source, on_white, opened
+from unclip.keywords import spelled_out
 from unclip.manipulate.fitting import Fit, fitted
 from unclip.pipeline import Pipeline
 
@@ -42,6 +43,7 @@ class FilledIn(TypedDict, total=False):
     rounds: int | None
 
 
+@spelled_out(FilledIn)
 def edit(
     model: Pipeline,
     image: Source,

@@ -48,15 +48,17 @@ class FromLatents(TypedDict, total=False):
     """Keywords of all that draws from a picture's latents.
 
     size, seed: as of `Options`; frames share the noise of the upsamplers.
-    steps, guidance: of DDIM, there and back; None is 25 and 1.
-    fit: what is done with a picture that is not square, see `Fit`; a letterbox is white.
+    steps: of DDIM, there and back, 2 and more; None is 25.
+    guidance: scale of the decoder's guidance, 0 to 50; None is 1, without, which inverts best.
+    fit: what is done with a picture that is not square, "letterbox" (on white), "crop" or "stretch"; None is
+        letterbox.
     """
 
     size: int | None
     seed: int | None
     steps: int | str | None
     guidance: float | None
-    fit: str
+    fit: str | None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Way:
     def of(cls, model: Pipeline, n: int, settings: FromLatents) -> Way:
         """For `n` pictures. Raises InputError for a value outside its range."""
         steps, guidance = settings.get("steps"), settings.get("guidance")
-        fit = Fit.named(settings.get("fit", Fit.LETTERBOX))
+        fit = Fit.named(settings.get("fit") or Fit.LETTERBOX)
         size = model.size(settings.get("size"))
         options = Options(n=n, size=size, seed=settings.get("seed"), guidance=guidance)
         inverting = model.family.inverting(Inversion.of(steps, guidance))

@@ -15,6 +15,7 @@ from unclip.drawing import Event, Job, Picture, fresh_seed
 from unclip.errors import InputError
 from unclip.given import KEPT, REDRAWN, Given, Known
 from unclip.images import MAX_PIXELS, WHITE, Source, on_white, opened
+from unclip.keywords import spelled_out
 from unclip.manipulate.editing import FilledIn, checked_rounds, kept_of, options_of
 from unclip.manipulate.seam import seam
 from unclip.pipeline import Pipeline
@@ -27,6 +28,9 @@ TILES = "tiles"  # the stage in which tiles are finished, and pictures with the 
 @dataclass(frozen=True)
 class Margins:
     """Pixels to add on each side.
+
+    Attributes:
+        left, right, top, bottom: how many, 0 and more; not all 0.
 
     Raises:
         InputError: a negative one, or none at all.
@@ -96,6 +100,7 @@ class Canvas:
         return replace(self, image=self.image.copy(), keep=self.keep.copy())
 
 
+@spelled_out(FilledIn)
 def outpaint(
     model: Pipeline, image: Source, prompt: str, margins: Margins, **settings: Unpack[FilledIn]
 ) -> Iterator[Event]:

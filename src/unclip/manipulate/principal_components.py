@@ -18,6 +18,7 @@ from unclip.drawing import Event
 from unclip.errors import InputError
 from unclip.given import NOTHING
 from unclip.images import SUFFIXES, Source, open_image, opened
+from unclip.keywords import spelled_out
 from unclip.manipulate.fitting import squared
 from unclip.manipulate.latents import FromLatents, Latents, Way
 from unclip.models.embedding_codes import PrincipalComponents
@@ -68,6 +69,7 @@ class Basis:
         return F.normalize(kept, dim=0) * embedding.norm()
 
 
+@spelled_out(FromLatents)
 def reconstruct(
     model: Pipeline,
     image: Source,

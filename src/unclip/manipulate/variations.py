@@ -17,6 +17,7 @@ from unclip.drawing import Event, kept
 from unclip.errors import InputError
 from unclip.given import NOTHING
 from unclip.images import Source, opened
+from unclip.keywords import spelled_out
 from unclip.manipulate.latents import FromLatents, Latents, Way, mixed, slerp
 from unclip.pipeline import Pipeline
 
@@ -32,6 +33,7 @@ class Start(StrEnum):
     FIXED = "fixed"  # one noise for all, the seed's: only what CLIP sees goes over
 
 
+@spelled_out(FromLatents)
 def vary(
     model: Pipeline, image: Source, *, n: int = 1, strength: float = 1.0, **settings: Unpack[FromLatents]
 ) -> Iterator[Event]:
@@ -61,6 +63,7 @@ def vary(
     return work()
 
 
+@spelled_out(FromLatents)
 def blend(
     model: Pipeline,
     images: Sequence[Source],
@@ -110,6 +113,7 @@ def blend(
     return work()
 
 
+@spelled_out(FromLatents)
 def restyle(
     model: Pipeline,
     image: Source,
