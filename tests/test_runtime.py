@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from unclip import runtime
-from unclip.errors import InputError
+from unclip.errors import InputError, TrainingError, UnclipWarning
 
 
 def test_a_noise_seed_never_changes() -> None:
@@ -208,3 +212,82 @@ def test_spinning_is_limited_unless_the_environment_says_otherwise(monkeypatch: 
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     runtime.limit_spinning()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from unclip.errors import TrainingError
+from unclip.runtime import atomic_path, folder_lock
+with folder_lock(Path(sys.argv[1]), TrainingError("busy")), atomic_path(Path(sys.argv[1]) / "a.bin") as path:
+    path.write_text("half")
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_keeps_others_out_until_its_process_is_dead(tmp_path: Path) -> None:
+    """And what that one had half written is gone then; what is another's stays."""
+    (tmp_path / ".mine").write_text("mine")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(TrainingError, match="wait"), runtime.folder_lock(tmp_path, TrainingError("wait")):
+            pass
+        process.send_signal(signal.SIGKILL)
+    assert len(os.listdir(tmp_path)) == 3
+    with runtime.folder_lock(tmp_path, TrainingError("wait")):
+        assert sorted(os.listdir(tmp_path)) == [".lock", ".mine"]
+        with pytest.raises(TrainingError), runtime.folder_lock(tmp_path, TrainingError("here too")):
+            pass
+    assert os.listdir(tmp_path) == [".mine"]
+
+
+def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
+    order = []
+
+    def second() -> None:
+        with runtime.folder_lock(tmp_path, None):
+            order.append("second")
+
+    with runtime.folder_lock(tmp_path, None):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.warns(UnclipWarning, match="without locks"), runtime.folder_lock(tmp_path, TrainingError()):
+        pass
+
+
+def test_a_file_with_holes_gets_all_its_room(tmp_path: Path) -> None:
+    path = tmp_path / "map"
+    path.write_bytes(b"head")
+    os.truncate(path, 2**20)
+    runtime.reserve(path)
+    assert path.read_bytes()[:4] == b"head"
+    assert path.stat().st_blocks * 512 >= 2**20
+
+
+def test_a_full_disk_is_said_to_be_full_however_a_library_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runtime.write_failure(OSError(errno.ENOSPC, "No space left on device"), tmp_path) == (
+        "no space left on device"
+    )
+    vague = OSError("4096 requested and 0 written")
+    assert runtime.write_failure(vague, tmp_path) == str(vague)
+    usage = runtime.shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(runtime.shutil, "disk_usage", lambda _: usage)
+    assert runtime.write_failure(vague, tmp_path / "not" / "there") == "no space left on device"

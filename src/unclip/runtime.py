@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unclip.errors import InputError
+from unclip.errors import InputError, UnclipError, UnclipWarning
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +29,12 @@ NOISE_STREAM = (
 )
 SPINS = "10000"  # some tens of microseconds
 PRECISIONS = ("float32", "bfloat16", "float16")
+LOCK = ".lock"
+TEMPORARY = re.compile(
+    r"\..+\.[0-9a-f]{8}(\.[^.]+)?"
+)  # a name that `atomic_path` gives until a file is whole
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that has none
+NEXT_TO_NOTHING = 2**20  # bytes: with less free space a write that failed failed for want of it
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -181,6 +190,87 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         else:
             temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def folder_lock(folder: Path, busy: UnclipError | None) -> Iterator[None]:
+    """Held by the one process that may write into a folder; a process that is killed loses it.
+
+    It is a lock on the file `.lock` in it, which is made, and removed at the end. A file system without locks
+    lets everybody in, with a warning. Temporary files of a process that was killed are removed (`sweep`).
+
+    Args:
+        folder: made where it is missing.
+        busy: raised where another process holds the lock; None waits until it is free.
+
+    Raises:
+        OSError: the folder cannot be written into.
+    """
+    import fcntl  # not there on Windows
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            # another process may have removed the file that was opened, and made a new one
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                break
+        except BlockingIOError:
+            os.close(handle)
+            assert busy is not None  # else it waits
+            raise busy from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(handle)
+                raise
+            text = (
+                f"{folder} lies on a file system without locks: see to it that no other process writes there"
+            )
+            warnings.warn(text, UnclipWarning, stacklevel=3)
+            break
+        os.close(handle)
+    try:
+        sweep(folder)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what `atomic_path` had begun in a folder, for processes that were killed."""
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def write_failure(error: Exception, folder: Path) -> str:
+    """The reason why a file could not be written into a folder, of a full disk however a library tells it."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    with suppress(OSError):
+        place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+        if shutil.disk_usage(place).free < NEXT_TO_NOTHING:
+            return os.strerror(errno.ENOSPC).lower()
+    return str(error)
+
+
+def reserve(path: Path) -> None:
+    """Has the disk keep room for all of a file that has holes: then to write a map of it cannot fail.
+
+    On a full disk a process that writes a map of a file is ended by SIGBUS, without a word.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    if hasattr(os, "posix_fallocate"):  # macOS lacks it
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def noise_seed(seed: int, index: int, stage: str) -> int:

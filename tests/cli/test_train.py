@@ -51,6 +51,15 @@ def test_settings_steps_and_precision_reach_the_stages(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "run\n"
 
 
+def test_a_setting_beats_the_steps_of_all_stages() -> None:
+    settings = ["--set", "clip.train.steps=9", "--set", "prior.train.precision=bfloat16"]
+    arguments = ["train", "pictograms", "--data", "d", "--out", "o", *settings]
+    assert main([*arguments, "--steps", "7", "--precision", "float32"]) == 0
+    recipe = Recorder.calls[0]
+    assert [recipe[stage]["train"]["steps"] for stage in ("clip", "prior")] == [9, 7]
+    assert [recipe[stage]["train"]["precision"] for stage in ("clip", "prior")] == ["float32", "bfloat16"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -471,3 +471,28 @@ def test_what_a_source_leaves_out_is_on_the_card_and_in_the_list(tmp_path: Path)
     assert outcome.summary(tmp_path / "out")[0].startswith("2 in, 1 kept, 1 dropped")
     (tmp_path / "out" / "dropped.jsonl").unlink()  # as of before there was one
     assert outcome.summary(tmp_path / "out") == ["1 kept"]
+
+
+def test_two_builds_into_one_folder_do_not_meet(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = build(out, [Input("s", lambda: [drawing("a", svg())])], size=64, fingerprint="x", title="T")
+    next(first)
+    with pytest.raises(DataError, match=r"another process builds a corpus in .*out: wait"):
+        run(out, [drawing("b", svg())])
+    list(first)
+    assert Corpus(out).column("key") == ["a"]
+    assert not list(out.glob(".*"))
+
+
+def test_what_a_killed_build_had_half_written_is_swept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".building").mkdir()
+    for path in (
+        out / ".lock",
+        out / ".manifest.0123abcd.parquet",
+        out / ".building" / ".00-s.0123abcd.arrow",
+    ):
+        path.write_text("half")
+    run(out, [drawing("a", svg())])
+    assert not list(out.glob(".*"))

@@ -35,7 +35,9 @@ def train(
     only: Annotated[
         str | None, typer.Option(metavar="STAGE", help="Train this stage of the recipe alone.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps to train, of each stage.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps to train, of each stage; --set comes first.", min=1)
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32.")] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:N; by default CUDA if there is.")
@@ -52,11 +54,11 @@ def train(
     from unclip import recipes
 
     tables = [key for key, _ in recipes.train_tables(recipes.load(recipe))]
-    assignments = list(settings or ())
-    for name, value in (("steps", steps), ("precision", precision)):
-        if value is not None:
-            assignments += [f"{table}.{name}={value}" for table in tables]
-    loaded = recipes.load(recipe, assignments)
+    general = [("steps", steps), ("precision", precision)]
+    assignments = [
+        f"{table}.{name}={value}" for name, value in general if value is not None for table in tables
+    ]
+    loaded = recipes.load(recipe, [*assignments, *(settings or ())])  # of two for one key the later holds
 
     from unclip.runtime import pick_device
     from unclip.train.run import Run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections import Counter
@@ -38,7 +37,7 @@ from unclip.data.records import (
 from unclip.data.shards import Placed, write_shards
 from unclip.data.splits import order, share, split_pairs
 from unclip.errors import DataError, InputError
-from unclip.runtime import atomic_path, check_writable
+from unclip.runtime import LOCK, atomic_path, check_writable, folder_lock, sweep, write_failure
 
 CHUNK, LARGE_CHUNK = 128, 32  # pictures in a file while they are drawn
 LARGE_PER_SHARD = 250
@@ -88,11 +87,11 @@ def build(
 
     Raises:
         InputError: `out` holds something that is no corpus, or cannot be written into.
-        DataError: a source cannot be read, or no picture is left.
+        DataError: a source cannot be read, no picture is left, or another process builds in `out`.
     """
     building, manifest = out / BUILDING, out / MANIFEST_FILE
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if there - {ARCHIVES} and not there & {MANIFEST_FILE, BUILDING}:
+    if there - {ARCHIVES, LOCK} and not there & {MANIFEST_FILE, BUILDING}:
         raise InputError(f"{out} is not empty and is no corpus: name a new folder")
     identity = f"{fingerprint} size={size} large={large}"
     if MANIFEST_FILE in there and identity_of(manifest) == identity:
@@ -100,7 +99,10 @@ def build(
         yield Progress("up to date", 1, 1)
         return
     check_writable(out)
-    with _writing(out), drawing_pool(workers) as pool:
+    busy = DataError(
+        f"another process builds a corpus in {out}: wait until it is done, or name another folder"
+    )
+    with _writing(out), folder_lock(out, busy), drawing_pool(workers) as pool:
         _begin(building, f"{fingerprint} size={size} {' '.join(STAGED.names)}")
         staged: list[Path] = []
         for number, source in enumerate(inputs):
@@ -143,9 +145,8 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
         raise DataError(
-            f"cannot write into {out} ({reason.lower()}): make room, and the same command goes on"
+            f"cannot write into {out} ({write_failure(error, out)}): make room, and the same command goes on"
         ) from error
 
 
@@ -184,8 +185,7 @@ def _begin(building: Path, plan: str) -> None:
     if begun.exists() and begun.read_text() != plan:
         shutil.rmtree(building)
     building.mkdir(parents=True, exist_ok=True)
-    for unfinished in building.glob(".*"):  # of processes that were ended while they wrote
-        unfinished.unlink()
+    sweep(building)
     begun.write_text(plan)
 
 

@@ -6,7 +6,8 @@ import hashlib
 import io
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -22,7 +23,7 @@ from unclip.data.captions import Described
 from unclip.data.colours import colours
 from unclip.data.records import CACHE, GROUPS, MANIFEST, MANIFEST_FILE, Split, load_captions
 from unclip.errors import DataError, InputError
-from unclip.runtime import atomic_path
+from unclip.runtime import atomic_path, folder_lock, reserve, write_failure
 
 COLOUR_SIZE = 64  # of the pictures that colours are looked for in
 COLOURLESS_STYLES = (
@@ -115,8 +116,9 @@ class Corpus:
         """
         path = self._cache("colours")
         if not path.exists():
-            with atomic_path(path) as temporary:
-                np.save(temporary, colours(self.pixels(COLOUR_SIZE)))
+            pixels = self.pixels(COLOUR_SIZE)
+            with self._caching(path), atomic_path(path) as temporary:
+                np.save(temporary, colours(pixels))
         return np.load(path)
 
     def names(self, index: int, language: str = "en") -> list[str]:
@@ -159,8 +161,22 @@ class Corpus:
             return np.zeros((0, size, size, 3), np.uint8)
         path = self._cache(str(size))
         if not path.exists():
-            self._build_pixels(path, size)
+            with self._caching(path):
+                if not path.exists():  # another process may have built it while this one waited
+                    self._build_pixels(path, size)
         return np.load(path, mmap_mode="r")
+
+    @contextmanager
+    def _caching(self, path: Path) -> Iterator[None]:
+        """While it lasts this process alone writes into the cache; others wait."""
+        try:
+            with folder_lock(path.parent, None):
+                yield
+        except OSError as error:
+            raise DataError(
+                f"cannot write {path} ({write_failure(error, path.parent)}): make room, or make the folder "
+                "writable, and start the same command again"
+            ) from error
 
     def _cache(self, what: str) -> Path:
         """The file for what was worked out of the pictures of this split; other pictures, other name."""
@@ -211,14 +227,14 @@ class Corpus:
         return image
 
     def _build_pixels(self, path: Path, size: int) -> None:
-        path.parent.mkdir(exist_ok=True)
         rows = list(
             zip(*(self.records[name].to_pylist() for name in ("shard", "offset", "size")), strict=True)
         )
         with atomic_path(path) as temporary:
-            pixels = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.uint8, shape=(len(self), size, size, 3)
-            )
+            shape = (len(self), size, size, 3)
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            reserve(temporary)
+            pixels = np.load(temporary, mmap_mode="r+")
             for index, place in enumerate(rows):
                 image = self._read(*place).convert("RGB")
                 if image.size != (size, size):

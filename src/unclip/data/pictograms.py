@@ -14,7 +14,7 @@ from unclip.data.build import ARCHIVES, Input, Progress, build
 from unclip.data.records import STORED_SIZE
 from unclip.data.sources import EMOJIBASE, SOURCES, Source, load_names
 from unclip.errors import DataError
-from unclip.runtime import check_writable
+from unclip.runtime import check_writable, folder_lock
 
 LARGE = 4000
 VERSION = "2"  # of the drawing: a change makes half-built corpora start anew
@@ -43,7 +43,11 @@ def build_pictograms(
     """
     if archives is None:
         archives = out / ARCHIVES
-        yield from fetch(archives, sources)
+        check_writable(out)
+        with folder_lock(
+            archives, DataError(f"another process fetches into {archives}: wait until it is done")
+        ):
+            yield from fetch(archives, sources)
     elif not archives.is_dir():
         raise DataError(
             f"no folder {archives}: name a folder of packages, or leave --archives out to fetch them"
