@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import unclip
-from support.pictures import ROUNDING, difference, pixels
+from support.pictures import ROUNDING, difference, holed, pixels, speckled
 from support.tiny_bundles import parts_of
 from unclip import pipeline
 from unclip.bundle import Bundle, Part, save_bundle
@@ -228,6 +228,19 @@ def test_a_truncated_prompt_warns_where_it_was_cut(model: Model) -> None:
     prompt = "a red apple " * 6 + "and a worm"
     with pytest.warns(UnclipWarning, match=r"left out is '.*and a worm'"):
         model.generate([prompt, "a red apple"], size=64, seed=1)
+
+
+def test_a_warning_points_at_the_line_that_asked_for_the_picture(model: Model) -> None:
+    prompt = "a red apple " * 6 + "and a worm"
+    asks = (
+        lambda: model.generate(prompt, size=64),
+        lambda: model.stream(prompt, size=64),
+        lambda: model.edit(speckled(64), holed(64, 64, (0, 0, 32, 64)), prompt, size=64, steps=2),
+    )
+    for ask in asks:
+        with pytest.warns(UnclipWarning, match="left out is") as warned:
+            ask()
+        assert [(each.filename, each.lineno) for each in warned] == [(__file__, ask.__code__.co_firstlineno)]
 
 
 # --- refusals ---

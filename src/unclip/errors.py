@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
@@ -66,6 +68,14 @@ class PolicyError(UnclipError):
 
 class UnclipWarning(UserWarning):
     """Something that its user should know and that does not stop the work."""
+
+
+def warn(message: str) -> None:
+    """Gives an `UnclipWarning` that points at the line outside the package from which it was called."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "unclip":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UnclipWarning, stacklevel=level)
 
 
 def listed(values: Iterable[object]) -> str:

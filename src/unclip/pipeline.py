@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import math
 import time
-import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from torch import Tensor
 from unclip.bundle import FAMILIES, Bundle
 from unclip.drawing import Event, Job, Options, Picture, Settings, check_prompt, fresh_seed
 from unclip.embedding import ClipEmbedder
-from unclip.errors import BundleError, InputError, UnclipWarning, listed
+from unclip.errors import BundleError, InputError, listed, warn
 from unclip.families import Family
 from unclip.given import NOTHING, Given, NoisedPicture, Upper
 from unclip.images import open_image, resize, to_pil
@@ -225,7 +224,7 @@ class Pipeline:
         for rest in family.truncated(list(dict.fromkeys(job.prompt for job in jobs))):
             if rest is not None:
                 message = f"the prompt is longer than the {family.context} tokens that are read: left out is "
-                warnings.warn(f"{message}{_shortened(rest)!r}", UnclipWarning, stacklevel=4)
+                warn(f"{message}{_shortened(rest)!r}")
 
     def _with_pictures(self, jobs: Sequence[Job], options: Options) -> Sequence[Job]:
         """The jobs, each given the pictures that the options name for all."""

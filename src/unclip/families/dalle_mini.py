@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import ClassVar
 
 from unclip.drawing import Job, Options
-from unclip.errors import UnclipWarning
+from unclip.errors import warn
 from unclip.families import Family
 from unclip.models.dalle_mini import DalleMiniConfig
 from unclip.stages.codes import (
@@ -50,5 +49,5 @@ class DalleMini(Family):
         for prompt in prompts:
             if not self.tokenizer.encode(prompt):
                 message = f"nothing of the prompt {prompt[:SHOWN]!r} is read: {self.bundle.name} knows"
-                warnings.warn(f"{message} ASCII letters and emoji", UnclipWarning, stacklevel=5)
+                warn(f"{message} ASCII letters and emoji")
         return self.tokenizer.batch(prompts, self.context).truncated

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypedDict, Unpack, cast
@@ -10,7 +9,7 @@ from typing import TypedDict, Unpack, cast
 from PIL import Image, ImageChops
 
 from unclip.drawing import Event, Job, Options, Picture, fresh_seed
-from unclip.errors import InputError, UnclipWarning
+from unclip.errors import InputError, warn
 from unclip.given import KEPT, REDRAWN, Given, Known
 from unclip.images import WHITE, Source, on_white, opened
 from unclip.keywords import spelled_out
@@ -171,8 +170,7 @@ def _warn_of_next_to_nothing(keep: Image.Image) -> None:
     """A mask that leaves nearly all as it is may be one the wrong way round, or another picture's."""
     share = keep.histogram()[REDRAWN] / (keep.width * keep.height)
     if share < LEAST_REDRAWN:
-        message = f"the mask leaves {1 - share:.2%} of the picture as it is: is it the right one?"
-        warnings.warn(message, UnclipWarning, stacklevel=4)
+        warn(f"the mask leaves {1 - share:.2%} of the picture as it is: is it the right one?")
 
 
 def _kept_of_mask(mask: Image.Image) -> Image.Image:
