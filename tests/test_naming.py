@@ -119,7 +119,13 @@ def test_a_pattern_is_filled_in_and_its_suffix_is_the_format() -> None:
         ("{}.png", None, "unknown field {}"),
         ("{prompt.upper}.png", None, "unknown field"),
         ("{prompt.png", None, "cannot be read"),
-        ("{seed:x y}.png", None, "cannot be read"),
+        ("{seed:x y}.png", None, "no way to write a field, write {seed}"),
+        ("{seed:99999999999}.png", None, "no way to write a field"),
+        ("{seed:c}.png", None, "no way to write a field"),
+        ("{prompt:d}.png", None, "cannot be read"),
+        ("{prompt:{n}}.png", None, "no way to write a field"),
+        ("{prompt:{colour}}.png", None, "no way to write a field"),
+        ("{n!r}.png", None, "no way to write a field"),
         ("apple.gif", None, "unknown picture format"),
         ("apple.png", ImageFormat.JPEG, "choose one"),
     ],
@@ -127,6 +133,21 @@ def test_a_pattern_is_filled_in_and_its_suffix_is_the_format() -> None:
 def test_wrong_patterns_are_refused(pattern: str, format: ImageFormat | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Names(pattern, format)
+
+
+def test_our_own_names_say_the_order_of_the_best_of_many() -> None:
+    names = Names(ranked=12)
+    for rank, index in [(1, 37), (2, 5)]:
+        picture = dataclasses.replace(PICTURE, index=index)
+        assert names.write(picture, rank) == Path(f"a-red-apple-seed1-best0{rank}-{index}.png")
+    other = dataclasses.replace(PICTURE, prompt="a dog")
+    assert names.write(other, 3) == Path("a-dog-seed1-best01-0.png")
+    assert Names("{rank}-{prompt}").path("a", 1, 7, 9, 2) == Path("2-a.png")
+
+
+def test_a_folder_that_is_there_has_no_fields_in_its_name() -> None:
+    Path("{mine}").mkdir()
+    assert Names("{mine}").write(PICTURE, 1) == Path("{mine}/a-red-apple-seed1-0.png")
 
 
 def test_what_would_fail_after_the_drawing_is_refused_before() -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from unclip import __version__
-from unclip.catalogue import PUBLISHED
+from unclip.catalogue import MANIFEST, PUBLISHED, SHIPPED, available_bundles
 from unclip.config import from_dict, load_json, to_dict
 from unclip.diffusion.defaults import (
     ClassifierSampling,
@@ -47,9 +47,7 @@ from unclip.tokenizer import (
 from unclip.tokenizer.siglip import SiglipTokenizer
 
 FORMAT = 1
-MANIFEST = "bundle.json"
 CARD = "README.md"
-SHIPPED = Path(__file__).parent / "bundles"
 DEFAULT = "pictograms"
 
 TOKENIZER, CLIP_TOKENIZER = "tokenizer", "clip-tokenizer"  # the second is a noised CLIP's own
@@ -404,17 +402,6 @@ def find_bundle(source: str | Path) -> Path:
     near = difflib.get_close_matches(str(source), names, n=1)
     hint = f"did you mean {near[0]}? `unclip models` lists all" if near else "`unclip models` lists all names"
     raise BundleError(f"no bundle {str(source)!r} (no {MANIFEST} in {looked}): {hint}")
-
-
-def available_bundles() -> dict[str, Path]:
-    """Bundles that can be loaded by name: the shipped ones and those in the user's data folder."""
-    found: dict[str, Path] = {}
-    for parent in (SHIPPED, data_folder() / "bundles"):
-        if parent.is_dir():
-            for folder in sorted(parent.iterdir()):
-                if (folder / MANIFEST).is_file():
-                    found.setdefault(folder.name, folder)
-    return found
 
 
 def save_bundle(

@@ -1,4 +1,4 @@
-"""Models that others have published: what they are, how large, and where their files lie.
+"""Models that have a name: bundles on disk, and those that others have published, and where their files lie.
 
 Sizes are counted on the architectures (the tests count again); a SHA-256 stands here only where the address
 states it. The Hub states one for every large file, which `checkpoints.download` then checks.
@@ -16,6 +16,8 @@ from unclip.errors import InputError
 from unclip.runtime import data_folder
 
 MOST_SUGGESTED = 3
+MANIFEST = "bundle.json"  # makes a folder a bundle
+SHIPPED = Path(__file__).parent / "bundles"
 
 
 class Ability(StrEnum):
@@ -104,6 +106,17 @@ class Published:
     def download_folder(self) -> Path:
         """Where the published files lie until they are converted, and where one fetched by hand is found."""
         return data_folder() / "downloads" / self.name
+
+
+def available_bundles() -> dict[str, Path]:
+    """Bundles that can be loaded by name: the shipped ones and those in the user's data folder."""
+    found: dict[str, Path] = {}
+    for parent in (SHIPPED, data_folder() / "bundles"):
+        if parent.is_dir():
+            for folder in sorted(parent.iterdir()):
+                if (folder / MANIFEST).is_file():
+                    found.setdefault(folder.name, folder)
+    return found
 
 
 def find_published(name: str) -> Published:

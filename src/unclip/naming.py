@@ -6,6 +6,7 @@ import os
 import re
 import string
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from unclip.images import ImageFormat, read_metadata
 from unclip.runtime import atomic_path, check_writable
 
 DEFAULT_PATTERN = "{prompt}-seed{seed}-{index}"
-FIELDS = ("prompt", "seed", "index", "n")
+RANKED_PATTERN = "{prompt}-seed{seed}-best{rank}-{index}"  # the best of many, in their order
+FIELDS = ("prompt", "seed", "index", "n", "rank")
+# A field's format: fill and alignment, sign, zeros, width, type. Others make names of gigabytes, or of NULs.
+FORMAT = re.compile(r"([^{}/\\\0]?[<>^=])?[-+ ]?0?[0-9]{0,3}[dsx]?")
 LONGEST_SLUG = 80  # bytes
 LONGEST_NAME = 240  # bytes: file systems allow 255, and a temporary name is longer by a few
 SUFFIXES = {ImageFormat.PNG: ".png", ImageFormat.JPEG: ".jpg", ImageFormat.WEBP: ".webp"}
@@ -52,25 +56,36 @@ class Names:
 
     Args:
         pattern: a file name, with a suffix or with the fields {prompt}, {seed}, {index} (of the picture among
-            those of its seed) and {n} (1, 2, ... over the whole command); anything else is a folder; None is
-            the current folder. Names that the caller chose replace what is there; our own never replace
-            another picture's file.
+            those of its seed), {rank} (1, 2, ... over the pictures of a prompt, the best first where they are
+            ranked) and {n} (1, 2, ... over the whole command); anything else is a folder; None is the current
+            folder. Names that the caller chose replace what is there; our own never replace another picture's
+            file.
         format: of the files; None is what the pattern's suffix says, and else PNG.
         unnamed: stands for {prompt} of pictures that have none.
+        ranked: how many of each prompt are the best of more, best first: our own names then say the order.
 
     Raises:
-        InputError: a field that does not exist, a suffix that is no format or another than `format`.
+        InputError: a field that does not exist, or in a format that none has, a suffix that is no format or
+            another than `format`.
     """
 
     def __init__(
-        self, pattern: str | None = None, format: ImageFormat | None = None, unnamed: str = NAMELESS
+        self,
+        pattern: str | None = None,
+        format: ImageFormat | None = None,
+        unnamed: str = NAMELESS,
+        ranked: int = 0,
     ) -> None:
         self._unnamed = unnamed
+        self._ranks: Counter[str] = Counter()
         suffix = SUFFIX.search(pattern or "")
         is_folder = pattern is None or pattern.endswith(("/", os.sep)) or os.path.isdir(pattern)
         is_folder = is_folder or not (suffix or "{" in str(pattern))
         self._careful = is_folder
-        self._pattern = os.path.join(pattern or "", DEFAULT_PATTERN) if is_folder else str(pattern)
+        if pattern is not None and os.path.isdir(pattern):
+            pattern = pattern.replace("{", "{{").replace("}", "}}")  # of what is there: no fields
+        own = RANKED_PATTERN.replace("{rank}", f"{{rank:0{len(str(ranked))}}}") if ranked else DEFAULT_PATTERN
+        self._pattern = os.path.join(pattern or "", own) if is_folder else str(pattern)
         _check_fields(self._pattern)
         suffix = None if is_folder else suffix
         named = ImageFormat.named(suffix.group()) if suffix else None
@@ -80,9 +95,10 @@ class Names:
         if named is None:
             self._pattern += SUFFIXES[self.format]
 
-    def path(self, prompt: str, seed: int, index: int, n: int) -> Path:
+    def path(self, prompt: str, seed: int, index: int, n: int, rank: int = 1) -> Path:
         """The name of a picture, whether or not there is such a file."""
-        return Path(self._pattern.format(prompt=slug(prompt or self._unnamed), seed=seed, index=index, n=n))
+        named = slug(prompt or self._unnamed)
+        return Path(self._pattern.format(prompt=named, seed=seed, index=index, n=n, rank=rank))
 
     def check(self, jobs: Iterable[tuple[str, int]], seed: int = 0) -> None:
         """Refuse what would fail after the drawing.
@@ -97,7 +113,7 @@ class Names:
         """
         owners: dict[Path, tuple[str, int]] = {}
         for n, (prompt, index) in enumerate(jobs, start=1):
-            path = self.path(prompt, seed, index, n)
+            path = self.path(prompt, seed, index, n, index + 1)
             if not self._careful and owners.get(path, (prompt, index)) != (prompt, index):
                 raise InputError(
                     f"several pictures would be written to {path}: put {{n}}, or {{prompt}} and {{index}}, "
@@ -126,7 +142,9 @@ class Names:
                 before stays, and nothing is left half-written.
         """
         data = picture.encode(self.format, metadata=metadata)
-        path = self.path(picture.prompt, picture.seed, picture.index, n)
+        self._ranks[picture.prompt] += 1
+        rank = self._ranks[picture.prompt]
+        path = self.path(picture.prompt, picture.seed, picture.index, n, rank)
         claimed: Path | None = None
         try:
             if self._careful:
@@ -171,12 +189,17 @@ def _is_same(path: Path, data: bytes, picture: Picture) -> bool:
 def _check_fields(pattern: str) -> None:
     known = ", ".join(f"{{{field}}}" for field in FIELDS)
     try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None]
-        unknown = [field for field in fields if field not in FIELDS]
-        if not unknown:
-            pattern.format(prompt="", seed=0, index=0, n=0)
-            return
-        message = f"has the unknown field {{{unknown[0]}}}"
+        for _, field, format, conversion in string.Formatter().parse(pattern):
+            if field is not None and field not in FIELDS:
+                raise InputError(f"the name {pattern!r} has the unknown field {{{field}}}: known are {known}")
+            if conversion or not FORMAT.fullmatch(format or ""):
+                shown = f"{{{field}{f'!{conversion}' if conversion else ''}{f':{format}' if format else ''}}}"
+                raise InputError(
+                    f"the name {pattern!r}: {shown} is no way to write a field, write {{{field}}}, or with a "
+                    f"width such as {{{field}:03}}"
+                )
+        pattern.format(prompt="", **dict.fromkeys(FIELDS[1:], 0))
     except ValueError as error:
-        message = f"cannot be read ({error})"
-    raise InputError(f"the name {pattern!r} {message}: known are {known}")
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the name {pattern!r} cannot be read ({error}): known are {known}") from None

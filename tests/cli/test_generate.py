@@ -132,6 +132,32 @@ def test_rerank_writes_only_the_best(generate: Generate, capsys: pytest.CaptureF
     assert pictures[0]["score"] >= pictures[1]["score"]
 
 
+def test_names_of_the_best_of_many_say_their_order(
+    generate: Generate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("a red apple", "--size", "64", "--n", "3", "--rerank", "12", "--seed", "1")
+    assert generate(*command) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told == sorted(told) == files()
+    assert [path.rpartition("-")[0] for path in told] == [f"a-red-apple-seed1-best{k}" for k in (1, 2, 3)]
+    assert generate(*command, "--out", "{rank}-{seed}.png") == 0
+    assert capsys.readouterr().out.splitlines() == ["1-1.png", "2-1.png", "3-1.png"]
+
+
+@pytest.mark.parametrize("format", ["png", "webp"])
+def test_one_picture_goes_to_stdout_alone(tiny_bundle: Path, tmp_path: Path, format: str) -> None:
+    command = [sys.executable, "-m", "unclip", "generate", "a red apple", "--size", "64", "--out", "-"]
+    options = ["--format", format, "--model", str(tiny_bundle)]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    with Image.open(io.BytesIO(done.stdout)) as image:
+        assert image.format == format.upper()
+        image.load()
+    assert read_metadata(done.stdout)["prompt"] == "a red apple"
+    assert b"seed " in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "here"]
+
+
 def test_a_long_prompt_is_warned_of_in_one_line(
     generate: Generate, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +183,14 @@ def test_a_long_prompt_is_warned_of_in_one_line(
         (["a", "--format", "gif"], 2, "unknown picture format 'gif'"),
         (["a", "--device", "abacus"], 2, "unknown device 'abacus'"),
         (["a", "--out", "{colour}.png"], 2, "unknown field {colour}"),
+        (["a", "--out", "{seed:99999999999}.png"], 2, "is no way to write a field, write {seed}"),
+        (["a", "--n", "2", "--out", "-"], 2, "writes one picture to stdout, and 2 are asked for"),
+        (["a", "b", "--out", "-"], 2, "writes one picture to stdout, and 2 are asked for"),
+        (["a", "--json", "--out", "-"], 2, "and nothing else: leave out --json"),
+        (["-a red apple"], 2, "begins with a dash stands behind --: unclip generate -- '-a red apple'"),
+        (["-old car"], 2, "begins with a dash stands behind --: unclip generate -- '-old car'"),
+        (["-n 3 apples"], 2, "begins with a dash stands behind --: unclip generate -- '-n 3 apples'"),
+        (["-red"], 2, "begins with a dash stands behind --: unclip generate -- -red"),
         (["a", "--out", "x.png", "--n", "2"], 2, "several pictures would be written to x.png"),
         (["a", "--out", "/dev/null/x.png"], 2, "cannot write into /dev/null"),
         (["a", "--from-file", "nothing.txt"], 2, "cannot read prompts from nothing.txt"),
@@ -229,12 +263,27 @@ def test_settings_of_json_are_numbers_where_they_are_numbers(
     assert picture["settings"]["steps"] == "fast27"
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/null"])
-def test_streams_that_cannot_show_end_no_drawing(tiny_bundle: Path, tmp_path: Path, closed: str) -> None:
-    command = (
-        f"{sys.executable} -m unclip generate '빨간 사과' --seed 1 --size 64 --model {tiny_bundle} {closed}"
-    )
+@pytest.mark.parametrize(
+    ("closed", "code"),
+    [("2>&-", 0), ("2>/dev/null", 0), (">&-", 0), ("2>/dev/full", 0), (">/dev/full", 1), ("2> >(true)", 0)],
+)
+def test_streams_that_cannot_show_end_no_drawing(
+    tiny_bundle: Path, tmp_path: Path, closed: str, code: int
+) -> None:
+    if "full" in closed and not Path("/dev/full").exists():
+        pytest.skip("this system has no device that is always full")
+    options = f"--n 3 --seed 1 --size 64 --model {tiny_bundle}"
+    command = f"{sys.executable} -m unclip generate '빨간 사과' {options} {closed}"
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("*.png"))) == 1
+    assert done.returncode == code, done.stderr
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    if code:
+        told = done.stderr.splitlines()[-1]
+        assert told == b"unclip: error: cannot write to stdout: no space left on device"
+
+
+def test_results_are_whole_where_python_does_not_buffer(tiny_bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "unclip", "generate", "🍎", "--seed", "1", "--size", "64"]
+    done = subprocess.run([*command, "--model", str(tiny_bundle)], cwd=tmp_path, capture_output=True)
+    assert done.stdout == b"red-apple-seed1-0.png\n"

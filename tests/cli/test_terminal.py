@@ -32,7 +32,7 @@ def _beside_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_in_terminal(
-    bundle: Path, *arguments: str, stdout: bool = True, stderr: bool = True
+    bundle: Path, *arguments: str, stdout: bool = True, stderr: bool = True, code: int = 0
 ) -> tuple[list[str], str]:
     """Runs a verb with one terminal as stdout and stderr, or a pipe in place of one of them.
 
@@ -57,7 +57,7 @@ def run_in_terminal(
         pass
     os.close(ours)
     piped = b"".join(text for text in process.communicate(timeout=60) if text)
-    assert process.returncode == 0, written.decode()
+    assert process.returncode == code, written.decode()
     return screen(written.decode()), piped.decode()
 
 
@@ -110,3 +110,8 @@ def test_results_alone_are_on_the_screen_where_stderr_is_piped(tiny_bundle: Path
     lines, piped = run_in_terminal(tiny_bundle, *VARY, stderr=False)
     assert lines == [*VARIED, ""]
     assert "decoder: " in piped
+
+
+def test_a_picture_is_not_written_to_a_terminal(tiny_bundle: Path) -> None:
+    lines, _ = run_in_terminal(tiny_bundle, "generate", "a red apple", "--out", "-", code=2)
+    assert any("writes one picture to stdout, which is a terminal: add > apple.png" in line for line in lines)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import safetensors
 
-from unclip.bundle import SHIPPED, Bundle, available_bundles
-from unclip.catalogue import PUBLISHED, Ability, HubFiles, Published
+from unclip.bundle import Bundle
+from unclip.catalogue import PUBLISHED, SHIPPED, Ability, HubFiles, Published, available_bundles
 from unclip.errors import BundleError
 
 # What bundles of a family can do; of published models the catalogue says more.

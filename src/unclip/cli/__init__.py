@@ -7,8 +7,8 @@ functions only, so that `unclip --help` answers at once.
 
 from __future__ import annotations
 
-import io
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -33,11 +33,14 @@ from unclip.cli import (
     search,
     train,
 )
+from unclip.cli.streams import steady
 from unclip.errors import UnclipError, UnclipWarning, escaped
 
 LONGEST_LINE = 4000  # characters of one message: a name in a file may have any length
 FAILED = 1
+WRONG_USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+READ_TEXTS = ("generate", "edit", "outpaint", "caption-complete", "search")  # as their arguments
 
 app = typer.Typer(
     name="unclip",
@@ -98,7 +101,15 @@ app.add_typer(evaluate.app, name="evaluate")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line with `arguments` (by default the process's) and returns the exit code."""
     _run.debug = False
-    _steady_streams()
+    with steady() as results:
+        code = _main(arguments)
+        if results.lost is not None and code == 0:
+            _say(f"error: cannot write to stdout: {(results.lost.strerror or '').lower()}")
+            return FAILED
+    return code
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("always", UnclipWarning)
         warnings.showwarning = _show_warning
@@ -122,20 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ):  # no verb after `unclip data`; typer hides the class
                 print(error, file=sys.stderr)
             else:
-                _say(f"error: {_explain(error)}")
+                _say(f"error: {_explain(error)}{_hint_of_dashes(error, arguments)}")
             return getattr(error, "exit_code", FAILED)
     return code if isinstance(code, int) else 0
-
-
-def _steady_streams() -> None:
-    """Lets the work go on where a stream cannot encode a character, or is closed."""
-    if sys.stdout is None:
-        sys.stdout = io.StringIO()
-    if sys.stderr is None:
-        sys.stderr = io.StringIO()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _explain(error: Exception) -> str:
@@ -152,6 +152,21 @@ def _explain(error: Exception) -> str:
     if isinstance(error, MemoryError) or torchs:
         return "out of memory: draw fewer pictures at once, or smaller ones"
     return f"{type(error).__name__}: {error} (this is a bug in unclip; --debug shows where)"
+
+
+def _hint_of_dashes(error: Exception, arguments: Sequence[str] | None) -> str:
+    """A hint for a text that begins with a dash and was read as an option; else nothing."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verb = next((word for word in given if not word.startswith("-")), "")
+    if getattr(error, "exit_code", FAILED) != WRONG_USAGE or verb not in READ_TEXTS:
+        return ""
+    options = given[: given.index("--")] if "--" in given else given
+    unknown = getattr(error, "option_name", None) or " "  # one of a single dash is given as its first letter
+    for word in options:
+        read_as_option = word.startswith(unknown) and not unknown.startswith("--")
+        if word.startswith("-") and (" " in word or read_as_option):
+            return f"; a text that begins with a dash stands behind --: unclip {verb} -- {shlex.quote(word)}"
+    return ""
 
 
 def _show_warning(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli import options
+from unclip.cli import completion, options
 from unclip.cli.lines import print_json
 
 app = typer.Typer()
@@ -29,7 +29,10 @@ def caption_complete(
         float, typer.Option(help="Sample from the likeliest tokens that reach probability P together.")
     ] = 1.0,
     model: Annotated[
-        str, typer.Option(help="Name or folder of a bundle of the family dalle1.")
+        str,
+        typer.Option(
+            help="Name or folder of a bundle of the family dalle1.", autocompletion=completion.models
+        ),
     ] = "pictograms-dalle1",
     device: options.Device = None,
     dtype: options.Dtype = None,

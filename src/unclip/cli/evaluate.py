@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli import options, robustness, zero_shot
+from unclip.cli import completion, options, robustness, zero_shot
 from unclip.cli.default_verb import DefaultVerb
 from unclip.cli.lines import print_json
 
@@ -20,7 +20,9 @@ robustness.register(app)
 
 @app.command("bundle")
 def evaluate(
-    bundle: Annotated[str, typer.Argument(help="Name or folder of a bundle.")],
+    bundle: Annotated[
+        str, typer.Argument(help="Name or folder of a bundle.", autocompletion=completion.models)
+    ],
     data: Annotated[Path, typer.Option(help="Folder of a corpus; make one with `unclip data`.")],
     judge: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli import options
+from unclip.cli import completion, options
 from unclip.cli.pictures import draw
 
 app = typer.Typer()
@@ -36,7 +36,8 @@ class Drawing(options.Drawing):
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="Of the decoder: ancestral, ddim, analytic-dpm, dpm++ or heun; of NCSN langevin, too."
+            help="Of the decoder: ancestral, ddim, analytic-dpm, dpm++ or heun; of NCSN langevin, too.",
+            autocompletion=completion.samplers,
         ),
     ] = None
     candidates: options.Candidates = None
@@ -67,7 +68,10 @@ class Drawing(options.Drawing):
     ] = None
     fit: Annotated[
         str | None,
-        typer.Option(help="What is done with one that is not square: letterbox, crop or stretch."),
+        typer.Option(
+            help="What is done with one that is not square: letterbox, crop or stretch.",
+            autocompletion=completion.words("letterbox", "crop", "stretch"),
+        ),
     ] = None
 
 
@@ -75,7 +79,13 @@ class Drawing(options.Drawing):
 @options.grouped
 def generate(
     prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="PROMPT", help="What to draw.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT",
+            help="What to draw.",
+            show_default=False,
+            autocompletion=completion.prompts,
+        ),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Pictures of each prompt, 1 to 100.")] = 1,
     *,
@@ -112,6 +122,7 @@ def generate(
         texts,
         n,
         preview=preview,
+        ranked=drawing.rerank is not None,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unclip.cli import options
+from unclip.cli import completion, options
 from unclip.cli.lines import print_json
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def list_models(json: options.Json = False) -> None:
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A published model: see `unclip models`.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A published model: see `unclip models`.", autocompletion=completion.published),
+    ],
     dtype: Dtype = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the published files beside the bundle made of them.")
@@ -79,8 +82,8 @@ def pull(
     Ctrl-C keeps what has come: the same command goes on. HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HOME and
     the usual variables for proxies are heeded.
     """
-    from unclip.bundle import MANIFEST, check_folder
-    from unclip.catalogue import find_published
+    from unclip.bundle import check_folder
+    from unclip.catalogue import MANIFEST, find_published
     from unclip.checkpoints.download import discard, fetch, kept, opened
     from unclip.cli.progress import StageProgress
     from unclip.errors import Interrupted

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from unclip.cli import completion
+
 if TYPE_CHECKING:
     from unclip.manipulate.frames import Strip
 
@@ -18,12 +20,16 @@ Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture, a fil
 Count = Annotated[int, typer.Option("--n", "-n", help="Pictures, 1 to 100.")]
 Fit = Annotated[
     str,
-    typer.Option(help="What is done with a picture that is not square: letterbox, crop or stretch."),
+    typer.Option(
+        help="What is done with a picture that is not square: letterbox, crop or stretch.",
+        autocompletion=completion.words("letterbox", "crop", "stretch"),
+    ),
 ]
 Prior = Annotated[
     str | None,
     typer.Option(
         metavar="ar|diffusion|none",
+        autocompletion=completion.words("ar", "diffusion", "none"),
         help="What draws the image embedding; none gives the decoder the text's. By default diffusion "
         "where the model has it.",
     ),
@@ -37,18 +43,34 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="PATTERN",
-        help="A folder, or a file name with {prompt} {seed} {index} {n}. Files so named are replaced; "
-        "without this option no other picture's file ever is.",
+        help="A folder, or a file name with {prompt} {seed} {index} {rank} {n}; - writes one picture to "
+        "stdout. Files so named are replaced; without this option no other picture's file ever is.",
     ),
 ]
-Format = Annotated[str | None, typer.Option(help="png, jpeg or webp. By default what --out says, or png.")]
-Model = Annotated[str | None, typer.Option(help="Name or folder of a bundle: see `unclip models`.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps. By default CUDA if there is.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="png, jpeg or webp. By default what --out says, or png.",
+        autocompletion=completion.words("png", "jpeg", "webp"),
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Name or folder of a bundle: see `unclip models`.", autocompletion=completion.models),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda, cuda:N or mps. By default CUDA if there is.",
+        autocompletion=completion.words("cpu", "cuda", "mps"),
+    ),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
         help="Compute in float32, bfloat16 or float16; DALL-E 1 also with weights in int8. By default "
-        "bfloat16 where that is fast."
+        "bfloat16 where that is fast.",
+        autocompletion=completion.words("float32", "bfloat16", "float16", "int8"),
     ),
 ]
 Offload = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from unclip.cli.lines import print_json
+from unclip.cli.lines import print_bytes, print_json
 from unclip.cli.options import Common, Drawing
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from unclip.model import Model
 
 PREVIEW_COLUMNS = 48
+STDOUT = "-"
 
 Number = TypeVar("Number", int, float)
 
@@ -42,6 +44,7 @@ def draw(
     count: int,
     strips: Sequence[Strip] = (),
     preview: bool = False,
+    ranked: bool = False,
 ) -> None:
     """Load the model, draw, write and tell of the pictures as they come; a random seed is told at the end.
 
@@ -53,6 +56,7 @@ def draw(
         count: pictures of each text.
         strips: files that hold all pictures; there are single ones beside them only with --out.
         preview: whether to show the pictures in the terminal.
+        ranked: whether they are the best of more, best first.
 
     Raises:
         InputError: what is wrong with the files, before anything is loaded, or what `begin` refuses.
@@ -63,10 +67,14 @@ def draw(
     from unclip.naming import Names
 
     metadata = not common.no_metadata
+    piped = common.out == STDOUT
     singly = not strips or common.out is not None
-    names = Names(common.out, ImageFormat.named(common.format) if common.format else None, texts[0])
+    format = ImageFormat.named(common.format) if common.format else None
     seed = fresh_seed(drawing.seed)
-    if singly:
+    names = Names(None if piped else common.out, format, texts[0], count if ranked else 0)
+    if piped:
+        _check_stdout(len(texts) * count, common.json or bool(strips))
+    elif singly:
         names.check(((text, index) for text in texts for index in range(count)), seed)
     seconds: dict[str, float] = defaultdict(float)
     files = 0.0
@@ -86,13 +94,18 @@ def draw(
             seconds[event.stage] += event.seconds
             written = time.perf_counter()
             for picture in event.pictures:
-                path = str(
-                    names.write(picture, len(drawn) + 1, metadata=metadata) if singly else strips[0].path
-                )
+                if piped:
+                    path = STDOUT
+                elif singly:
+                    path = str(names.write(picture, len(drawn) + 1, metadata=metadata))
+                else:
+                    path = str(strips[0].path)
                 drawn.append((path, picture))
                 if preview:
                     progress.print(_shown(picture))
-                if singly and not common.json:
+                if piped:
+                    print_bytes(picture.encode(names.format, metadata=metadata))
+                elif singly and not common.json:
                     progress.print_result(path)
             files += time.perf_counter() - written
     for strip in strips:
@@ -104,6 +117,19 @@ def draw(
         print_json(_document(model, drawn, names.format, seconds))
     elif drawing.seed is None:
         typer.echo(f"seed {seed}", err=True)
+
+
+def _check_stdout(count: int, other: bool) -> None:
+    """Refuse to write to stdout what is not one picture alone, or what nothing reads."""
+    from unclip.errors import InputError
+
+    said = f"--out {STDOUT} writes one picture to stdout"
+    if count != 1:
+        raise InputError(f"{said}, and {count} are asked for: name a folder")
+    if other:
+        raise InputError(f"{said}, and nothing else: leave out --json, --gif and the like")
+    if sys.stdout.isatty():
+        raise InputError(f"{said}, which is a terminal: add > apple.png, or | and a program that takes it")
 
 
 def _shown(picture: Picture) -> str:

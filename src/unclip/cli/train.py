@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from unclip.cli import completion
+
 app = typer.Typer()
 
 
@@ -23,7 +25,12 @@ def _print_recipes(wanted: bool) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe (see --list), or path of a TOML file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a recipe (see --list), or path of a TOML file.", autocompletion=completion.recipes
+        ),
+    ],
     data: Annotated[Path, typer.Option(help="The corpus, as `unclip data` makes it.")],
     out: Annotated[Path, typer.Option(help="Folder of the run. A run that stands there goes on.")],
     settings: Annotated[

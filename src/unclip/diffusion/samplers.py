@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoised, Denoiser
+from unclip.diffusion.names import SamplerName
 from unclip.diffusion.schedule import broadcast
 from unclip.errors import InputError
 
@@ -289,12 +290,12 @@ def langevin(
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "ancestral": ancestral,
-    "ddim": ddim,
-    "analytic-dpm": analytic_dpm,
-    "dpm++": dpm_solver_pp_2m,
-    "heun": heun,
-    "langevin": langevin,
+    SamplerName.ANCESTRAL: ancestral,
+    SamplerName.DDIM: ddim,
+    SamplerName.ANALYTIC_DPM: analytic_dpm,
+    SamplerName.DPM_SOLVER: dpm_solver_pp_2m,
+    SamplerName.HEUN: heun,
+    SamplerName.LANGEVIN: langevin,
 }
 
 

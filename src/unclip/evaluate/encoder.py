@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.bundle import MANIFEST, Bundle, find_bundle
+from unclip.bundle import Bundle, find_bundle
+from unclip.catalogue import MANIFEST
 from unclip.data.corpus import Corpus
 from unclip.data.records import CACHE
 from unclip.errors import BundleError, InputError
