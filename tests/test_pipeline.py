@@ -19,13 +19,15 @@ from unclip.diffusion.defaults import DecoderSampling, PriorSampling, Sampling
 from unclip.diffusion.samplers import Variance
 from unclip.drawing import KEPT_PROMPT, Job, Options, Settings
 from unclip.errors import BundleError, InputError, UnclipWarning
+from unclip.given import Given, Known
 from unclip.images import read_metadata, resize, to_tensor, to_uint8
 from unclip.model import Model
 from unclip.models.caption import CaptionConfig
 from unclip.models.decoder import Decoder
+from unclip.pipeline import Part as Together
 from unclip.stages.decoder import Decoder as DecoderStage
 from unclip.stages.networks import Networks
-from unclip.stages.stage import Batch
+from unclip.stages.stage import Batch, finished
 
 
 @pytest.fixture(scope="module")
@@ -410,3 +412,48 @@ def test_a_text_is_read_alike_whatever_stands_beside_it(model: Model) -> None:
 def test_public_names_are_there(tiny_bundle: Path) -> None:
     assert Model.load(tiny_bundle).bundle.name == "tiny"
     assert unclip.Picture is pipeline.Picture
+
+
+# --- parts of several requests ---
+
+
+def through(model: Model, part: Together) -> Together:
+    return finished(model.advanced(part))
+
+
+def test_parts_of_several_requests_join_and_draw_what_each_draws_alone(model: Model) -> None:
+    """A draw, one into a picture and one of an embedding: in one batch from the decoder's boundary on."""
+    keep = Image.new("L", (256, 256), 255)
+    keep.paste(0, (64, 64, 192, 192))
+    embedding = model.clip.embed_texts("a green apple")[0]
+    asked = [
+        [Job("a red apple", 1, 0), Job("a red apple", 1, 1)],
+        [Job("a red apple", 2, 0, Given(known=Known(speckled(256), keep)))],
+        [Job("", 3, 0, Given(embedding=embedding))],
+    ]
+    alone = [[p for event in model.draw(jobs, Options()) for p in event.pictures] for jobs in asked]
+    parts = [part for jobs in asked for part in model.parts(jobs, Options())]
+    assert not parts[0].joins(parts[2])  # one has a prior before it and the other none
+    parts = [through(model, through(model, part)) for part in parts]
+    assert all(parts[0].joins(part) for part in parts)
+    together = Together.joined(parts)
+    assert len(together) == 4
+    calls = together.left[0].calls(together.batch.jobs)
+    assert sorted(row for rows in calls for row in rows) == [0, 1, 2, 3]
+    assert [0, 1] in calls
+    while together.left:
+        together = through(model, together)
+    pictures = model.finished(together)
+    expected = [picture for drawn in alone for picture in drawn]
+    for one, other in zip(pictures, expected, strict=True):
+        assert difference(one, other) <= ROUNDING
+        assert one.metadata == other.metadata
+
+
+def test_parts_that_compete_or_go_other_ways_do_not_join(model: Model) -> None:
+    job = Job("a red apple", 1, 0)
+    (plain,), (steps,) = model.parts([job], Options()), model.parts([job], Options(steps=4))
+    (ranked,) = model.parts([job, Job("a red apple", 1, 1)], Options(rerank=2))
+    assert not plain.joins(steps)
+    assert not plain.joins(ranked)
+    assert plain.joins(model.parts([Job("빨간 사과", 7, 3)], Options())[0])

@@ -265,9 +265,19 @@ class Picture:
         """As notebooks show it."""
         return self.encode()
 
-    def encode(self, format: str | ImageFormat = ImageFormat.PNG, *, metadata: bool = True) -> bytes:
-        """The bytes of a PNG, JPEG or WebP file. Raises InputError for another format."""
-        return encode(self.image, format, self.metadata if metadata else None)
+    def encode(
+        self,
+        format: str | ImageFormat = ImageFormat.PNG,
+        *,
+        metadata: bool = True,
+        quality: int | None = None,
+    ) -> bytes:
+        """The bytes of a PNG, JPEG or WebP file; `quality` as of `images.encode`.
+
+        Raises:
+            InputError: another format, or a quality out of range.
+        """
+        return encode(self.image, format, self.metadata if metadata else None, quality=quality)
 
     def save(
         self, path: str | Path, format: str | ImageFormat | None = None, *, metadata: bool = True

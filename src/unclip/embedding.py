@@ -67,17 +67,34 @@ class TextRows:
             lengths,
         )
 
+    @classmethod
+    def joined(cls, several: Sequence[TextRows]) -> TextRows:
+        """Several as one, in their order, as long as the longest of them."""
+        longest = max(text.ids.shape[1] for text in several)
+        texts = [text._padded_to(longest) for text in several]
+        return cls(
+            torch.cat([text.embedding for text in texts]),
+            torch.cat([text.raw for text in texts]),
+            torch.cat([text.sequence for text in texts]),
+            torch.cat([text.ids for text in texts]),
+            torch.cat([text.mask for text in texts]),
+            tuple(length for text in texts for length in text.lengths),
+        )
+
+    def _padded_to(self, length: int) -> TextRows:
+        """Longer, with nothing behind the tokens."""
+        rest = max(0, length - self.ids.shape[1])
+        return replace(
+            self,
+            sequence=F.pad(self.sequence, (0, 0, 0, rest)),
+            ids=F.pad(self.ids, (0, rest)),
+            mask=F.pad(self.mask, (0, rest)),
+        )
+
     def repeated(self, count: int, length: int) -> TextRows:
         """The first text `count` times, padded to `length` where it is shorter."""
-        first = self.rows([0] * count)
-        rest = max(0, length - first.ids.shape[1])
-        return replace(
-            first,
-            sequence=F.pad(first.sequence, (0, 0, 0, rest)),
-            ids=F.pad(first.ids, (0, rest)),
-            mask=F.pad(first.mask, (0, rest)),
-            lengths=(first.ids.shape[1] + rest,) * count,
-        )
+        first = self.rows([0] * count)._padded_to(length)
+        return replace(first, lengths=(first.ids.shape[1],) * count)
 
 
 class ClipEmbedder:

@@ -14,7 +14,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, Unpack
@@ -46,6 +46,54 @@ class Piece(NamedTuple):
     stage: str
     estimate: Estimate = None
     pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """The way of the pictures of one request.
+
+    Attributes:
+        stages: all that they go through.
+        size: side in pixels of the finished pictures.
+        competes: whether the best of them alone go on, so that no others may come between.
+    """
+
+    stages: tuple[Stage, ...]
+    size: int
+    competes: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Jobs that go through the stages together, perhaps of several requests.
+
+    Attributes:
+        batch: the jobs, and what is known of them by now.
+        routes: of each job.
+        left: the stages that are to come.
+    """
+
+    batch: Batch
+    routes: tuple[Route, ...]
+    left: tuple[Stage, ...]
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def rows(self, rows: Sequence[int]) -> Part:
+        """Some of the jobs."""
+        return replace(self, batch=self.batch.rows(rows), routes=tuple(self.routes[row] for row in rows))
+
+    def joins(self, other: Part) -> bool:
+        """Can the two go on together? They can where the same stages are left, and nobody competes."""
+        competes = any(route.competes for route in (*self.routes, *other.routes))
+        return not competes and self.left == other.left and self.batch.joins(other.batch)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Part]) -> Part:
+        """Several as one, all of which join the first."""
+        batch = Batch.joined([part.batch for part in parts])
+        return cls(batch, tuple(route for part in parts for route in part.routes), parts[0].left)
 
 
 class Pipeline:
@@ -183,20 +231,28 @@ class Pipeline:
         return self.draw(jobs, options)
 
     def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
-        """As `stream`, for any mixture of prompts, seeds, indices and what is given (a server's requests).
+        """As `stream`, for any mixture of prompts, seeds, indices and what is given.
 
         The options' `seed` is not used, and `n` only with `rerank`: the best `n` jobs of each prompt and seed
         are kept.
+        """
+        return self._events(self.parts(jobs, options))
+
+    def parts(self, jobs: Sequence[Job], options: Options) -> list[Part]:
+        """As `draw`, but nothing is drawn: whoever asks takes the parts from stage to stage (`advanced`).
+
+        A server does so with the requests of many people: between two stages it joins parts that have the
+        same stages left.
         """
         self._check(jobs, options)
         with own_defaults():
             jobs = self._with_pictures(jobs, options)
             self.family.check(options, jobs)
-            groups = list(self._groups(jobs, options))
+            parts = list(self._parts(jobs, options))
             self.networks.check(
-                dict.fromkeys(name for stages, _ in groups for stage in stages for name in stage.components)
+                dict.fromkeys(name for part in parts for stage in part.left for name in stage.components)
             )
-        return self._events(groups, options)
+        return parts
 
     def _check(self, jobs: Sequence[Job], options: Options) -> None:
         """Refuse what cannot be drawn, and warn of prompts that are too long, before anything is drawn."""
@@ -237,18 +293,20 @@ class Pipeline:
             return jobs
         return [replace(job, given=replace(job.given, **changes)) for job in jobs]
 
-    def _groups(self, jobs: Sequence[Job], options: Options) -> Iterator[tuple[tuple[Stage, ...], list[Job]]]:
+    def _parts(self, jobs: Sequence[Job], options: Options) -> Iterator[Part]:
         """Jobs that go through the stages together: those that compete, else `GROUP` at a time."""
         together: dict[tuple[Any, ...], list[Job]] = {}
-        for job, route in zip(jobs, self._routes(jobs, options), strict=True):
+        for job, how in zip(jobs, self._ways(jobs, options), strict=True):
             competes = () if options.rerank is None else (job.prompt, job.seed)
-            together.setdefault((*route, *competes), []).append(job)
+            together.setdefault((*how, *competes), []).append(job)
         for (unchanged, *_), some in together.items():
             kept = options.n if options.rerank else len(some)
             stages = (Unchanged(options.size, kept),) if unchanged else self.family.stages(options, some)
-            yield from ((stages, group) for group in chunks(some, len(some) if options.rerank else GROUP))
+            route = Route(stages, options.size, competes=options.rerank is not None or unchanged)
+            for group in chunks(some, len(some) if options.rerank else GROUP):
+                yield Part(Batch(tuple(group)), (route,) * len(group), stages)
 
-    def _routes(self, jobs: Sequence[Job], options: Options) -> Iterator[tuple[bool, bool]]:
+    def _ways(self, jobs: Sequence[Job], options: Options) -> Iterator[tuple[bool, bool]]:
         """Of each job whether it gives its picture back, and whether it draws into one by other stages.
 
         Raises InputError for steps that cannot be taken.
@@ -264,68 +322,77 @@ class Pipeline:
                 )
             yield way is not None and not way.steps, self.family.apart and _fills(job)
 
-    def _events(
-        self, groups: Sequence[tuple[Sequence[Stage], Sequence[Job]]], options: Options
-    ) -> Iterator[Event]:
-        """Draw the groups one after the other; count and time the pieces of work."""
+    def _events(self, parts: Sequence[Part]) -> Iterator[Event]:
+        """Draw the parts one after the other; count and time the pieces of work."""
         totals: Counter[str] = Counter()
-        with own_defaults():
-            for stages, jobs in groups:
-                _count(stages, jobs, totals)
+        for part in parts:
+            totals += pieces(part)
         done: Counter[str] = Counter()
         started = time.perf_counter()
-        for stages, jobs in groups:
-            for piece in self._drawn(stages, stages, Batch(tuple(jobs)), options):
+        for part in parts:
+            for piece in self._drawn(part):
                 done[piece.stage] += max(1, len(piece.pictures))
                 step, total, seconds = done[piece.stage], totals[piece.stage], time.perf_counter() - started
                 yield Event(piece.stage, step, total, seconds, piece.pictures, piece.estimate)
                 started = time.perf_counter()
         self.networks.keep(())
 
-    def _drawn(
-        self, stages: Sequence[Stage], left: Sequence[Stage], batch: Batch, options: Options
-    ) -> Iterator[Piece]:
-        """Take a batch through the stages that are left, in parts where a stage takes fewer at once."""
-        if not left:
-            assert batch.images is not None  # the stages before have made them
-            with own_defaults():
-                pictures = self._finished(stages, batch, batch.images, options)
-            yield Piece(PICTURES, batch.images, pictures)
+    def _drawn(self, part: Part) -> Iterator[Piece]:
+        """Take a part through the stages that are left, in smaller ones where a stage takes fewer at once."""
+        if not part.left:
+            yield Piece(PICTURES, part.batch.images, self.finished(part))
             return
-        stage = left[0]
-        for rows in chunks(range(len(batch)), stage.at_once or len(batch)):
-            if stage.components:
-                self.networks.keep(stage.components)
-            part = yield from told(stage, batch.rows(rows))
-            yield from self._drawn(stages, left[1:], part, options)
+        for rows in chunks(range(len(part)), part.left[0].at_once or len(part)):
+            after = yield from self.advanced(part.rows(rows))
+            yield from self._drawn(after)
 
-    def _finished(
-        self, stages: Sequence[Stage], batch: Batch, images: Tensor, options: Options
-    ) -> tuple[Picture, ...]:
-        """Pictures (B, 3, H, W) in [-1, 1] at the size that was asked for, with what they came from."""
+    def advanced(self, part: Part) -> Generator[Piece, None, Part]:
+        """Take a part, of no more jobs than its next stage takes at once, through that stage.
+
+        Returns:
+            The pieces of the stage's work; the generator returns the part behind it. Stopping to read them
+            stops the work between two steps.
+        """
+        stage = part.left[0]
+        if stage.components:
+            self.networks.keep(stage.components)
+        batch = yield from told(stage, part.batch)
+        return Part(batch, part.routes[: len(batch)], part.left[1:])
+
+    def finished(self, part: Part) -> tuple[Picture, ...]:
+        """The pictures of a part that has no stage left, with what they came from.
+
+        Raises:
+            BundleError: what was drawn are no finite numbers.
+        """
+        images = part.batch.images  # (B, 3, S, S) in [-1, 1]
+        assert images is not None  # the stages before have made them
         if not all(map(math.isfinite, images.aminmax())):
             raise BundleError(
                 f"bundle {self.bundle.name}: what it draws are no finite numbers, so its weights or settings "
                 "are broken: install or pull it again"
             )
-        scores = batch.scores or (None,) * len(batch)
-        pictures = []
-        for job, image, score in zip(batch.jobs, resize(images, options.size), scores, strict=True):
-            settings = {"size": str(options.size)}
-            for stage in stages:
-                settings |= stage.settings(job)
-            picture = Picture(
-                image=to_pil(image),
-                prompt=job.prompt,
-                seed=job.seed,
-                index=job.index,
-                score=score,
-                model=self.bundle.name,
-                identity=self.bundle.identity,
-                settings=settings | job.given.texts,
-            )
-            pictures.append(known.finished(job, picture))
-        return tuple(pictures)
+        with own_defaults():
+            scores = part.batch.scores or (None,) * len(part)
+            rows = zip(part.batch.jobs, part.routes, images, scores, strict=True)
+            return tuple(self._picture(*row) for row in rows)
+
+    def _picture(self, job: Job, route: Route, image: Tensor, score: float | None) -> Picture:
+        """A picture (3, S, S) in [-1, 1] at the size that was asked for, with what it came from."""
+        settings = {"size": str(route.size)}
+        for stage in route.stages:
+            settings |= stage.settings(job)
+        picture = Picture(
+            image=to_pil(resize(image[None], route.size)[0]),
+            prompt=job.prompt,
+            seed=job.seed,
+            index=job.index,
+            score=score,
+            model=self.bundle.name,
+            identity=self.bundle.identity,
+            settings=settings | job.given.texts,
+        )
+        return known.finished(job, picture)
 
 
 def told(stage: Stage, batch: Batch) -> Generator[Piece, None, Batch]:
@@ -343,6 +410,14 @@ def told(stage: Stage, batch: Batch) -> Generator[Piece, None, Batch]:
 def pictures_of(events: Iterator[Event]) -> list[Picture]:
     """All that a drawing finishes."""
     return [picture for event in events for picture in event.pictures]
+
+
+def pieces(part: Part) -> Counter[str]:
+    """The pieces of work that each stage has with a part, and the pictures that come out."""
+    totals: Counter[str] = Counter()
+    with own_defaults():
+        _count(part.left, part.batch.jobs, totals)
+    return totals
 
 
 def _count(stages: Sequence[Stage], jobs: Sequence[Job], totals: Counter[str]) -> None:

@@ -126,10 +126,9 @@ class Painting(Stage):
         return self.way(job).denoising.settings | rounds
 
     def steps(self, jobs: Sequence[Job]) -> int:
-        return sum(self.way(jobs[rows[0]]).steps for rows in self._batches(jobs))
+        return sum(self.way(jobs[rows[0]]).steps for rows in self.calls(jobs))
 
-    def _batches(self, jobs: Sequence[Job]) -> list[list[int]]:
-        """The rows that one call paints."""
+    def calls(self, jobs: Sequence[Job]) -> list[list[int]]:
         if self.enlarges:
             return [list(range(len(jobs)))]
         keys = list(zip(map(self.way, jobs), self.keys(jobs), strict=True))
@@ -137,7 +136,7 @@ class Painting(Stage):
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
         parts = []
-        for rows in self._batches(batch.jobs):
+        for rows in self.calls(batch.jobs):
             painted = yield from self._painted(batch.rows(rows))
             parts.append((rows, painted.clamp(-1, 1)))
         return batch.with_images(gathered(parts))

@@ -132,10 +132,19 @@ class Embeddings(Stage):
         }
 
     def steps(self, jobs: Sequence[Job]) -> int:
+        return 0 if self.how is None else self.how.steps * len(self._drawn_together(jobs))
+
+    def calls(self, jobs: Sequence[Job]) -> list[list[int]]:
+        given = [row for row, job in enumerate(jobs) if job.given.embedding is not None]
         if self.how is None:
-            return 0
-        lengths = self.captions.lengths([jobs[row] for row in _wanted(jobs)])
-        return self.how.steps * len(alike(lengths, ROWS // self.candidates))
+            return super().calls(jobs)
+        return [*self._drawn_together(jobs), *([given] if given else [])]
+
+    def _drawn_together(self, jobs: Sequence[Job]) -> list[list[int]]:
+        """The rows of each call of the prior."""
+        wanted = _wanted(jobs)
+        lengths = self.captions.lengths([jobs[row] for row in wanted]) if wanted else ()
+        return [[wanted[place] for place in some] for some in alike(lengths, ROWS // self.candidates)]
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
         text = cast(TextRows, batch.text)
@@ -143,9 +152,7 @@ class Embeddings(Stage):
         wanted = _wanted(batch.jobs)
         if self.how is not None and wanted:
             found = torch.empty_like(text.embedding)
-            lengths = [text.lengths[row] for row in wanted]
-            for some in alike(lengths, ROWS // self.candidates):
-                rows = [wanted[place] for place in some]
+            for rows in self._drawn_together(batch.jobs):
                 found[rows] = yield from self._drawn(batch, rows, self.how)
         if len(wanted) < len(batch):
             found = found.clone()

@@ -59,8 +59,36 @@ class Batch:
                 return value.rows(rows)
             return tuple(value[row] for row in rows)
 
+        return replace(self, **{name: some(value) for name, value in self._known().items()})
+
+    def joins(self, other: Batch) -> bool:
+        """Can the two be one batch? They can where the same is known of both, of pictures of one size."""
+        own, others = self._known(), other._known()
+        if own.keys() != others.keys() or self.read is not None or other.read is not None:
+            return False
+        tensors = [(own[name], others[name]) for name in own if isinstance(own[name], Tensor)]
+        return all(a.shape[1:] == b.shape[1:] for a, b in tensors)
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """Several as one, in their order, all of which join the first."""
+        if len(batches) == 1:
+            return batches[0]
+
+        def together(values: Sequence[Any]) -> Any:
+            if isinstance(values[0], Tensor):
+                return torch.cat(list(values))
+            if isinstance(values[0], TextRows):
+                return TextRows.joined(values)
+            return tuple(item for value in values for item in value)
+
+        known = [batch._known() for batch in batches]
+        return cls(**{name: together([one[name] for one in known]) for name in known[0]})
+
+    def _known(self) -> dict[str, Any]:
+        """The jobs and what is known of each, by the name of the field."""
         known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "read"}
-        return replace(self, **{name: some(value) for name, value in known.items() if value is not None})
+        return {name: value for name, value in known.items() if value is not None}
 
     def with_images(self, images: Tensor) -> Batch:
         """With other pictures (B, 3, S, S)."""
@@ -92,6 +120,10 @@ class Stage(ABC):
     @abstractmethod
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
         """Do the work, telling of each piece with the estimate that it gave."""
+
+    def calls(self, jobs: Sequence[Job]) -> list[list[int]]:
+        """The rows of each call of its network: those of different calls gain nothing by each other."""
+        return [list(range(len(jobs)))]
 
     def left(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """As many of the jobs as go on to the next stage."""
