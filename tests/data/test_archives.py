@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
 from support.packages import deb_bytes, tar_bytes
-from unclip.data.archives import find, members, samples
+from unclip.data import archives
+from unclip.data.archives import MEMBER_LIMIT, find, members, samples
 from unclip.errors import DataError
 
 
-def everything(name: str) -> bool:
-    return True
+def everything(name: str) -> int:
+    return MEMBER_LIMIT
 
 
 def test_npm_and_debian_packages_give_the_same_files(tmp_path: Path) -> None:
@@ -157,3 +159,29 @@ def test_a_file_that_is_too_large_is_said_and_the_others_are_read(tmp_path: Path
     assert "0.jpg" in told[0]
     with pytest.raises(DataError, match=r"more than 268,435,456"):
         list(samples(tmp_path / "x.tar", everything))
+
+
+def test_a_sample_of_any_number_of_large_files_is_held_by_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MEMBER_LIMIT", 1000)
+    files = {"0.png": bytes(700), "0.txt": bytes(400), "0.dat": bytes(99_999), "1.png": bytes(700)}
+    (tmp_path / "x.tar").write_bytes(tar_bytes(files, "w"))
+    told: list[str] = []
+
+    def most(name: str) -> int:
+        return 0 if name.endswith(".dat") else 1000
+
+    found = list(samples(tmp_path / "x.tar", most, lambda name, why: told.append(f"{name}: {why}")))
+    assert [(key, {ending: len(content) for ending, content in files.items()}) for key, files in found] == [
+        ("0", {".png": 700, ".dat": 0}),
+        ("1", {".png": 700}),
+    ]
+    assert told == ["0.txt: x.tar: 0.txt has 400 bytes, more than 300"]
+
+
+def test_what_unfolds_is_passed_in_time_by_its_length(tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(tar_bytes({"0.dat": bytes(2**27), "1.txt": b"a"}, "w:gz"))
+    started = time.process_time()
+    assert [key for key, _ in samples(tmp_path / "x.tar.gz", lambda name: 0)] == ["0", "1"]
+    assert time.process_time() - started < 6

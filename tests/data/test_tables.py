@@ -14,6 +14,7 @@ import pytest
 
 from support.folders import pictures, read
 from support.packages import ellipse, svg
+from unclip.data import folder, tables
 from unclip.data.folder import read_folder
 from unclip.errors import DataError
 
@@ -182,3 +183,92 @@ def test_parquet_that_holds_pictures_and_parquet_that_names_them(tmp_path: Path)
     assert found["train/00000000"].names == ("two",)
     assert found["train/00000002"].svg == svg()
     assert ("train/00000001", "row without a picture") in {(left.key, left.reason) for left in left_out}
+
+
+def test_nothing_that_stands_for_nothing_is_a_caption(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"{n}.png" for n in range(6)))
+    said = ("NaN", "-Infinity", "null", "true", '{"en": NaN}', '["a ball", NaN]')
+    lines = [f'{{"file_name": "{n}.png", "text": {value}}}' for n, value in enumerate(said)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    found, left_out = read(tmp_path)
+    assert {key: one.captions for key, one in found.items()} == {"5.png": {"en": ["a ball"]}}
+    assert [(left.key, left.reason) for left in left_out] == [
+        (f"{n}.png", "unusable caption") for n in range(5)
+    ]
+
+
+def test_a_broken_row_ends_no_table_whatever_it_is_called(tmp_path: Path) -> None:
+    pictures(tmp_path, "img/a.png", "img/b.png")
+    rows = [json.dumps({"file_name": name, "text": text}) for name, text in ROWS]
+    (tmp_path / "mine.jsonl").write_text("\n".join([rows[0], "{", rows[1]]))
+    found, left_out = read(tmp_path)
+    assert set(found) == {"img/a.png", "img/b.png"}
+    assert [(left.key, left.reason) for left in left_out] == [("mine.jsonl, line 2", "unreadable row")]
+    (tmp_path / "mine.jsonl").write_text("{\n" * 100)
+    assert [(left.key, left.reason) for left in read(tmp_path)[1]][:1] == [
+        ("mine.jsonl", "table that cannot be used")
+    ]
+
+
+def test_a_text_beside_a_picture_of_a_table_is_said(tmp_path: Path) -> None:
+    pictures(tmp_path, "img/a.png", "img/b.png")
+    (tmp_path / "img" / "a.txt").write_text("another ball")
+    write_csv(tmp_path / "metadata.csv", [("file_name", "text"), ROWS[0]])
+    left_out = {left.key: left.reason for left in read(tmp_path)[1]}
+    assert left_out == {
+        "img/a.txt": "text of a picture that has a row in a table",
+        "img/b.png": "unusable caption",
+    }
+
+
+def test_of_the_rows_of_one_picture_so_many_are_read_and_all_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "MOST_ROWS", 3)
+    pictures(tmp_path, "a.png")
+    write_csv(tmp_path / "metadata.csv", [("file_name", "text"), *(("a.png", f"ball {n}") for n in range(9))])
+    found, left_out = read(tmp_path)
+    assert (found["a.png"].captions, found["a.png"].names) == ({"en": ["ball 0"]}, ("ball 1", "ball 2"))
+    assert [left.key for left in left_out] == [f"metadata.csv, row {n}" for n in range(4, 10)]
+    monkeypatch.setattr(folder, "MOST_SAID", 20)
+    left_out = read(tmp_path)[1]
+    assert "more than 20 characters" in left_out[0].detail
+
+
+LONG = "a" * 300_000
+MANY = "[" + "{}," * 5_000_000 + "{}]"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason", "detail"),
+    [
+        ("metadata.json", MANY, "table that cannot be used", "more than 4,194,304 values"),
+        ("metadata.jsonl", MANY, "unreadable row", "more than 4,194,304 values"),
+        ("metadata.jsonl", f'{{"file_name": "a.png", "text": "{LONG}"}}', "unreadable row", "262,144"),
+        ("metadata.csv", f"file_name,text\na.png,{LONG}", "unreadable row", "field larger than"),
+        ("metadata.csv", f"file_name,text\na.png,{LONG[:70_000]}", "unreadable caption", "65,536"),
+    ],
+)
+def test_what_would_fill_the_memory_is_refused(
+    tmp_path: Path, name: str, content: str, reason: str, detail: str
+) -> None:
+    (pictures(tmp_path, "a.png") / name).write_text(content)
+    (left,) = [left for left in read(tmp_path)[1] if left.reason != "unusable caption"]
+    assert left.reason == reason
+    assert detail in left.detail
+
+
+def test_parquet_is_read_where_it_can_crash_and_fill_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures(tmp_path, "a.png", "b.png")
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 200 + [1]), pa.array(["a" * 2 * 10**7, "a ball"]))
+    names = ["a.png"] * 200 + ["b.png"]
+    pq.write_table(pa.table({"file_name": names, "text": texts}), tmp_path / "metadata.parquet")
+    found, left_out = read(tmp_path)
+    assert set(found) == {"b.png"}
+    assert [left.reason for left in left_out] == ["unreadable row"] * 200 + ["unusable caption"]
+    monkeypatch.setattr(tables, "PARQUET_MEMORY", 2**20)
+    assert (
+        "it ends the process" in read(tmp_path)[1][0].detail or "does not fit" in read(tmp_path)[1][0].detail
+    )

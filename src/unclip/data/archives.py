@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import shutil
 import subprocess
 import tarfile
@@ -14,6 +17,7 @@ from typing import IO, Self, cast
 from unclip.errors import DataError
 
 AR_MAGIC = b"!<arch>\n"
+GZIP, BZIP2, XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"  # how compressed files begin
 AR_HEADER = 60  # bytes: name 16, date 12, owner 6, group 6, mode 8, size 10, end 2 (man 5 ar)
 PLAIN_DATA = ("data.tar", "data.tar.gz", "data.tar.xz", "data.tar.bz2")  # what tarfile reads
 MEMBER_LIMIT = 256 * 2**20  # bytes
@@ -53,7 +57,7 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
 
 
 def samples(
-    shard: Path, wanted: Callable[[str], bool], leave_out: Callable[[str, str], None] | None = None
+    shard: Path, most: Callable[[str], int], leave_out: Callable[[str, str], None] | None = None
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yields the samples of a webdataset shard: key, and content by ending in lower case, ".png".
 
@@ -62,30 +66,32 @@ def samples(
 
     Args:
         shard: a tar archive, plain or compressed.
-        wanted: True for the names of files that are looked at.
+        most: the bytes that a file of a name may have; of one that may have none only its name is read.
         leave_out: is told the name of a file that is too large, and why; without it that is an error.
 
     Raises:
-        DataError: the shard is damaged or cut off, or holds a file of more than 256 MiB.
+        DataError: the shard is damaged or cut off, or holds a file that is too large, alone or with the
+            others of its sample (256 MiB).
     """
-    key, sample = "", dict[str, bytes]()
+    key, sample, room = "", dict[str, bytes](), MEMBER_LIMIT
     for member, tar in _plain_files(shard):
         path = PurePosixPath(member.name.replace("\\", "/"))
-        if not wanted(str(path)):
-            continue
-        try:
-            content = _content(shard, member, tar)
-        except TooLarge as error:
-            if leave_out is None:
-                raise
-            leave_out(str(path), str(error))
-            continue
         stem, _, ending = path.name.partition(".")
         own, ending = str(path.parent / stem), f".{ending.lower()}"
         if sample and (own != key or len(sample) == SAMPLE_LIMIT or _begins_another(ending, sample)):
             yield key, sample
-            sample = {}
+            sample, room = {}, MEMBER_LIMIT
+        content = b""
+        if limit := most(str(path)):
+            try:
+                content = _content(shard, member, tar, min(limit, room))
+            except TooLarge as error:
+                if leave_out is None:
+                    raise
+                leave_out(str(path), str(error))
+                continue
         key, sample[ending] = own, content
+        room -= len(content)
     if sample:
         yield key, sample
 
@@ -100,9 +106,11 @@ class TooLarge(DataError):
     """A file in an archive is too large to be held in memory."""
 
 
-def _content(archive: Path, member: tarfile.TarInfo, tar: tarfile.TarFile) -> bytes:
-    if not 0 <= member.size <= MEMBER_LIMIT:
-        raise TooLarge(f"{archive.name}: {member.name} has {member.size:,} bytes, more than {MEMBER_LIMIT:,}")
+def _content(
+    archive: Path, member: tarfile.TarInfo, tar: tarfile.TarFile, limit: int = MEMBER_LIMIT
+) -> bytes:
+    if not 0 <= member.size <= limit:
+        raise TooLarge(f"{archive.name}: {member.name} has {member.size:,} bytes, more than {limit:,}")
     with _named(archive):
         file = tar.extractfile(member)
         assert file is not None  # it is a plain file
@@ -171,9 +179,20 @@ def _safe_name(archive: Path, name: str) -> str:
 def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
     with (
         _debian_data(archive) if archive.suffix == ".deb" else archive.open("rb") as file,
-        tarfile.open(fileobj=cast(IO[bytes], _Whole(file)), mode="r|*", tarinfo=_Header) as tar,
+        _unpacked(file) as plain,
+        tarfile.open(fileobj=cast(IO[bytes], _Whole(plain)), mode="r|", tarinfo=_Header) as tar,
     ):
         yield tar
+
+
+def _unpacked(file: IO[bytes]) -> IO[bytes]:
+    """A file, decompressed where it is compressed. What tarfile itself does takes time by the square."""
+    start = file.read(len(XZ))
+    file.seek(0)
+    for magic, opened in ((GZIP, gzip.open), (BZIP2, bz2.open), (XZ, lzma.open)):
+        if start.startswith(magic):
+            return cast(IO[bytes], opened(file))
+    return file
 
 
 def _debian_data(archive: Path) -> IO[bytes]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from unclip.data import card, outcome
 from unclip.data.draw_workers import STAGED, drawing_pool, open_staged, stage
 from unclip.data.emojibase import BORROWED_FLAGS
 from unclip.data.filters import THUMB, duplicates, seen
+from unclip.data.outcome import Listing
 from unclip.data.records import (
     CACHE,
     CARD_FILE,
@@ -64,7 +66,7 @@ class Input:
     name: str
     drawings: Callable[[], Iterable[Drawing]]
     test_only: bool = False
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[LeftOut] | Listing = field(default_factory=list)
 
 
 def build(
@@ -120,11 +122,15 @@ def build(
         rows = _split(table, dropped, {source.name for source in inputs if source.test_only})
         dropped |= _held_out_but_seen(table, rows)
         rows = [row for row in rows if row[0] not in dropped]
-        left_out = [left for source in inputs for left in source.left_out]
-        found = Counter([*table["source"].to_pylist(), *(left.source for left in left_out)])
-        left_out += [dropped[index] for index in sorted(dropped)]
+        found = Counter(table["source"].to_pylist())
+        found.update(left.source for source in inputs for left in source.left_out)
+
+        def left_out() -> Iterator[LeftOut]:
+            yield from chain.from_iterable(source.left_out for source in inputs)
+            yield from (dropped[index] for index in sorted(dropped))
+
         if not rows:
-            reasons = "; ".join(outcome.reasons(left_out))
+            reasons = "; ".join(outcome.reasons(left_out()))
             raise DataError(f"no picture is left of {found.total():,}: {reasons}")
         chosen = _choose_large(table, rows, large)
         drawings = _large_drawings(table, chosen)
@@ -135,8 +141,8 @@ def build(
             yield Progress("draw large", done, len(chosen))
         records = yield from _write_shards(building / SHARDS, table, rows, chosen, larger)
         records = grouped(records, groups or {})
-        outcome.write(building / DROPPED_FILE, left_out)
-        _publish(out, building, records, card.write(title, records, found, left_out), identity)
+        outcome.write(building / DROPPED_FILE, left_out())
+        _publish(out, building, records, card.write(title, records, found, left_out()), identity)
         shutil.rmtree(building)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ from unclip.data.records import CARD_FILE, LARGE_SIDE, LeftOut, Split
 from unclip.errors import DataError
 
 
-def write(title: str, manifest: pa.Table, found: Counter[str], dropped: Sequence[LeftOut]) -> str:
+def write(title: str, manifest: pa.Table, found: Counter[str], dropped: Iterable[LeftOut]) -> str:
     """The card as Markdown; `found` is how much each source held."""
     sources, splits = manifest["source"].to_pylist(), manifest["split"].to_pylist()
     counts = Counter(zip(sources, splits, strict=True))

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from unclip.data.rasterise import Drawn
 from unclip.data.records import MANIFEST, Drawing, dump_captions
+from unclip.data.texts import extent
 from unclip.errors import DataError
 from unclip.processes import Contained, Died, Inline, NotStarted, pop_finished_
 from unclip.runtime import atomic_path
@@ -108,7 +109,7 @@ def _chunks(drawings: Iterable[Drawing], most: int) -> Iterator[tuple[list[Drawi
     weight = 0
     for drawing in drawings:
         part.append(drawing)
-        weight += len(drawing.content)
+        weight += len(drawing.content) + extent(dict(drawing.captions)) + extent(drawing.names)
         if len(part) >= most or weight >= CHUNK_BYTES:
             yield part, weight
             part, weight = [], 0

@@ -16,10 +16,10 @@ from pathlib import Path
 from unclip.data import tables
 from unclip.data.archives import MEMBER_LIMIT, samples
 from unclip.data.build import Input, Progress, build
-from unclip.data.outcome import reasons
+from unclip.data.outcome import Listing, reasons
 from unclip.data.records import STORED_SIZE, Drawing, Fit, LeftOut
-from unclip.data.tables import CAPTION, PICTURE, Row, column, first_of, named, read_rows
-from unclip.data.texts import LOST, Unreadable, decode, is_text, parse_json, words
+from unclip.data.tables import ABOUT, CAPTION, PICTURE, Row, column, first_of, named, read_rows
+from unclip.data.texts import LOST, Unreadable, decode, extent, is_text, parse_json, words
 from unclip.data.wording import slug
 from unclip.errors import DataError, InputError
 from unclip.images import SUFFIXES
@@ -35,9 +35,12 @@ NAMELESS = (".img", ".image")  # of pictures in shards, whatever their format
 TABLES = ("metadata", "meta_")  # beginnings of the names of files that are nothing but tables
 TRIED_ROWS = 10  # of what may be a table: one of them names a picture if it is one
 TEXT_LIMIT, SVG_LIMIT = 2**20, 2**25  # bytes of a file
+MOST_ROWS = 1000  # of tables, of one picture
+MOST_SAID = 2**28  # characters, of all rows: they are held in memory
+MOST_ALONE = 10_000  # samples without a picture, behind which an archive without pictures is no stray one
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 NO_UTF8 = "name that is no UTF-8"
-VERSION = "2"
+VERSION = "3"
 
 Said = tuple[str, Row]  # where it stands, for messages, and what is said of a picture
 
@@ -85,20 +88,20 @@ def build_folder(
         raise InputError(f"no folder {source}: name a folder of captioned pictures")
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies within {source}: choose a folder outside of the pictures")
-    left_out: list[LeftOut] = []
-    yield from build(
-        out,
-        [Input(SOURCE, lambda: read_folder(source, defaults, left_out), left_out=left_out)],
-        size=size,
-        workers=workers,
-        large=large,
-        fingerprint=_fingerprint(source, defaults),
-        title=f"Corpus of {_plain(source.resolve().name)}",
-    )
+    with Listing() as left_out:
+        yield from build(
+            out,
+            [Input(SOURCE, lambda: read_folder(source, defaults, left_out), left_out=left_out)],
+            size=size,
+            workers=workers,
+            large=large,
+            fingerprint=_fingerprint(source, defaults),
+            title=f"Corpus of {_plain(source.resolve().name)}",
+        )
 
 
 def read_folder(
-    source: Path, defaults: Defaults = Defaults(), left_out: list[LeftOut] | None = None
+    source: Path, defaults: Defaults = Defaults(), left_out: list[LeftOut] | Listing | None = None
 ) -> Iterator[Drawing]:
     """Yields the captioned pictures of a folder: those beside texts and of tables by name, then those of
     shards and Parquet.
@@ -157,7 +160,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 class _Reader:
     """The readers of one folder: they share its files, the rows of its tables, and what is left out."""
 
-    def __init__(self, source: Path, defaults: Defaults, left_out: list[LeftOut] | None) -> None:
+    def __init__(self, source: Path, defaults: Defaults, left_out: list[LeftOut] | Listing | None) -> None:
         self._source = source
         self._defaults = defaults
         self._strict = left_out is None
@@ -168,13 +171,15 @@ class _Reader:
         self._pictures = [name for name in self._files if _ending(name) in PICTURES]
         self._called = _unique((key, name) for name in self._pictures for key in _names(name))
         self._rows = defaultdict[str, list[Said]](list)  # of tables, by picture
+        self._room = MOST_SAID
         for name, reason, detail in others:
             self._leave_out(name, reason, detail)
 
     def read(self) -> Iterator[Drawing]:
         shards = [name for name in self._files if name.lower().endswith(SHARDS)]
         texts = self._texts()
-        used = {*self._pictures, *shards, *(text for own in texts.values() for text in own)}
+        beside = {text for own in texts.values() for text in own}
+        used = {*self._pictures, *shards, *beside}
         listed = [name for name in self._files if name not in used and _ending(name) in tables.SUFFIXES]
         stored = [name for name in listed if self._read_table(name)]
         if not (self._pictures or self._rows or shards or stored):
@@ -183,9 +188,12 @@ class _Reader:
                 f"{self._source} holds no pictures ({', '.join(PICTURES)}), tables or shards: {told}"
             )
         used |= {*listed}
+        alone = texts.keys() - self._rows.keys()
+        for text in sorted(beside - {text for name in alone for text in texts[name]}):
+            self._leave_out(text, "text of a picture that has a row in a table")
         for name in self._files:
             if name in self._rows:
-                yield from self._drawing(name, self._rows[name], [], partial(self._content, name))
+                yield from self._drawing(name, self._rows.pop(name), [], partial(self._content, name))
             elif name in texts:
                 files = ((text, partial(self._content, text, TEXT_LIMIT)) for text in texts[name])
                 yield from self._drawing(name, *self._said(files), partial(self._content, name))
@@ -311,10 +319,15 @@ class _Reader:
         """Adds the rows of a table to those of its pictures; True where it holds the pictures itself."""
         sure = os.path.basename(name).lower().startswith(TABLES)
 
+        faults: list[tuple[str, str]] = []  # of rows that were read before it is known to be a table
+
         def fault(place: str, what: str) -> None:
-            if not sure:
-                raise DataError(f"{place}: {what}")
-            self._leave_out(f"{name}, {place}", "unreadable row", what, fault=True)
+            if sure:
+                self._leave_out(f"{name}, {place}", "unreadable row", what, fault=True)
+            elif len(faults) == TRIED_ROWS:
+                raise DataError(": ".join(faults[0]))
+            else:
+                faults.append((place, what))
 
         try:
             rows = read_rows(self._source / name, self._columns, fault)
@@ -324,20 +337,37 @@ class _Reader:
             if any(ADDRESS.match(str(first_of(row, PICTURE))) for _, row in first):
                 raise DataError("it names pictures by their addresses: fetch them first, as img2dataset does")
             if not sure and not any(self._find(name, row)[0] for _, row in first):
-                raise DataError("none of its first rows names a picture of this folder")
+                wrong = (
+                    ": ".join(faults[0])
+                    if faults
+                    else "none of its first rows names a picture of this folder"
+                )
+                raise DataError(wrong)
             sure = True
+            for place, what in faults:
+                fault(place, what)
             for place, row in chain(first, rows):
-                picture, what = self._find(name, row)
-                if picture:
-                    self._rows[picture].append((f"{name}, {place}", row))
-                else:
-                    self._leave_out(f"{name}, {place}", "row without a picture", what, fault=True)
+                self._add_row(f"{name}, {place}", row, *self._find(name, row))
         except DataError as error:
             if _ending(name) in TEXTS:
                 self._leave_out(name, "text without a picture")
             else:
                 self._leave_out(name, "table that cannot be used", str(error), fault=sure)
         return False
+
+    def _add_row(self, place: str, row: Row, picture: str, wrong: str) -> None:
+        """Adds a row to those of its picture, without the column that names it."""
+        if not picture:
+            self._leave_out(place, "row without a picture", wrong, fault=True)
+            return
+        if len(self._rows[picture]) == MOST_ROWS:
+            self._leave_out(place, "row beyond those that are read", f"{picture} has {MOST_ROWS:,} before it")
+            return
+        said = {name: row[name] for name in (*self._columns, *ABOUT) if name in row}
+        self._room -= extent(said)
+        if self._room < 0:
+            raise DataError(f"the tables of a folder say more than {MOST_SAID:,} characters: write shards")
+        self._rows[picture].append((place, said))
 
     def _find(self, table: str, row: Row) -> tuple[str, str]:
         """The picture that a row of a table names; "" and what is wrong where it names none."""
@@ -388,15 +418,21 @@ class _Reader:
             self._leave_out(f"{stem}/{file}", "unreadable file", why)
 
         try:
-            for key, sample in samples(self._source / name, lambda file: True, leave_out):
+            for key, sample in samples(self._source / name, _most, leave_out):
                 if not is_text(key):
                     self._leave_out(f"{stem}/{key}", NO_UTF8)
                     continue
                 found = [ending for ending in sample if _ending(f"a{ending}") in (*PICTURES, *NAMELESS)]
                 if not found:
                     alone.append(f"{stem}/{key}")
+                else:
+                    pictures += 1
+                if pictures or len(alone) > MOST_ALONE:
+                    for other in alone:
+                        self._leave_out(other, "sample without a picture")
+                    alone = []
+                if not found:
                     continue
-                pictures += 1
                 texts = [ending for ending in sample if _ending(f"a{ending}") in SAYING]
                 chosen = min(found, key=lambda ending: (not _alike(ending, texts), ending.count(".")))
                 texts = sorted(
@@ -416,6 +452,14 @@ class _Reader:
                 alone = []
         for key in alone:
             self._leave_out(key, "sample without a picture")
+
+
+def _most(file: str) -> int:
+    """The bytes that a file in a shard may have; of what is not read, none."""
+    ending = _ending(file)
+    if ending in SAYING:
+        return TEXT_LIMIT
+    return SVG_LIMIT if ending == DRAWN else MEMBER_LIMIT if ending in (*PICTURES, *NAMELESS) else 0
 
 
 def _alike(ending: str, others: Iterable[str]) -> list[str]:

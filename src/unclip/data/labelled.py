@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unclip.data.archives import samples
+from unclip.data.archives import MEMBER_LIMIT, samples
 from unclip.data.texts import parse_json
 from unclip.data.wording import plain_words
 from unclip.errors import DataError, InputError
@@ -197,12 +197,12 @@ def _shards(shards: list[Path]) -> Labelled:
 def _samples(shard: Path) -> Iterator[tuple[bytes, str]]:
     """(picture, label) of each sample that has both."""
     wanted = (*SUFFIXES, *LABEL_FILES)
-    for key, sample in samples(shard, lambda name: name.lower().endswith(wanted)):
+    for key, sample in samples(shard, lambda name: MEMBER_LIMIT if name.lower().endswith(wanted) else 0):
         pictures = [content for ending, content in sample.items() if ending in SUFFIXES]
         said = (
             _label(shard, f"{key}{ending}", content)
             for ending, content in sample.items()
-            if ending not in SUFFIXES
+            if ending.endswith(LABEL_FILES)
         )
         label = next((label for label in said if label is not None), None)
         if pictures and label is not None:

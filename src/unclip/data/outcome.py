@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Self
 
 import pyarrow.parquet as pq
 
 from unclip.data.records import DROPPED_FILE, MANIFEST_FILE, LeftOut
 from unclip.errors import escaped
+
+
+class Listing:
+    """A list of what was left out, in a temporary file: of a table there may be millions of rows."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the list
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def append(self, left: LeftOut) -> None:
+        """Adds one at the end."""
+        self._file.write(json.dumps(asdict(left)) + "\n")
+
+    def __iter__(self) -> Iterator[LeftOut]:
+        self._file.seek(0)
+        yield from map(_read, self._file)
+        self._file.seek(0, os.SEEK_END)
+
+
+def _read(line: str) -> LeftOut:
+    return LeftOut(**json.loads(line))
 
 
 def write(path: Path, dropped: Iterable[LeftOut]) -> None:
@@ -28,7 +57,7 @@ def summary(corpus: Path) -> list[str]:
     if not path.is_file():  # corpora of before have none
         return [f"{kept:,} kept"]
     with path.open(encoding="utf-8") as file:
-        told = reasons(LeftOut(**json.loads(line)) for line in file)
+        told = reasons(map(_read, file))
     dropped = sum(told.values())
     first = f"{kept + dropped:,} in, {kept:,} kept, {dropped:,} dropped"
     return [f"{first}; each is listed in {path}:" if told else first, *(f"  {line}" for line in told)]

@@ -12,10 +12,12 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unclip.data.texts import Unreadable, encoding, parse_json
+from unclip.data.texts import Unreadable, encoding, extent, parse_json
 from unclip.errors import DataError, listed
+from unclip.processes import Contained, Died, NotStarted
 
 PICTURE = (
     *("file_name", "filename", "filepath", "file_path", "file", "path", "image_path", "image_file"),
@@ -31,15 +33,20 @@ SEPARATORS = (",", "\t", ";", "|")
 LINES, JSON, SEPARATED, PARQUET = (".jsonl", ".ndjson"), ".json", (".csv", ".tsv", ".txt"), ".parquet"
 SUFFIXES = (*LINES, JSON, *SEPARATED, PARQUET)
 LONGEST_LINE = 2**24  # characters
-LARGEST_JSON = 2**27  # bytes of a document that is read as a whole
+LARGEST_JSON = 100_000_000  # bytes of a document that is read as a whole; COCO's captions have 92 million
+LONGEST_ROW = 2**18  # characters of what a row says
+LARGEST_PICTURE = 2**28  # bytes of one in a table
 BATCH_BYTES, BATCH_ROWS = 2**24, 64  # of Parquet, read at once
+# Parquet is a packed format, and its reader is no Python: few bytes become any number of rows. It is read in
+# a process with so much memory, whose every answer takes so much processor time.
+PARQUET_MEMORY, PARQUET_SECONDS = 2**31, 20
 
 Row = dict[str, Any]
 Fault = Callable[[str, str], None]  # is told a place, "row 3", and what is wrong there
 
 
 def read_rows(table: Path, captions: Sequence[str], fault: Fault) -> Iterator[tuple[str, Row]]:
-    """Yields (place, row); the place is "row 3" or "line 3" for messages.
+    """Yields (place, row), of a row what may be of use; the place is "row 3" or "line 3" for messages.
 
     Args:
         table: its kind is told by its suffix, one of `SUFFIXES`.
@@ -49,23 +56,43 @@ def read_rows(table: Path, captions: Sequence[str], fault: Fault) -> Iterator[tu
     Raises:
         DataError: the table cannot be read, or not on, or has no columns of pictures or captions.
     """
+    known = {*PICTURE, *captions, *ABOUT}
     try:
-        if table.suffix.lower() == PARQUET:
-            yield from _parquet_rows(table, captions)
-        elif table.suffix.lower() == JSON:
-            yield from _json_rows(table)
-        else:
-            with table.open("rb") as file:
-                kind = encoding(file.read(2))
-            with table.open(encoding=kind, errors="replace", newline="") as text:
-                if table.suffix.lower() in LINES:
-                    yield from _line_rows(text, fault)
-                else:
-                    yield from _separated_rows(text, captions, fault)
+        for place, row in _rows(table, captions, fault):
+            kept = {name: value for name, value in row.items() if name in known}
+            if wrong := _too_large(kept):
+                fault(place, wrong)
+            else:
+                yield place, kept
     except DataError:
         raise
     except Exception as error:  # a reader of a broken table raises nearly anything
         raise DataError(f"it cannot be read: {error}") from error
+
+
+def _rows(table: Path, captions: Sequence[str], fault: Fault) -> Iterator[tuple[str, Row]]:
+    if table.suffix.lower() == PARQUET:
+        yield from _parquet_rows(table, captions, fault)
+    elif table.suffix.lower() == JSON:
+        yield from _json_rows(table)
+    else:
+        with table.open("rb") as file:
+            kind = encoding(file.read(2))
+        with table.open(encoding=kind, errors="replace", newline="") as text:
+            if table.suffix.lower() in LINES:
+                yield from _line_rows(text, fault)
+            else:
+                yield from _separated_rows(text, captions, fault)
+
+
+def _too_large(row: Row) -> str:
+    """A message of a row that says, or holds, far more than any; empty for others."""
+    picture = first_of(row, PICTURE)
+    content = picture.get("bytes") if isinstance(picture, dict) else picture
+    held = len(content) if isinstance(content, bytes) else 0
+    if (said := extent(row) - held) > LONGEST_ROW:
+        return f"it says {said:,} characters, more than {LONGEST_ROW:,}"
+    return f"it has {held:,} bytes, more than {LARGEST_PICTURE:,}" if held > LARGEST_PICTURE else ""
 
 
 def column(name: object) -> str:
@@ -151,24 +178,75 @@ def _json_rows(table: Path) -> Iterator[tuple[str, Row]]:
         yield f"row {number}", named(row)
 
 
-def _rows_of(document: Any) -> list[Row]:
+def _rows_of(document: Any) -> Iterator[Row]:
     """Rows of a list, of {picture: caption}, of kohya's {picture: {"caption": ...}}, of COCO's captions."""
     if isinstance(document, list):
-        return [row for row in document if isinstance(row, dict)]
-    if not isinstance(document, dict):
-        return []
-    if isinstance(document.get("images"), list) and isinstance(document.get("annotations"), list):
+        yield from (row for row in document if isinstance(row, dict))
+    elif not isinstance(document, dict):
+        return
+    elif isinstance(document.get("images"), list) and isinstance(document.get("annotations"), list):
         files = {str(row.get("id")): row.get("file_name") for row in _rows_of(document["images"])}
-        rows = _rows_of(document["annotations"])
-        return [row | {"file_name": files.get(str(row.get("image_id")))} for row in rows]
-    return [
-        {"file_name": key, **(value if isinstance(value, dict) else {"text": value})}
-        for key, value in document.items()
-        if isinstance(value, dict | str | list)
-    ]
+        for row in _rows_of(document["annotations"]):
+            yield row | {"file_name": files.get(str(row.get("image_id")))}
+    else:
+        for key, value in document.items():
+            if isinstance(value, dict | str | list):
+                yield {"file_name": key, **(value if isinstance(value, dict) else {"text": value})}
 
 
-def _parquet_rows(table: Path, captions: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(table: Path, captions: Sequence[str], fault: Fault) -> Iterator[tuple[str, Row]]:
+    read = Contained(f"{__name__}:parquet_part", PARQUET_MEMORY)
+    numbers = count(1)
+    try:
+        part = read(str(table), tuple(captions), seconds=PARQUET_SECONDS)
+        while isinstance(part, list) and part:
+            for row, number in zip(part, numbers, strict=False):
+                if isinstance(row, str):
+                    fault(f"row {number}", row)
+                else:
+                    yield f"row {number}", row
+            part = read(seconds=PARQUET_SECONDS)
+        if isinstance(part, str):
+            raise DataError(part)
+    except Died as death:
+        raise DataError("to read it ends the process, or takes too long") from death
+    except NotStarted as error:
+        raise DataError(f"a reading process cannot start: {error}") from error
+    finally:
+        read.close()
+
+
+_parquet: Iterator[Row | str] = iter(())  # the rows that are left of the table that this process reads
+
+
+def parquet_part(table: str = "", captions: Sequence[str] = ()) -> list[Row | str] | str:
+    """The first rows of a table, or without a name the next ones; none at its end.
+
+    Returns what is wrong in place of a row, and in place of all rows where the table cannot be read on. To be
+    called in a process that may die of it (`processes.Contained`).
+    """
+    global _parquet
+    try:
+        if table:
+            pa.set_memory_pool(pa.system_memory_pool())  # others take addresses in advance
+            _parquet = (_too_large(row) or row for row in _read_parquet(table, captions))
+        part: list[Row | str] = []
+        weight = 0
+        for row in _parquet:
+            part.append(row)
+            weight += extent(row)
+            if weight >= BATCH_BYTES:
+                break
+        return part
+    except MemoryError:
+        return "it does not fit into the memory of a table"
+    except DataError as error:
+        return str(error)
+    except Exception as error:  # a reader of a broken table raises nearly anything
+        return f"it cannot be read: {error}"
+
+
+def _read_parquet(table: str, captions: Sequence[str]) -> Iterator[Row]:
     file = pq.ParquetFile(table, pre_buffer=False, buffer_size=2**20)
     columns = {name: column(name) for name in file.schema_arrow.names}
     if wrong := _lacking(list(columns.values()), captions):
@@ -177,10 +255,23 @@ def _parquet_rows(table: Path, captions: Sequence[str]) -> Iterator[tuple[str, R
     groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
     weight = sum(group.total_byte_size for group in groups) // max(1, file.metadata.num_rows)
     rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, weight)))
-    numbers = count(1)
-    for batch in file.iter_batches(rows, columns=[name for name in columns if columns[name] in known]):
-        for row in batch.to_pylist():
-            yield f"row {next(numbers)}", named(row)
+    names = [name for name in columns if columns[name] in known]
+    leaves = [file.schema.column(index) for index in range(len(file.schema))]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.path in names]
+    # a text that many rows have is once in memory
+    file = pq.ParquetFile(table, pre_buffer=False, buffer_size=2**20, read_dictionary=texts)
+    for batch in file.iter_batches(rows, columns=names, use_threads=False):
+        for index in range(batch.num_rows):
+            yield named({name: _value(batch.column(name)[index]) for name in batch.schema.names})
+
+
+def _value(cell: Any) -> Any:
+    """A cell's value; in place of a text that is far too long one that is refused, too."""
+    if isinstance(cell, pa.DictionaryScalar):
+        cell = cell.value
+    if isinstance(cell, pa.StringScalar) and cell.is_valid and cell.as_buffer().size > 4 * LONGEST_ROW:
+        return "?" * (LONGEST_ROW + 1)
+    return cell.as_py()
 
 
 def named(row: Mapping[Any, Any]) -> Row:
