@@ -16,7 +16,7 @@ LEVELS = [
     {"native", "catalogue", "bundle", "checkpoints", "data", "recipes"},
     {
         *("model", "pipeline", "families", "stages", "drawing", "given", "naming", "manipulate", "train"),
-        "keywords",
+        *("keywords", "record"),
         *("embedding", "classify", "search", "evaluate", "zero_shot"),
     },
     {"bench", "serve"},

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from unclip.manipulate.variations import Start
     from unclip.model import FillingIn, Model, load
     from unclip.models.code_sampling import CodeSampling
+    from unclip.record import Record
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ _NAMES = {
     "unclip.manipulate.variations": "Start",
     "unclip.model": "FillingIn Model load",
     "unclip.models.code_sampling": "CodeSampling",
+    "unclip.record": "Record",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -93,6 +95,7 @@ __all__ = [
     "Picture",
     "PolicyError",
     "Preprocessing",
+    "Record",
     "SearchError",
     "Start",
     "TextRows",

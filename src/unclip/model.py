@@ -24,6 +24,7 @@ from unclip.manipulate.principal_components import Basis, reconstruct
 from unclip.manipulate.variations import Start, blend, restyle, vary
 from unclip.models.code_sampling import CodeSampling
 from unclip.pipeline import Pipeline, pictures_of
+from unclip.record import Record, like
 from unclip.stages.stage import finished
 
 
@@ -57,6 +58,13 @@ class Model(Pipeline):
 
     Every verb is there for every family; one that its stages cannot do is refused with the reason.
     """
+
+    @spelled_out(Settings, like, Options)
+    def like(
+        self, picture: Source | Record, prompt: str | None = None, **settings: Unpack[Settings]
+    ) -> list[Picture]:
+        """The picture that a file's metadata tell of, drawn again: see `record.like`."""
+        return pictures_of(like(self, picture, prompt, **settings))
 
     @spelled_out(FromLatents, vary, FromLatents, Options)
     def vary(

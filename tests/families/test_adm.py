@@ -12,6 +12,7 @@ from torch import Tensor
 import unclip
 from reference.guided import Network, State, classifier_shapes, random_state, unet_shapes
 from reference.sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
+from support.pictures import same
 from unclip.bundle import Part, save_bundle
 from unclip.checkpoints import adm
 from unclip.checkpoints.foreign import Source
@@ -237,3 +238,11 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_bundle(folder, name="b", parts=parts | {"upsampler-32": part}, card="", family="adm")
     with pytest.raises(BundleError, match="upsampler-32 enlarges nothing"):
         unclip.load(folder)
+
+
+def test_a_picture_is_drawn_again_by_its_metadata(whole: Model, tmp_path: Path) -> None:
+    _, picture = whole.generate("1", n=2, size=whole.sizes[0], seed=5)
+    path = picture.save(tmp_path / "picture.png")
+    (again,) = whole.like(path)
+    assert same(again, picture)
+    assert again.metadata == picture.metadata

@@ -210,3 +210,11 @@ def test_eight_bits_draw_nearly_the_same(folder: Path, model: Model) -> None:
     assert picture.image.size == (SIZE, SIZE)
     with pytest.raises(InputError, match="unknown precision 'int4'"):
         load(folder, precision="int4")
+
+
+def test_a_picture_is_drawn_again_by_its_metadata(model: Model, tmp_path: Path) -> None:
+    _, picture = model.generate("a red apple", n=2, size=model.sizes[0], seed=5)
+    path = picture.save(tmp_path / "picture.png")
+    (again,) = model.like(path)
+    assert same(again, picture)
+    assert again.metadata == picture.metadata

@@ -157,3 +157,11 @@ def test_it_draws_in_bfloat16(tmp_path_factory: pytest.TempPathFactory, parts: d
     half = unclip.load(folder, device="cpu", precision="bfloat16")
     drawn = half.generate("a red apple", n=2, size=SIZE, seed=5)
     assert [picture.image.size for picture in drawn] == [(SIZE, SIZE)] * 2
+
+
+def test_a_picture_is_drawn_again_by_its_metadata(model: Model, tmp_path: Path) -> None:
+    _, picture = model.generate("a red apple", n=2, size=model.sizes[0], seed=5)
+    path = picture.save(tmp_path / "picture.png")
+    (again,) = model.like(path)
+    assert same(again, picture)
+    assert again.metadata == picture.metadata

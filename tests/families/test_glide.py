@@ -14,6 +14,7 @@ import unclip
 from reference.guided import Network, State, glide_shapes, random_state
 from reference.noised_clip import VOCABULARY, naive_image, naive_text, noised_clip, vocabulary
 from reference.sampler import PublishedSampler, cosine_betas, gradient_of, linear_betas
+from support.pictures import same
 from unclip.bundle import save_bundle
 from unclip.checkpoints import glide
 from unclip.checkpoints.foreign import Conversion, Source
@@ -321,3 +322,11 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(whole: Model) -> None:
     both = list(whole.draw(jobs, Options(size=16)))[-1].estimate
     assert both is not None
     torch.testing.assert_close(both[:1], drawn(whole, size=16), atol=1e-4, rtol=0)
+
+
+def test_a_picture_is_drawn_again_by_its_metadata(whole: Model, tmp_path: Path) -> None:
+    _, picture = whole.generate(PROMPT, n=2, size=whole.sizes[0], seed=5)
+    path = picture.save(tmp_path / "picture.png")
+    (again,) = whole.like(path)
+    assert same(again, picture)
+    assert again.metadata == picture.metadata

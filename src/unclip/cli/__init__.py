@@ -27,6 +27,7 @@ from unclip.cli import (
     edit,
     evaluate,
     generate,
+    info,
     models,
     outpaint,
     reconstruct,
@@ -85,6 +86,7 @@ def unclip(
 
 
 app.add_typer(generate.app)
+app.add_typer(info.app)
 app.add_typer(edit.app)
 app.add_typer(outpaint.app)
 app.add_typer(reconstruct.app)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unclip.cli import completion, options
 from unclip.cli.pictures import draw
+
+if TYPE_CHECKING:
+    from unclip.drawing import Event
+    from unclip.model import Model
+    from unclip.record import Record
 
 app = typer.Typer()
 
@@ -95,6 +101,12 @@ def generate(
     from_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Read prompts from FILE, one a line; - is stdin.")
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE", help="Draw a picture of unclip again, by its metadata; other options change it."
+        ),
+    ] = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -112,11 +124,27 @@ def generate(
     from unclip.drawing import Options
     from unclip.images import open_image
 
-    texts = _texts(prompts or [], from_file)
     own = {"n": n, "start": None if drawing.start is None else open_image(drawing.start)}
-    Options(**vars(drawing) | own)  # what is wrong with them is said before anything is loaded
+    begin: Callable[[Model, options.Drawing], Iterator[Event]]
+    if like is None:
+        Options(**vars(drawing) | own)  # what is wrong with them is said before anything is loaded
+        texts = _texts(prompts or [], from_file)
+
+        def begin(model: Model, seeded: options.Drawing) -> Iterator[Event]:
+            return model.stream(texts, **vars(seeded) | own)
+
+    else:
+        record, text = _record(like, prompts or [], from_file), next(iter(prompts or []), None)
+        record.check(text, vars(drawing) | own)
+        texts, chosen = [record.prompt if text is None else text], model
+        drawing = replace(drawing, seed=record.seed if drawing.seed is None else drawing.seed)
+        model = record.model if model is None else model
+
+        def begin(model: Model, seeded: options.Drawing) -> Iterator[Event]:
+            return _again(model, record, chosen is not None, text, vars(seeded) | own)
+
     draw(
-        lambda model, seeded: model.stream(texts, **vars(seeded) | own),
+        begin,
         drawing,
         options.Common(out, format, model, device, dtype, offload, json, no_metadata),
         texts,
@@ -124,6 +152,29 @@ def generate(
         preview=preview,
         ranked=drawing.rerank is not None,
     )
+
+
+def _record(path: str, prompts: list[str], from_file: str | None) -> Record:
+    """The record of a picture that is to be drawn again. Raises InputError for several prompts, too."""
+    from unclip.errors import InputError
+    from unclip.record import Record
+
+    if len(prompts) > 1 or from_file is not None:
+        raise InputError("--like draws one picture again: give at most one prompt, in place of its own")
+    return Record.of(path)
+
+
+def _again(
+    model: Model, record: Record, other: bool, prompt: str | None, settings: dict[str, Any]
+) -> Iterator[Event]:
+    """Draw the picture of a record by the bundle that is meant, or by another one that was asked for."""
+    from unclip.errors import BundleError
+    from unclip.record import like
+
+    difference = record.difference(model.bundle.name, model.bundle.identity)
+    if difference is not None and not other:
+        raise BundleError(f"{difference}; give --model {model.bundle.name} to draw it all the same")
+    return like(model, record, prompt, **settings)
 
 
 def _texts(prompts: list[str], from_file: str | None) -> list[str]:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -140,20 +139,12 @@ def _shown(picture: Picture) -> str:
     return half_blocks(picture.image, min(PREVIEW_COLUMNS, shutil.get_terminal_size().columns))
 
 
-def _number(text: str) -> str | int | float:
-    """A setting as a number where it is one."""
-    for kind in (int, float):
-        with suppress(ValueError):
-            if (number := kind(text)) == number and abs(number) != float("inf"):
-                return number
-    return text
-
-
 def _document(
     model: Model, drawn: list[tuple[str, Picture]], format: str, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """The output of --json for pictures that were drawn."""
     from unclip import __version__
+    from unclip.record import valued
     from unclip.runtime import peak_memory_bytes
 
     pictures = [
@@ -165,7 +156,7 @@ def _document(
             "score": None if picture.score is None else round(picture.score, 4),
             "size": picture.image.width,
             "format": str(format),
-            "settings": {name: _number(text) for name, text in picture.settings.items()},
+            "settings": {name: valued(text) for name, text in picture.settings.items()},
         }
         for path, picture in drawn
     ]
