@@ -1,8 +1,9 @@
 # make draw PROMPT="a red apple"    draws, into the folder pictures
 # make draw PROMPT="빨간 사과" OPTIONS="--n 4 --size 1024 --seed 1"
+# make serve                        serves the Images API on 127.0.0.1:8000; OPTIONS="--port 9000"
 # make test                         lints, checks types, runs all tests
 #
-# Both make .venv and install into it whatever is missing. Another Python: make PYTHON=python3.12 ...
+# All make .venv and install into it whatever is missing. Another Python: make PYTHON=python3.12 ...
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 PROMPT ?= a red apple
@@ -14,11 +15,14 @@ RUN = .venv/bin/python -m
 unexport PROMPT
 export UNCLIP_PROMPT := $(value PROMPT)
 
-.PHONY: draw test lint format docs clean
+.PHONY: draw serve test lint format docs clean
 
 draw: .venv/installed
 	@echo "Drawing into $(CURDIR)/pictures:"
 	@$(RUN) unclip generate --out pictures $(OPTIONS) -- "$$UNCLIP_PROMPT"
+
+serve: .venv/installed-serve
+	@$(RUN) unclip serve $(OPTIONS)
 
 test: lint
 	$(RUN) pytest
@@ -39,9 +43,13 @@ docs: .venv/installed
 	@"$(PYTHON)" tools/make_venv.py .venv
 	@touch $@
 
+.venv/installed-serve: pyproject.toml tools/make_venv.py
+	@"$(PYTHON)" tools/make_venv.py .venv serve
+	@touch $@ .venv/installed
+
 .venv/installed-dev: pyproject.toml tools/make_venv.py
 	@"$(PYTHON)" tools/make_venv.py .venv dev
-	@touch $@ .venv/installed
+	@touch $@ .venv/installed .venv/installed-serve
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

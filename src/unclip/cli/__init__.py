@@ -32,6 +32,7 @@ from unclip.cli import (
     outpaint,
     reconstruct,
     search,
+    serve,
     train,
 )
 from unclip.cli.streams import steady
@@ -97,6 +98,7 @@ app.add_typer(models.app)
 app.add_typer(bench.app)
 app.add_typer(classify.app)
 app.add_typer(search.app)
+app.add_typer(serve.app)
 app.add_typer(evaluate.app, name="evaluate")
 
 

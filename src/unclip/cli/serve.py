@@ -1,0 +1,97 @@
+"""`unclip serve`: the Images API on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unclip.cli import options
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or folder of a bundle, several times for several; the first is the default."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; all but loopback need --keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes one that is free.")] = 8000,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Jobs and pictures. By default in the user's data folder."),
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Names and hashes of keys; clients send a key then.")
+    ] = None,
+    new_key: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Add a key to the file of --keys, print it, and end."),
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="How clients reach it behind a proxy.")
+    ] = None,
+    cors: Annotated[
+        list[str] | None, typer.Option(metavar="ORIGIN", help="A page of another server that may ask.")
+    ] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=BUNDLE", help="Another name of a bundle.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(metavar="GB", help="Most that loaded bundles weigh together.")
+    ] = None,
+    most_jobs: Annotated[int, typer.Option(help="Jobs that may wait.")] = 64,
+    keep_days: Annotated[float | None, typer.Option(help="Days that kept pictures stay; for ever.")] = None,
+    keep_gb: Annotated[float | None, typer.Option(help="Most that pictures take on disk.")] = None,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log.")] = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """Serve the Images API: clients of the hosted service draw here.
+
+    The last line on stderr once it is ready names the address. SIGTERM finishes what is being drawn.
+    """
+    from unclip.errors import InputError
+
+    if new_key is not None:
+        from unclip.serve.keys import new_key as added
+
+        if keys is None:
+            raise InputError("--new-key adds to a file: give --keys FILE")
+        typer.echo(added(keys, new_key))
+        return
+    try:
+        from unclip.serve.server import Place, Server, lock
+    except ImportError as error:
+        raise InputError(f"{error.name} is missing: install unclip[serve]") from error
+    from unclip.runtime import data_folder
+    from unclip.serve.admission import Admission
+    from unclip.serve.jobs import Store
+    from unclip.serve.keys import Keys
+    from unclip.serve.models import Models
+    from unclip.serve.service import Keeping, Service
+
+    place = Place(host, port, public_url, None if keys is None else Keys(keys), tuple(cors or ()))
+    models = Models.of(
+        model or [None],
+        alias or (),
+        device=device,
+        precision=dtype,
+        memory=None if memory is None else int(memory * 1e9),
+    )
+    folder = data or data_folder() / "serve"
+    with lock(folder):
+        service = Service(
+            models,
+            Store(folder),
+            admission=Admission(most_jobs=most_jobs),
+            keeping=Keeping(keep_days, None if keep_gb is None else int(keep_gb * 1e9)),
+            public_url=public_url,
+            log_prompts=log_prompts,
+        )
+        Server(service, place, lambda address: typer.echo(f"unclip: ready on {address}", err=True)).run()

@@ -1,0 +1,1 @@
+"""`unclip serve`: the Images API on any bundle. Nothing here is imported outside this folder and its verb."""

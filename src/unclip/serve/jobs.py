@@ -1,0 +1,361 @@
+"""The jobs and pictures that are kept: SQLite for what is known of them, files for what was drawn.
+
+Every commit is on the disk before it is told of (`synchronous FULL`): a job that was accepted survives a
+power cut. A picture's file is written before the row that names it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from unclip.errors import UnclipError
+from unclip.runtime import atomic_path
+
+BUSY_SECONDS = 10.0
+SCHEMA = """
+create table if not exists jobs (
+    id text primary key, owner text not null, verb text not null, bundle text not null, state text not null,
+    kept integer not null, request text not null, prompt text not null, idempotency text, fingerprint text,
+    created real not null, ended real, error text
+) strict;
+create unique index if not exists jobs_idempotency on jobs (owner, idempotency);
+create index if not exists jobs_created on jobs (owner, created);
+create table if not exists pictures (
+    id text primary key, job text not null, owner text not null, position integer not null,
+    file text not null, format text not null, bytes integer not null, width integer not null,
+    height integer not null, seed text not null, number integer not null, score real, prompt text not null,
+    bundle text not null, settings text not null, created real not null, expires real,
+    starred integer not null default 0, board text not null default '', deleted real
+) strict;
+create index if not exists pictures_created on pictures (owner, created);
+create index if not exists pictures_job on pictures (job);
+"""
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (State.DONE, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of the table of jobs.
+
+    Attributes:
+        id: "job_...".
+        owner: the key that submitted it; "" without keys.
+        verb, bundle, prompt: what it draws.
+        state: how far it is; while it runs it is "queued" here.
+        kept: whether it is drawn after a restart, and its pictures go to the library.
+        request: everything that draws it again, but pictures, which are files.
+        idempotency, fingerprint: the client's key, and a hash of what came with it.
+        created, ended: seconds since 1970.
+        error: the API's error of one that failed.
+    """
+
+    id: str
+    owner: str
+    verb: str
+    bundle: str
+    prompt: str = ""
+    state: State = State.QUEUED
+    kept: bool = False
+    request: Mapping[str, Any] = field(default_factory=dict)
+    idempotency: str | None = None
+    fingerprint: str | None = None
+    created: float = field(default_factory=time.time)
+    ended: float | None = None
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A row of the table of pictures; `expires` is of what is not in the library."""
+
+    id: str
+    job: str
+    owner: str
+    position: int
+    file: str
+    format: str
+    bytes: int
+    width: int
+    height: int
+    seed: int
+    number: int
+    score: float | None
+    prompt: str
+    bundle: str
+    settings: Mapping[str, str]
+    created: float
+    expires: float | None = None
+    starred: bool = False
+    board: str = ""
+    deleted: float | None = None
+
+
+def new_id(kind: str) -> str:
+    """A name that nobody guesses."""
+    return f"{kind}_{secrets.token_hex(12)}"
+
+
+class Store:
+    """Jobs and pictures in a folder. Its methods may be called from any thread.
+
+    Raises:
+        UnclipError: the folder's database cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pictures, self.inputs = folder / "pictures", folder / "inputs"
+        for place in (self.pictures, self.inputs):
+            place.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        try:
+            self._database = sqlite3.connect(
+                folder / "jobs.sqlite", check_same_thread=False, isolation_level=None, timeout=BUSY_SECONDS
+            )
+            self._database.row_factory = sqlite3.Row
+            self._database.execute("pragma journal_mode=wal")
+            self._database.execute("pragma synchronous=full")
+            self._database.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise UnclipError(f"cannot keep jobs in {folder}: {error}; give another folder") from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._database.execute("begin immediate")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("rollback")
+                raise
+            self._database.execute("commit")
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    # --- jobs ---
+
+    def add(self, job: Job, inputs: Mapping[str, Sequence[bytes]] | None = None) -> Job:
+        """Keep a new job, and the pictures that it was given; the one of its idempotency key if there is."""
+        for name, files in (inputs or {}).items():
+            for number, data in enumerate(files):
+                with atomic_path(self.inputs / job.id / f"{name}-{number}") as path:
+                    path.write_bytes(data)
+        with self._transaction() as database:
+            if job.idempotency is not None:
+                query = "select * from jobs where owner = ? and idempotency = ?"
+                found = database.execute(query, (job.owner, job.idempotency)).fetchone()
+                if found is not None:
+                    return _job(found)
+            database.execute(
+                "insert into jobs (id, owner, verb, bundle, state, kept, request, prompt, idempotency, "
+                "fingerprint, created) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(job.id, job.owner, job.verb, job.bundle, str(job.state), int(job.kept)),
+                    *(json.dumps(job.request), job.prompt, job.idempotency, job.fingerprint, job.created),
+                ),
+            )
+        return job
+
+    def given(self, job: str) -> dict[str, tuple[bytes, ...]]:
+        """The pictures that a job was given, by field, in their order."""
+        found: dict[str, list[tuple[int, bytes]]] = {}
+        folder = self.inputs / job
+        for path in folder.iterdir() if folder.is_dir() else ():
+            name, _, number = path.name.rpartition("-")
+            if name and number.isdigit():
+                found.setdefault(name, []).append((int(number), path.read_bytes()))
+        return {name: tuple(data for _, data in sorted(files)) for name, files in found.items()}
+
+    def end(
+        self,
+        job: str,
+        state: State,
+        pictures: Sequence[Stored] = (),
+        error: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Say how a job ended, with its pictures, whose files are written; one that has ended stays so."""
+        columns = (
+            *("id", "job", "owner", "position", "file", "format", "bytes", "width", "height", "seed"),
+            *("number", "score", "prompt", "bundle", "settings", "created", "expires"),
+        )
+        with self._transaction() as database:
+            changed = database.execute(
+                "update jobs set state = ?, ended = ?, error = ? where id = ? and state = 'queued'",
+                (str(state), time.time(), None if error is None else json.dumps(error), job),
+            ).rowcount
+            if not changed:
+                return
+            marks = ", ".join("?" * len(columns))
+            for one in pictures:
+                row = vars(one) | {"seed": str(one.seed), "settings": json.dumps(dict(one.settings))}
+                database.execute(
+                    f"insert into pictures ({', '.join(columns)}) values ({marks})",
+                    [row[column] for column in columns],
+                )
+        self._forget_inputs(job)
+
+    def _forget_inputs(self, job: str) -> None:
+        folder = self.inputs / job
+        for path in folder.iterdir() if folder.is_dir() else ():
+            path.unlink(missing_ok=True)
+        if folder.is_dir():
+            folder.rmdir()
+
+    def job(self, id: str, owner: str) -> Job | None:
+        rows = self._rows("select * from jobs where id = ? and owner = ?", (id, owner))
+        return _job(rows[0]) if rows else None
+
+    def jobs(self, owner: str, limit: int, before: float | None = None) -> list[Job]:
+        """The newest first."""
+        query = "select * from jobs where owner = ? and created < ? order by created desc limit ?"
+        return [_job(row) for row in self._rows(query, (owner, before or 1e12, limit))]
+
+    def unfinished(self) -> list[Job]:
+        """Kept jobs that a killed server left behind, the oldest first; the others are marked cancelled."""
+        with self._transaction() as database:
+            database.execute(
+                "update jobs set state = 'cancelled', ended = ? where state = 'queued' and kept = 0",
+                (time.time(),),
+            )
+        return [_job(row) for row in self._rows("select * from jobs where state = 'queued' order by created")]
+
+    # --- pictures ---
+
+    def write(self, picture: str, suffix: str, data: bytes) -> str:
+        """Write a picture's file; returns its name."""
+        name = f"{picture}.{suffix}"
+        with atomic_path(self.pictures / name) as path:
+            path.write_bytes(data)
+        return name
+
+    def of_job(self, job: str) -> list[Stored]:
+        query = "select * from pictures where job = ? and deleted is null order by position"
+        return [_stored(row) for row in self._rows(query, (job,))]
+
+    def picture(self, id: str, owner: str | None = None) -> Stored | None:
+        """A picture; with `owner` only theirs."""
+        rows = self._rows("select * from pictures where id = ?", (id,))
+        found = _stored(rows[0]) if rows else None
+        return found if found is not None and owner in (None, found.owner) else None
+
+    def library(
+        self,
+        owner: str,
+        limit: int,
+        *,
+        before: float | None = None,
+        text: str = "",
+        starred: bool | None = None,
+        board: str | None = None,
+        deleted: bool = False,
+    ) -> list[Stored]:
+        """Pictures that are kept, the newest first."""
+        query = ["select * from pictures where owner = ? and expires is null and created < ?"]
+        values: list[Any] = [owner, before or 1e12]
+        query.append(f"and deleted is {'not ' if deleted else ''}null")
+        if text:
+            query.append("and instr(lower(prompt), lower(?)) > 0")
+            values.append(text)
+        if starred is not None:
+            query.append("and starred = ?")
+            values.append(int(starred))
+        if board is not None:
+            query.append("and board = ?")
+            values.append(board)
+        query.append("order by created desc, position desc limit ?")
+        return [_stored(row) for row in self._rows(" ".join(query), (*values, limit))]
+
+    def change(self, id: str, owner: str, **changes: Any) -> Stored | None:
+        """Star a picture, put it on a board, delete or restore it."""
+        names = [name for name in changes if name in ("starred", "board", "deleted")]
+        with self._transaction() as database:
+            for name in names:
+                database.execute(
+                    f"update pictures set {name} = ? where id = ? and owner = ?", (changes[name], id, owner)
+                )
+        return self.picture(id, owner)
+
+    def sweep(self, days: float | None, most_bytes: int | None, bin_days: float) -> int:
+        """Delete what is past its time, and the oldest beyond the room there is; what is starred stays.
+
+        Returns the number of pictures that went.
+        """
+        now = time.time()
+        query = "select * from pictures where expires < ? or deleted < ?"
+        gone = [_stored(row) for row in self._rows(query, (now, now - bin_days * 86400))]
+        if days is not None:
+            old = "select * from pictures where starred = 0 and expires is null and created < ?"
+            gone += [_stored(row) for row in self._rows(old, (now - days * 86400,))]
+        if most_bytes is not None:
+            held = 0
+            for row in self._rows("select * from pictures order by starred desc, created desc"):
+                held += row["bytes"]
+                if held > most_bytes and not row["starred"]:
+                    gone.append(_stored(row))
+        ids = {one.id: one for one in gone}
+        with self._transaction() as database:
+            database.executemany("delete from pictures where id = ?", [(id,) for id in ids])
+            if days is not None:
+                database.execute(
+                    "delete from jobs where ended < ? and id not in (select job from pictures)",
+                    (now - days * 86400,),
+                )
+        for one in ids.values():
+            (self.pictures / one.file).unlink(missing_ok=True)
+        self._sweep_files()
+        return len(ids)
+
+    def _sweep_files(self) -> None:
+        """Delete files of pictures that no row names: their job was not finished."""
+        known = {row["file"] for row in self._rows("select file from pictures")}
+        for path in self.pictures.iterdir():
+            if path.name not in known and path.stat().st_mtime < time.time() - 3600:
+                path.unlink(missing_ok=True)
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values = {name: row[name] for name in row.keys()}  # noqa: SIM118  # a Row iterates over its values
+    values |= {
+        "state": State(values["state"]),
+        "kept": bool(values["kept"]),
+        "request": json.loads(values["request"]),
+        "error": None if values["error"] is None else json.loads(values["error"]),
+    }
+    return Job(**values)
+
+
+def _stored(row: sqlite3.Row) -> Stored:
+    values = {name: row[name] for name in row.keys()}  # noqa: SIM118  # a Row iterates over its values
+    values |= {
+        "seed": int(values["seed"]),
+        "settings": json.loads(values["settings"]),
+        "starred": bool(values["starred"]),
+    }
+    return Stored(**values)

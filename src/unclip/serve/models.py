@@ -1,0 +1,178 @@
+"""The bundles that are served: which there are, by which names, and which of them are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from PIL import Image
+
+from unclip.bundle import Bundle
+from unclip.diffusion.defaults import GuidedSampling
+from unclip.drawing import Job, Options
+from unclip.errors import BundleError, InputError, listed
+from unclip.given import Given, Inversion, Kind, Known
+from unclip.model import Model
+from unclip.models.adm import ADMConfig
+from unclip.models.glide import GlideConfig
+from unclip.models.upsampler import UpsamplerConfig
+from unclip.runtime import return_freed_memory
+from unclip.stages.painting import Painting
+
+# What clients of the hosted service ask for; it means the first bundle.
+HOSTED = ("dall-e-2", "dall-e-3")
+HOSTED_PREFIX = "gpt-image-"
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """The things that a bundle can do, told without its weights.
+
+    Attributes:
+        sizes: sides in pixels that can be asked for.
+        default_size: the one that is drawn where none is.
+        verbs: of the model, that its stages can do.
+        settings: names of the settings that mean something.
+        steps: of the first network, by verb; 0 where codes are written.
+        guidance: of the first network; None where it has none.
+        first: side in pixels that the first network paints.
+        larger: side and steps of each upsampler, by the sizes that need it.
+    """
+
+    sizes: tuple[int, ...]
+    default_size: int
+    verbs: tuple[str, ...]
+    settings: tuple[str, ...]
+    steps: Mapping[str, int]
+    guidance: float | None
+    first: int
+    larger: Mapping[int, tuple[tuple[int, int], ...]]
+
+    @classmethod
+    def of(cls, model: Model) -> Abilities:
+        family, options = model.family, Options(size=model.default_size)
+        painting = family.first(options, False)
+        steps = {"generate": 0 if painting is None else painting.denoising.steps}
+        verbs = ["generate"]
+        if Kind.KNOWN in family.takes:
+            filling = family.first(options, True)
+            side = model.default_size
+            known = Known(Image.new("RGB", (side, side)), Image.new("L", (side, side)))
+            verbs += ["edit", "outpaint"]
+            steps["edit"] = 0 if filling is None else filling.way(Job("", 0, 0, Given(known=known))).steps
+        if {Kind.EMBEDDING, Kind.NOISE} <= family.takes:
+            verbs += ["vary", "blend", "restyle"]
+            steps["vary"] = Inversion.steps
+        sampling = None if painting is None else painting.denoising.sampling
+        return cls(
+            sizes=model.sizes,
+            default_size=model.default_size,
+            verbs=tuple(verbs),
+            settings=tuple(sorted(family.honours)),
+            steps=steps,
+            guidance=sampling.guidance if isinstance(sampling, GuidedSampling) else None,
+            first=model.sizes[0],
+            larger={size: _larger(model, size) for size in model.sizes},
+        )
+
+    def work(self, verb: str, size: int, steps: int | None = None) -> int:
+        """Pixels times steps of a picture of a side, what a job is reckoned by."""
+        own = self.steps.get(verb, self.steps["generate"]) if steps is None else steps
+        return max(1, own) * self.first**2 + sum(side**2 * count for side, count in self.larger[size])
+
+
+def _larger(model: Model, size: int) -> tuple[tuple[int, int], ...]:
+    stages = model.family.stages(Options(size=size), [Job("a picture", 0, 0)])
+    found = [stage for stage in stages if isinstance(stage, Painting) and stage.enlarges]
+    return tuple((_side(stage.config), stage.denoising.steps) for stage in found)
+
+
+def _side(config: UpsamplerConfig | GlideConfig | ADMConfig) -> int:
+    return config.high_size if isinstance(config, UpsamplerConfig) else config.image_size
+
+
+@dataclass(eq=False)
+class Models:
+    """Bundles, each loaded when it is first drawn with. Only one thread may call `get` and `unload`.
+
+    Args:
+        bundles: by name, the first one is meant where no name is given.
+        aliases: other names of them.
+        device, precision: as of `unclip.load`.
+        memory: bytes that the weights of loaded bundles may have together; None is no bound. Those that were
+            drawn with longest ago go before another is loaded.
+    """
+
+    bundles: Mapping[str, Bundle]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    device: str | None = None
+    precision: str | None = None
+    memory: int | None = None
+    loaded: dict[str, Model] = field(default_factory=dict)
+
+    @cached_property
+    def abilities(self) -> Mapping[str, Abilities]:
+        """Of each bundle; no weights are read."""
+        return {
+            name: Abilities.of(Model(bundle, device=self.device, precision=self.precision))
+            for name, bundle in self.bundles.items()
+        }
+
+    @classmethod
+    def of(cls, sources: Sequence[str | None], aliases: Sequence[str] = (), **options: object) -> Models:
+        """Of bundles' names or folders, and aliases "NAME=BUNDLE".
+
+        Raises:
+            BundleError: one that is not there, or two of one name.
+            InputError: an alias of another form, or of a bundle that is not served.
+        """
+        bundles: dict[str, Bundle] = {}
+        for source in sources:
+            bundle = Bundle.load(source)
+            if bundle.name in bundles:
+                raise BundleError(f"two bundles are called {bundle.name}: serve one of them")
+            bundles[bundle.name] = bundle
+        names = {}
+        for alias in aliases:
+            name, equals, meant = alias.partition("=")
+            if not (name and equals and meant in bundles):
+                raise InputError(f"alias {alias!r}: give NAME=BUNDLE, a bundle of {listed(bundles)}")
+            names[name] = meant
+        return cls(bundles, names, **options)  # type: ignore[arg-type]
+
+    @property
+    def first(self) -> str:
+        """The bundle that is meant where no name is given."""
+        return next(iter(self.bundles))
+
+    def named(self, name: str | None) -> str | None:
+        """The bundle that a client means; None where there is none of that name."""
+        if name is not None and name in self.aliases:
+            return self.aliases[name]
+        if name is None or name in HOSTED or name.startswith(HOSTED_PREFIX):
+            return self.first
+        return name if name in self.bundles else None
+
+    def get(self, name: str) -> Model:
+        """A model, loaded now if it is not. Raises BundleError as `unclip.load` does."""
+        if name not in self.loaded:
+            self._make_room(name)
+            self.loaded[name] = Model(self.bundles[name], device=self.device, precision=self.precision)
+        self.loaded[name] = self.loaded.pop(name)  # the last is what was drawn with last
+        return self.loaded[name]
+
+    def unload(self, name: str) -> None:
+        """Let a model go."""
+        self.loaded.pop(name, None)
+        return_freed_memory()
+
+    def _make_room(self, name: str) -> None:
+        if self.memory is None:
+            return
+        while self.loaded and self.weight(name) + sum(map(self.weight, self.loaded)) > self.memory:
+            self.unload(next(iter(self.loaded)))
+
+    def weight(self, name: str) -> int:
+        """Bytes of a bundle's files."""
+        return sum(component.bytes for component in self.bundles[name].components.values())

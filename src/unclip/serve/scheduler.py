@@ -1,0 +1,353 @@
+"""The one thread that owns the models: it takes the jobs of many requests through the stages together.
+
+Jobs join at the boundary of a stage: whatever waits before the same stage of the same bundle, and would be in
+one call of its network, goes through it in one batch. Rows of a sampler that are at different steps would
+each need a schedule of their own, so nobody joins within a stage. The oldest goes first.
+
+The verbs are the model's own. The model that they are given draws nothing itself: `Shared.draw` hands the
+jobs in, and waits for what comes of them by telling of `WAITING`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import torch
+
+from unclip.drawing import Event, Job, Options, Picture
+from unclip.errors import UnclipError, UnclipWarning
+from unclip.model import Model
+from unclip.pipeline import PICTURES, Part, Piece, Route, pieces
+from unclip.serve.models import Models
+from unclip.stages.networks import GROUP
+
+WAITING = Event("waiting", 0, 0, 0.0)
+IDLE_SECONDS = 1.0  # between two looks at whether to stop
+
+Result = TypeVar("Result")
+Begin = Callable[[Model], Iterator[Event]]
+"""Makes events of a model: a verb with its arguments."""
+
+
+class Cancelled(UnclipError):
+    """Nobody wants the pictures any more."""
+
+
+class OutOfMemory(UnclipError):
+    """There is not enough memory for a picture, not even alone."""
+
+
+@dataclass(eq=False)
+class Task:
+    """A request on its way.
+
+    Attributes:
+        bundle: name of the bundle that draws.
+        begin: the verb; it is called in the scheduler's thread, and refuses what is wrong.
+        tell: hears of the events; called in the scheduler's thread, as the next.
+        end: is given the pictures, or what went wrong.
+        arrived: orders the tasks.
+    """
+
+    bundle: str
+    begin: Begin
+    tell: Callable[[Event], None] = lambda event: None
+    end: Callable[[Sequence[Picture] | Exception], None] = lambda outcome: None
+    arrived: int = 0
+    warnings: list[str] = field(default_factory=list)
+    cancelled: bool = False
+    seconds: float = 0.0
+    _events: Iterator[Event] | None = None
+    _inbox: deque[Event] = field(default_factory=deque)
+    _failure: Exception | None = None
+    _finished: list[Picture] = field(default_factory=list)
+    _waits: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """A part before its next stage; `alone` after it failed in company."""
+
+    part: Part
+    bundle: str
+    arrived: tuple[int, int]
+    alone: bool = False
+
+
+class Shared(Model):
+    """A model whose jobs are drawn together with those of other requests."""
+
+    def __init__(self, model: Model, hand_in: Callable[[list[Part]], Iterator[Event]]) -> None:
+        self.bundle, self.networks, self.family = model.bundle, model.networks, model.family
+        self._hand_in = hand_in
+
+    def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
+        return self._hand_in(self.parts(jobs, options))
+
+
+class Scheduler(threading.Thread):
+    """Draws what is submitted, until it is stopped.
+
+    Args:
+        models: the bundles.
+        observe: hears of each batch: the stage, its rows, and the seconds that it took.
+    """
+
+    def __init__(
+        self, models: Models, observe: Callable[[str, int, float], None] = lambda stage, rows, seconds: None
+    ) -> None:
+        super().__init__(name="unclip-scheduler", daemon=True)
+        self.models = models
+        self._observe = observe
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._numbers = itertools.count()
+        self._waiting: list[Waiting] = []
+        self._tasks: list[Task] = []
+        self._owners: dict[Route, Task] = {}
+        self._stopping = False
+
+    # --- for other threads ---
+
+    def submit(self, task: Task) -> None:
+        """Draw a task; it hears of its end whatever happens."""
+        task.arrived = next(self._numbers)
+        self._commands.put(lambda: self._begin(task))
+
+    def cancel(self, task: Task) -> None:
+        """End a task before the next step that it would take. What has ended is left as it is."""
+        task.cancelled = True
+        self._commands.put(lambda: None)
+
+    def call(self, work: Callable[[], Result]) -> Future[Result]:
+        """Do something with a model between two steps."""
+        future: Future[Result] = Future()
+
+        def command() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(work())
+            except Exception as error:
+                future.set_exception(error)
+
+        self._commands.put(command)
+        return future
+
+    def stop(self) -> None:
+        """End the thread when nothing is left to draw."""
+        self._stopping = True
+        self._commands.put(lambda: None)
+
+    # --- the thread ---
+
+    def run(self) -> None:
+        while not (self._stopping and not self._tasks and self._commands.empty()):
+            self._obey(wait=not self._tasks)
+            movable = [task for task in self._tasks if not task._waits]
+            oldest = min(self._waiting, key=lambda waiting: waiting.arrived, default=None)
+            if movable and (oldest is None or movable[0].arrived <= oldest.arrived[0]):
+                self._move(movable[0])
+            elif oldest is not None:
+                self._through(oldest)
+
+    def _obey(self, wait: bool = False) -> None:
+        """Do what other threads have asked for, and end what is cancelled."""
+        try:
+            while True:
+                self._commands.get(block=wait, timeout=IDLE_SECONDS if wait else None)()
+                wait = False
+        except queue.Empty:
+            pass
+        for task in [task for task in self._tasks if task.cancelled]:
+            self._end(task, Cancelled("cancelled"))
+
+    def _begin(self, task: Task) -> None:
+        if task.cancelled:
+            task.end(Cancelled("cancelled"))
+            return
+        self._tasks.append(task)
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always", UnclipWarning)
+                model = self.models.get(task.bundle)
+                task._events = task.begin(Shared(model, lambda parts: self._handed_in(task, parts)))
+            task.warnings = [str(one.message) for one in said if issubclass(one.category, UnclipWarning)]
+        except Exception as error:
+            self._end(task, error)
+
+    def _move(self, task: Task) -> None:
+        """Have a verb do its own work, until it waits for pictures or is done."""
+        assert task._events is not None  # it was begun
+        try:
+            for event in task._events:
+                if event.stage == WAITING.stage:
+                    task._waits = True
+                    return
+                task._finished += event.pictures
+                task.seconds += event.seconds
+                task.tell(event)
+                self._obey()
+                if task.cancelled:
+                    return
+        except Exception as error:
+            self._end(task, error)
+        else:
+            self._end(task, task._finished)
+
+    def _end(self, task: Task, outcome: Sequence[Picture] | Exception) -> None:
+        if task not in self._tasks:
+            return
+        self._tasks.remove(task)
+        self._owners = {route: owner for route, owner in self._owners.items() if owner is not task}
+        self._waiting = [kept for waiting in self._waiting if (kept := self._wanted(waiting)) is not None]
+        if isinstance(task._events, Generator):
+            task._events.close()
+        task.end(outcome)
+
+    def _handed_in(self, task: Task, parts: list[Part]) -> Iterator[Event]:
+        """Let parts wait for their first stage; the events are what comes of them."""
+        for part in parts:
+            self._owners |= dict.fromkeys(part.routes, task)
+            self._waiting.append(Waiting(part, task.bundle, (task.arrived, next(self._numbers))))
+        expected = sum((pieces(part) for part in parts), Counter())[PICTURES]
+
+        def come() -> Iterator[Event]:
+            left = expected
+            while left:
+                if task._failure is not None:
+                    raise task._failure
+                if not task._inbox:
+                    yield WAITING
+                    continue
+                event = task._inbox.popleft()
+                left -= len(event.pictures)
+                yield event
+
+        return come()
+
+    def _wanted(self, waiting: Waiting) -> Waiting | None:
+        """Without the jobs of tasks that have ended."""
+        part = waiting.part
+        rows = [row for row, route in enumerate(part.routes) if route in self._owners]
+        if not rows:
+            return None
+        # what is read of a batch as a whole cannot be taken apart
+        return waiting if part.batch.read is not None else replace(waiting, part=part.rows(rows))
+
+    # --- one stage ---
+
+    def _together(self, oldest: Waiting) -> Part:
+        """What goes through the next stage with the oldest part; the rest goes on waiting."""
+        part, stage = oldest.part, oldest.part.left[0]
+        self._waiting.remove(oldest)
+        whole = oldest.alone or part.batch.read is not None or any(route.competes for route in part.routes)
+        most = stage.at_once or (len(part) if whole else GROUP)
+        if whole:
+            rows = list(range(len(part)))
+        else:
+            mates = [
+                waiting
+                for waiting in sorted(self._waiting, key=lambda waiting: waiting.arrived)
+                if waiting.bundle == oldest.bundle and not waiting.alone and part.joins(waiting.part)
+            ]
+            self._waiting = [waiting for waiting in self._waiting if waiting not in mates]
+            part = Part.joined([part, *(mate.part for mate in mates)])
+            rows = next(rows for rows in stage.calls(part.batch.jobs) if 0 in rows)
+        rows = rows[:most]
+        if rest := sorted(set(range(len(part))) - set(rows)):
+            left = part.rows(rest)
+            arrived = min(self._owners[route].arrived for route in left.routes)
+            self._waiting.append(replace(oldest, part=left, arrived=(arrived, next(self._numbers))))
+        return part.rows(rows)
+
+    def _through(self, oldest: Waiting) -> None:
+        """Take the oldest part, and what joins it, through its next stage."""
+        part, model = self._together(oldest), self.models.get(oldest.bundle)
+        stage, began = part.left[0], time.perf_counter()
+        try:
+            steps, done = stage.steps(part.batch.jobs), 0
+            work = model.advanced(part)
+            while True:
+                started = time.perf_counter()
+                try:
+                    piece = next(work)
+                except StopIteration as stop:
+                    after: Part = stop.value
+                    break
+                done += 1
+                self._tell(part, piece, done, steps, time.perf_counter() - started)
+                self._obey()
+                if not any(route in self._owners for route in part.routes):
+                    work.close()
+                    return
+            arrived = (oldest.arrived[0], next(self._numbers))
+            kept = self._wanted(replace(oldest, part=after, arrived=arrived, alone=False))
+            if kept is not None and not kept.part.left:
+                self._finish(kept.part, model)
+            elif kept is not None:
+                self._waiting.append(kept)
+        except Exception as error:
+            self._failed(oldest, part, error)
+        finally:
+            self._observe(stage.name, len(part), time.perf_counter() - began)
+
+    def _tell(self, part: Part, piece: Piece, done: int, steps: int, seconds: float) -> None:
+        """Tell the owners of a batch's jobs of a step."""
+        rows: dict[Task, list[int]] = {}
+        for row, route in enumerate(part.routes):
+            if route in self._owners:
+                rows.setdefault(self._owners[route], []).append(row)
+        estimate = piece.estimate if piece.estimate is not None and len(piece.estimate) == len(part) else None
+        for task, own in rows.items():
+            share = None if estimate is None else estimate[own]
+            task._inbox.append(
+                Event(piece.stage, done, steps, seconds * len(own) / len(part), estimate=share)
+            )
+            task._waits = False
+            self._move(task)
+
+    def _finish(self, part: Part, model: Model) -> None:
+        pictures = model.finished(part)
+        tasks = dict.fromkeys(self._owners[route] for route in part.routes)
+        for picture, route in zip(pictures, part.routes, strict=True):
+            self._owners[route]._inbox.append(Event(PICTURES, 1, 1, 0.0, (picture,)))
+        for task in tasks:
+            task._waits = False
+            self._move(task)
+
+    def _failed(self, oldest: Waiting, part: Part, error: Exception) -> None:
+        """Try again what failed in company, each owner's alone, or each picture where memory ran out."""
+        owners = [self._owners.get(route) for route in part.routes]
+        rows: dict[object, list[int]] = {}
+        for row, owner in enumerate(owners):
+            if owner is not None:
+                key: object = (owner, row) if _is_memory(error) else owner
+                rows.setdefault(key, []).append(row)
+        divisible = part.batch.read is None and not any(route.competes for route in part.routes)
+        if len(rows) > 1 and divisible:
+            for own in rows.values():
+                owner = owners[own[0]]
+                assert owner is not None
+                arrived = (owner.arrived, next(self._numbers))
+                self._waiting.append(Waiting(part.rows(own), oldest.bundle, arrived, alone=True))
+            return
+        if _is_memory(error):
+            error = OutOfMemory("out of memory: ask for a smaller picture")
+        for owner in {owner for owner in owners if owner is not None}:
+            owner._failure, owner._waits = error, False
+            owner._inbox.clear()
+            self._move(owner)
+
+
+def _is_memory(error: Exception) -> bool:
+    # torch raises OutOfMemoryError on an accelerator, and a plain RuntimeError on the CPU
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)

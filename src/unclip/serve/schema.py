@@ -1,0 +1,196 @@
+"""The answers' forms, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+from unclip.serve.contract import PICTURES, VERBS
+
+STAND_IN = "data:image/png;base64,"  # of a file, where a form's fields are checked
+COMPONENTS = "#/components/schemas/{model}"
+
+
+class Cause(BaseModel):
+    """What is said of an error: four keys, always."""
+
+    model_config = ConfigDict(extra="allow")
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(BaseModel):
+    error: Cause
+
+
+class Image(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    b64_json: str | None = None
+    url: str | None = None
+    seed: int
+    index: int
+    score: float | None
+
+
+class Images(BaseModel):
+    created: int
+    data: list[Image]
+    background: str
+    output_format: str
+    quality: str
+    size: str
+    usage: dict[str, Any]
+    job: str
+    safety_identifier: str | None = None
+    warnings: list[str] | None = None
+
+
+class Model(BaseModel):
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    family: str
+    identity: str
+    licence: str
+    aliases: list[str]
+    verbs: list[str]
+    sizes: list[str]
+    default_size: str
+    settings: list[str]
+    steps: dict[str, int]
+    guidance: float | None
+    loaded: bool
+
+
+class ModelList(BaseModel):
+    object: str
+    data: list[Model]
+
+
+class Picture(BaseModel):
+    id: str
+    object: str
+    job: str
+    url: str
+    format: str
+    bytes: int
+    width: int
+    height: int
+    seed: int
+    index: int
+    score: float | None
+    prompt: str
+    model: str
+    settings: dict[str, str]
+    created: float
+    starred: bool
+    board: str
+    deleted: bool
+
+
+class Pictures(BaseModel):
+    object: str
+    data: list[Picture]
+    next: float | None
+
+
+class Job(BaseModel):
+    id: str
+    object: str
+    verb: str
+    model: str
+    created: int
+    state: str
+    error: Cause | None
+    pictures: list[Picture]
+    stage: str
+    step: int
+    total: int
+    fraction: float
+    ahead: int
+    seconds_left: float
+
+
+class Jobs(BaseModel):
+    object: str
+    data: list[Job]
+    next: float | None
+
+
+class Cancelled(BaseModel):
+    cancelled: list[str]
+
+
+class Health(BaseModel):
+    status: str
+
+
+class Change(BaseModel):
+    """What is changed of a kept picture."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    starred: bool | None = None
+    board: Annotated[str | None, Field(max_length=100)] = None
+    deleted: bool | None = None
+
+
+class Login(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    key: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+def stand_in(kind: type[BaseModel], name: str, count: int) -> Any:
+    """A value for a field whose files come beside it."""
+    several = "list" in str(kind.model_fields[name].annotation) if name in kind.model_fields else False
+    return [STAND_IN] * count if several or count > 1 else STAND_IN
+
+
+def body(*verbs: str) -> dict[str, Any]:
+    """What OpenAPI says of a request's body: that of a verb, or of several with `verb`."""
+    references = [{"$ref": COMPONENTS.format(model=VERBS[verb].__name__)} for verb in verbs]
+    if len(verbs) > 1:
+        names = {"type": "object", "properties": {"verb": {"enum": list(verbs)}}, "required": ["verb"]}
+        return _content({"application/json": {"schema": names}})
+    content: dict[str, Any] = {"application/json": {"schema": references[0]}}
+    if any(name in VERBS[verbs[0]].model_fields for name in PICTURES):
+        properties = {
+            name: {"type": "string", "format": "binary"}
+            for name in PICTURES
+            if name in VERBS[verbs[0]].model_fields
+        }
+        content["multipart/form-data"] = {"schema": {"type": "object", "properties": properties}}
+    return _content(content)
+
+
+def plain_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """The same of another form."""
+    return _content({"application/json": {"schema": {"$ref": COMPONENTS.format(model=kind.__name__)}}})
+
+
+def _content(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        kinds: list[Any] = [(kind, "validation") for kind in (*VERBS.values(), Change, Login)]
+        _, definitions = models_json_schema(kinds, ref_template=COMPONENTS)
+        found["components"]["schemas"] |= definitions["$defs"]
+        for path in found["paths"].values():
+            for operation in path.values():
+                operation.get("responses", {}).pop("422", None)  # they are 400
+        app.openapi_schema = found
+    return app.openapi_schema

@@ -1,0 +1,488 @@
+"""Jobs while they are alive: let in, drawn, told of, kept or forgotten.
+
+All of it runs in the event loop's thread; what reads or writes files goes to a worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+from torch import Tensor
+
+from unclip.drawing import Event, Picture
+from unclip.images import ImageFormat, encode, resize, to_pil
+from unclip.model import Model
+from unclip.runtime import atomic_path
+from unclip.serve.admission import Admission
+from unclip.serve.contract import ApiError, Asked, Quality, ResponseFormat
+from unclip.serve.jobs import Job, State, Store, Stored, new_id
+from unclip.serve.log import log
+from unclip.serve.metrics import Metrics
+from unclip.serve.models import Models
+from unclip.serve.scheduler import Cancelled, Scheduler, Task
+from unclip.serve.verbs import begun, settings_of, work_of
+
+URL_SECONDS = 3600  # a picture's address is good for so long, as in the API
+SWEEP_SECONDS = 60.0
+SECRET_BYTES = 32
+LAST = 0.99  # of the way, until it is there
+
+Result = TypeVar("Result")
+
+
+@dataclass(eq=False)
+class Live:
+    """A job that is not over.
+
+    Attributes:
+        id, asked, owner, kept: see `jobs.Job`.
+        who: whom admission counts it for.
+        work: pixels times steps.
+        ahead: work that was there before it came.
+        state: how far it is.
+        stage, step, total: what is being done.
+        fraction: how much of it is done, 0 to 1.
+        preview: (1, 3, S, S) the picture as it looks by now.
+        pictures: when it is done.
+        stored: of those, what is on disk.
+        error: what went wrong.
+        tokens: of the prompt, as many as are read.
+        ended: set when it is over.
+    """
+
+    id: str
+    asked: Asked
+    owner: str
+    who: str
+    kept: bool
+    work: int
+    ahead: int
+    created: float = field(default_factory=time.time)
+    state: State = State.QUEUED
+    stage: str = ""
+    step: int = 0
+    total: int = 0
+    fraction: float = 0.0
+    preview: Tensor | None = None
+    pictures: list[Picture] = field(default_factory=list)
+    stored: list[Stored] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: ApiError | None = None
+    tokens: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    task: Task | None = None
+    listeners: set[asyncio.Event] = field(default_factory=set)
+
+    def notify(self) -> None:
+        for listener in self.listeners:
+            listener.set()
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Comes by whenever something has changed, and at last when the job is over."""
+        changed = asyncio.Event()
+        self.listeners.add(changed)
+        try:
+            while not self.ended.is_set():
+                yield
+                await changed.wait()
+                changed.clear()
+        finally:
+            self.listeners.discard(changed)
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How long pictures are kept.
+
+    Attributes:
+        days: in the library; None is for ever.
+        bytes: of all of them; None is no bound.
+        bin_days: after they were deleted.
+    """
+
+    days: float | None = None
+    bytes: int | None = None
+    bin_days: float = 7.0
+
+
+class Service:
+    """The jobs of a server.
+
+    Args:
+        models: the bundles.
+        store: where jobs and pictures are kept.
+        admission: bounds.
+        keeping: how long.
+        public_url: how clients reach it; None is where they have come to.
+        log_prompts: whether the log may say what is drawn.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        store: Store,
+        *,
+        admission: Admission | None = None,
+        keeping: Keeping = Keeping(),
+        public_url: str | None = None,
+        log_prompts: bool = False,
+    ) -> None:
+        self.models, self.store = models, store
+        self.admission, self.keeping = admission or Admission(), keeping
+        self.public_url, self.log_prompts = public_url, log_prompts
+        self.metrics = Metrics(self.admission)
+        self.scheduler = Scheduler(models, self.metrics.batch)
+        self.live: dict[str, Live] = {}
+        self.ready = self.draining = False
+        self.secret = _secret(store.folder / "secret")
+        self._sweeper: asyncio.Task[None] | None = None
+        self._ends: set[asyncio.Task[None]] = set()
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Start the scheduler, take up what a killed server left, and draw a first picture."""
+        self._loop = asyncio.get_running_loop()
+        self.scheduler.start()
+        for job in await asyncio.to_thread(self.store.unfinished):
+            await self._resume(job)
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def warm(self) -> None:
+        """Draw a picture with the first bundle: a server is ready when it has drawn one."""
+        done = self._loop.create_future()
+
+        def end(outcome: Sequence[Picture] | Exception) -> None:
+            self._loop.call_soon_threadsafe(done.set_result, outcome)
+
+        bundle = self.models.first
+        self.scheduler.submit(Task(bundle, lambda model: model.stream(_example(model), seed=0), end=end))
+        outcome = await done
+        if isinstance(outcome, Exception):
+            raise outcome
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Draw what somebody waits for; what is kept is drawn after the next start."""
+        self.draining = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for live in list(self.live.values()):
+            if live.kept and live.task is not None:
+                live.task.end = lambda outcome: None  # it stays queued
+                self.scheduler.cancel(live.task)
+        self.scheduler.stop()
+        await asyncio.to_thread(self.scheduler.join)
+        if self._ends:
+            await asyncio.wait(self._ends)
+        self.store.close()
+
+    async def _sweep(self) -> None:
+        while True:
+            keeping = self.keeping
+            await asyncio.to_thread(self.store.sweep, keeping.days, keeping.bytes, keeping.bin_days)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _resume(self, job: Job) -> None:
+        pictures = await asyncio.to_thread(self.store.given, job.id)
+        try:
+            asked = _asked(job.request, pictures)
+            work = work_of(asked, self.models.abilities[asked.bundle])
+        except (ApiError, KeyError, TypeError, ValueError) as error:
+            told = (
+                ApiError.of(error)
+                if isinstance(error, ApiError)
+                else ApiError(
+                    500,
+                    "the job cannot be drawn by this version, or its model is not served",
+                    code="model_error",
+                )
+            )
+            await asyncio.to_thread(self.store.end, job.id, State.FAILED, (), told.document["error"])
+            return
+        self._begin(Live(job.id, asked, job.owner, "", True, work, self.admission.work, job.created))
+
+    # --- jobs ---
+
+    async def submit(
+        self,
+        asked: Asked,
+        owner: str,
+        who: str,
+        *,
+        kept: bool = False,
+        idempotency: str | None = None,
+        patience: float | None = None,
+    ) -> Live | Job:
+        """Let a job in; one of its idempotency key that is over comes back as it was kept.
+
+        Raises:
+            ApiError: what cannot be drawn, or too much to do.
+        """
+        if self.draining:
+            raise ApiError(503, "the server is stopping", code="stopping", headers={"retry-after": "5"})
+        abilities = self.models.abilities[asked.bundle]
+        settings_of(asked, abilities)
+        work, document = work_of(asked, abilities), _document(asked)
+        fingerprint = _fingerprint(asked, document) if idempotency is not None else None
+        self.admission.enter(who, work, patience)
+        live = Live(
+            *(new_id("job"), asked, owner, who, kept or idempotency is not None, work),
+            self.admission.work - work,
+        )
+        try:
+            job = Job(
+                id=live.id,
+                owner=owner,
+                verb=asked.verb,
+                bundle=asked.bundle,
+                prompt=asked.prompt,
+                kept=live.kept,
+                request=document,
+                idempotency=idempotency,
+                fingerprint=fingerprint,
+                created=live.created,
+            )
+            found = await asyncio.to_thread(self.store.add, job, asked.pictures if live.kept else None)
+        except BaseException:
+            self.admission.leave(who, work)
+            raise
+        if found.id != live.id:
+            self.admission.leave(who, work)
+            if found.fingerprint != fingerprint:
+                message = "this idempotency key came with another request: take a new one"
+                raise ApiError(400, message, code="idempotency_key_reused")
+            return self.live.get(found.id) or found
+        self._begin(live)
+        return live
+
+    def _begin(self, live: Live) -> None:
+        if live.who == "":  # taken up after a restart: it was let in once
+            self.admission.jobs += 1
+            self.admission.work += live.work
+            self.admission._each[""] += 1
+        abilities = self.models.abilities[live.asked.bundle]
+        post = self._loop.call_soon_threadsafe
+
+        def tell(event: Event) -> None:
+            post(self._heard, live, event)
+
+        def end(outcome: Sequence[Picture] | Exception) -> None:
+            post(self._over, live, outcome)
+
+        def begin(model: Model) -> Iterator[Event]:
+            if live.asked.prompt:
+                live.tokens = model.lengths([live.asked.prompt])[0]
+            return begun(live.asked, abilities, model)
+
+        live.task = Task(live.asked.bundle, begin, tell=tell, end=end)
+        self.live[live.id] = live
+        self.scheduler.submit(live.task)
+
+    def _heard(self, live: Live, event: Event) -> None:
+        live.state, live.stage = State.RUNNING, event.stage
+        live.step, live.total = event.step, event.total
+        if event.estimate is not None:
+            live.preview = event.estimate[:1]
+        live.fraction = max(live.fraction, min(LAST, self._fraction(live, event)))
+        live.notify()
+
+    def _fraction(self, live: Live, event: Event) -> float:
+        """How much is done, by pixels times steps."""
+        abilities = self.models.abilities[live.asked.bundle]
+        if event.estimate is None:
+            return live.fraction if abilities.steps["generate"] else event.step / max(1, event.total)
+        size = abilities.default_size if live.asked.size is None else live.asked.size[0]
+        larger = abilities.larger.get(size, ())
+        own, behind = abilities.first**2 * max(1, abilities.steps.get(live.asked.verb, 1)), 0
+        whole = own + sum(side**2 * count for side, count in larger)
+        for side, work in [(abilities.first, own), *((side, side**2 * count) for side, count in larger)]:
+            if side == event.estimate.shape[-1]:
+                return (behind + work * event.step / max(1, event.total)) / whole
+            behind += work
+        return live.fraction
+
+    def _over(self, live: Live, outcome: Sequence[Picture] | Exception) -> None:
+        task = asyncio.ensure_future(self._finish(live, outcome))
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
+
+    async def _finish(self, live: Live, outcome: Sequence[Picture] | Exception) -> None:
+        assert live.task is not None
+        live.warnings = live.task.warnings
+        if isinstance(outcome, Exception):
+            live.error = ApiError.of(outcome, params=_params(live.asked))
+            live.state = State.CANCELLED if isinstance(outcome, Cancelled) else State.FAILED
+            if live.error.status == 500:
+                log("failed", job=live.id, error=repr(outcome))
+        else:
+            live.state = State.DONE
+            asked = live.asked
+            live.pictures = list(outcome)
+            if asked.verb == "generate" and "rerank" not in asked.settings:
+                live.pictures.sort(key=lambda picture: picture.index)
+            self.admission.measured(live.work, live.task.seconds)
+        try:
+            await asyncio.to_thread(self._keep, live)
+        except Exception as error:
+            log("failed", job=live.id, error=repr(error))
+            live.state, live.error = State.FAILED, ApiError(500, "the server cannot write: see its log")
+        self.admission.leave(live.who, live.work)
+        self.metrics.job(live.asked.verb, live.state, time.time() - live.created)
+        said = {"prompt": live.asked.prompt} if self.log_prompts else {}
+        seconds = round(time.time() - live.created, 3)
+        log("job", job=live.id, verb=live.asked.verb, state=str(live.state), seconds=seconds, **said)
+        live.fraction = 1.0 if live.state is State.DONE else live.fraction
+        live.preview = None
+        live.ended.set()
+        live.notify()
+        self.live.pop(live.id, None)
+
+    def _keep(self, live: Live) -> None:
+        """Write what a job drew, and that it is over; in a worker thread."""
+        by_address = live.asked.response_format is ResponseFormat.URL
+        if live.state is State.DONE and (live.kept or by_address):
+            expires = None if live.kept else time.time() + URL_SECONDS
+            live.stored = [
+                self._written(live, position, picture, expires)
+                for position, picture in enumerate(live.pictures)
+            ]
+        error = None if live.error is None else live.error.document["error"]
+        self.store.end(live.id, live.state, live.stored, error)
+
+    def _written(self, live: Live, position: int, picture: Picture, expires: float | None) -> Stored:
+        id = f"pic_{live.id.removeprefix('job_')}_{position}"
+        data = encoded(picture, live.asked)
+        kind = live.asked.output_format
+        return Stored(
+            id=id,
+            job=live.id,
+            owner=live.owner,
+            position=position,
+            file=self.store.write(id, kind.value, data),
+            format=kind.value,
+            bytes=len(data),
+            width=picture.image.width,
+            height=picture.image.height,
+            seed=picture.seed,
+            number=picture.index,
+            score=picture.score,
+            prompt=picture.prompt,
+            bundle=picture.model,
+            settings=dict(picture.settings),
+            created=time.time(),
+            expires=expires,
+        )
+
+    def cancel(self, live: Live) -> None:
+        """End a job before its next step."""
+        if live.task is not None and not live.ended.is_set():
+            self.scheduler.cancel(live.task)
+
+    def seconds_left(self, live: Live) -> float:
+        """An estimate of when a job will be done."""
+        if live.state is State.QUEUED:
+            return self.admission.seconds(min(live.ahead, self.admission.work - live.work) + live.work)
+        return self.admission.seconds(round(live.work * (1 - live.fraction)))
+
+    def ahead(self, live: Live) -> int:
+        """Jobs that came earlier and are not over."""
+        return sum(other.created < live.created for other in self.live.values())
+
+    async def with_model(self, bundle: str, work: Callable[[Any], Result]) -> Result:
+        """Do something with a model, between two steps of what is drawn."""
+        return await asyncio.wrap_future(self.scheduler.call(lambda: work(self.models.get(bundle))))
+
+    # --- pictures ---
+
+    def address(self, stored: Stored, base: str) -> str:
+        """Where a picture is for an hour, signed."""
+        expires = int(time.time()) + URL_SECONDS
+        root = (self.public_url or base).rstrip("/")
+        signature = self._signed(stored.id, expires)
+        return f"{root}/v1/unclip/files/{stored.id}?expires={expires}&signature={signature}"
+
+    def _signed(self, id: str, expires: int) -> str:
+        return hmac.new(self.secret, f"{id} {expires}".encode(), hashlib.sha256).hexdigest()
+
+    def is_signed(self, id: str, expires: int, signature: str) -> bool:
+        """Is this an address that was given out, and good still?"""
+        right = hmac.compare_digest(self._signed(id, expires).encode(), signature.encode())
+        return right and expires >= time.time()
+
+
+def encoded(picture: Picture, asked: Asked) -> bytes:
+    """A picture as the file that was asked for."""
+    return picture.encode(asked.output_format, quality=asked.compression)
+
+
+def preview_of(live: Live, size: int | None = None) -> Image.Image | None:
+    """The picture as it looks by now; None before anything can be seen."""
+    if live.preview is None:
+        return None
+    image = live.preview if size is None else resize(live.preview.clamp(-1, 1), size)
+    return to_pil(image[0])
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def png_of(image: Image.Image, asked: Asked) -> bytes:
+    return encode(image, asked.output_format, quality=asked.compression)
+
+
+def _example(model: Any) -> str:
+    return "anything" if model.bundle.family == "adm" else "a red apple"
+
+
+def _secret(path: Path) -> bytes:
+    """The key that addresses are signed with, made when it is not there."""
+    if not path.is_file() or path.stat().st_size != SECRET_BYTES:
+        import secrets
+
+        with atomic_path(path) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.write_bytes(secrets.token_bytes(SECRET_BYTES))
+    return path.read_bytes()
+
+
+def _params(asked: Asked) -> tuple[str, ...]:
+    return ("prompt", "size", "mask", "image", "picture", "seed", *asked.settings, "n", "images")
+
+
+def _document(asked: Asked) -> dict[str, Any]:
+    """A request as JSON, but for its pictures."""
+    found = {item.name: getattr(asked, item.name) for item in fields(asked) if item.name != "pictures"}
+    return {**found, "settings": dict(asked.settings), "echoed": dict(asked.echoed)}
+
+
+def _asked(document: Mapping[str, Any], pictures: Mapping[str, tuple[bytes, ...]]) -> Asked:
+    """What `_document` wrote."""
+    asked = Asked(**document)
+    return replace(
+        asked,
+        pictures=pictures,
+        size=None if asked.size is None else (asked.size[0], asked.size[1]),
+        quality=Quality(asked.quality),
+        response_format=ResponseFormat(asked.response_format),
+        output_format=ImageFormat(asked.output_format),
+    )
+
+
+def _fingerprint(asked: Asked, document: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
+    for name in sorted(asked.pictures):
+        for data in asked.pictures[name]:
+            digest.update(name.encode() + hashlib.sha256(data).digest())
+    return digest.hexdigest()
