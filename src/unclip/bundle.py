@@ -24,6 +24,7 @@ from torch import nn
 from unclip import __version__
 from unclip.catalogue import MANIFEST, PUBLISHED, SHIPPED, available_bundles
 from unclip.config import from_dict, load_json, to_dict
+from unclip.data.styles import ANY_STYLE
 from unclip.diffusion.defaults import (
     ClassifierSampling,
     DecoderSampling,
@@ -190,6 +191,19 @@ class Component:
 
 
 @dataclass(frozen=True)
+class Styles:
+    """The styles that a bundle draws in.
+
+    Attributes:
+        known: those that it learned, as captions say them (`data.styles`).
+        clear: those of them in which a prompt that names none is drawn; without any it is drawn as it is.
+    """
+
+    known: tuple[str, ...] = ()
+    clear: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The contents of `bundle.json`."""
 
@@ -200,6 +214,7 @@ class Manifest:
     components: dict[str, Component]
     licence: str = ""
     data: str = ""
+    styles: Styles = Styles()
 
 
 @dataclass(frozen=True)
@@ -256,6 +271,10 @@ class Bundle:
     @property
     def components(self) -> dict[str, Component]:
         return self.manifest.components
+
+    @property
+    def styles(self) -> Styles:
+        return self.manifest.styles
 
     @property
     def identity(self) -> str:
@@ -414,6 +433,7 @@ def save_bundle(
     licence: str = "",
     data: str = "",
     dtype: torch.dtype | None = torch.bfloat16,
+    styles: Styles = Styles(),
 ) -> Bundle:
     """Write a bundle, whole or not at all; one that is there already is replaced.
 
@@ -426,6 +446,7 @@ def save_bundle(
         licence: of the bundle as a whole.
         data: what it was trained on, in words.
         dtype: what matrices are stored in.
+        styles: that it draws in.
 
     Raises:
         BundleError: an unknown family, a component missing, or a folder with other things in it.
@@ -442,7 +463,7 @@ def save_bundle(
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             components = {part: _write(temporary, part, parts[part], dtype) for part in parts}
-            manifest = Manifest(FORMAT, name, family, __version__, components, licence, data)
+            manifest = Manifest(FORMAT, name, family, __version__, components, licence, data, styles)
             text = json.dumps(to_dict(manifest), indent=1, ensure_ascii=False)
             (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
             (temporary / CARD).write_text(card, encoding="utf-8")
@@ -589,6 +610,12 @@ def _check_manifest(manifest: Manifest) -> None:
     for text in (manifest.name, *manifest.components, *said):
         if escaped(text) != text:  # people print it
             raise InputError(f"{shown(text)} has control characters")
+    for style in manifest.styles.known:
+        if escaped(style) != style or not style.strip() or style == ANY_STYLE:
+            raise InputError(f"styles.known: got {shown(style)}, expected a name other than {ANY_STYLE!r}")
+    for style in manifest.styles.clear:
+        if style not in manifest.styles.known:
+            raise InputError(f"styles.clear: {shown(style)} is not among styles.known")
     for name in FAMILIES[manifest.family].parts:
         if name not in manifest.components:
             raise InputError(f"the component {name} is missing")

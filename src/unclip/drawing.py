@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 from PIL import Image
 
 from unclip import __version__
+from unclip.data.styles import ANY_STYLE
 from unclip.errors import InputError
-from unclip.given import NOTHING, Given
+from unclip.given import NOTHING, OWN_STYLE, Given
 from unclip.images import ImageFormat, Source, encode, to_pil
 from unclip.keywords import check_names
 from unclip.runtime import atomic_path
@@ -58,6 +59,7 @@ class Settings(TypedDict, total=False):
     init: Source | None
     strength: float | None
     fit: str | None
+    style: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,9 @@ class Options:
         strength: how much of it is drawn anew, 0 to 1, the share of steps that are taken: at 0 the picture
             comes back, at 1 it is ignored. None is 0.7.
         fit: how `init` becomes square, "letterbox" (on white), "crop" or "stretch"; None is letterbox.
+        style: what is drawn in where the prompt names no style: a name among the bundle's, or "any" to add
+            nothing to the prompt. None is one of the bundle's clear styles, by seed and index; nothing is
+            added where a picture or an embedding is given, or by a bundle that lists no styles.
 
     Raises:
         InputError: a value outside its range.
@@ -119,6 +124,7 @@ class Options:
     init: Source | None = None
     strength: float | None = None
     fit: str | None = None
+    style: str | None = None
 
     @classmethod
     def of(cls, **settings: Any) -> Options:
@@ -155,6 +161,10 @@ class Options:
         _check("strength", self.strength, 0.0, 1.0)
         if self.init is None and (self.strength is not None or self.fit is not None):
             raise InputError("strength and fit are of a picture to start from: give init, too, or neither")
+        if self.style is not None and not isinstance(self.style, str):
+            raise InputError(f"style is {self.style!r}: give the name of one, or {ANY_STYLE!r}")
+        if self.style not in (None, ANY_STYLE) and (self.init is not None or self.start is not None):
+            raise InputError(f"style: {OWN_STYLE}")
         if isinstance(self.steps, str) and self.steps.isascii() and self.steps.isdigit():
             object.__setattr__(self, "steps", int(self.steps))
 
@@ -166,9 +176,10 @@ class Options:
 
     @property
     def given(self) -> frozenset[str]:
-        """The fields that are set, but for those that every family honours: n, size and seed."""
+        """The fields that are set, but for those that every family honours: n, size, seed, and any style."""
         names = (item.name for item in fields(self))
-        return frozenset(name for name in names if getattr(self, name) is not None) - {"n", "size", "seed"}
+        idle = {"n", "size", "seed", *(("style",) if self.style == ANY_STYLE else ())}
+        return frozenset(name for name in names if getattr(self, name) is not None) - idle
 
 
 def kept(prompt: str) -> str:
@@ -224,6 +235,11 @@ class Job:
     index: int
     given: Given = NOTHING
 
+    @property
+    def text(self) -> str:
+        """The text that networks read: the prompt, with the style that is said beside it."""
+        return self.prompt if self.given.style is None else self.given.style.text
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -232,8 +248,8 @@ class Picture:
     Attributes:
         image: the picture, RGB.
         prompt, seed, index: what draws it again, with the same `settings` and weights.
-        score: cosine of the angle between picture and prompt in CLIP's space, -1 to 1; None where the bundle
-            has no CLIP that sees pictures.
+        score: cosine of the angle between picture and prompt, with its style, in CLIP's space, -1 to 1; None
+            where the bundle has no CLIP that sees pictures.
         model: name of the bundle.
         identity: stands for the bundle's exact weights.
         settings: size, steps and the like, as text.

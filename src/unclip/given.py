@@ -55,6 +55,7 @@ IDLE: Mapping[Kind, tuple[tuple[str, ...], str]] = {
     Kind.PICTURE: (("init", "strength", "fit"), "the picture to start from is given already"),
     Kind.KNOWN: (("init", "strength", "fit"), "what is drawn meets known pixels and starts from noise"),
 }
+OWN_STYLE = "what is given has a style of its own: say another in the prompt, or leave style out"
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,19 @@ class Upper:
     rows: int
 
 
+@dataclass(frozen=True)
+class Styled:
+    """A style that is said beside the prompt, which is kept as it was typed.
+
+    Attributes:
+        name: of the style.
+        text: what is read in the prompt's place.
+    """
+
+    name: str
+    text: str
+
+
 @dataclass(frozen=True, eq=False)
 class Given:
     """All that is given with a job.
@@ -208,6 +222,7 @@ class Given:
         known: a picture to draw into.
         upper: rows of codes to go on from.
         shared: index of the picture whose noise is taken, so that only the rest tells pictures apart.
+        style: said beside a prompt that names none.
         settings: what the picture's metadata say beside of all this.
 
     Raises:
@@ -219,6 +234,7 @@ class Given:
     known: Known | None = None
     upper: Upper | None = None
     shared: int | None = None
+    style: Styled | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -241,7 +257,8 @@ class Given:
     def texts(self) -> dict[str, str]:
         """The texts that the picture's metadata hold of it."""
         start = self.start.settings if isinstance(self.start, NoisedPicture) else {}
-        return {**start, **self.settings}
+        style = {} if self.style is None else {"style": self.style.name}
+        return {**style, **start, **self.settings}
 
     @property
     def part(self) -> str:

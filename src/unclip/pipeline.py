@@ -35,6 +35,7 @@ from unclip.stages import known
 from unclip.stages.networks import GROUP, INT8, Networks
 from unclip.stages.stage import Batch, Estimate, Stage, chunks
 from unclip.stages.start import Unchanged
+from unclip.styling import check_style, styled
 
 DEFAULT_SIZE = 256  # what is large enough to look at and quick to draw
 PICTURES = "pictures"  # the stage in which finished pictures appear
@@ -247,6 +248,7 @@ class Pipeline:
         self._check(jobs, options)
         with own_defaults():
             jobs = self._with_pictures(jobs, options)
+            jobs = styled(jobs, options.style, self.bundle.styles, self.family.truncated)
             self.family.check(options, jobs)
             parts = list(self._parts(jobs, options))
             self.networks.check(
@@ -277,6 +279,7 @@ class Pipeline:
             for name in sorted(asked & idle.keys()):
                 raise InputError(f"{name}: {idle[name]}")
         self.size(options.size)
+        check_style(options.style, self.bundle.styles, self.bundle.name)
         for rest in family.truncated(list(dict.fromkeys(job.prompt for job in jobs))):
             if rest is not None:
                 message = f"the prompt is longer than the {family.context} tokens that are read: left out is "

@@ -53,13 +53,14 @@ def _upsampler(low_size: int, patch: int) -> Upsampler:
     return Upsampler(UpsamplerConfig(low_size, 4 * low_size, patch, channels=8, multipliers=(1,), blocks=1))
 
 
-def unclip_parts() -> dict[str, Part]:
-    """A whole unCLIP, up to 1024 pixels."""
+def unclip_parts(context: int = 16) -> dict[str, Part]:
+    """A whole unCLIP, up to 1024 pixels, that reads half of `context` tokens."""
     torch.manual_seed(0)
     tokenizer = BytePairTokenizer.train(CAPTIONS, vocabulary=280)
-    clip = _clip(tokenizer)
-    prior = DiffusionPrior(PriorConfig(WIDTH, text_width=WIDTH, context=16, width=WIDTH, layers=1, heads=2))
-    widths: dict[str, Any] = {"embedding": WIDTH, "context": 8, "text_width": WIDTH}
+    clip = _clip(tokenizer, context=context)
+    config = PriorConfig(WIDTH, text_width=WIDTH, context=context, width=WIDTH, layers=1, heads=2)
+    prior = DiffusionPrior(config)
+    widths: dict[str, Any] = {"embedding": WIDTH, "context": context // 2, "text_width": WIDTH}
     plain: dict[str, Any] = {"learned_range": False, "noisy_embedding": False}
     decoder = Decoder(replace(DECODER, image_size=64, patch=8, **widths, **plain))
     upsamplers = [_upsampler(64, patch=8), _upsampler(256, patch=32)]

@@ -27,6 +27,14 @@ class Drawing(options.Drawing):
         int | None,
         typer.Option(help="Side in pixels: 64, 256, 512 or 1024. By default 256, or what the model draws."),
     ] = None
+    style: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|any",
+            help="Where the prompt names no style: draw in this one, or add none. By default one that the "
+            "model draws clearly, by the seed.",
+        ),
+    ] = None
     steps: Annotated[
         str | None, typer.Option(help="Steps of the decoder: a count, or a spacing such as fast27.")
     ] = None

@@ -7,6 +7,8 @@ particle after it, so that any name fits.
 
 from __future__ import annotations
 
+ANY_STYLE = "any"  # in place of a style's name: none is added to the prompt
+
 STYLE_PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
     "noto": {
         "en": ("{n}, Noto emoji", "{n} emoji", "a Noto emoji of {a}", "{a}, emoji in the Noto style"),

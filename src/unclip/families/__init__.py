@@ -15,7 +15,7 @@ from torch import Tensor
 from unclip.drawing import Job, Options
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError
-from unclip.given import IDLE, TAKEN_BY, Given, Inversion, Kind, Known
+from unclip.given import IDLE, OWN_STYLE, TAKEN_BY, Given, Inversion, Kind, Known
 from unclip.models.code_sampling import CodeSampling
 from unclip.stages.inversion import Inverting
 from unclip.stages.networks import Form, Networks
@@ -74,7 +74,8 @@ class Family(ABC):
     def idle(self, given: Given) -> dict[str, str]:
         """Options that mean nothing beside what is given, and why."""
         found = [IDLE[kind] for kind in given.kinds if kind in IDLE]
-        return {name: why for names, why in found for name in names}
+        own = {"style": OWN_STYLE} if given.kinds else {}
+        return {name: why for names, why in found for name in names} | own
 
     # --- what only some can do ---
 

@@ -35,7 +35,7 @@ from unclip.stages.upsampler import chain_of, needed, sizes_of, upsamplers
 class Dalle1(Family):
     """Beside the precisions of all families there is "int8": the transformer's weights in eight bits."""
 
-    honours = frozenset({*OPTIONS, "rerank", "start", "keep_rows"})
+    honours = frozenset({*OPTIONS, "rerank", "start", "keep_rows", "style"})
     takes = frozenset({Kind.UPPER})
     forms: ClassVar = {TRANSFORMER: Form.FEW_ROWS, CLIP: Form.PLAIN}  # a score keeps its bits
 

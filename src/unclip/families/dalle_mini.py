@@ -28,7 +28,7 @@ SHOWN = 60  # letters of a prompt in a warning
 class DalleMini(Family):
     """Draws one size, and reads ASCII alone."""
 
-    honours = frozenset(OPTIONS)
+    honours = frozenset({*OPTIONS, "style"})
     forms: ClassVar = {TRANSFORMER: Form.FEW_ROWS}
 
     def __init__(self, networks: Networks) -> None:

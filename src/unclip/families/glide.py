@@ -26,7 +26,7 @@ from unclip.stages.upsampler import Upsampler, chain_of, needed, sizes_of
 class Glide(Family):
     """Where a network was trained to fill in beside one that was not, it draws what has known pixels."""
 
-    honours = frozenset({"steps", "guidance", "sampler", "clip_guidance", "init", "strength", "fit"})
+    honours = frozenset({"steps", "guidance", "sampler", "clip_guidance", "init", "strength", "fit", "style"})
     takes = frozenset({Kind.PICTURE, Kind.KNOWN})
     apart = True
     forms: ClassVar = {CLIP: Form.PLAIN}

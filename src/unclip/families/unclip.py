@@ -35,7 +35,7 @@ class UnCLIP(Family):
     honours = frozenset(
         {
             *("steps", "guidance", "prior", "prior_guidance", "sampler", "candidates", "rerank"),
-            *("init", "strength", "fit"),
+            *("init", "strength", "fit", "style"),
         }
     )
     takes = frozenset({Kind.EMBEDDING, Kind.PICTURE, Kind.NOISE, Kind.KNOWN})

@@ -51,7 +51,7 @@ class Reading(Stage):
         return 1
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
-        features = self.read([job.prompt for job in batch.jobs])
+        features = self.read([job.text for job in batch.jobs])
         _ = self.nothing
         yield None
         return replace(batch, features=features)
@@ -105,7 +105,7 @@ class Captioned(Painting):
     def conditioned(self, batch: Batch, how: Denoising) -> Denoiser:
         text, low = batch.features, None
         if self.enlarges:  # it is given the pictures' 8-bit form, as published
-            text = self.reading.read([job.prompt for job in batch.jobs])
+            text = self.reading.read([job.text for job in batch.jobs])
             low = ((cast(Tensor, batch.images) + 1) * 127.5).round() / 127.5 - 1
         assert text is not None  # the stage before has read it
         network = cast(Glide, self.networks[self.name])
@@ -119,7 +119,7 @@ class Captioned(Painting):
         if not self.scale:
             return inner
         networks, network = self.networks, cast(NoisedCLIP, self.networks[CLIP])
-        prompts, context = [job.prompt for job in batch.jobs], network.config.text.context
+        prompts, context = [job.text for job in batch.jobs], network.config.text.context
         tokens = cast(Tokenizer, self.cut).batch(prompts, context).to(networks.device)
         with torch.no_grad(), autocast(networks.device, networks.precision):
             texts = network.encode_text(tokens.ids, tokens.mask).float()  # (B, E)

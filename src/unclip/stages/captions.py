@@ -37,7 +37,7 @@ class Captions(Stage):
         return 1
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
-        text = self.read([job.prompt for job in batch.jobs])
+        text = self.read([job.text for job in batch.jobs])
         _ = self.nothing  # read while CLIP is there
         yield None
         return replace(batch, text=text)
@@ -47,7 +47,7 @@ class Captions(Stage):
 
     def lengths(self, jobs: Sequence[Job]) -> tuple[int, ...]:
         """The values of `TextRows.lengths`: texts of different lengths are not drawn in one batch."""
-        return self.clip.lengths([job.prompt for job in jobs], self.context)
+        return self.clip.lengths([job.text for job in jobs], self.context)
 
     @cached_property
     def nothing(self) -> TextRows:

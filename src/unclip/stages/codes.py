@@ -80,13 +80,13 @@ class Dalle1Writer:
         return min(most, _cached(self.networks, row.bytes))
 
     def read(self, jobs: Sequence[Job]) -> Read:
-        prompts = tuple(job.prompt for job in jobs[: self.at_once])
+        prompts = tuple(job.text for job in jobs[: self.at_once])
         if any(job.given.upper is not None for job in jobs):
             return {}  # they are read together with the codes that they go on from
         return {prompts: self._begun(prompts, None)}
 
     def begin(self, read: Read, jobs: Sequence[Job], rows: Sequence[int], upper: Tensor | None) -> Step:
-        prompts = tuple(jobs[row].prompt for row in rows)
+        prompts = tuple(jobs[row].text for row in rows)
         if upper is not None:
             return partial(self.model.step, self._begun(prompts, upper))
         if prompts not in read:
@@ -156,7 +156,7 @@ class MiniWriter:
 
     def read(self, jobs: Sequence[Job]) -> tuple[Tensor, Tensor]:
         """Features (B + 1, L, D) of no prompt and of the prompts, and their masks (B + 1, L)."""
-        prompts = ["", *(job.prompt for job in jobs)]
+        prompts = ["", *(job.text for job in jobs)]
         distinct = list(dict.fromkeys(prompts))
         tokens = self.tokenizer.batch(distinct, self.config.text_context, full=True).to(self.networks.device)
         with self.networks.computing():

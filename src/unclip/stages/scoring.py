@@ -64,6 +64,6 @@ class Scoring(Stage):
         if batch.text is not None:
             return batch.text.embedding
         assert self.clip is not None
-        prompts = [job.prompt for job in batch.jobs]
+        prompts = [job.text for job in batch.jobs]
         distinct = list(dict.fromkeys(prompts))
         return self.clip.embed_texts(distinct)[[distinct.index(prompt) for prompt in prompts]]

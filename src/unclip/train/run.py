@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import random
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ import torch
 from torch import nn
 
 from unclip import native
-from unclip.bundle import Bundle, Part, Preprocessing, Shared, read_sampling, save_bundle
+from unclip.bundle import Bundle, Part, Preprocessing, Shared, Styles, read_sampling, save_bundle
 from unclip.config import Config, from_dict, to_dict
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
+from unclip.data.styles import ANY_STYLE
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import InputError
 from unclip.models.clip import CLIP
@@ -253,4 +255,11 @@ class Run:
             family=str(self.recipe["family"]),
             licence=licence,
             data=data,
+            styles=self._styles(table),
         )
+
+    def _styles(self, table: Mapping[str, Any]) -> Styles:
+        """The styles of the corpus; those of the recipe's `styles` that it has are the clear ones."""
+        known = Counter(style for style in self.train.column("style") if style not in ("", ANY_STYLE))
+        ordered = tuple(sorted(known, key=lambda style: (-known[style], style)))
+        return Styles(ordered, tuple(style for style in table.get("styles", ()) if style in known))

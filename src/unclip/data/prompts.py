@@ -1,0 +1,75 @@
+"""Styles in prompts: the one that a prompt names, and the text that adds one to a prompt which names none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from unclip.data.captions import fill
+from unclip.data.styles import STYLE_PHRASES, phrases
+
+# Words that ordinary prompts have too ("a flat tyre"): they name a style only where a template has them.
+ORDINARY = frozenset({"flat", "flach", "gradient", "farbverlauf", "icon", "symbol", "아이콘", "플랫", "사진"})
+ARTICLES = re.compile(r"^(?:an?|the|eine?)\s+")
+HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
+GERMAN = re.compile(
+    r"[äöüß]|\b(?:eine?[nmrs]?|der|das|dem|den|und|mit|auf|im|vom|zum|zwei|drei|vier|aus|neben|über|unter)\b"
+    r"|\bdie\s+(?-i:[A-ZÄÖÜ])",
+    re.IGNORECASE,
+)
+ENDS = " \t\r\n.,;:"  # of a prompt, before a style is said behind it
+
+
+def names_style(prompt: str, styles: Sequence[str] = ()) -> bool:
+    """True where a prompt says a style, as the captions' templates do in any of their languages.
+
+    Args:
+        prompt: what to draw.
+        styles: of the bundle; the name of one of them, said apart (", mosaic"), counts too.
+    """
+    text = " ".join(prompt.casefold().split()).strip(ENDS)
+    if any(pattern.search(text) for pattern in _patterns()):
+        return True
+    parts = [part.strip() for part in text.split(",")][1:]
+    return any(style.casefold() in parts for style in styles)
+
+
+def in_style(prompt: str, style: str) -> str:
+    """A prompt with the plainest phrase for a style, in the prompt's language where that has one."""
+    language = language_of(prompt)
+    known = phrases(style, language) or phrases(style, "en")
+    plain = [phrase for phrase in known if phrase.startswith("{n},")]
+    behind = [phrase for phrase in known if phrase.startswith("{n}")]
+    phrase = (plain or behind or list(known))[0]
+    return fill(phrase, prompt.strip().rstrip(ENDS), language)
+
+
+def language_of(prompt: str) -> str:
+    """Korean, German or else English: the languages that styles are said in."""
+    if HANGUL.search(prompt):
+        return "ko"
+    return "de" if GERMAN.search(prompt) else "en"
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    """What finds a style in a prompt in lower case: what templates say beside the name."""
+    found: dict[str, None] = {}
+    for languages in STYLE_PHRASES.values():
+        for language, templates in languages.items():
+            for template in templates:
+                found[_pattern(template.casefold(), language)] = None
+    return tuple(re.compile(pattern) for pattern in found)
+
+
+def _pattern(template: str, language: str) -> str:
+    before, _, after = re.sub(r"\{[na]\}", "{}", template).partition("{}")
+    said = ARTICLES.sub("", before.strip(" ,:")) or after.strip(" ,:")
+    words = re.escape(said).replace(r"\ ", r"\s+")
+    if said not in ORDINARY:  # anywhere; Korean words go on without a space
+        return words if language == "ko" else rf"(?<!\w){words}(?!\w)"
+    if before:
+        return rf"^(?:an?\s+)?{words}\W+\w"
+    comma = after.lstrip().startswith(",")
+    return rf",\s*{words}(?:\s*,|$)" if comma else rf"\w\s+{words}$"
