@@ -204,7 +204,7 @@ class Styled:
     """A style that is said beside the prompt, which is kept as it was typed.
 
     Attributes:
-        name: of the style.
+        name: of the style, or "any" where none was to be added.
         text: what is read in the prompt's place.
     """
 

@@ -37,15 +37,15 @@ def styled(jobs: Sequence[Job], style: str | None, styles: Styles, truncated: Tr
 
     Args:
         jobs: to draw.
-        style: a known one; "any" adds none; None is a clear one, by the job's seed and index: as many
-            pictures of a seed as there are clear styles have all of them.
+        style: a known one; "any" adds none and says so; None is a clear one, by the job's seed and index:
+            as many pictures of a seed as there are clear styles have all of them.
         styles: of the bundle.
         truncated: tells what is not read of a text that is too long.
 
     Raises:
         InputError: a style that is asked for, of a prompt that names one, or that is too long for another.
     """
-    if style == ANY_STYLE or not (styles.clear if style is None else (style,)):
+    if not styles.clear and style in (None, ANY_STYLE):
         return list(jobs)
     return [_styled(job, style, styles, truncated) for job in jobs]
 
@@ -53,6 +53,8 @@ def styled(jobs: Sequence[Job], style: str | None, styles: Styles, truncated: Tr
 def _styled(job: Job, style: str | None, styles: Styles, truncated: Truncated) -> Job:
     if job.given.kinds or not job.prompt:
         return job
+    if style == ANY_STYLE:  # without it the same settings would draw another picture
+        return replace(job, given=replace(job.given, style=Styled(ANY_STYLE, job.prompt)))
     if names_style(job.prompt, styles.known):
         if style is not None:
             raise InputError(
