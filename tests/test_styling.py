@@ -138,6 +138,16 @@ def test_a_prompt_that_is_too_long_for_a_style_is_drawn_as_it_is(model: Model) -
         model.generate(prompt.strip(), size=64, seed=1, style="noto")
 
 
+def test_a_picture_is_drawn_again_in_its_style(model: Model) -> None:
+    for style in (None, "3d", "any"):
+        picture = model.generate("a red apple", n=3, size=64, seed=1, style=style)[2]
+        (again,) = model.like(picture)
+        assert again.settings == picture.settings
+        assert np.abs(np.asarray(again.image, int) - np.asarray(picture.image, int)).max() <= 1
+        (other,) = model.like(picture, "a red apple, line art")
+        assert "style" not in other.settings
+
+
 def test_the_best_of_many_is_chosen_among_styles(model: Model) -> None:
     (best,) = model.generate("a red apple", n=1, rerank=6, size=64, seed=1)
     assert best.settings["style"] == chosen(CLEAR, 1, best.index)

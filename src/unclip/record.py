@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from unclip.data.prompts import names_style
+from unclip.data.styles import ANY_STYLE
 from unclip.drawing import Event, Job, Options, Settings
 from unclip.errors import InputError, warn
 from unclip.images import Source, opened, read_metadata
@@ -146,8 +148,14 @@ def like(
     chosen: dict[str, Any] = {**recorded, **given}
     if chosen.get("init") is None:
         chosen = {name: value for name, value in chosen.items() if name in given or name not in OF_INIT}
+    text, styles = record.prompt if prompt is None else prompt, model.bundle.styles
+    if "style" not in given and (
+        given.get("init") is not None
+        or names_style(text, styles.known)
+        or recorded.get("style") not in (ANY_STYLE, *styles.known)
+    ):
+        chosen.pop("style", None)  # the recorded one has no place beside them
     options = Options.of(**{**chosen, "size": model.size(chosen.get("size"))})
     seed = record.seed if options.seed is None else options.seed
-    text = record.prompt if prompt is None else prompt
     count = options.rerank or options.n
     return model.draw([Job(text, seed, record.index + k) for k in range(count)], options)
