@@ -29,7 +29,7 @@ from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.guidance import captioned, classed, sweep
 from unclip.evaluate.sample import languages_of, take
 from unclip.model import Model, load
-from unclip.runtime import limit_spinning, pick_device, pick_precision
+from unclip.runtime import pick_device, pick_precision
 from unclip.stages.captioned import CLIP
 from unclip.stages.classed import CLASSIFIER
 from unclip.train.labelled import ClassBy
@@ -126,7 +126,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--figure", type=Path, default=FIGURE)
     arguments = parser.parse_args()
-    limit_spinning()
     device = pick_device()
     judge = Encoder.load(arguments.judge, device, pick_precision(device))
     known = json.loads(arguments.out.read_text()) if arguments.out.exists() else []

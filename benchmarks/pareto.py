@@ -34,7 +34,7 @@ from unclip.evaluate.sample import Sample, take
 from unclip.evaluate.stages import Stages
 from unclip.evaluate.statistics import frechet_distances, mean, ratio, share
 from unclip.model import Model
-from unclip.runtime import atomic_path, limit_spinning, pick_device, pick_precision
+from unclip.runtime import atomic_path, pick_device, pick_precision
 from unclip.stages.prior import Diffused
 
 ROOT = Path(__file__).parent.parent
@@ -169,7 +169,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.captions < 100:
         parser.error("--captions: 100 or more, else no figure says anything")
-    limit_spinning()
     device = pick_device()
     judge = Encoder.load(arguments.judge, device, pick_precision(device))
     drawer = Model.load(arguments.bundle, device=str(device))

@@ -291,3 +291,17 @@ def test_a_full_disk_is_said_to_be_full_however_a_library_tells(
     usage = runtime.shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(runtime.shutil, "disk_usage", lambda _: usage)
     assert runtime.write_failure(vague, tmp_path / "not" / "there") == "no space left on device"
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, runtime.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_importing_the_package_limits_spinning_before_torch_is_loaded(
+    own: dict[str, str], expected: str
+) -> None:
+    code = "import os, unclip, sys; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    unset = {name: text for name, text in os.environ.items() if name not in names}
+    done = subprocess.run([sys.executable, "-c", code], env=unset | own, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", expected], done.stderr

@@ -6,13 +6,16 @@
     for picture in model.generate("a red apple", n=4, size=256, seed=0):
         picture.save("apple.png")
 
-The public names are loaded when they are first used: `import unclip` loads neither torch nor numpy.
+The public names are loaded when they are first used: `import unclip` loads neither torch nor numpy. Imported
+before torch it has torch's threads sleep soon while they wait (`runtime.limit_spinning`).
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from unclip.runtime import limit_spinning
 
 if TYPE_CHECKING:
     from unclip import search
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from unclip.record import Record
 
 __version__ = "0.1.0"
+
+limit_spinning()  # here, for torch reads the setting when it is loaded
 
 # Where each public name is; docs/python.md says what it is.
 _NAMES = {

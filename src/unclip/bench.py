@@ -19,7 +19,7 @@ from unclip import __version__
 from unclip.config import to_dict
 from unclip.errors import InputError, UnclipError
 from unclip.processes import cores
-from unclip.runtime import limit_spinning, peak_memory_bytes, processor_name
+from unclip.runtime import peak_memory_bytes, processor_name
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +137,6 @@ class Benchmark:
         helps = yield from self._repeated("help", lambda: _timed_process("--help")[0])
         runs = yield from self._repeated("cold", self._cold_run)
         cold = _cold(statistics.median(helps), runs)
-        limit_spinning()
         from unclip.model import load
 
         model = load(self._source, device=self._device)

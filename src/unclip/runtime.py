@@ -131,8 +131,9 @@ def own_defaults() -> Iterator[None]:
 def limit_spinning() -> None:
     """Has OpenMP's threads sleep soon while they wait; to be called before torch is imported.
 
-    By default libgomp lets them spin for milliseconds. Beside another busy program on two cores they then
-    keep each other from running, at several times the processor time. What the environment says comes first.
+    By default libgomp lets them spin for milliseconds. Beside other busy programs they then keep each other
+    from running: four pictures of 256 px on two cores that twenty programs wanted took 2.6 and 5.1 times as
+    long, at 2.3 and 5.6 times the processor time. What the environment says comes first.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)

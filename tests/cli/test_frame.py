@@ -121,14 +121,6 @@ def test_a_warning_is_one_line(run_failing: Run, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "unclip: warning: the prompt is cut after 'apple'\n"
 
 
-def test_threads_that_wait_sleep_whatever_the_verb(run_failing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(name, "")  # so that its end is restored, whatever it was
-        monkeypatch.delenv(name)
-    assert run_failing() == 0
-    assert int(os.environ["GOMP_SPINCOUNT"]) > 0
-
-
 @dataclass(frozen=True)
 class Fruit:
     colour: Annotated[str, typer.Option(help="Of Fruit.")] = "red"

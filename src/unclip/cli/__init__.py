@@ -80,10 +80,6 @@ def unclip(
     _run.debug = debug
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-        return
-    from unclip.runtime import limit_spinning
-
-    limit_spinning()  # here, for some verbs import torch with their first line
 
 
 app.add_typer(generate.app)
