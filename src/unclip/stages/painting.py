@@ -138,7 +138,8 @@ class Painting(Stage):
         parts = []
         for rows in self.calls(batch.jobs):
             painted = yield from self._painted(batch.rows(rows))
-            parts.append((rows, painted.clamp(-1, 1)))
+            # a network leaves its picture channels-last, which interpolation reads half as fast
+            parts.append((rows, painted.clamp(-1, 1).contiguous()))
         return batch.with_images(gathered(parts))
 
     def _painted(self, batch: Batch) -> Generator[Estimate, None, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -41,8 +42,8 @@ class Diffused:
     sampling: PriorSampling
     prior = Prior.DIFFUSION
 
-    @property
-    def denoising(self) -> Denoising:
+    @cached_property
+    def denoising(self) -> Denoising:  # its schedule is asked for at every turn
         return Denoising(self.networks, PRIOR, self.sampling)
 
     @property
