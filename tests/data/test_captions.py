@@ -201,3 +201,18 @@ def test_tags_are_names_where_asked() -> None:
     assert not any("red car" in caption for caption in plain)
     assert "fahrzeug, watercolour" in many(record, 500, languages={"de": 1.0}, tags_as_names=1.0)
     assert set(many(Described({"en": ["kite"]}), 50, tags_as_names=1.0)) <= {"kite", "a kite"}
+
+
+def test_a_temperature_gives_rare_languages_more() -> None:
+    record = Described({"en": ["a"], "ko": ["b"], "fr": ["c"], "es": ["d"]})
+    shares = {"en": 0.90, "ko": 0.08, "other": 0.02}
+
+    def counts(temperature: float) -> dict[str, int]:
+        said = [caption(record, Random(k), shares, temperature=temperature) for k in range(2000)]
+        return {text: said.count(text) for text in "abcd"}
+
+    plain, warm = counts(1.0), counts(2.0)
+    assert plain["c"] + plain["d"] < 80
+    roots = [share**0.5 for share in (0.90, 0.08, 0.01, 0.01)]
+    for text, root in zip("abcd", roots, strict=True):
+        assert warm[text] / 2000 == pytest.approx(root / sum(roots), abs=0.04)

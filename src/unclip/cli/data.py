@@ -27,6 +27,10 @@ def pictograms(
     size: Size = 256,
     workers: Workers = None,
     large: Annotated[int, typer.Option(help="How many pictures to draw at 1024 px too.", min=0)] = 4000,
+    scenes: Annotated[
+        int,
+        typer.Option(help="How many pictures to put together of others: two things, other colours.", min=0),
+    ] = 0,
 ) -> None:
     """Make the corpus that the shipped bundle is trained on: emoji, icons, clip art and stamps.
 
@@ -36,7 +40,12 @@ def pictograms(
     from unclip.data.pictograms import build_pictograms
     from unclip.processes import cores
 
-    _run(build_pictograms(out, archives=archives, size=size, workers=workers or cores(), large=large), out)
+    _run(
+        build_pictograms(
+            out, archives=archives, size=size, workers=workers or cores(), large=large, scenes=scenes
+        ),
+        out,
+    )
 
 
 @app.command()

@@ -29,6 +29,7 @@ from unclip.data.records import (
     LARGE_SIDE,
     MANIFEST,
     MANIFEST_FILE,
+    SCENES,
     STORED_SIZE,
     Drawing,
     Fit,
@@ -258,8 +259,9 @@ def _thumbs(table: pa.Table, indices: list[int]) -> np.ndarray:
 
 def _choose_large(table: pa.Table, rows: list[tuple[int, Split]], count: int) -> list[int]:
     """The `count` vector drawings of the train split with the smallest hashes: more of them add to fewer."""
-    vector, keys = table["vector"].to_pylist(), table["key"].to_pylist()
-    train = [index for index, split in rows if split is Split.TRAIN and vector[index]]
+    vector, keys, sources = (table[name].to_pylist() for name in ("vector", "key", "source"))
+    own = (index for index, split in rows if split is Split.TRAIN and sources[index] != SCENES)
+    train = [index for index in own if vector[index]]
     return sorted(train, key=lambda index: share("large", keys[index]))[:count]
 
 

@@ -198,6 +198,7 @@ def caption(
     languages: Mapping[str, float] = LANGUAGES,
     colour: str = "",
     tags_as_names: float = 0.0,
+    temperature: float = 1.0,
 ) -> str:
     """One training caption.
 
@@ -208,11 +209,12 @@ def caption(
             gives its share to those that it has.
         colour: of the picture (`colours.colours`), said with a name that says none; empty is not said.
         tags_as_names: share of captions that call the thing by one of its tags, "a car" an automobile.
+        temperature: every language's share is raised to one over it: above 1 rare ones come oftener.
 
     Raises:
         InputError: shares that are negative or all zero.
     """
-    language = _choose_language(record.captions, random, check_languages(languages))
+    language = _choose_language(record.captions, random, check_languages(languages), temperature)
     own, tags, styled = record.options(language)
     (kind,) = random.choices(list(KINDS), list(KINDS.values()))
     name = own[0] if len(own) == 1 or random.random() < 0.6 else random.choice(own)
@@ -247,11 +249,15 @@ def fill(phrase: str, name: str, language: str) -> str:
     return phrase.replace("{n}", name).replace("{a}", with_article(name) if language == "en" else name)
 
 
-def _choose_language(captions: Captions, random: Random, languages: Mapping[str, float]) -> str:
+def _choose_language(
+    captions: Captions, random: Random, languages: Mapping[str, float], temperature: float
+) -> str:
     shares = {language: share for language, share in languages.items() if language in captions and share > 0}
     others = [language for language in captions if language not in languages] if languages.get(OTHER) else []
+    if temperature != 1:
+        shares = {language: share ** (1 / temperature) for language, share in shares.items()}
     if others:
-        shares[OTHER] = languages[OTHER]
+        shares[OTHER] = len(others) * (languages[OTHER] / len(others)) ** (1 / temperature)
     if not shares:
         return "en" if "en" in captions else next(iter(captions))
     (language,) = random.choices(list(shares), list(shares.values()))

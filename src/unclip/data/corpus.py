@@ -21,7 +21,7 @@ from PIL import Image
 from unclip.data import captions as captioning
 from unclip.data.captions import Described
 from unclip.data.colours import colours
-from unclip.data.records import CACHE, GROUPS, MANIFEST, MANIFEST_FILE, Split, load_captions
+from unclip.data.records import CACHE, GROUPS, MANIFEST, MANIFEST_FILE, SCENES, Split, load_captions
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path, folder_lock, reserve, write_failure
 
@@ -72,6 +72,7 @@ class Corpus:
         self._caption_index = encoded.indices.to_numpy()
         self._names: list[list[str]] = self.records["names"].to_pylist()
         self._styles: list[str] = self.records["style"].to_pylist()
+        self._sources: list[str] = self.records["source"].to_pylist()
         self._described: dict[int, Described] = {}
 
     def __len__(self) -> int:
@@ -94,6 +95,7 @@ class Corpus:
         languages: Mapping[str, float] = captioning.LANGUAGES,
         colours: float = 0.0,
         tags_as_names: float = 0.0,
+        temperature: float = 1.0,
     ) -> str:
         """A training caption, different each time.
 
@@ -103,10 +105,12 @@ class Corpus:
             languages: shares such as {"en": .55, "other": .05}.
             colours: share of captions that say the picture's colour, where it has one.
             tags_as_names: share of captions that call the thing by one of its tags.
+            temperature: of the languages' shares, see `captions.caption`.
         """
         said = colours and random.random() < colours and self._styles[index] not in COLOURLESS_STYLES
+        said = said and self._sources[index] != SCENES  # theirs is of several things, or said already
         colour = str(self.colours[index]) if said else ""
-        return captioning.caption(self.describe(index), random, languages, colour, tags_as_names)
+        return captioning.caption(self.describe(index), random, languages, colour, tags_as_names, temperature)
 
     @cached_property
     def colours(self) -> np.ndarray:
@@ -190,12 +194,14 @@ class Corpus:
         self,
         source_weights: Mapping[str, float] | None = None,
         kind_weights: Mapping[str, float] | None = None,
+        shares: Mapping[str, float] | None = None,
     ) -> np.ndarray:
         """Shares in which to draw the pictures, float64 (N,), sum 1.
 
         Pictures of the same concept and style share one weight, so that the five skin tones of a thing do
         not outweigh another thing; `source_weights` multiplies by source, `kind_weights` by an emoji's group
-        and its subgroup (1 where they name none). Names of another corpus, of which this one has none, change
+        and its subgroup (1 where they name none); a source in `shares` makes up that share of all. Names of
+        another corpus, of which this one has none, change
         nothing.
 
         Raises:
@@ -212,7 +218,7 @@ class Corpus:
         )
         for kinds in (groups, subgroups):
             weights *= [by_kind.get(kind, 1.0) for kind in kinds]
-        return weights / weights.sum()
+        return _with_shares(weights, np.array(sources), _factors("source", shares, set(sources)))
 
     def _read(self, shard: str, offset: int, size: int) -> Image.Image:
         try:
@@ -249,6 +255,21 @@ class Corpus:
             pixels.flush()
         if sys.stderr.isatty():
             print(file=sys.stderr)
+
+
+def _with_shares(weights: np.ndarray, sources: np.ndarray, shares: Mapping[str, float]) -> np.ndarray:
+    """Weights (N,) of sum 1 in which sources have the shares of the whole that are given."""
+    rest, taken = weights.copy(), 0.0
+    given = np.zeros_like(weights)
+    for source, share in shares.items():
+        own = sources == source
+        if weights[own].sum() > 0:
+            given[own] = share * weights[own] / weights[own].sum()
+            taken += share
+        rest[own] = 0
+    if rest.sum() > 0:
+        given += (1 - taken) * rest / rest.sum()
+    return given / given.sum()
 
 
 def _factors(what: str, given: Mapping[str, float] | None, known: set[str]) -> dict[str, float]:

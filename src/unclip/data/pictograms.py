@@ -11,13 +11,17 @@ from pathlib import Path
 
 from unclip.data.archives import find
 from unclip.data.build import ARCHIVES, Input, Progress, build
-from unclip.data.records import STORED_SIZE
+from unclip.data.emojibase import EmojiNames
+from unclip.data.records import SCENES, STORED_SIZE, Drawing
+from unclip.data.scenes import STYLES, things
+from unclip.data.scenes import scenes as scenes_of
 from unclip.data.sources import EMOJIBASE, SOURCES, Source, load_names
 from unclip.errors import DataError
 from unclip.runtime import check_writable, folder_lock
 
 LARGE = 4000
 VERSION = "2"  # of the drawing: a change makes half-built corpora start anew
+SCENES_VERSION = "1"  # the same for the scenes of a corpus
 FETCH = (("npm", "emojibase-data@17.0.0", EMOJIBASE),)
 
 
@@ -28,6 +32,7 @@ def build_pictograms(
     size: int = STORED_SIZE,
     workers: int = 1,
     large: int = LARGE,
+    scenes: int = 0,
     sources: Sequence[Source] = SOURCES,
 ) -> Iterator[Progress]:
     """Builds the pictograms corpus in `out`, yielding its progress.
@@ -37,6 +42,7 @@ def build_pictograms(
         size: pixels of a picture's side.
         workers: processes that draw.
         large: how many pictures of the train split are also drawn at 1024 px.
+        scenes: how many pictures are put together of others, for the train split (`data.scenes`).
 
     Raises:
         DataError: a package is missing and cannot be fetched, or cannot be read.
@@ -59,16 +65,29 @@ def build_pictograms(
     inputs = [
         Input(source.name, partial(source.drawings, archives, names), source.test_only) for source in sources
     ]
+    if scenes:
+        inputs.append(Input(SCENES, partial(_scenes, archives, names, sources, scenes)))
     yield from build(
         out,
         inputs,
         size=size,
         workers=workers,
         large=large,
-        fingerprint=fingerprint(archives, sources),
+        fingerprint=fingerprint(archives, sources, scenes),
         title="The pictograms corpus",
         groups=names.groups,
     )
+
+
+def _scenes(archives: Path, names: EmojiNames, sources: Sequence[Source], count: int) -> Iterator[Drawing]:
+    """Scenes of what the sources have as SVG."""
+    drawings = (
+        drawing
+        for source in sources
+        if source.style in STYLES and not source.test_only
+        for drawing in source.drawings(archives, names)
+    )
+    yield from scenes_of(things(drawings, names.groups), count)
 
 
 def wanted(sources: Sequence[Source] = SOURCES) -> list[tuple[str, str, str]]:
@@ -105,10 +124,12 @@ def fetch(folder: Path, sources: Sequence[Source] = SOURCES) -> Iterator[Progres
     yield Progress("fetch", len(packages), len(packages))
 
 
-def fingerprint(archives: Path, sources: Sequence[Source]) -> str:
+def fingerprint(archives: Path, sources: Sequence[Source], scenes: int = 0) -> str:
     """Changes when an archive, the list of sources or the way of drawing does."""
     digest = hashlib.blake2b(VERSION.encode(), digest_size=16)
     for _, _, pattern in wanted(sources):
         path = find(archives, pattern)
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+    if scenes:
+        digest.update(f"scenes {SCENES_VERSION} {scenes}".encode())
     return digest.hexdigest()

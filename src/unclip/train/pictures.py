@@ -30,8 +30,11 @@ class PicturesConfig:
 
     Attributes:
         languages: share of captions by language code ("other" = all the others together).
+        temperature: of those shares, above 0: each is raised to one over it, so above 1 rare languages come
+            oftener.
         sources: factor on a source's share of the pictures (1 where not named, 0 leaves it out).
-        kinds: the same by an emoji's group ("food-drink") or subgroup ("face-smiling").
+        shares: share of all pictures that a source makes up, whatever its number ("scenes": a quarter).
+        kinds: the factor by an emoji's group ("food-drink") or subgroup ("face-smiling").
         shift: pictures are moved by up to so many pixels each way, on white.
         tokens: captions are cut to so many tokens, where the model would read more: a batch is as long as
             its longest caption.
@@ -45,7 +48,9 @@ class PicturesConfig:
     """
 
     languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
+    temperature: float = 1.0
     sources: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
     kinds: Mapping[str, float] = field(default_factory=dict)
     shift: int = 0
     tokens: int | None = None
@@ -57,6 +62,10 @@ class PicturesConfig:
         for name in ("colours", "tags_as_names", "hard_negatives"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise InputError(f"{name}: got {share}, allowed is a share from 0 to 1")
+        if not self.temperature > 0:
+            raise InputError(f"temperature: got {self.temperature}, allowed is a number above 0")
+        if self.shares and not (min(self.shares.values()) >= 0 and sum(self.shares.values()) < 1):
+            raise InputError(f"shares: got {dict(self.shares)}, allowed are shares of less than 1 together")
 
 
 class Captioned(NamedTuple):
@@ -78,7 +87,7 @@ class Pictures:
         self.tokenizer = tokenizer
         self.context = min(context, config.tokens or context)
         self.pixels = corpus.pixels(size)
-        self.weights = torch.from_numpy(corpus.weights(config.sources, config.kinds)).double()
+        self.weights = torch.from_numpy(corpus.weights(config.sources, config.kinds, config.shares)).double()
         self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
         kinds = corpus.records["subgroup"].to_numpy()
         self.kinds: list[str] = kinds.tolist()  # (N,), "" for none
@@ -103,7 +112,7 @@ class Pictures:
         """Positions (B,) in the corpus, a caption for each, and what to make further choices of it with."""
         index, choices, say = self.positions(places), places.randoms(), self.config
         captions = [
-            self.corpus.caption(i, choice, say.languages, say.colours, say.tags_as_names)
+            self.corpus.caption(i, choice, say.languages, say.colours, say.tags_as_names, say.temperature)
             for i, choice in zip(index.tolist(), choices, strict=True)
         ]
         return index, captions, choices

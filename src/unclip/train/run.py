@@ -67,6 +67,7 @@ class TokenizerStage:
     """The making of the tokenizer: byte-level BPE of so many ids over all captions of the training split."""
 
     vocabulary: int = 8192
+    temperature: float = 1.0  # of the languages' shares, see `data.captions.caption`
 
 
 class Run:
@@ -139,15 +140,17 @@ class Run:
         if not path.exists():
             settings = from_dict(TokenizerStage, self.recipe["tokenizer"], "tokenizer")
             with atomic_path(path) as temporary:
-                BytePairTokenizer.train(self._captions(), settings.vocabulary).save(temporary)
+                BytePairTokenizer.train(self._captions(settings.temperature), settings.vocabulary).save(
+                    temporary
+                )
         return BytePairTokenizer.load(path)
 
-    def _captions(self) -> Iterator[str]:
+    def _captions(self, temperature: float) -> Iterator[str]:
         """Several captions of every picture, with the languages and styles of training."""
         choice = random.Random(0)
         for index in range(len(self.train)):
             for _ in range(CAPTIONS_PER_PICTURE):
-                yield self.train.caption(index, choice)
+                yield self.train.caption(index, choice, temperature=temperature)
 
     def model(self, stage: str) -> nn.Module:
         """The trained model of a stage, in float32 on the CPU; of a codec what draws, without its critic."""
