@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "unclip"
 LEVELS = [
     {"config", "runtime", "processes", "errors"},
-    {"nn", "diffusion", "tokenizer", "images", "sheets"},
+    {"nn", "diffusion", "tokenizer", "images", "colour_profiles", "sheets"},
     {"models"},
     {"native", "catalogue", "bundle", "checkpoints", "data", "recipes"},
     {

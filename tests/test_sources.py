@@ -14,10 +14,20 @@ import torch
 from PIL import Image, ImageCms
 
 import unclip
-from support.pictures import speckled
+from support.pictures import speckled, wide_profile
 from unclip.drawing import Picture
 from unclip.errors import InputError, UnclipWarning
-from unclip.images import KINDS, MAX_SIDE, SUFFIXES, open_image, opened, several, to_tensor
+from unclip.images import (
+    KINDS,
+    MAX_SIDE,
+    SUFFIXES,
+    encode,
+    open_image,
+    opened,
+    photograph,
+    several,
+    to_tensor,
+)
 
 
 @pytest.fixture
@@ -94,15 +104,15 @@ def test_what_has_32_bits_is_refused_in_memory_too() -> None:
             open_image(Image.new(mode, (4, 4)))
 
 
-def gamma_profile() -> bytes:
-    """A linear RGB space: the same numbers look much darker than in sRGB... and so become brighter."""
+def lab_profile() -> bytes:
+    """Of no numbers of RGB."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 
 def test_a_profile_of_no_numbers_of_ours_and_a_broken_one_are_left(tmp_path: Path) -> None:
     image = speckled(8)
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb, gamma_profile()):
+    for profile in (srgb, lab_profile()):
         buffer = io.BytesIO()
         image.save(buffer, "PNG", icc_profile=profile)
         assert np.array_equal(np.asarray(open_image(buffer.getvalue())), np.asarray(image))
@@ -167,3 +177,109 @@ def test_several_are_told_from_one() -> None:
     assert several(iter([image])) == [image]
     assert len(several(np.zeros((4, 4, 3), np.uint8))) == 1
     assert several("a.png") == ["a.png"]
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_numbers_of_another_colour_space_are_seen_in_srgb_and_kept_beside(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (4, 4), (200, 40, 40, 128))
+    photo, _ = photograph(saved(image, "PNG", icc_profile=wide_profile()))
+    assert photo.image.getpixel((0, 0)) == (233, 35, 35, 128)  # as Pillow's ImageCms says
+    assert photo.own.getpixel((0, 0)) == (200, 40, 40, 128)
+    back = photo.in_own_colours(photo.image.convert("RGB")).getpixel((0, 0))
+    assert max(abs(a - b) for a, b in zip(back, (200, 40, 40), strict=True)) <= 1
+    carried = photo.carried_by(photo.own.copy())
+    for kind in ("png", "webp", "jpeg"):
+        assert Image.open(io.BytesIO(encode(carried, kind))).info["icc_profile"] == wide_profile()
+    assert "icc_profile" not in photo.image.info
+
+
+def test_lab_cmyk_and_grey_become_rgb_as_they_look() -> None:
+    lab = ImageCms.profileToProfile(
+        Image.new("RGB", (4, 4), (200, 40, 40)),
+        ImageCms.createProfile("sRGB"),
+        ImageCms.createProfile("LAB"),
+        outputMode="LAB",
+    )
+    assert lab is not None
+    shown = open_image(saved(lab, "TIFF")).getpixel((0, 0))
+    assert max(abs(a - b) for a, b in zip(shown, (200, 40, 40), strict=True)) <= 3
+    assert open_image(saved(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "JPEG")).mode == "RGB"
+    assert open_image(saved(Image.new("L", (4, 4), 77), "PNG")).getpixel((0, 0)) == (77, 77, 77)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_orientation_is_turned_upright(orientation: int, kind: str) -> None:
+    image = Image.new("RGB", (32, 16), "white")
+    image.paste((255, 0, 0), (0, 0, 8, 8))
+    lying = {
+        1: image,
+        2: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: image.transpose(Image.Transpose.ROTATE_180),
+        4: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: image.transpose(Image.Transpose.TRANSPOSE),
+        6: image.transpose(Image.Transpose.ROTATE_90),
+        7: image.transpose(Image.Transpose.TRANSVERSE),
+        8: image.transpose(Image.Transpose.ROTATE_270),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(lying, kind, exif=exif)
+    for source in (content, Image.open(io.BytesIO(content))):
+        upright = open_image(source)
+        assert upright.size == (32, 16)
+        assert upright.getpixel((2, 2))[1] < 90
+        assert upright.getpixel((29, 13))[1] > 160
+
+
+def test_what_is_handed_in_stays_as_it_was() -> None:
+    image = Image.new("RGB", (4, 4), "red")
+    image.info["icc_profile"] = wide_profile()
+    shown = open_image(image)
+    assert shown.getpixel((0, 0)) != (255, 0, 0) or shown is not image
+    assert image.getpixel((0, 0)) == (255, 0, 0)
+    assert image.info["icc_profile"] == wide_profile()
+    plain = Image.new("RGB", (4, 4), "red")
+    assert open_image(plain) is not plain
+
+
+def test_an_open_file_is_read_from_its_beginning(tmp_path: Path) -> None:
+    file = io.BytesIO(saved(speckled(8), "PNG"))
+    file.seek(0, io.SEEK_END)
+    assert opened(file)[0].size == opened(file)[0].size == open_image(file).size == (8, 8)
+    for content in (bytearray(file.getvalue()), memoryview(file.getvalue())):
+        assert open_image(content).size == (8, 8)
+
+
+def test_closed_files_and_text_get_one_clear_line(tmp_path: Path) -> None:
+    speckled(8).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        pass
+    with pytest.raises(InputError, match=r"a.png was closed before it was read: hand in its path"):
+        open_image(image)
+    with (tmp_path / "a.png").open("rb") as file:
+        pass
+    with pytest.raises(InputError, match=r"cannot read .*a.png: .*closed"):
+        open_image(file)
+    (tmp_path / "b.txt").write_text("no picture")
+    with (tmp_path / "b.txt").open() as text, pytest.raises(InputError, match=r"b.txt is open as text"):
+        open_image(text)
+    with pytest.raises(InputError, match="has 0 x 4 pixels"):
+        open_image(Image.new("RGB", (0, 4)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_reduced_picture_looks_as_the_whole_one(mode: str) -> None:
+    grey = Image.fromarray(np.linspace(0, 255, 300 * 200).reshape(200, 300).astype(np.uint8))
+    image = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8) if mode == "I;16" else grey.convert(mode)
+    content = saved(image, "TIFF" if mode == "CMYK" else "PNG")
+    whole, small = open_image(content), open_image(content, at_least=40)
+    assert small.mode == whole.mode
+    assert small.size == (60, 40)
+    same = np.asarray(whole.resize((60, 40), Image.Resampling.BOX), dtype=int)
+    assert np.abs(np.asarray(small, dtype=int) - same).max() <= 2

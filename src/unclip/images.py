@@ -11,27 +11,30 @@ import json
 import math
 import os
 import stat
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
-from unclip.errors import InputError, UnclipWarning
+from unclip.colour_profiles import ColourProfile
+from unclip.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
+Result = TypeVar("Result")
 Source = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Any
 """Whatever a picture may be handed in as: a path, the bytes of a file, an open file, a PIL image, an array
 uint8 (H, W), (H, W, 3) or (H, W, 4), a tensor (3, H, W) in [-1, 1], or a `Picture` (it has a PIL `image`)."""
 Fitting = Literal["pad", "crop", "crop-floor", "stretch"]  # see `fit`
 
+BYTES = (bytes, bytearray, memoryview)
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 2**18  # pixels: a longer line has nothing to show, and filters of its length fill the memory
 MAX_METADATA_BYTES = 30_000  # doubled by UTF-16 this still fits the 64 KiB that JPEG gives to EXIF
@@ -58,7 +61,18 @@ JPEG_QUALITY = 92
 WEBP_QUALITY = 90
 PNG_COMPRESSION = 6  # zlib's own default
 
-QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations in which width and height change places
+# EXIF orientations other than 1, and how what lies so is turned upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+QUARTER_TURNS = (5, 6, 7, 8)  # those in which width and height change places
+STRIP = 2**20  # pixels of a large picture that are converted at once
 # EXIF 2.32, table 9: the eight bytes before a UserComment say how its text is encoded.
 COMMENT_IS_UNICODE = b"UNICODE\0"
 
@@ -101,21 +115,7 @@ def open_image(source: Source, *, at_least: int | None = None, first_frame: bool
     Raises:
         InputError: it is missing, not a picture, broken, animated, or has more than 50 megapixels.
     """
-    name = _describe(source)
-    with _opened(source, name) as image:
-        _check_size(image, name)
-        try:
-            # MPO, the JPEG of many phones, also has several frames: thumbnails, the first is the picture
-            if not first_frame and image.format != "MPO" and getattr(image, "is_animated", False):
-                raise InputError(f"{name} is animated or has several pages: hand in a single picture")
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
-            image.load()
-            return _eight_bits(_in_srgb(ImageOps.exif_transpose(image), name), name)
-        except InputError:
-            raise
-        except Exception as error:  # a decoder fed with a broken file raises nearly anything
-            raise InputError(f"{name} is broken: {error}") from error
+    return _read(source, _in_srgb, at_least, first_frame)
 
 
 def several(sources: Sequence[Source] | Source) -> list[Source]:
@@ -131,18 +131,52 @@ def opened(source: Source) -> tuple[Image.Image, str]:
     Raises:
         InputError: as of `open_image`.
     """
-    if isinstance(source, (str, Path)):
-        image = open_image(source)
-        with Path(source).open("rb") as file:
-            return image, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    photo, digest = photograph(source)
+    return photo.image, digest
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture as networks see it, and as its file has it.
+
+    Attributes:
+        image: RGB, or RGBA if transparent; upright, in sRGB.
+        own: the same with the numbers of its file, which `profile` explains.
+        profile: of `own`; None is sRGB. Of what is no RGB, or of a profile that cannot be drawn into, there
+            is none, and `own` is `image`.
+    """
+
+    image: Image.Image
+    own: Image.Image
+    profile: ColourProfile | None
+
+    def in_own_colours(self, drawn: Image.Image) -> Image.Image:
+        """An RGB picture, in sRGB, with the numbers that `own` would have of it."""
+        return drawn if self.profile is None else self.profile.from_srgb(drawn)
+
+    def carried_by(self, image: Image.Image) -> Image.Image:
+        """A picture of the numbers of `own` that says so to whoever looks at it, and to `encode`."""
+        image.info = {} if self.profile is None else {"icc_profile": self.profile.data}
+        return image
+
+
+def photograph(source: Source) -> tuple[Photo, str]:
+    """A picture with its own colours, and its hash, see `opened`.
+
+    Raises:
+        InputError: as of `open_image`.
+    """
     if hasattr(source, "read"):
-        source = source.read()
-    image = open_image(source)
-    if isinstance(source, bytes):
-        return image, f"sha256:{hashlib.sha256(source).hexdigest()}"
-    pixels = image.convert("RGBA")
+        source = _content(source, _describe(source))
+    photo = _read(source, _with_own_colours)
+    if isinstance(source, (str, Path)):
+        with Path(source).open("rb") as file:
+            return photo, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if isinstance(source, BYTES):
+        return photo, f"sha256:{hashlib.sha256(source).hexdigest()}"
+    pixels = photo.image.convert("RGBA")
     digest = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()
-    return image, f"pixels:{digest}"
+    return photo, f"pixels:{digest}"
 
 
 def header(source: Source) -> tuple[int, int, Image.Exif]:
@@ -204,18 +238,22 @@ def _describe(source: Source) -> str:
 def _opened(source: Source, name: str) -> Iterator[Image.Image]:
     source = getattr(source, "image", source)  # a `Picture`
     if isinstance(source, Image.Image):
+        if getattr(source, "tile", None) and getattr(source, "fp", None) is None:
+            raise InputError(f"{name} was closed before it was read: hand in its path, or `load` it first")
         yield source
         return
     if isinstance(source, np.ndarray) or hasattr(source, "is_floating_point"):
         yield _of_numbers(source)
         return
-    if not isinstance(source, (str, Path, bytes)) and not hasattr(source, "read"):
+    if hasattr(source, "read"):
+        source = _content(source, name)
+    if not isinstance(source, (str, Path, *BYTES)):
         raise InputError(
             f"{type(source).__name__} is no picture: hand in a path, a PIL image, an array, a tensor, bytes, "
             "an open file or a Picture"
         )
     _refuse_what_is_no_file(source, name)
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    file = io.BytesIO(source) if isinstance(source, BYTES) else source
     try:
         image = Image.open(file, formats=READABLE if _reads_heic() else READABLE[:-1])
     except FileNotFoundError:
@@ -235,6 +273,19 @@ def _opened(source: Source, name: str) -> Iterator[Image.Image]:
     # A path is closed here; an open file stays its owner's business.
     with image:
         yield image
+
+
+def _content(file: Any, name: str) -> bytes:
+    """All of an open file, whatever has been read of it."""
+    try:
+        if not hasattr(file, "seekable") or file.seekable():
+            file.seek(0)
+        content = file.read()
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {name}: {error}") from error
+    if not isinstance(content, BYTES):
+        raise InputError(f"{name} is open as text: open it with the mode 'rb'")
+    return bytes(content)
 
 
 def _refuse_what_is_no_file(source: Any, name: str) -> None:
@@ -266,10 +317,7 @@ def _is_heic(source: Any) -> bool:
     if isinstance(source, (str, Path)):
         with suppress(OSError), open(source, "rb") as file:
             return _is_heic(file.read(12))
-    if hasattr(source, "read"):
-        source.seek(0)
-        return _is_heic(source.read(12))
-    return isinstance(source, bytes) and source[4:8] == b"ftyp" and source[8:12] in HEIC_BRANDS
+    return isinstance(source, BYTES) and source[4:8] == b"ftyp" and bytes(source[8:12]) in HEIC_BRANDS
 
 
 def _of_numbers(source: Any) -> Image.Image:
@@ -301,33 +349,91 @@ def _of_numbers(source: Any) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _in_srgb(image: Image.Image, name: str) -> Image.Image:
-    """The picture as it looks where its numbers are of another colour space; transparency stays."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return image
+def _read(
+    source: Source,
+    coloured: Callable[[Image.Image, str], Result],
+    at_least: int | None = None,
+    first_frame: bool = False,
+) -> Result:
+    """What `coloured` makes of a picture, upright, of 8 bits a channel, and its name; see `open_image`."""
+    name = _describe(source)
+    with _opened(source, name) as image:
+        _check_size(image, name)
+        try:
+            # MPO, the JPEG of many phones, also has several frames: thumbnails, the first is the picture
+            if not first_frame and image.format != "MPO" and getattr(image, "is_animated", False):
+                raise InputError(f"{name} is animated or has several pages: hand in a single picture")
+            return coloured(_decoded(image, name, at_least), name)
+        except InputError:
+            raise
+        except MemoryError:
+            size = f"{image.width} x {image.height}"
+            raise InputError(
+                f"{name} has {size} pixels, too many for the memory there is: reduce it"
+            ) from None
+        except Exception as error:  # a decoder fed with a broken file raises nearly anything
+            raise InputError(f"{name} is broken: {error}") from error
+
+
+def _decoded(image: Image.Image, name: str, at_least: int | None) -> Image.Image:
+    """A copy of a picture, upright, as L, RGB, RGBA, CMYK or LAB.
+
+    Where it is reduced there are never two of its full size.
+    """
+    if at_least is not None:
+        image.draft(None, (at_least, at_least))
+    image.load()
+    turn = TURNS.get(_orientation(image))
+    times = 1 if at_least is None else min(image.size) // at_least
+    image = _eight_bits(image, name) if times < 2 else _reduced(image, times, name)
+    return image if turn is None else image.transpose(turn)
+
+
+def _reduced(image: Image.Image, times: int, name: str) -> Image.Image:
+    """As `_eight_bits`, so many times smaller, strip by strip."""
+    rows = times * max(1, STRIP // (times * image.width))
+    tops = range(0, image.height, rows)
+    boxes = ((0, top, image.width, min(top + rows, image.height)) for top in tops)
+    strips = [_eight_bits(image.crop(box), name).reduce(times) for box in boxes]
+    whole = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
+    whole.info = strips[0].info
+    for place, strip in enumerate(strips):
+        whole.paste(strip, (0, place * rows // times))
+    return whole
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8, or whatever else a file says."""
     try:
-        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = own.profile.xcolor_space.strip()
-        if "sRGB" in ImageCms.getProfileDescription(own) or space not in ("RGB", "CMYK"):
-            return image  # the numbers of grey are sRGB's but for its curve
-        if space == "CMYK" and image.mode != "CMYK":
-            return image
-        plain = image if space == "CMYK" else image.convert("RGB")
-        rgb = ImageCms.profileToProfile(plain, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        message = f"the colour profile of {name} cannot be read: its numbers are taken for sRGB"
-        warnings.warn(message, UnclipWarning, stacklevel=2)
-        return image
-    assert rgb is not None  # only done in place it returns nothing
-    rgb.info.pop("icc_profile", None)
-    if image.has_transparency_data:
-        rgb.putalpha(image.convert("RGBA").getchannel("A"))
-    return rgb
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return found if isinstance(found, int) else 1
+    except Exception:  # what cannot be read of it is not there: the pixels may still be whole
+        return 1
+
+
+def _in_srgb(image: Image.Image, name: str) -> Image.Image:
+    """A picture of `_decoded` as RGB or RGBA, as it looks where its numbers are of another colour space."""
+    profile = ColourProfile.of(image, name)
+    if profile is not None:
+        image = profile.to_srgb(image, name)
+    elif image.mode == "LAB":
+        image = ColourProfile.lab().to_srgb(image, name)
+    image = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+    image.info = {}
+    return image
+
+
+def _with_own_colours(image: Image.Image, name: str) -> Photo:
+    profile, shown = ColourProfile.of(image, name), _in_srgb(image.copy(), name)
+    if profile is None or not profile.is_drawn_into:
+        return Photo(shown, shown, None)
+    return Photo(shown, image, profile)
 
 
 def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
+    if not width or not height:
+        raise InputError(f"{name} has {width} x {height} pixels: hand in a picture that shows something")
     if max(width, height) > MAX_SIDE:
         raise InputError(
             f"{name} has {width} x {height} pixels: a side of more than {MAX_SIDE} is not read, crop it"
@@ -339,18 +445,23 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """`image` as RGB, or RGBA where it has transparency."""
+    """A copy of `image` as L, CMYK or LAB where it is so, else RGB, or where it has transparency RGBA."""
     if image.mode.startswith("I;16"):
         samples = np.asarray(image)  # (H, W) uint16
         grey = Image.fromarray((samples >> 8).astype(np.uint8))
         clear = image.info.get("transparency")
         if not isinstance(clear, int):
-            return grey.convert("RGB")
+            grey.info = image.info
+            return grey
         alpha = Image.fromarray(np.where(samples == clear, 0, 255).astype(np.uint8))
         return Image.merge("RGBA", (grey, grey, grey, alpha))
     if image.mode in ("I", "F"):
         raise InputError(f"{name} has 32 bits a channel: convert it to 8 or 16 bits")
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.copy() if image.mode in ("CMYK", "LAB") else image.convert("RGB")
 
 
 # --- tensors and arrays ---
@@ -497,7 +608,8 @@ def encode(
     """A picture as the bytes of a PNG, JPEG or WebP file.
 
     Metadata goes into text chunks of a PNG (one a key), and as one JSON object into the EXIF UserComment of
-    JPEG and WebP. `read_metadata` gives it back. JPEG has no transparency: it is put on white.
+    JPEG and WebP. `read_metadata` gives it back. JPEG has no transparency: it is put on white. The colour
+    profile that a picture carries (Pillow's `info`) goes into the file.
 
     Args:
         image: the picture.
@@ -520,7 +632,7 @@ def encode(
         raise InputError(
             f"{length} bytes of metadata: at most {MAX_METADATA_BYTES} fit into a picture, shorten the prompt"
         )
-    buffer = io.BytesIO()
+    buffer, profile = io.BytesIO(), image.info.get("icc_profile")
     if chosen is ImageFormat.PNG:
         chunks = PngImagePlugin.PngInfo()
         for key, value in texts.items():
@@ -528,7 +640,7 @@ def encode(
                 chunks.add_text(key, value)
             else:
                 chunks.add_itxt(key, value)
-        image.save(buffer, "PNG", pnginfo=chunks, compress_level=PNG_COMPRESSION)
+        image.save(buffer, "PNG", pnginfo=chunks, compress_level=PNG_COMPRESSION, icc_profile=profile)
         return buffer.getvalue()
     exif = Image.Exif()
     if texts:
@@ -536,9 +648,9 @@ def encode(
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
     if chosen is ImageFormat.JPEG:
         # Colours at full resolution: halved, the edges of flat red shapes fray.
-        on_white(image).save(
-            buffer, "JPEG", quality=JPEG_QUALITY if quality is None else quality, subsampling=0, exif=exif
-        )
+        quality = JPEG_QUALITY if quality is None else quality
+        on_white(image).save(buffer, "JPEG", quality=quality, subsampling=0, exif=exif, icc_profile=profile)
     else:
-        image.save(buffer, "WEBP", quality=WEBP_QUALITY if quality is None else quality, exif=exif)
+        quality = WEBP_QUALITY if quality is None else quality
+        image.save(buffer, "WEBP", quality=quality, exif=exif, icc_profile=profile or b"")
     return buffer.getvalue()

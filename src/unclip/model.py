@@ -19,6 +19,7 @@ from unclip.keywords import spelled_out
 from unclip.manipulate.editing import FilledIn, edit
 from unclip.manipulate.fitting import Fit, squared
 from unclip.manipulate.latents import FromLatents, Latents, inverted
+from unclip.manipulate.masks import Feather
 from unclip.manipulate.outpaint import Margins, outpaint
 from unclip.manipulate.principal_components import Basis, reconstruct
 from unclip.manipulate.variations import Start, blend, restyle, vary
@@ -107,10 +108,11 @@ class Model(Pipeline):
         prompt: str,
         *,
         fit: str = Fit.LETTERBOX,
+        feather: Feather | None = None,
         **settings: Unpack[FilledIn],
     ) -> list[Picture]:
-        """A part of a picture drawn anew: see `manipulate.editing.edit`."""
-        return pictures_of(edit(self, image, mask, prompt, fit=fit, **settings))
+        """A part of a picture drawn anew, or with the prompt "" removed: see `manipulate.editing.edit`."""
+        return pictures_of(edit(self, image, mask, prompt, fit=fit, feather=feather, **settings))
 
     @spelled_out(FilledIn, Margins, outpaint, FilledIn, Options)
     def outpaint(

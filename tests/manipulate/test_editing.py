@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from support.pictures import holed, speckled
+from support.pictures import holed, speckled, wide_profile
 from unclip.errors import InputError, UnclipWarning
-from unclip.images import to_tensor
+from unclip.images import photograph, to_tensor
 from unclip.manipulate.editing import edit
 from unclip.model import Model
 
@@ -70,7 +70,8 @@ def test_a_pictures_own_transparency_is_its_mask(model: Model) -> None:
     picture.putalpha(holed(64, 64, (0, 0, 64, 32)).getchannel("A"))
     edited = model.edit(picture, None, "a red apple", n=2, seed=1, steps=STEPS)
     for one in edited:
-        assert np.array_equal(np.asarray(one.image)[32:], np.asarray(picture.convert("RGB"))[32:])
+        assert np.array_equal(np.asarray(one.image)[32:], np.asarray(picture)[32:])
+        assert one.image.getchannel("A").getextrema() == (255, 255)
     assert edited[0].image.tobytes() != edited[1].image.tobytes()
 
 
@@ -202,3 +203,43 @@ def test_white_is_drawn_anew_in_a_mask_without_transparency(model: Model, mode: 
 def test_a_mask_that_leaves_nearly_everything_warns(model: Model) -> None:
     with pytest.warns(UnclipWarning, match="leaves 99.99% of the picture as it is"):
         model.edit(speckled(150, 100), holed(150, 100, (0, 0, 1, 1)), "a red apple", seed=1, steps=STEPS)
+
+
+def test_the_photo_keeps_its_colour_profile_and_what_is_drawn_is_converted_into_it(model: Model) -> None:
+    picture, mask = Image.new("RGB", (150, 100), (200, 40, 40)), holed(150, 100, (60, 30, 90, 60))
+    picture.info["icc_profile"] = wide_profile()
+    (edited,) = model.edit(picture, mask, "a red apple", seed=1, steps=STEPS)
+    assert edited.image.info["icc_profile"] == wide_profile()
+    assert edited.image.getpixel((5, 5)) == (200, 40, 40)
+    shown = picture.copy()
+    shown.info.clear()
+    shown.paste((233, 35, 35), (0, 0, 150, 100))  # as the picture looks, in sRGB
+    (plain,) = model.edit(shown, mask, "a red apple", seed=1, steps=STEPS)
+    hole = np.asarray(photograph(edited)[0].image)[30:60, 60:90].astype(int)
+    assert np.abs(hole - np.asarray(plain.image)[30:60, 60:90]).mean() < 3
+    (square,) = model.edit(picture, mask, "a red apple", size=64, seed=1, steps=STEPS)
+    assert "icc_profile" not in square.image.info
+    assert square.image.getpixel((32, 50)) == (233, 35, 35)
+
+
+def test_a_feather_truly_blends_outside_of_the_hole(model: Model) -> None:
+    picture, mask = speckled(150, 100), holed(150, 100, (60, 30, 90, 60))
+    (soft,) = model.edit(picture, mask, "a red apple", seed=1, steps=STEPS, feather=12)
+    before, after = np.asarray(picture, dtype=int), np.asarray(soft.image, dtype=int)
+    assert np.array_equal(after[:17], before[:17])
+    near, far = (np.abs(after[row, 60:90] - before[row, 60:90]).mean() for row in (28, 19))
+    assert near > 2 * far > 0
+    assert soft.metadata["feather"] == "12"
+
+
+def test_an_empty_prompt_removes_what_is_masked(model: Model) -> None:
+    picture, mask = Image.new("RGB", (150, 100), (90, 160, 220)), holed(150, 100, (60, 30, 90, 60))
+    picture.paste((0, 0, 0), (62, 32, 88, 58))
+    first, second = model.edit(picture, mask, "", n=2, seed=1)
+    assert np.array_equal(np.asarray(first.image), np.asarray(Image.new("RGB", (150, 100), (90, 160, 220))))
+    assert (first.metadata["operation"], first.metadata["size"]) == ("remove", "150 x 100")
+    assert (first.index, second.index) == (0, 1)
+    with pytest.raises(InputError, match="guidance means nothing where a thing is removed"):
+        model.edit(picture, mask, "", guidance=2.0)
+    (square,) = model.edit(picture, mask, "", size=64, seed=1)
+    assert square.image.size == (64, 64)

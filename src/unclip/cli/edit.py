@@ -119,13 +119,27 @@ def restyle(
 @options.grouped
 def edit(
     image: options.Image,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the whole picture shall show.")],
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="PROMPT", help="What the whole picture shall show.")
+    ] = None,
     mask: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A picture of the same size; what is transparent in it is redrawn, or white where nothing "
-            "is transparent. By default the picture's own transparency.",
+            help="A picture of the same size. What is transparent in it (alpha 0) is redrawn; in one without "
+            "transparency what is white, of level 128 or more. By default the picture's own transparency.",
+        ),
+    ] = None,
+    remove: Annotated[
+        bool,
+        typer.Option("--remove", help="Draw nothing in its place: fill the hole from what surrounds it."),
+    ] = False,
+    feather: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS|mask",
+            help="Pixels around the hole in which the picture passes into what is drawn, or the mask's own "
+            "soft edge. By default the edge is hard.",
         ),
     ] = None,
     n: options.Count = 1,
@@ -134,13 +148,21 @@ def edit(
     drawing: options.Inpainting,
     common: options.Common,
 ) -> None:
-    """Draw a part of a picture anew after a text; what is not masked stays bit for bit."""
+    """Draw a part of a picture anew after a text, or remove it; what is not masked stays bit for bit."""
+    from unclip.errors import InputError
     from unclip.manipulate import editing
 
+    if remove == (prompt is not None):
+        raise InputError("give either a text, which says what to draw, or --remove, not both")
+    text = "" if prompt is None else prompt
+    if not remove and not text:
+        raise InputError("the prompt is empty: say what to draw, or --remove what is masked")
     draw(
-        lambda model, seeded: editing.edit(model, image, mask, prompt, n=n, fit=fit, **vars(seeded)),
+        lambda model, seeded: editing.edit(
+            model, image, mask, text, n=n, fit=fit, feather=feather, **vars(seeded)
+        ),
         drawing,
         common,
-        [prompt],
+        [text or f"{image.stem}-removed"],
         n,
     )

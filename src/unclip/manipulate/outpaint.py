@@ -16,7 +16,8 @@ from unclip.errors import InputError
 from unclip.given import KEPT, REDRAWN, Given, Known
 from unclip.images import MAX_PIXELS, WHITE, Source, on_white, opened
 from unclip.keywords import spelled_out
-from unclip.manipulate.editing import FilledIn, checked_rounds, kept_of, options_of
+from unclip.manipulate.editing import FilledIn, checked_rounds, options_of
+from unclip.manipulate.masks import kept_of
 from unclip.manipulate.seam import seam
 from unclip.pipeline import Pipeline
 

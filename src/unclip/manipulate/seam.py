@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
+
+from unclip.manipulate.masks import grown
 
 REACH = 1 / 32  # of the shorter side: how far from the edge "inside" and "outside" go
 
@@ -44,7 +44,8 @@ def seam(image: Image.Image, keep: Image.Image) -> Seam:
     """
     pixels = np.asarray(image, dtype=np.int16)  # (H, W, 3)
     kept = np.asarray(keep) > 0  # (H, W)
-    near = _near(kept, max(1, round(min(kept.shape) * REACH)))
+    reach = max(1, round(min(kept.shape) * REACH))
+    near = np.logical_and(*grown(np.stack([kept, ~kept]), reach))  # (H, W) within reach of the edge
     differences: dict[str, list[np.ndarray]] = {"across": [], "inside": [], "outside": []}
     for axis in (0, 1):
         steps = np.abs(np.diff(pixels, axis=axis)).mean(axis=2)  # (H - 1, W) or (H, W - 1)
@@ -58,15 +59,6 @@ def seam(image: Image.Image, keep: Image.Image) -> Seam:
 def _neighbours(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Of each pair of neighbours along an axis the first and the second, (H - 1, W) or (H, W - 1) each."""
     return (values[:-1], values[1:]) if axis == 0 else (values[:, :-1], values[:, 1:])
-
-
-def _near(kept: np.ndarray, reach: int) -> np.ndarray:
-    """(H, W) bool, True within `reach` pixels of the edge of a mask."""
-    both = torch.from_numpy(np.stack([kept, ~kept])).float()[:, None]  # (2, 1, H, W)
-    for kernel, padding in (((1, 2 * reach + 1), (0, reach)), ((2 * reach + 1, 1), (reach, 0))):
-        both = F.max_pool2d(both, kernel, stride=1, padding=padding)
-    near: np.ndarray = both.min(dim=0).values[0].numpy() > 0
-    return near
 
 
 def _mean(values: np.ndarray) -> float:
