@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "unclip"
 LEVELS = [
     {"config", "runtime", "processes", "errors"},
-    {"nn", "diffusion", "tokenizer", "images", "colour_profiles", "sheets"},
+    {"nn", "diffusion", "tokenizer", "images", "colour_profiles", "sheets", "xmp"},
     {"models"},
     {"native", "catalogue", "bundle", "checkpoints", "data", "recipes"},
     {
@@ -27,7 +27,7 @@ LEVELS = [
             "manipulate",
             "train",
         ),
-        *("keywords", "record"),
+        *("keywords", "record", "provenance"),
         *("embedding", "classify", "search", "evaluate", "zero_shot"),
     },
     {"bench", "serve"},

@@ -6,7 +6,7 @@ import hashlib
 import math
 import secrets
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -21,12 +21,18 @@ from unclip.given import NOTHING, OWN_STYLE, Given
 from unclip.images import ImageFormat, Source, encode, to_pil
 from unclip.keywords import check_names
 from unclip.runtime import atomic_path
+from unclip.xmp import SourceType
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+COMPOSED = ("edit", "outpaint", "init")  # operations whose picture keeps some of another one
 KEPT_PROMPT = 4000  # characters: four bytes each still fit the metadata of every format
+
+
+Sign = Callable[[bytes, SourceType], bytes]
+"""Signs a picture's file, told what part a model had in it."""
 
 
 class Prior(StrEnum):
@@ -265,6 +271,11 @@ class Picture:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def made(self) -> SourceType:
+        """The part that the model had in it: all, or what was drawn into or over another picture."""
+        return SourceType.COMPOSITE if self.settings.get("operation") in COMPOSED else SourceType.GENERATED
+
+    @property
     def metadata(self) -> dict[str, str]:
         """The texts that `save` writes into the file; two files have equal ones only for the same picture."""
         return {
@@ -286,31 +297,50 @@ class Picture:
         format: str | ImageFormat = ImageFormat.PNG,
         *,
         metadata: bool = True,
+        provenance: bool = True,
+        sign: Sign | None = None,
         quality: int | None = None,
     ) -> bytes:
-        """The bytes of a PNG, JPEG or WebP file; `quality` as of `images.encode`.
+        """The bytes of a PNG, JPEG or WebP file.
+
+        Args:
+            format: of the file.
+            metadata: whether prompt, seed, model and settings go into it.
+            provenance: whether it says, by XMP, that a model made it.
+            sign: signs it, for example `provenance.Signer.sign`; None leaves it unsigned.
+            quality: as of `images.encode`.
 
         Raises:
             InputError: another format, or a quality out of range.
         """
-        return encode(self.image, format, self.metadata if metadata else None, quality=quality)
+        texts, made = self.metadata if metadata else None, self.made if provenance else None
+        data = encode(self.image, format, texts, quality=quality, made=made)
+        return data if sign is None else sign(data, self.made)
 
     def save(
-        self, path: str | Path, format: str | ImageFormat | None = None, *, metadata: bool = True
+        self,
+        path: str | Path,
+        format: str | ImageFormat | None = None,
+        *,
+        metadata: bool = True,
+        provenance: bool = True,
+        sign: Sign | None = None,
     ) -> Path:
         """Write a file, whole or not at all; what is there is replaced.
 
         Args:
             path: its suffix says the format where `format` does not.
             format: "png", "jpeg" or "webp".
-            metadata: whether prompt, seed, model and settings go into the file.
+            metadata, provenance, sign: as of `encode`.
 
         Raises:
             InputError: an unknown format.
             OSError: the file cannot be written.
         """
         path = Path(path)
-        data = self.encode(format or path.suffix or ImageFormat.PNG, metadata=metadata)
+        data = self.encode(
+            format or path.suffix or ImageFormat.PNG, metadata=metadata, provenance=provenance, sign=sign
+        )
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)
         return path

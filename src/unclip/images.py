@@ -24,6 +24,7 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from unclip.colour_profiles import ColourProfile
 from unclip.errors import InputError
+from unclip.xmp import PNG_KEY, SourceType, source_type
 
 if TYPE_CHECKING:
     import torch
@@ -214,8 +215,12 @@ def read_metadata(source: Source) -> dict[str, str]:
                 image.load()  # text may also stand behind the pixels
             except Exception as error:
                 raise InputError(f"{name} is broken: {error}") from error
-            return {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
-        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+            texts = {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
+            texts.pop(PNG_KEY, None)  # `read_source_type` reads it
+            return texts
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of broken EXIF: what can be read of it is read
+            comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
     if not isinstance(comment, bytes) or not comment.startswith(COMMENT_IS_UNICODE):
         return {}
     text = comment[len(COMMENT_IS_UNICODE) :]
@@ -225,6 +230,23 @@ def read_metadata(source: Source) -> dict[str, str]:
     except ValueError:
         return {}  # somebody else's comment
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def read_source_type(source: Source) -> str | None:
+    """The IPTC digital source type that the XMP of a picture names (see `xmp.SourceType`), or None.
+
+    Raises:
+        InputError: it is missing or not a picture.
+    """
+    name = _describe(source)
+    with _opened(source, name) as image:
+        if image.format == "PNG":
+            try:
+                image.load()  # text may also stand behind the pixels
+            except Exception as error:
+                raise InputError(f"{name} is broken: {error}") from error
+        packet = image.info.get("xmp") or image.info.get(PNG_KEY) or b""
+    return source_type(packet)
 
 
 def _describe(source: Source) -> str:
@@ -604,6 +626,7 @@ def encode(
     metadata: Mapping[str, str] | None = None,
     *,
     quality: int | None = None,
+    made: SourceType | None = None,
 ) -> bytes:
     """A picture as the bytes of a PNG, JPEG or WebP file.
 
@@ -616,6 +639,7 @@ def encode(
         format: of the file.
         metadata: texts that go into it.
         quality: of JPEG and WebP, 0 to 100; None is 92 and 90. A PNG loses nothing and takes 100 alone.
+        made: the part that a model had in it, which an XMP packet then says; None is no packet.
 
     Raises:
         InputError: an unknown format, a quality out of range, or more than 30,000 bytes of metadata.
@@ -640,17 +664,20 @@ def encode(
                 chunks.add_text(key, value)
             else:
                 chunks.add_itxt(key, value)
+        if made is not None:
+            chunks.add_itxt(PNG_KEY, made.packet.decode())
         image.save(buffer, "PNG", pnginfo=chunks, compress_level=PNG_COMPRESSION, icc_profile=profile)
         return buffer.getvalue()
     exif = Image.Exif()
     if texts:
         comment = COMMENT_IS_UNICODE + document.encode("utf-16-le")
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    written: dict[str, Any] = {"exif": exif} if made is None else {"exif": exif, "xmp": made.packet}
     if chosen is ImageFormat.JPEG:
         # Colours at full resolution: halved, the edges of flat red shapes fray.
         quality = JPEG_QUALITY if quality is None else quality
-        on_white(image).save(buffer, "JPEG", quality=quality, subsampling=0, exif=exif, icc_profile=profile)
+        on_white(image).save(buffer, "JPEG", quality=quality, subsampling=0, icc_profile=profile, **written)
     else:
         quality = WEBP_QUALITY if quality is None else quality
-        image.save(buffer, "WEBP", quality=quality, exif=exif, icc_profile=profile or b"")
+        image.save(buffer, "WEBP", quality=quality, icc_profile=profile or b"", **written)
     return buffer.getvalue()

@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from unclip.drawing import Picture
 from unclip.errors import InputError, UnclipError
@@ -131,8 +132,8 @@ class Names:
         for folder in {path.parent for path in owners}:
             check_writable(folder, "choose another folder with --out")
 
-    def write(self, picture: Picture, n: int, *, metadata: bool = True) -> Path:
-        """Write a picture, whole or not at all, and return its path.
+    def write(self, picture: Picture, n: int, **how: Any) -> Path:
+        """Write a picture, whole or not at all, and return its path; `how` as of `Picture.encode`.
 
         Where a name of our own is taken by another picture, "-2", "-3", ... is appended. It is the same
         picture where the file's bytes, or its metadata, are the same.
@@ -141,7 +142,7 @@ class Names:
             UnclipError: the file cannot be written, for example because the disk is full. What was written
                 before stays, and nothing is left half-written.
         """
-        data = picture.encode(self.format, metadata=metadata)
+        data = picture.encode(self.format, **how)
         self._ranks[picture.prompt] += 1
         rank = self._ranks[picture.prompt]
         path = self.path(picture.prompt, picture.seed, picture.index, n, rank)

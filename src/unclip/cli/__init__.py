@@ -30,6 +30,7 @@ from unclip.cli import (
     info,
     models,
     outpaint,
+    provenance,
     reconstruct,
     search,
     serve,
@@ -96,6 +97,8 @@ app.add_typer(classify.app)
 app.add_typer(search.app)
 app.add_typer(serve.app)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(provenance.app)
+app.add_typer(provenance.keys, name="provenance")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

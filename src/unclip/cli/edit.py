@@ -36,6 +36,7 @@ def vary(
         common,
         [f"{image.stem}-varied"],
         n,
+        parents=[image],
     )
 
 
@@ -80,6 +81,7 @@ def blend(
         ["-".join(image.stem for image in images)],
         frames if weights is None else 1,
         together.strips(),
+        parents=images,
     )
 
 
@@ -112,6 +114,7 @@ def restyle(
         [f"{image.stem}-{slug(to)}"],
         frames,
         together.strips(),
+        parents=[image],
     )
 
 
@@ -165,4 +168,5 @@ def edit(
         common,
         [text or f"{image.stem}-removed"],
         n,
+        parents=[image],
     )

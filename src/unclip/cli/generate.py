@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -124,6 +125,7 @@ def generate(
     no_metadata: Annotated[
         bool, typer.Option("--no-metadata", help="Leave prompt, seed and model out of the files.")
     ] = False,
+    no_provenance: options.NoProvenance = False,
 ) -> None:
     """Draw pictures from text.
 
@@ -154,11 +156,12 @@ def generate(
     draw(
         begin,
         drawing,
-        options.Common(out, format, model, device, dtype, offload, json, no_metadata),
+        options.Common(out, format, model, device, dtype, offload, json, no_metadata, no_provenance),
         texts,
         n,
         preview=preview,
         ranked=drawing.rerank is not None,
+        parents=[Path(picture) for picture in (drawing.start, drawing.init) if picture is not None],
     )
 
 

@@ -77,6 +77,12 @@ Offload = Annotated[
     bool,
     typer.Option("--offload", help="Hold one network at a time: less memory, slower with many pictures."),
 ]
+NoProvenance = Annotated[
+    bool,
+    typer.Option(
+        "--no-provenance", help="Leave out the mark that a model made the picture, and do not sign it."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for other programs.")]
 
 
@@ -138,6 +144,7 @@ class Common:
     no_metadata: Annotated[
         bool, typer.Option("--no-metadata", help="Leave seed, model and the source's hash out of the files.")
     ] = False
+    no_provenance: NoProvenance = False
 
 
 @dataclass(frozen=True)

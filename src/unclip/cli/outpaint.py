@@ -49,4 +49,5 @@ def outpaint(
         common,
         [prompt],
         n,
+        parents=[image],
     )

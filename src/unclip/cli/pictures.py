@@ -7,6 +7,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -15,7 +17,7 @@ from unclip.cli.lines import print_bytes, print_json
 from unclip.cli.options import Common, Drawing
 
 if TYPE_CHECKING:
-    from unclip.drawing import Event, Picture
+    from unclip.drawing import Event, Picture, Sign
     from unclip.manipulate.frames import Strip
     from unclip.model import Model
 
@@ -44,6 +46,7 @@ def draw(
     strips: Sequence[Strip] = (),
     preview: bool = False,
     ranked: bool = False,
+    parents: Sequence[Path] = (),
 ) -> None:
     """Load the model, draw, write and tell of the pictures as they come; a random seed is told at the end.
 
@@ -56,6 +59,7 @@ def draw(
         strips: files that hold all pictures; there are single ones beside them only with --out.
         preview: whether to show the pictures in the terminal.
         ranked: whether they are the best of more, best first.
+        parents: the files of the pictures that they are made of: a signature names them.
 
     Raises:
         InputError: what is wrong with the files, before anything is loaded, or what `begin` refuses.
@@ -65,7 +69,8 @@ def draw(
     from unclip.images import ImageFormat
     from unclip.naming import Names
 
-    metadata = not common.no_metadata
+    how = {"metadata": not common.no_metadata, "provenance": not common.no_provenance}
+    sign = _sign(common, parents)
     piped = common.out == STDOUT
     singly = not strips or common.out is not None
     format = ImageFormat.named(common.format) if common.format else None
@@ -96,19 +101,19 @@ def draw(
                 if piped:
                     path = STDOUT
                 elif singly:
-                    path = str(names.write(picture, len(drawn) + 1, metadata=metadata))
+                    path = str(names.write(picture, len(drawn) + 1, **how, sign=sign))
                 else:
                     path = str(strips[0].path)
                 drawn.append((path, picture))
                 if preview:
                     progress.print(_shown(picture))
                 if piped:
-                    print_bytes(picture.encode(names.format, metadata=metadata))
+                    print_bytes(picture.encode(names.format, **how, sign=sign))
                 elif singly and not common.json:
                     progress.print_result(path)
             files += time.perf_counter() - written
     for strip in strips:
-        strip.write([picture for _, picture in drawn], metadata=metadata)
+        strip.write([picture for _, picture in drawn], **how)
         if not common.json:
             typer.echo(strip.path)
     seconds |= {"files": files, "total": time.perf_counter() - started}
@@ -116,6 +121,14 @@ def draw(
         print_json(_document(model, drawn, names.format, seconds))
     elif drawing.seed is None:
         typer.echo(f"seed {seed}", err=True)
+
+
+def _sign(common: Common, parents: Sequence[Path]) -> Sign | None:
+    """Signs with the user's key, where there is one. Raises UnclipError where it cannot be used."""
+    from unclip.provenance import Signer
+
+    signer = None if common.no_provenance else Signer.find()
+    return None if signer is None else partial(signer.sign, parents=parents)
 
 
 def _check_stdout(count: int, other: bool) -> None:

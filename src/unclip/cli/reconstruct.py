@@ -52,4 +52,5 @@ def reconstruct(
         [f"{image.stem}-reconstructed"],
         len(principal.DEFAULT_COMPONENTS if counts is None else counts),
         together.strips(),
+        parents=[image],
     )

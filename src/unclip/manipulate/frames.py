@@ -17,6 +17,7 @@ from unclip.errors import InputError, UnclipError
 from unclip.images import WEBP_QUALITY, ImageFormat, encode
 from unclip.runtime import atomic_path, check_writable
 from unclip.sheets import contact_sheet
+from unclip.xmp import SourceType
 
 FRAME_MILLISECONDS = 120
 COLUMNS = 8  # of a sheet at most
@@ -54,19 +55,20 @@ class Strip:
             raise InputError(f"{self.path} is a folder: choose another name")
         check_writable(self.path.parent)
 
-    def write(self, pictures: Sequence[Picture], *, metadata: bool = True) -> None:
-        """Write the pictures, in their order, whole or not at all.
+    def write(self, pictures: Sequence[Picture], *, metadata: bool = True, provenance: bool = True) -> None:
+        """Write the pictures, in their order, whole or not at all; the switches as of `Picture.encode`.
 
         Raises:
             UnclipError: the file cannot be written.
         """
         images = [picture.image for picture in pictures]
         texts = pictures[0].metadata if metadata else {}
+        made = pictures[0].made if provenance else None
         if self.kind is StripKind.SHEET:
             columns = min(COLUMNS, math.ceil(len(images) / math.ceil(len(images) / COLUMNS)))
-            data = encode(contact_sheet(images, columns), self.path.suffix, texts)
+            data = encode(contact_sheet(images, columns), self.path.suffix, texts, made=made)
         else:
-            data = moving(images, self.kind, texts)
+            data = moving(images, self.kind, texts, made)
         try:
             with atomic_path(self.path) as temporary:
                 temporary.write_bytes(data)
@@ -74,14 +76,20 @@ class Strip:
             raise UnclipError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
-def moving(images: Sequence[Image.Image], kind: StripKind, texts: dict[str, str]) -> bytes:
-    """Pictures of one size as a GIF or WebP that runs for ever; `texts` go into it as one JSON object."""
+def moving(
+    images: Sequence[Image.Image], kind: StripKind, texts: dict[str, str], made: SourceType | None = None
+) -> bytes:
+    """Pictures of one size as a GIF or WebP that runs for ever.
+
+    `texts` go into it as one JSON object, and `made`, the part that a model had in it, as XMP.
+    """
     buffer = io.BytesIO()
     options = {"save_all": True, "append_images": list(images[1:]), "duration": FRAME_MILLISECONDS, "loop": 0}
     document = json.dumps(texts).encode()
+    xmp = {} if made is None else {"xmp": made.packet}
     if kind is StripKind.GIF:
-        images[0].save(buffer, "GIF", comment=document, **options)
+        images[0].save(buffer, "GIF", comment=document, **options, **xmp)
     else:
         exif = Image.open(io.BytesIO(encode(images[0], ImageFormat.WEBP, texts))).info.get("exif", b"")
-        images[0].save(buffer, "WEBP", quality=WEBP_QUALITY, exif=exif, **options)
+        images[0].save(buffer, "WEBP", quality=WEBP_QUALITY, exif=exif, **options, **xmp)
     return buffer.getvalue()

@@ -1,0 +1,212 @@
+"""Promises of provenance: a picture says that a model made it, with a key it is signed, and changes show."""
+
+from __future__ import annotations
+
+import io
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unclip.drawing import Picture
+from unclip.errors import InputError, UnclipError
+from unclip.images import ImageFormat, read_metadata, read_source_type
+from unclip.provenance import ANCHOR, KEY, MEANINGS, Proof, Signer, make_key, verify
+from unclip.xmp import SourceType, source_type
+
+FORMATS = list(ImageFormat)
+
+
+def picture(**settings: str) -> Picture:
+    """A drawn picture of noise, 64 px."""
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    return Picture(Image.fromarray(pixels), "a cat", 3, 0, None, "tiny", "abc", {"size": "64", **settings})
+
+
+@pytest.fixture
+def signer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Signer:
+    """A signer with a new key, which is the user's own."""
+    monkeypatch.setenv("UNCLIP_PROVENANCE", str(tmp_path / "keys"))
+    make_key("Kim 김")
+    found = Signer.find()
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Signer:
+    """A signer whose authority is not trusted here."""
+    return Signer(make_key("a stranger", tmp_path / "strange"))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("settings", "made"),
+    [({}, SourceType.GENERATED), ({"operation": "edit"}, SourceType.COMPOSITE)],
+)
+def test_every_picture_names_its_digital_source_type(
+    tmp_path: Path, format: ImageFormat, settings: dict[str, str], made: SourceType
+) -> None:
+    path = picture(**settings).save(tmp_path / f"a.{format}")
+    assert read_source_type(path) == made
+    assert made.uri == f"http://cv.iptc.org/newscodes/digitalsourcetype/{made}"
+    assert verify(path).proof is Proof.LABELLED
+    assert read_metadata(path) == picture(**settings).metadata  # the mark is not among the settings
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_switches_leave_out_the_one_and_not_the_other(tmp_path: Path, format: ImageFormat) -> None:
+    path = tmp_path / f"a.{format}"
+    picture().save(path, metadata=False)
+    assert (read_metadata(path), read_source_type(path)) == ({}, SourceType.GENERATED)
+    picture().save(path, provenance=False)
+    assert read_source_type(path) is None
+    assert verify(path).proof is Proof.SETTINGS
+    assert verify(path).settings == picture().metadata
+    picture().save(path, metadata=False, provenance=False)
+    assert verify(path).proof is Proof.NOTHING
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_signed_picture_is_trusted_with_its_anchor_and_else_of_an_unknown_key(
+    tmp_path: Path, format: ImageFormat, signer: Signer, stranger: Signer
+) -> None:
+    own = picture().save(tmp_path / f"own.{format}", sign=signer.sign)
+    other = picture().save(tmp_path / f"other.{format}", sign=stranger.sign)
+    assert (verify(own).proof, verify(own).signer) == (Proof.TRUSTED, "Kim 김")
+    assert verify(own).settings == picture().metadata
+    assert verify(other).proof is Proof.UNKNOWN
+    assert verify(other, [stranger.folder / ANCHOR]).proof is Proof.TRUSTED
+    unsigned = Image.open(io.BytesIO(picture().encode(format)))
+    assert np.array_equal(np.asarray(Image.open(own)), np.asarray(unsigned))  # signing touches no pixel
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_change_outside_the_manifest_leaves_a_valid_signature(
+    tmp_path: Path, format: ImageFormat, signer: Signer
+) -> None:
+    data = picture().encode(format, sign=signer.sign)
+    manifest = data.index(b"jumb") - 40, data.rindex(b"c2pa") + 3000  # padding in it may change
+    outside = [place for place in range(64, len(data)) if not manifest[0] < place < manifest[1]]
+    path = tmp_path / f"a.{format}"
+    for place in np.random.default_rng(1).choice(outside, 15, replace=False):
+        changed = bytearray(data)
+        changed[place] ^= 0x55
+        path.write_bytes(changed)
+        try:
+            proof = verify(path).proof
+        except InputError:  # no picture any more
+            continue
+        assert proof not in (Proof.TRUSTED, Proof.UNKNOWN), f"byte {place}"
+
+
+def test_pixels_changed_after_signing_are_called_altered(tmp_path: Path, signer: Signer) -> None:
+    data = picture().encode("jpeg", sign=signer.sign)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data[:-10] + bytes([data[-10] ^ 1]) + data[-9:])
+    assert verify(path).proof is Proof.ALTERED
+
+
+def test_a_manifest_moved_to_another_picture_is_called_altered(tmp_path: Path, signer: Signer) -> None:
+    signed = picture().encode("png", sign=signer.sign)
+    start = signed.index(b"caBX") - 4
+    length = int.from_bytes(signed[start : start + 4], "big") + 12
+    chunk = signed[start : start + length]
+    image = Image.fromarray(255 - np.asarray(picture().image))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    theirs = buffer.getvalue()
+    place = 33  # behind PNG's signature and the header
+    path = tmp_path / "moved.png"
+    path.write_bytes(theirs[:place] + chunk + theirs[place:])
+    assert verify(path).proof is Proof.ALTERED
+
+
+def test_saved_anew_a_picture_has_what_the_program_left(tmp_path: Path, signer: Signer) -> None:
+    path = picture().save(tmp_path / "a.png", sign=signer.sign)
+    Image.open(path).save(tmp_path / "b.png")
+    assert verify(tmp_path / "b.png").proof is Proof.NOTHING
+
+
+@pytest.mark.parametrize("made", list(SourceType))
+def test_parents_are_named_and_keep_their_own_manifest(
+    tmp_path: Path, signer: Signer, made: SourceType
+) -> None:
+    parent = picture().save(tmp_path / "parent.png", sign=signer.sign)
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "photo.bmp")  # a kind that holds no manifest
+    data = signer.sign(picture().encode(), made, [parent, tmp_path / "photo.bmp"])
+    path = tmp_path / "child.png"
+    path.write_bytes(data)
+    assert verify(path).proof is Proof.TRUSTED
+    assert verify(path).parents == ("parent.png", "photo.bmp")
+
+
+def test_an_edit_is_said_to_have_been_made_of_its_one_parent(tmp_path: Path, signer: Signer) -> None:
+    parent = picture().save(tmp_path / "parent.jpg")
+    path = tmp_path / "child.webp"
+    path.write_bytes(signer.sign(picture().encode("webp"), SourceType.COMPOSITE, [parent]))
+    assert (verify(path).proof, verify(path).parents) == (Proof.TRUSTED, ("parent.jpg",))
+
+
+def test_the_secret_key_is_read_by_its_owner_alone_and_never_replaced(tmp_path: Path, signer: Signer) -> None:
+    secret = signer.folder / KEY
+    before = secret.read_bytes()
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    with pytest.raises(InputError, match="has a key already"):
+        make_key("another")
+    assert secret.read_bytes() == before
+    assert "PRIVATE" not in (signer.folder / ANCHOR).read_text()
+    for name in ("", "  ", "x" * 65):
+        with pytest.raises(InputError, match="1 to 64 characters"):
+            make_key(name, tmp_path / "new")
+
+
+def test_a_broken_key_is_said_before_anything_is_signed(signer: Signer) -> None:
+    (signer.folder / KEY).write_text("nonsense")
+    with pytest.raises(UnclipError, match="cannot be used"):
+        Signer.find()
+
+
+def test_without_a_key_nothing_is_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNCLIP_PROVENANCE", str(tmp_path / "none"))
+    assert Signer.find() is None
+
+
+def test_hostile_manifests_are_broken_or_nothing_and_never_end_the_work(
+    tmp_path: Path, signer: Signer
+) -> None:
+    data = bytearray(picture().encode("png", sign=signer.sign))
+    start = data.index(b"caBX")
+    random = np.random.default_rng(2)
+    path = tmp_path / "a.png"
+    for _ in range(25):
+        changed = bytearray(data)
+        for place in random.integers(start + 4, start + 3000, 30):  # boxes, lengths, CBOR, certificates
+            changed[place] = random.integers(0, 256)
+        path.write_bytes(changed)
+        try:
+            assert verify(path).proof in (Proof.BROKEN, Proof.ALTERED, Proof.LABELLED)
+        except InputError:
+            continue
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text("text"), lambda path: path.write_bytes(b"")])
+def test_what_is_no_picture_is_refused(tmp_path: Path, make: Callable[[Path], int]) -> None:
+    path = tmp_path / "a.png"
+    make(path)
+    with pytest.raises(InputError, match=r"a\.png is not a picture"):
+        verify(path)
+
+
+def test_source_types_of_others_are_read_whether_attribute_or_element() -> None:
+    address = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
+    assert source_type(f'<a x:DigitalSourceType="{address}"/>') == "digitalCapture"
+    assert source_type(f"<x:DigitalSourceType>{address}</x:DigitalSourceType>".encode()) == "digitalCapture"
+    assert source_type("nothing") is None
+
+
+def test_every_proof_has_its_line() -> None:
+    assert set(MEANINGS) == set(Proof)
