@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unclip.runtime import limit_spinning
 
 if TYPE_CHECKING:
-    from unclip import search
+    from unclip import provenance, search
     from unclip.bundle import Bundle, Preprocessing
     from unclip.classify import Classifier
     from unclip.drawing import Event, Job, Options, Picture
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from unclip.model import FillingIn, Model, load
     from unclip.models.code_sampling import CodeSampling
     from unclip.record import Record
+    from unclip.xmp import SourceType
 
 __version__ = "0.1.0"
 
@@ -66,11 +67,12 @@ _NAMES = {
     "unclip.manipulate.variations": "Start",
     "unclip.model": "FillingIn Model load",
     "unclip.models.code_sampling": "CodeSampling",
+    "unclip.xmp": "SourceType",
     "unclip.record": "Record",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-_PARTS = ("search",)  # of the package, with names of their own
+_PARTS = ("provenance", "search")  # of the package, with names of their own
 
 __all__ = [
     "Basis",
@@ -102,6 +104,7 @@ __all__ = [
     "Preprocessing",
     "Record",
     "SearchError",
+    "SourceType",
     "Start",
     "TextRows",
     "TrainingError",
@@ -110,6 +113,7 @@ __all__ = [
     "Upper",
     "__version__",
     "load",
+    "provenance",
     "search",
 ]
 
