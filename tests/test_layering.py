@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "unclip"
 LEVELS = [
     {"config", "runtime", "processes", "errors"},
-    {"nn", "diffusion", "tokenizer", "images", "colour_profiles", "sheets", "xmp"},
+    {"nn", "diffusion", "tokenizer", "images", "colour_profiles", "sheets", "xmp", "languages"},
     {"models"},
     {"native", "catalogue", "bundle", "checkpoints", "data", "recipes"},
     {
@@ -24,6 +24,7 @@ LEVELS = [
             "given",
             "naming",
             "styling",
+            "translation",
             "manipulate",
             "train",
         ),

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ from unclip.diffusion.defaults import (
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import BundleError, CheckpointError, InputError, escaped, shown
 from unclip.images import Fitting
+from unclip.languages import CODE
 from unclip.models.code_sampling import CodeSampling
 from unclip.native import KINDS, LARGEST_SIDE, SIDES, config_from_dict, kind_of, load_model, save_model
 from unclip.runtime import atomic_path, check_writable, data_folder, sha256
@@ -67,6 +68,9 @@ TOKENIZERS: dict[
     "glide-bpe": GlideTokenizer,
     "siglip": SiglipTokenizer,
 }
+
+
+ENGLISH = ("clip-bpe", "dalle-mini-bpe", "glide-bpe")  # tokenizers of models that learned from English texts
 
 
 class Kin(NamedTuple):
@@ -215,6 +219,7 @@ class Manifest:
     licence: str = ""
     data: str = ""
     styles: Styles = Styles()
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -275,6 +280,12 @@ class Bundle:
     @property
     def styles(self) -> Styles:
         return self.manifest.styles
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that prompts are read in, such as "en"; none where that is not known."""
+        tokenizer = self.components.get(TOKENIZER)
+        return self.manifest.languages or _read_by(tokenizer.kind if tokenizer else "")
 
     @property
     def identity(self) -> str:
@@ -434,6 +445,7 @@ def save_bundle(
     data: str = "",
     dtype: torch.dtype | None = torch.bfloat16,
     styles: Styles = Styles(),
+    languages: Sequence[str] = (),
 ) -> Bundle:
     """Write a bundle, whole or not at all; one that is there already is replaced.
 
@@ -447,6 +459,7 @@ def save_bundle(
         data: what it was trained on, in words.
         dtype: what matrices are stored in.
         styles: that it draws in.
+        languages: codes of those that it reads; none given are those of a published tokenizer.
 
     Raises:
         BundleError: an unknown family, a component missing, or a folder with other things in it.
@@ -463,7 +476,8 @@ def save_bundle(
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             components = {part: _write(temporary, part, parts[part], dtype) for part in parts}
-            manifest = Manifest(FORMAT, name, family, __version__, components, licence, data, styles)
+            read = tuple(languages) or _read_by(components[TOKENIZER].kind if TOKENIZER in parts else "")
+            manifest = Manifest(FORMAT, name, family, __version__, components, licence, data, styles, read)
             text = json.dumps(to_dict(manifest), indent=1, ensure_ascii=False)
             (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
             (temporary / CARD).write_text(card, encoding="utf-8")
@@ -476,6 +490,11 @@ def save_bundle(
         raise
     shutil.rmtree(old, ignore_errors=True)
     return Bundle.load(folder)
+
+
+def _read_by(tokenizer: str) -> tuple[str, ...]:
+    """The languages of the texts that models with a published tokenizer were trained on."""
+    return ("en",) if tokenizer in ENGLISH else ()
 
 
 def check_folder(folder: Path) -> bool:
@@ -610,6 +629,9 @@ def _check_manifest(manifest: Manifest) -> None:
     for text in (manifest.name, *manifest.components, *said):
         if escaped(text) != text:  # people print it
             raise InputError(f"{shown(text)} has control characters")
+    for code in manifest.languages:
+        if not CODE.fullmatch(code):
+            raise InputError(f"languages: got {shown(code)}, expected codes such as en or zh-Hant")
     for style in manifest.styles.known:
         if escaped(style) != style or not style.strip() or style == ANY_STYLE:
             raise InputError(f"styles.known: got {shown(style)}, expected a name other than {ANY_STYLE!r}")

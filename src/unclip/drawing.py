@@ -243,8 +243,10 @@ class Job:
 
     @property
     def text(self) -> str:
-        """The text that networks read: the prompt, with the style that is said beside it."""
-        return self.prompt if self.given.style is None else self.given.style.text
+        """The text that networks read: the prompt or its translation, with the style said beside it."""
+        if self.given.style is not None:
+            return self.given.style.text
+        return self.prompt if self.given.translation is None else self.given.translation
 
 
 @dataclass(frozen=True)

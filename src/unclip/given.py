@@ -223,6 +223,7 @@ class Given:
         upper: rows of codes to go on from.
         shared: index of the picture whose noise is taken, so that only the rest tells pictures apart.
         style: said beside a prompt that names none.
+        translation: what is read in the prompt's place.
         settings: what the picture's metadata say beside of all this.
 
     Raises:
@@ -235,6 +236,7 @@ class Given:
     upper: Upper | None = None
     shared: int | None = None
     style: Styled | None = None
+    translation: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -258,7 +260,8 @@ class Given:
         """The texts that the picture's metadata hold of it."""
         start = self.start.settings if isinstance(self.start, NoisedPicture) else {}
         style = {} if self.style is None else {"style": self.style.name}
-        return {**style, **start, **self.settings}
+        translation = {} if self.translation is None else {"translation": self.translation}
+        return {**translation, **style, **start, **self.settings}
 
     @property
     def part(self) -> str:

@@ -27,6 +27,7 @@ from unclip.models.code_sampling import CodeSampling
 from unclip.pipeline import Pipeline, pictures_of
 from unclip.record import Record, like
 from unclip.stages.stage import finished
+from unclip.translation import Translate
 
 
 @spelled_out()
@@ -36,6 +37,7 @@ def load(
     device: str | None = None,
     precision: str | None = None,
     offload: bool = False,
+    translate: Translate | None = None,
 ) -> Model:
     """Load a bundle to draw with.
 
@@ -46,12 +48,17 @@ def load(
             draws codes one by one takes "int8" as well.
         offload: hold the networks of one stage at a time: memory for the largest and not for all, and they
             are read again for the next pictures.
+        translate: a command, or a function from a text to a text, that prompts are put through. A command
+            gets them on stdin, one a line, and writes as many lines to stdout; no shell reads it. Pictures
+            keep the prompts as they were, and their translations.
 
     Raises:
         BundleError: there is no such bundle, a file of it is missing or altered, or its family does not draw.
         InputError: an unknown device or precision.
     """
-    return Model(Bundle.load(source), device=device, precision=precision, offload=offload)
+    return Model(
+        Bundle.load(source), device=device, precision=precision, offload=offload, translate=translate
+    )
 
 
 class Model(Pipeline):

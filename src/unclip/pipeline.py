@@ -30,12 +30,14 @@ from unclip.families import Family
 from unclip.given import NOTHING, Given, NoisedPicture, Upper
 from unclip.images import open_image, resize, to_pil
 from unclip.keywords import spelled_out
+from unclip.languages import named, unread
 from unclip.runtime import own_defaults
 from unclip.stages import known
 from unclip.stages.networks import GROUP, INT8, Networks
 from unclip.stages.stage import Batch, Estimate, Stage, chunks
 from unclip.stages.start import Unchanged
 from unclip.styling import check_style, styled
+from unclip.translation import Translate, Translator
 
 DEFAULT_SIZE = 256  # what is large enough to look at and quick to draw
 PICTURES = "pictures"  # the stage in which finished pictures appear
@@ -102,7 +104,7 @@ class Pipeline:
 
     Args:
         bundle: where the weights come from.
-        device, precision, offload: as of `unclip.load`.
+        device, precision, offload, translate: as of `unclip.load`.
 
     Attributes:
         family: how it draws.
@@ -120,6 +122,7 @@ class Pipeline:
         device: str | None = None,
         precision: str | None = None,
         offload: bool = False,
+        translate: Translate | None = None,
     ) -> None:
         place = FAMILIES[bundle.family].draws
         if not place:
@@ -131,6 +134,9 @@ class Pipeline:
         module, name = place.split(":")
         family: type[Family] = getattr(importlib.import_module(module), name)
         self.bundle = bundle
+        self.translator = None if translate is None else Translator(translate)
+        self._translations: dict[str, str] = {}
+        self._told: set[str] = set()  # what prompts are written in that has been warned of
         self.networks = Networks(
             bundle, device=device, precision=precision, offload=offload, forms=family.forms
         )
@@ -149,6 +155,7 @@ class Pipeline:
         networks = self.networks
         precision = INT8 if networks.eight_bits else str(networks.precision).removeprefix("torch.")
         options = {"device": str(networks.device), "precision": precision, "offload": networks.offload}
+        options["translate"] = None if self.translator is None else self.translator.translate
         return partial(type(self).load, self.bundle.folder, **options), ()
 
     @classmethod
@@ -246,6 +253,8 @@ class Pipeline:
         same stages left.
         """
         self._check(jobs, options)
+        jobs = self._translated(jobs)
+        self._warn_of_texts(jobs)
         with own_defaults():
             jobs = self._with_pictures(jobs, options)
             jobs = styled(jobs, options.style, self.bundle.styles, self.family.truncated)
@@ -280,7 +289,45 @@ class Pipeline:
                 raise InputError(f"{name}: {idle[name]}")
         self.size(options.size)
         check_style(options.style, self.bundle.styles, self.bundle.name)
-        for rest in family.truncated(list(dict.fromkeys(job.prompt for job in jobs))):
+
+    def translated(self, texts: Sequence[str]) -> list[str]:
+        """Texts as the translator gives them, each asked for once; as they are without a translator.
+
+        Raises UnclipError where it fails, see `Translator`.
+        """
+        if self.translator is None:
+            return list(texts)
+        new = [text for text in dict.fromkeys(texts) if text.strip() and text not in self._translations]
+        if new:
+            self._translations.update(zip(new, self.translator(new), strict=True))
+        return [self._translations.get(text, text) for text in texts]
+
+    def _translated(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """The jobs, each given the translation of its prompt where there is a translator."""
+        if self.translator is None:
+            return jobs
+        texts = self.translated([job.prompt for job in jobs])
+        return [
+            replace(job, given=replace(job.given, translation=text))
+            if job.prompt and job.given.translation is None
+            else job
+            for job, text in zip(jobs, texts, strict=True)
+        ]
+
+    def _warn_of_texts(self, jobs: Sequence[Job]) -> None:
+        """Warn of prompts that are too long, and once of those in a language that is not read."""
+        family, texts = self.family, list(dict.fromkeys(job.text for job in jobs))
+        for text in texts:
+            written = unread(text, self.bundle.languages)
+            if written is not None and written not in self._told:
+                self._told.add(written)
+                name, reads = self.bundle.name, named(self.bundle.languages)
+                warn(
+                    f"the prompt {_shortened(text)!r} is in {written}, and {name} reads {reads}: the picture "
+                    "may have nothing to do with it; --translate (translate of unclip.load) puts prompts "
+                    "through a program of your own"
+                )
+        for rest in family.truncated(texts):
             if rest is not None:
                 message = f"the prompt is longer than the {family.context} tokens that are read: left out is "
                 warn(f"{message}{_shortened(rest)!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -13,6 +13,7 @@ from unclip.data.prompts import names_style
 from unclip.data.styles import ANY_STYLE
 from unclip.drawing import Event, Job, Options, Settings
 from unclip.errors import InputError, warn
+from unclip.given import Given
 from unclip.images import Source, opened, read_metadata
 from unclip.keywords import spelled_out
 
@@ -148,14 +149,17 @@ def like(
     chosen: dict[str, Any] = {**recorded, **given}
     if chosen.get("init") is None:
         chosen = {name: value for name, value in chosen.items() if name in given or name not in OF_INIT}
-    text, styles = record.prompt if prompt is None else prompt, model.bundle.styles
+    text, translation = record.prompt, record.settings.get("translation")
+    if prompt is not None:
+        text, translation = prompt, None  # draw puts it through the translator
+    job, styles = Job(text, 0, 0, Given(translation=translation)), model.bundle.styles
     if "style" not in given and (
         given.get("init") is not None
-        or names_style(text, styles.known)
+        or names_style(job.text, styles.known)
         or recorded.get("style") not in (ANY_STYLE, *styles.known)
     ):
         chosen.pop("style", None)  # the recorded one has no place beside them
     options = Options.of(**{**chosen, "size": model.size(chosen.get("size"))})
     seed = record.seed if options.seed is None else options.seed
     count = options.rerank or options.n
-    return model.draw([Job(text, seed, record.index + k) for k in range(count)], options)
+    return model.draw([replace(job, seed=seed, index=record.index + k) for k in range(count)], options)

@@ -54,15 +54,15 @@ def _styled(job: Job, style: str | None, styles: Styles, truncated: Truncated) -
     if job.given.kinds or not job.prompt:
         return job
     if style == ANY_STYLE:  # without it the same settings would draw another picture
-        return replace(job, given=replace(job.given, style=Styled(ANY_STYLE, job.prompt)))
-    if names_style(job.prompt, styles.known):
+        return replace(job, given=replace(job.given, style=Styled(ANY_STYLE, job.text)))
+    if names_style(job.text, styles.known):
         if style is not None:
             raise InputError(
                 f"style {style!r}: the prompt {job.prompt!r} names a style itself, so leave out one of them"
             )
         return job
     name = chosen(styles.clear, job.seed, job.index) if style is None else style
-    text = in_style(job.prompt, name)
+    text = in_style(job.text, name)
     if truncated([text])[0] is not None:  # the style, at its end, would not be read
         if style is not None:
             raise InputError(f"style {style!r}: the prompt is too long to be read with it, so shorten it")

@@ -50,6 +50,7 @@ def test_samplers_recipes_and_words_are_those_that_there_are(
     assert completed(capsys, monkeypatch, "unclip generate --prior d") == ["diffusion"]
     assert completed(capsys, monkeypatch, "unclip train ") == recipes.names()
     assert completed(capsys, monkeypatch, "unclip generate --format w") == ["webp"]
+    assert {"flat", "any"} <= set(completed(capsys, monkeypatch, "unclip generate --style "))
 
 
 def test_a_prompt_is_completed_with_the_styles_of_the_shipped_bundle() -> None:

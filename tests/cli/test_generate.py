@@ -287,3 +287,18 @@ def test_results_are_whole_where_python_does_not_buffer(tiny_bundle: Path, tmp_p
     command = [sys.executable, "-u", "-m", "unclip", "generate", "🍎", "--seed", "1", "--size", "64"]
     done = subprocess.run([*command, "--model", str(tiny_bundle)], cwd=tmp_path, capture_output=True)
     assert done.stdout == b"red-apple-seed1-0.png\n"
+
+
+def test_prompts_go_through_a_program_and_are_kept(
+    generate: Generate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("빨간 사과", "사과", "--size", "64", "--seed", "1", "--json", "--translate", "tr 빨간사과 x")
+    assert generate(*command) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [picture["prompt"] for picture in document["pictures"]] == ["빨간 사과", "사과"]
+    assert all("x" in picture["settings"]["translation"] for picture in document["pictures"])
+    assert files() == ["빨간-사과-seed1-0.png", "사과-seed1-0.png"]
+    assert generate("a", "--translate", "no-such-program") == 2
+    assert "'no-such-program' is no program that is here" in capsys.readouterr().err
+    assert generate("a", "--translate", "false", "--size", "64") == 1
+    assert "the translator 'false' failed with exit code 1" in capsys.readouterr().err

@@ -46,6 +46,13 @@ def prompts(incomplete: str) -> Completed:
     return [(f"{thing}, {style}", name) for style, name in _matching(styles, begun.lstrip())]
 
 
+def styles(incomplete: str) -> Completed:
+    """Styles of the shipped bundle, and "any"."""
+    from unclip.data.styles import ANY_STYLE, STYLE_PHRASES
+
+    return _matching(((name, "") for name in (*STYLE_PHRASES, ANY_STYLE)), incomplete)
+
+
 def words(*choices: str) -> Callable[[str], Completed]:
     """Some words, and no others."""
 

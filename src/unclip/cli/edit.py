@@ -99,7 +99,7 @@ def restyle(
     together: options.Together,
     fit: options.Fit = "letterbox",
     drawing: options.Drawing,
-    common: options.Common,
+    common: options.Prompted,
 ) -> None:
     """Change a picture as one text differs from another."""
     from unclip.manipulate import variations
@@ -149,7 +149,7 @@ def edit(
     fit: options.Fit = "letterbox",
     *,
     drawing: options.Inpainting,
-    common: options.Common,
+    common: options.Prompted,
 ) -> None:
     """Draw a part of a picture anew after a text, or remove it; what is not masked stays bit for bit."""
     from unclip.errors import InputError

@@ -34,6 +34,7 @@ class Drawing(options.Drawing):
             metavar="NAME|any",
             help="Where the prompt names no style: draw in this one, or add none. By default one that the "
             "model draws clearly, by the seed.",
+            autocompletion=completion.styles,
         ),
     ] = None
     steps: Annotated[
@@ -116,6 +117,7 @@ def generate(
             metavar="IMAGE", help="Draw a picture of unclip again, by its metadata; other options change it."
         ),
     ] = None,
+    translate: options.Translate = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -156,7 +158,9 @@ def generate(
     draw(
         begin,
         drawing,
-        options.Common(out, format, model, device, dtype, offload, json, no_metadata, no_provenance),
+        options.Prompted(
+            out, format, model, device, dtype, offload, json, no_metadata, no_provenance, translate
+        ),
         texts,
         n,
         preview=preview,

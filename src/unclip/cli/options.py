@@ -83,6 +83,15 @@ NoProvenance = Annotated[
         "--no-provenance", help="Leave out the mark that a model made the picture, and do not sign it."
     ),
 ]
+Translate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        envvar="UNCLIP_TRANSLATE",
+        help="Put prompts through this program first: one a line on stdin, as many lines on stdout. The "
+        "pictures keep both texts.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for other programs.")]
 
 
@@ -145,6 +154,13 @@ class Common:
         bool, typer.Option("--no-metadata", help="Leave seed, model and the source's hash out of the files.")
     ] = False
     no_provenance: NoProvenance = False
+
+
+@dataclass(frozen=True)
+class Prompted(Common):
+    """The options of every verb that draws after a text."""
+
+    translate: Translate = None
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def outpaint(
     n: options.Count = 1,
     *,
     drawing: Tiling,
-    common: options.Common,
+    common: options.Prompted,
 ) -> None:
     """Extend a picture, tile by tile; what it has stays bit for bit."""
     from unclip.manipulate import outpaint as extending

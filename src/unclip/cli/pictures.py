@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from unclip.cli.lines import print_bytes, print_json
-from unclip.cli.options import Common, Drawing
+from unclip.cli.options import Common, Drawing, Prompted
 
 if TYPE_CHECKING:
     from unclip.drawing import Event, Picture, Sign
@@ -68,6 +68,7 @@ def draw(
     from unclip.drawing import fresh_seed
     from unclip.images import ImageFormat
     from unclip.naming import Names
+    from unclip.translation import Translator
 
     how = {"metadata": not common.no_metadata, "provenance": not common.no_provenance}
     sign = _sign(common, parents)
@@ -80,6 +81,9 @@ def draw(
         _check_stdout(len(texts) * count, common.json or bool(strips))
     elif singly:
         names.check(((text, index) for text in texts for index in range(count)), seed)
+    translate = common.translate if isinstance(common, Prompted) else None
+    if translate is not None:
+        Translator(translate)  # what is wrong with it is said before anything is loaded
     seconds: dict[str, float] = defaultdict(float)
     files = 0.0
     started = time.perf_counter()
@@ -89,7 +93,13 @@ def draw(
         from unclip.model import load
 
         seconds["import"] = time.perf_counter() - started
-        model = load(common.model, device=common.device, precision=common.dtype, offload=common.offload)
+        model = load(
+            common.model,
+            device=common.device,
+            precision=common.dtype,
+            offload=common.offload,
+            translate=translate,
+        )
         events = begin(model, replace(drawing, seed=seed))
         progress.update("load", 1, 1)
         seconds["load"] = time.perf_counter() - started - seconds["import"]

@@ -75,7 +75,7 @@ class ADM(Family):
         return Classed(denoising=how, enlarges=True, at_once=at_once, class_of=self.class_of)
 
     def check(self, options: Options, jobs: Sequence[Job]) -> None:
-        for prompt in dict.fromkeys(job.prompt for job in jobs):
+        for prompt in dict.fromkeys(job.text for job in jobs):
             self.class_of(prompt)
 
     def class_of(self, prompt: str) -> int | None:

@@ -143,7 +143,8 @@ def restyle(
         raise InputError("the text to go to is empty: say what the picture shall be")
     way = Way.of(model, frames, settings)
     picture, source = opened(image)
-    difference = model.clip.embed_texts([to]) - model.clip.embed_texts([origin])  # (1, E)
+    read_to, read_origin = model.translated([to, origin])
+    difference = model.clip.embed_texts([read_to]) - model.clip.embed_texts([read_origin])  # (1, E)
     if difference.norm() < SAME_TEXTS:
         raise InputError("CLIP does not tell the two texts apart: say how the picture shall change")
     told = {
@@ -155,6 +156,8 @@ def restyle(
         "amount": f"{amount:g}",
         "frames": str(frames),
     }
+    if model.translator is not None:
+        told |= {"from_translation": kept(read_origin), "to_translation": kept(read_to)}
 
     def work() -> Iterator[Event]:
         (found,) = yield from way.latents([picture])

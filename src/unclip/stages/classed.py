@@ -49,7 +49,7 @@ class Classed(Painting):
         if self.enlarges:  # guided-diffusion's scripts cut the fraction of 8 bits off
             low = ((cast(Tensor, batch.images) + 1) * 127.5).floor() / 127.5 - 1
         if self.config.classes is not None:
-            numbers = [self.class_of(job.prompt) for job in batch.jobs]
+            numbers = [self.class_of(job.text) for job in batch.jobs]
             classes = torch.tensor(numbers, device=self.networks.device)  # (B,)
         network = cast(ADM, self.networks[self.name])
         return how.limited(how.denoiser(partial(network, classes=classes, low=low)))
@@ -59,7 +59,7 @@ class Classed(Painting):
         if not self.guided or not sampling.guidance:
             return inner
         network = cast(Classifier, networks[CLASSIFIER])
-        numbers = [self.class_of(job.prompt) for job in batch.jobs]
+        numbers = [self.class_of(job.text) for job in batch.jobs]
         classes = torch.tensor([number or 0 for number in numbers], device=networks.device)
         scale = torch.tensor([0.0 if number is None else sampling.guidance for number in numbers])
 

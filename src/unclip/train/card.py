@@ -15,6 +15,7 @@ import torch
 from unclip import __version__
 from unclip.bundle import CARD, Bundle
 from unclip.data.corpus import Corpus
+from unclip.languages import named
 from unclip.runtime import processor_name
 from unclip.train.log import read_metrics
 
@@ -44,7 +45,13 @@ def write(
     parts = [
         f"# {bundle['name']}",
         str(recipe["description"]) + ".",
-        "\n".join([f"- Licence of the weights: {bundle['licence']}", f"- Made by unclip {__version__} with"]),
+        "\n".join(
+            [
+                f"- Licence of the weights: {bundle['licence']}",
+                *([f"- Reads {named(codes)}"] if (codes := bundle.get("languages", ())) else []),
+                f"- Made by unclip {__version__} with",
+            ]
+        ),
         f"```\n{bundle['command']}\n```",
         "## Data",
         f"{len(corpus):,} captioned pictures (the split `train` of the corpus).",

@@ -259,6 +259,7 @@ class Run:
             licence=licence,
             data=data,
             styles=self._styles(table),
+            languages=table.get("languages", ()),
         )
 
     def _styles(self, table: Mapping[str, Any]) -> Styles:
