@@ -107,6 +107,7 @@ class ClipEmbedder:
         config: of the CLIP.
         name: of the bundle.
         identity: stands for everything that an embedding depends on: weights, tokenizer, preprocessing.
+        exact: texts and pictures are embedded one by one, and always to the same bits.
     """
 
     def __init__(
@@ -119,8 +120,11 @@ class ClipEmbedder:
         precision: torch.dtype,
         name: str,
         identity: str,
+        *,
+        exact: bool = False,
     ) -> None:
         self.config = config
+        self.exact = exact
         self.name = name
         self.identity = identity
         self._network = network
@@ -140,6 +144,8 @@ class ClipEmbedder:
         device: torch.device,
         precision: torch.dtype,
         network: Callable[[], nn.Module] | None = None,
+        *,
+        exact: bool = False,
     ) -> ClipEmbedder:
         """The CLIP of a bundle. Raises BundleError where its parts do not fit each other.
 
@@ -165,7 +171,9 @@ class ClipEmbedder:
                 return model
 
         identity = _identity(bundle, preprocessing)
-        return cls(network, config, tokenizer, preprocessing, device, precision, bundle.name, identity)
+        return cls(
+            network, config, tokenizer, preprocessing, device, precision, bundle.name, identity, exact=exact
+        )
 
     @classmethod
     def load(
@@ -210,6 +218,11 @@ class ClipEmbedder:
         return cast("CLIP | ClipText", self._network())
 
     @property
+    def _batch(self) -> int:
+        """The number of texts or pictures in one call of the model."""
+        return 1 if self.exact else BATCH
+
+    @property
     def context(self) -> int:
         """Most tokens of a text that are read, start and end included."""
         return self.config.text.context
@@ -241,7 +254,7 @@ class ClipEmbedder:
         """Raw embedding, sequence, ids and mask of one text, padded to `length`."""
         tokens = self._tokenizer.batch([text], context).to(self._device)
         rest = length - tokens.ids.shape[1]
-        with own_defaults(), torch.inference_mode(), autocast(self._device, self._precision):
+        with own_defaults(self.exact), torch.inference_mode(), autocast(self._device, self._precision):
             embedding, sequence = self._reader.encode_text(tokens.ids, tokens.mask)
             return (
                 embedding.float(),  # (1, E)
@@ -256,9 +269,9 @@ class ClipEmbedder:
         if not texts:
             raise InputError("no texts given")
         rows = []
-        for start in range(0, len(texts), BATCH):
-            tokens = self._tokenizer.batch(texts[start : start + BATCH], self.context).to(self._device)
-            with own_defaults(), torch.inference_mode(), autocast(self._device, self._precision):
+        for start in range(0, len(texts), self._batch):
+            tokens = self._tokenizer.batch(texts[start : start + self._batch], self.context).to(self._device)
+            with own_defaults(self.exact), torch.inference_mode(), autocast(self._device, self._precision):
                 embedding, _ = self._reader.encode_text(tokens.ids, tokens.mask)
                 rows.append(F.normalize(embedding.float(), dim=-1))
         return torch.cat(rows).cpu()
@@ -276,8 +289,8 @@ class ClipEmbedder:
             raise InputError("no pictures given")
         rows = []
         with ThreadPoolExecutor(min(cores(), len(pictures))) as readers:  # Pillow lets go of the interpreter
-            for start in range(0, len(pictures), BATCH):
-                prepared = list(readers.map(self.prepare, pictures[start : start + BATCH]))
+            for start in range(0, len(pictures), self._batch):
+                prepared = list(readers.map(self.prepare, pictures[start : start + self._batch]))
                 rows.append(self.embed_pixels(np.stack(prepared), raw=raw))
         return torch.cat(rows)
 
@@ -287,7 +300,7 @@ class ClipEmbedder:
 
     def embed_pixels(self, pixels: np.ndarray, *, raw: bool = False) -> Tensor:
         """Embeddings of what `prepare` made of pictures, uint8 (N, S, S, 3), in one batch, (N, E)."""
-        with own_defaults(), torch.inference_mode(), autocast(self._device, self._precision):
+        with own_defaults(self.exact), torch.inference_mode(), autocast(self._device, self._precision):
             embedding = self._whole.encode_image(from_uint8(pixels).to(self._device)).float()
             return (embedding if raw else F.normalize(embedding, dim=-1)).cpu()
 

@@ -37,6 +37,7 @@ def load(
     device: str | None = None,
     precision: str | None = None,
     offload: bool = False,
+    exact: bool = False,
     translate: Translate | None = None,
 ) -> Model:
     """Load a bundle to draw with.
@@ -48,16 +49,24 @@ def load(
             draws codes one by one takes "int8" as well.
         offload: hold the networks of one stage at a time: memory for the largest and not for all, and they
             are read again for the next pictures.
+        exact: draw the same bits alone and in any batch on processors of one kind, and within 2 of 255 on
+            others: float32, one picture at a time, on one thread. A picture's `settings` name the kind.
+            One processor core is used: "The same picture again" in docs/python.md has what it costs.
         translate: a command, or a function from a text to a text, that prompts are put through. A command
             gets them on stdin, one a line, and writes as many lines to stdout; no shell reads it. Pictures
             keep the prompts as they were, and their translations.
 
     Raises:
         BundleError: there is no such bundle, a file of it is missing or altered, or its family does not draw.
-        InputError: an unknown device or precision.
+        InputError: an unknown device or precision, or another precision than float32 with `exact`.
     """
     return Model(
-        Bundle.load(source), device=device, precision=precision, offload=offload, translate=translate
+        Bundle.load(source),
+        device=device,
+        precision=precision,
+        offload=offload,
+        exact=exact,
+        translate=translate,
     )
 
 
@@ -157,7 +166,7 @@ class Model(Pipeline):
         Args:
             beginning: what all captions begin with.
             n: captions, 1 to 100.
-            seed: caption k of a seed is the same whatever n is, in float32.
+            seed: caption k of a seed is the same whatever n is, in float32; with `exact` to the bit.
             sampling: temperature, top_k and top_p; guidance is none.
 
         Raises:
@@ -165,7 +174,8 @@ class Model(Pipeline):
                 that does not write.
         """
         options = Options(n=n, seed=seed)
-        return self.family.complete_caption(beginning, options.n, seed, sampling or CodeSampling())
+        with self.networks.settled():
+            return self.family.complete_caption(beginning, options.n, seed, sampling or CodeSampling())
 
     def own_basis(self) -> Basis | None:
         """The principal components that the bundle brings with it; None where it brings none."""

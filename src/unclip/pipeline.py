@@ -4,7 +4,8 @@ How each family draws, which stages in which order, is in `families`; the stages
 is around them: checks, groups, counting, time, networks that are let go, finished pictures.
 
 Picture k of seed s takes all its noise from streams of its own (seam 3): so it is the same alone and in any
-batch, but for what the matrix products' kernels, chosen by batch size, round differently.
+batch, but for what the matrix products' kernels, chosen by batch size, round differently; a model that is
+`exact` computes each picture by itself, and its pictures are the same to the bit.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from unclip.keywords import spelled_out
 from unclip.languages import named, unread
 from unclip.runtime import own_defaults
 from unclip.stages import known
-from unclip.stages.networks import GROUP, INT8, Networks
+from unclip.stages.networks import Networks
 from unclip.stages.stage import Batch, Estimate, Stage, chunks
 from unclip.stages.start import Unchanged
 from unclip.styling import check_style, styled
@@ -104,7 +105,7 @@ class Pipeline:
 
     Args:
         bundle: where the weights come from.
-        device, precision, offload, translate: as of `unclip.load`.
+        device, precision, offload, exact, translate: as of `unclip.load`.
 
     Attributes:
         family: how it draws.
@@ -122,6 +123,7 @@ class Pipeline:
         device: str | None = None,
         precision: str | None = None,
         offload: bool = False,
+        exact: bool = False,
         translate: Translate | None = None,
     ) -> None:
         place = FAMILIES[bundle.family].draws
@@ -138,13 +140,13 @@ class Pipeline:
         self._translations: dict[str, str] = {}
         self._told: set[str] = set()  # what prompts are written in that has been warned of
         self.networks = Networks(
-            bundle, device=device, precision=precision, offload=offload, forms=family.forms
+            bundle, device=device, precision=precision, offload=offload, forms=family.forms, exact=exact
         )
-        with own_defaults():
+        with self.networks.settled():
             self.family = family(self.networks)
 
     def __repr__(self) -> str:
-        bundle, precision = self.bundle, str(self.precision).removeprefix("torch.")
+        bundle, precision = self.bundle, self.networks.precision_name
         return (
             f"<{type(self).__name__} {bundle.name}, family {bundle.family}, weights {bundle.identity}, "
             f"{precision} on {self.device}, {listed(self.sizes)} px>"
@@ -153,9 +155,13 @@ class Pipeline:
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, or one in another process, reads its networks anew: packed weights cannot be copied."""
         networks = self.networks
-        precision = INT8 if networks.eight_bits else str(networks.precision).removeprefix("torch.")
-        options = {"device": str(networks.device), "precision": precision, "offload": networks.offload}
-        options["translate"] = None if self.translator is None else self.translator.translate
+        options = {
+            "device": str(networks.device),
+            "precision": networks.precision_name,
+            "offload": networks.offload,
+            "exact": networks.exact,
+            "translate": None if self.translator is None else self.translator.translate,
+        }
         return partial(type(self).load, self.bundle.folder, **options), ()
 
     @classmethod
@@ -255,7 +261,7 @@ class Pipeline:
         self._check(jobs, options)
         jobs = self._translated(jobs)
         self._warn_of_texts(jobs)
-        with own_defaults():
+        with self.networks.settled():
             jobs = self._with_pictures(jobs, options)
             jobs = styled(jobs, options.style, self.bundle.styles, self.family.truncated)
             self.family.check(options, jobs)
@@ -344,7 +350,7 @@ class Pipeline:
         return [replace(job, given=replace(job.given, **changes)) for job in jobs]
 
     def _parts(self, jobs: Sequence[Job], options: Options) -> Iterator[Part]:
-        """Jobs that go through the stages together: those that compete, else `GROUP` at a time."""
+        """Jobs that go through the stages together: those that compete, else a number at a time."""
         together: dict[tuple[Any, ...], list[Job]] = {}
         for job, how in zip(jobs, self._ways(jobs, options), strict=True):
             competes = () if options.rerank is None else (job.prompt, job.seed)
@@ -353,7 +359,7 @@ class Pipeline:
             kept = options.n if options.rerank else len(some)
             stages = (Unchanged(options.size, kept),) if unchanged else self.family.stages(options, some)
             route = Route(stages, options.size, competes=options.rerank is not None or unchanged)
-            for group in chunks(some, len(some) if options.rerank else GROUP):
+            for group in chunks(some, len(some) if options.rerank else self.networks.group):
                 yield Part(Batch(tuple(group)), (route,) * len(group), stages)
 
     def _ways(self, jobs: Sequence[Job], options: Options) -> Iterator[tuple[bool, bool]]:
@@ -406,7 +412,7 @@ class Pipeline:
         stage = part.left[0]
         if stage.components:
             self.networks.keep(stage.components)
-        batch = yield from told(stage, part.batch)
+        batch = yield from told(stage, part.batch, self.networks)
         return Part(batch, part.routes[: len(batch)], part.left[1:])
 
     def finished(self, part: Part) -> tuple[Picture, ...]:
@@ -422,14 +428,14 @@ class Pipeline:
                 f"bundle {self.bundle.name}: what it draws are no finite numbers, so its weights or settings "
                 "are broken: install or pull it again"
             )
-        with own_defaults():
+        with self.networks.settled():
             scores = part.batch.scores or (None,) * len(part)
             rows = zip(part.batch.jobs, part.routes, images, scores, strict=True)
             return tuple(self._picture(*row) for row in rows)
 
     def _picture(self, job: Job, route: Route, image: Tensor, score: float | None) -> Picture:
         """A picture (3, S, S) in [-1, 1] at the size that was asked for, with what it came from."""
-        settings = {"size": str(route.size)}
+        settings = {"size": str(route.size), **self.networks.settings}
         for stage in route.stages:
             settings |= stage.settings(job)
         picture = Picture(
@@ -445,12 +451,12 @@ class Pipeline:
         return known.finished(job, picture)
 
 
-def told(stage: Stage, batch: Batch) -> Generator[Piece, None, Batch]:
+def told(stage: Stage, batch: Batch, networks: Networks) -> Generator[Piece, None, Batch]:
     """The pieces of a stage's work; the generator returns the batch as the stage leaves it."""
     work = stage.run(batch)
     while True:
         try:
-            with own_defaults():  # what is drawn does not depend on what the user has set
+            with networks.settled():  # what is drawn does not depend on what the user has set
                 estimate = next(work)
         except StopIteration as stop:
             return stop.value

@@ -14,10 +14,10 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unclip.errors import InputError, UnclipError, UnclipWarning
 
@@ -109,23 +109,54 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 @contextmanager
-def own_defaults() -> Iterator[None]:
+def own_defaults(exact: bool = False) -> Iterator[None]:
     """While it lasts torch makes float32 on the CPU where nothing is said, whatever its user has set.
 
-    It must not span a `yield` of a generator that its user reads.
+    With `exact` it computes on one thread, too, and shortens no float32 within a product: sums are then added
+    up in one order, whatever the number of cores. It must not span a `yield` of a generator that its user
+    reads.
     """
     import torch
 
     dtype = torch.get_default_dtype()
-    if dtype is torch.float32 and torch.get_default_device().type == "cpu":
+    with ExitStack() as settings:
+        if dtype is not torch.float32 or torch.get_default_device().type != "cpu":
+            torch.set_default_dtype(torch.float32)
+            settings.callback(torch.set_default_dtype, dtype)
+            settings.enter_context(torch.device("cpu"))
+        if exact:
+            settings.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
+            for backend, name, value in _exact_backends():
+                settings.callback(setattr, backend, name, getattr(backend, name))
+                setattr(backend, name, value)
         yield
-        return
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
+
+
+def _exact_backends() -> Iterator[tuple[Any, str, Any]]:
+    """The settings of torch's backends that let rounding differ: where, by which name, the exact value."""
+    from torch import backends
+
+    for library, kind in (("cuda", "matmul"), ("cudnn", "conv"), ("mkldnn", "matmul"), ("mkldnn", "conv")):
+        yield getattr(getattr(backends, library), kind), "fp32_precision", "ieee"
+    yield backends.cudnn, "deterministic", True
+    yield backends.cudnn, "benchmark", False
+
+
+def machine_of_bits(device: torch.device) -> str:
+    """The names of all that the bits of an exact picture depend on beside its settings.
+
+    The processor, the instructions that torch and oneDNN may use of it (both can be limited by an environment
+    variable), and torch's version: "AMD EPYC, AVX512, torch 2.13.0+cpu".
+    """
+    import torch
+
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    parts = [processor_name(), torch.backends.cpu.get_cpu_capability()]
+    if limit := os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA"):
+        parts.append(f"oneDNN up to {limit}")
+    return ", ".join([*parts, f"torch {torch.__version__}"])
 
 
 def limit_spinning() -> None:

@@ -154,7 +154,13 @@ def test_pictures_carry_what_draws_them_again(whole: Model) -> None:
     (picture,) = whole.generate("goldfish", seed=1, size=32, guidance=2)
     assert picture.image.size == (32, 32)
     assert picture.score is None  # there is no CLIP
-    assert picture.settings == {"size": "32", "steps": "4", "sampler": "ancestral", "guidance": "2"}
+    assert picture.settings == {
+        "size": "32",
+        "precision": "float32",
+        "steps": "4",
+        "sampler": "ancestral",
+        "guidance": "2",
+    }
 
 
 @pytest.mark.parametrize(

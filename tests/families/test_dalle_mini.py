@@ -76,6 +76,7 @@ def test_every_setting_changes_the_picture(model: Model) -> None:
     assert plain.score is None
     assert dict(plain.settings) == {
         "size": str(SIZE),
+        "precision": "float32",
         "guidance": "3",
         "temperature": "1",
         "top_k": "40",

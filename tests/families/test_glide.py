@@ -291,6 +291,7 @@ def test_pictures_carry_what_draws_them_again(whole: Model) -> None:
     assert picture.image.size == (32, 32)
     assert picture.settings == {
         "size": "32",
+        "precision": "float32",
         "steps": "4",
         "sampler": "ancestral",
         "guidance": "1",

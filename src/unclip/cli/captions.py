@@ -36,6 +36,7 @@ def caption_complete(
     ] = "pictograms-dalle1",
     device: options.Device = None,
     dtype: options.Dtype = None,
+    exact: options.Exact = False,
     json: options.Json = False,
 ) -> None:
     """Complete a caption, one completion a line: DALL-E 1 models texts as well as pictures."""
@@ -46,7 +47,8 @@ def caption_complete(
     from unclip.models.code_sampling import CodeSampling
 
     sampling, used = CodeSampling(temperature=temperature, top_k=top_k, top_p=top_p), fresh_seed(seed)
-    captions = load(model, device=device, precision=dtype).complete_caption(beginning, n, used, sampling)
+    loaded = load(model, device=device, precision=dtype, exact=exact)
+    captions = loaded.complete_caption(beginning, n, used, sampling)
     if json:
         print_json({"seed": used, "captions": captions})
         return

@@ -122,6 +122,7 @@ def generate(
     device: options.Device = None,
     dtype: options.Dtype = None,
     offload: options.Offload = False,
+    exact: options.Exact = False,
     json: options.Json = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
     no_metadata: Annotated[
@@ -159,7 +160,7 @@ def generate(
         begin,
         drawing,
         options.Prompted(
-            out, format, model, device, dtype, offload, json, no_metadata, no_provenance, translate
+            out, format, model, device, dtype, offload, exact, json, no_metadata, no_provenance, translate
         ),
         texts,
         n,

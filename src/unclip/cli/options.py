@@ -92,6 +92,14 @@ Translate = Annotated[
         "pictures keep both texts.",
     ),
 ]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="The same bits alone and in any batch, on processors of one kind; within 2 of 255 on others. "
+        "Float32, one thread, one picture at a time: slower.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for other programs.")]
 
 
@@ -149,6 +157,7 @@ class Common:
     device: Device = None
     dtype: Dtype = None
     offload: Offload = False
+    exact: Exact = False
     json: Json = False
     no_metadata: Annotated[
         bool, typer.Option("--no-metadata", help="Leave seed, model and the source's hash out of the files.")

@@ -99,6 +99,7 @@ def draw(
             precision=common.dtype,
             offload=common.offload,
             translate=translate,
+            exact=common.exact,
         )
         events = begin(model, replace(drawing, seed=seed))
         progress.update("load", 1, 1)

@@ -43,7 +43,9 @@ class Dalle1(Family):
         super().__init__(networks)
         bundle = self.bundle = networks.bundle
         if CLIP in bundle.components:
-            self.clip = ClipEmbedder.of(bundle, networks.device, networks.precision, lambda: networks[CLIP])
+            self.clip = ClipEmbedder.of(
+                bundle, networks.device, networks.precision, lambda: networks[CLIP], exact=networks.exact
+            )
         self.tokenizer = bundle.tokenizer()
         self.config: Dalle1Config = bundle.config(TRANSFORMER)
         if self.tokenizer.vocabulary > self.config.text_vocabulary:

@@ -43,7 +43,9 @@ class UnCLIP(Family):
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks)
         bundle = self.bundle = networks.bundle
-        self.clip = ClipEmbedder.of(bundle, networks.device, networks.precision, lambda: networks[CLIP])
+        self.clip = ClipEmbedder.of(
+            bundle, networks.device, networks.precision, lambda: networks[CLIP], exact=networks.exact
+        )
         self.config: DecoderConfig = bundle.config(DECODER)
         self.chain = chain_of(bundle, self.config.image_size)
         self.sizes = sizes_of(self.config.image_size, self.chain)

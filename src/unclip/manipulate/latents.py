@@ -15,7 +15,6 @@ from unclip.drawing import Event, Job, Options, fresh_seed
 from unclip.given import Given, Inversion, InvertedNoise
 from unclip.manipulate.fitting import Fit, squared
 from unclip.pipeline import Pipeline, told
-from unclip.runtime import own_defaults
 from unclip.stages.captions import CLIP
 from unclip.stages.inversion import Inverting
 
@@ -106,10 +105,10 @@ def inverted(inverting: Inverting, images: Sequence[Image.Image]) -> Generator[E
     """The latents of pictures, telling of every step; one that is not square is shown whole, on white."""
     networks, done = inverting.decoder.networks, 0
     networks.keep((CLIP,))
-    with own_defaults():
+    with networks.settled():
         batch = inverting.batch(images)
     networks.keep(inverting.components)
-    work, total, started = told(inverting, batch), inverting.steps(batch.jobs), time.perf_counter()
+    work, total, started = told(inverting, batch, networks), inverting.steps(batch.jobs), time.perf_counter()
     while True:
         try:
             piece = next(work)

@@ -31,7 +31,7 @@ from unclip.runtime import noise_generator
 from unclip.stages.captions import PROMPT
 from unclip.stages.denoising import changed
 from unclip.stages.networks import ACCELERATOR, Networks, generators_of
-from unclip.stages.stage import Batch, Estimate, Stage, alike
+from unclip.stages.stage import Batch, Estimate, Stage, alike, chunks
 from unclip.tokenizer import BytePairTokenizer, Tokenizer
 
 CODES, TRANSFORMER, CODEC = "codes", "transformer", "codec"
@@ -77,7 +77,7 @@ class Dalle1Writer:
             dtype=kept_dtype(device, self.networks.precision),
         )
         most = ROWS if device.type == "cpu" else ROWS * ACCELERATOR
-        return min(most, _cached(self.networks, row.bytes))
+        return self.networks.at_once(min(most, _cached(self.networks, row.bytes)))
 
     def read(self, jobs: Sequence[Job]) -> Read:
         prompts = tuple(job.text for job in jobs[: self.at_once])
@@ -119,19 +119,30 @@ class Dalle1Writer:
         most = self.config.text_context - 2  # a token more, and the end
         if len(begun) > most:
             raise InputError(f"the beginning has {len(begun)} tokens: at most {most} leave room")
-        generators = [noise_generator(seed, index, CAPTION) for index in range(n)]
+        impossible = torch.tensor([tokenizer.pad, tokenizer.start], device=device)
+        ends: list[list[int]] = []
+        for indices in chunks(range(n), self.networks.at_once(n)):
+            generators = [noise_generator(seed, index, CAPTION) for index in indices]
+            ends += self._complete(begun, generators, impossible)
+        return [tokenizer.decode(begun[1:] + _before(end, tokenizer.end)) for end in ends]
+
+    def _complete(
+        self, begun: list[int], generators: Sequence[torch.Generator], impossible: Tensor
+    ) -> list[list[int]]:
+        """The tokens that follow those that are begun, none of them impossible, one row a generator."""
+        device = self.networks.device
         noise = exponential_noise(generators, self.config.text_vocabulary, device)
         with self.networks.computing():
-            writing = self.model.begin_text(torch.tensor([begun], device=device), n)
-            impossible = torch.zeros_like(writing.first)
-            impossible[:, [tokenizer.pad, tokenizer.start]] = -torch.inf
+            writing = self.model.begin_text(torch.tensor([begun], device=device), len(generators))
 
             def step(last: Tensor | None) -> Tensor:
-                return impossible + self.model.step_text(writing, last)
+                return self.model.step_text(writing, last).index_fill(1, impossible, -torch.inf)
 
             room = self.config.text_context - len(begun) - 1
-            ends = torch.stack(list(write_codes(step, room, noise, self.sampling)), dim=1).tolist()
-        return [tokenizer.decode(begun[1:] + _before(end, tokenizer.end)) for end in ends]
+            found: list[list[int]] = torch.stack(
+                list(write_codes(step, room, noise, self.sampling)), dim=1
+            ).tolist()
+        return found
 
 
 @dataclass(frozen=True)
@@ -152,7 +163,7 @@ class MiniWriter:
         config = self.config
         values = 2 * config.layers * config.width * (config.codes + config.text_context)
         # twice: with and without the prompt
-        return _cached(self.networks, 2 * values * self.networks.precision.itemsize)
+        return self.networks.at_once(_cached(self.networks, 2 * values * self.networks.precision.itemsize))
 
     def read(self, jobs: Sequence[Job]) -> tuple[Tensor, Tensor]:
         """Features (B + 1, L, D) of no prompt and of the prompts, and their masks (B + 1, L)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 
 import torch
@@ -11,14 +11,24 @@ from torch import Tensor, nn
 
 from unclip.bundle import Bundle
 from unclip.drawing import Job
+from unclip.errors import InputError
 from unclip.nn.int8 import quantise_weights_
 from unclip.nn.packed import can_pack, pack_weights_
-from unclip.runtime import autocast, noise_generator, pick_device, pick_precision, return_freed_memory
+from unclip.runtime import (
+    autocast,
+    machine_of_bits,
+    noise_generator,
+    own_defaults,
+    pick_device,
+    pick_precision,
+    return_freed_memory,
+)
 
 GROUP = 16  # pictures that go through all stages together: those of a long list appear as they are done
 PIXELS = 8 * 256 * 256  # pixels in one call of a network that draws, what keeps a CPU below 1 GB
 CELLS = 16 * 64 * 64  # of its own grid that a network takes in one step: a CPU is slower outside its cache
 ACCELERATOR = 16  # times as much on an accelerator
+EXACT = "float32"  # the precision of exact pictures
 INT8 = "int8"  # a precision of networks that draw codes: weights in eight bits, products in the device's own
 
 
@@ -37,9 +47,11 @@ class Networks:
         device, precision: as of `unclip.load`.
         offload: hold those alone that the present stage needs.
         forms: how the weights of a component lie in memory.
+        exact: as of `unclip.load`.
 
     Raises:
-        InputError: an unknown device or precision, or eight bits where no network draws codes.
+        InputError: an unknown device or precision, eight bits where no network draws codes, or another
+            precision than float32 with `exact`.
     """
 
     def __init__(
@@ -50,8 +62,13 @@ class Networks:
         precision: str | None = None,
         offload: bool = False,
         forms: Mapping[str, Form] | None = None,
+        exact: bool = False,
     ) -> None:
-        self.bundle, self.offload = bundle, offload
+        if exact and precision not in (None, EXACT):
+            raise InputError(f"precision {precision!r}: exact pictures are computed in {EXACT}, leave it out")
+        if exact:
+            precision = EXACT
+        self.bundle, self.offload, self.exact = bundle, offload, exact
         self.forms = forms or {}
         self.eight_bits = precision == INT8 and Form.FEW_ROWS in self.forms.values()
         self.device = pick_device(device)
@@ -93,21 +110,48 @@ class Networks:
         """With `offload` this network goes."""
         self.keep(self.held.keys() - {name})
 
+    @property
+    def precision_name(self) -> str:
+        """The precision as `unclip.load` takes it."""
+        return INT8 if self.eight_bits else str(self.precision).removeprefix("torch.")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The texts that a picture's metadata hold of how its networks computed."""
+        exact = {"exact": machine_of_bits(self.device)} if self.exact else {}
+        return {"precision": self.precision_name, **exact}
+
+    def settled(self) -> AbstractContextManager[None]:
+        """Nothing that a user has set for torch changes what is drawn; it must not span a `yield`."""
+        return own_defaults(self.exact)
+
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Networks compute in their precision and record nothing; it must not span a `yield`."""
         with torch.inference_mode(), autocast(self.device, self.precision):
             yield
 
+    def at_once(self, most: int) -> int:
+        """The number of rows that go through a network in one call, where it could take `most`.
+
+        Kernels are chosen by the number of rows, and round differently: exact pictures go one by one.
+        """
+        return 1 if self.exact else max(1, most)
+
+    @property
+    def group(self) -> int:
+        """The number of pictures that go through all stages together."""
+        return self.at_once(GROUP)
+
     def pictures(self, side: int) -> int:
         """The number of pictures of a side that go through a network in one call."""
         pixels = PIXELS if self.device.type == "cpu" else PIXELS * ACCELERATOR
-        return max(1, min(GROUP, pixels // side**2))
+        return self.at_once(min(GROUP, pixels // side**2))
 
     def grids(self, side: int) -> int:
         """The number of grids of a side that a network takes in one step; it holds little between steps."""
         cells = CELLS if self.device.type == "cpu" else CELLS * ACCELERATOR
-        return max(1, cells // side**2)
+        return self.at_once(cells // side**2)
 
     def noise(self, streams: Sequence[tuple[Job, str]], shape: tuple[int, ...]) -> Callable[[], Tensor]:
         """Standard normal noise (B, *shape), each row from its job's own stream of that name."""

@@ -20,7 +20,7 @@ from unclip.given import Kind
 from unclip.stages import known, start
 from unclip.stages.denoising import Denoising
 from unclip.stages.networks import Networks
-from unclip.stages.stage import Batch, Estimate, Stage, alike, gathered
+from unclip.stages.stage import Batch, Estimate, Stage, alike, chunks, gathered
 
 DEFAULT_ROUNDS = 3  # of a step where the network was not trained to fill in
 
@@ -130,7 +130,7 @@ class Painting(Stage):
 
     def calls(self, jobs: Sequence[Job]) -> list[list[int]]:
         if self.enlarges:
-            return [list(range(len(jobs)))]
+            return chunks(range(len(jobs)), self.networks.at_once(len(jobs)))
         keys = list(zip(map(self.way, jobs), self.keys(jobs), strict=True))
         return alike(keys, self.networks.pictures(self.side(None)))
 

@@ -145,7 +145,8 @@ class Embeddings(Stage):
         """The rows of each call of the prior."""
         wanted = _wanted(jobs)
         lengths = self.captions.lengths([jobs[row] for row in wanted]) if wanted else ()
-        return [[wanted[place] for place in some] for some in alike(lengths, ROWS // self.candidates)]
+        at_once = self.captions.networks.at_once(ROWS // self.candidates)
+        return [[wanted[place] for place in some] for some in alike(lengths, at_once)]
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
         text = cast(TextRows, batch.text)

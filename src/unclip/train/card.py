@@ -20,6 +20,13 @@ from unclip.runtime import processor_name
 from unclip.train.log import read_metrics
 
 TRAINING, BEFORE = "## Training", "## Trained before"
+SAME = """## The same picture again
+
+Prompt, seed, settings and weights give the same picture on one machine, but for single pixels that are off
+by 1 or 2 of 255 where it is drawn beside others or on another number of threads; what writes codes may then,
+in bfloat16, write another. By default networks compute in bfloat16 where the processor has it and in float32
+elsewhere, which are two different pictures: each says which it is. With `--exact` a picture is the same to
+the bit on all processors of one kind, and within 2 of 255 on others."""
 
 
 def machine(device: torch.device) -> str:
@@ -61,6 +68,7 @@ def write(
         _table(("stage", "parameters", "steps", "pictures seen", "hours"), _stages(out, sizes)),
         *_before(recipe),
         *(_measured(figures) if figures else ()),
+        SAME,
         "## Limits",
         str(bundle["limits"]).strip(),
     ]
