@@ -614,13 +614,13 @@ def _read_manifest(folder: Path) -> Manifest:
             raise InputError(f"components: got {shown(tables)}, expected a table")
         components = {name: _read_component(table, f"components.{name}") for name, table in tables.items()}
         manifest = replace(from_dict(Manifest, {**data, "components": {}}), components=components)
-        _check_manifest(manifest)
+        check_manifest(manifest)
     except (InputError, CheckpointError) as error:
         raise BundleError(f"{path}: {error}") from error
     return manifest
 
 
-def _check_manifest(manifest: Manifest) -> None:
+def check_manifest(manifest: Manifest) -> None:
     """Refuse a bundle whose parts cannot draw together. Raises InputError or CheckpointError."""
     if manifest.family not in FAMILIES:
         raise InputError(f"unknown family {manifest.family!r}, known are {', '.join(FAMILIES)}")
@@ -648,12 +648,17 @@ def _check_manifest(manifest: Manifest) -> None:
         first = manifest.components.get(name.removesuffix(LAST_STEP), component)
         if any(first.config.get(side) != component.config.get(side) for side in SIDES):
             raise InputError(f"the component {name} draws other sizes than the steps before its own")
-        for place, (least, most) in RANGES.items():
-            value: Any = component
-            for key in place.split("."):
-                value = getattr(value, key, None)
-            if value is not None and not least <= value <= most:
-                raise InputError(f"components.{name}.{place}: got {value}, allowed is {least:g} to {most:g}")
+        check_ranges(component, f"components.{name}")
+
+
+def check_ranges(component: Component, where: str) -> None:
+    """Refuse settings with which no component could draw. Raises InputError that begins with `where`."""
+    for place, (least, most) in RANGES.items():
+        value: Any = component
+        for key in place.split("."):
+            value = getattr(value, key, None)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"{where}.{place}: got {value}, allowed is {least:g} to {most:g}")
 
 
 def _read_component(data: Any, where: str) -> Component:

@@ -73,7 +73,7 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "") -> Co
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in data:
         if key not in fields:
-            raise InputError(f"unknown key {_dotted(where, str(key))!r}: {_choices(str(key), fields)}")
+            raise InputError(f"unknown key {_dotted(where, str(key))!r}: {choices(str(key), fields)}")
     hints = _field_types(cls)
     values = {}
     for name, field in fields.items():
@@ -90,6 +90,17 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "") -> Co
         return cls(**values)
     except ValueError as error:  # the dataclass's own check of its values
         raise InputError(f"{where}: {error}" if where else str(error)) from error
+
+
+def with_defaults(table: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """A table that was read as the class of `config` once, with the defaults of fields that came since.
+
+    Where it says what is allowed no more it is given back as it is.
+    """
+    try:
+        return to_dict(from_dict(type(config), table))
+    except InputError:
+        return dict(table)
 
 
 @functools.cache
@@ -207,7 +218,7 @@ def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
             if not isinstance(table, dict):
                 raise InputError(f"unknown key {path!r}: {where!r} is {_show(table)}, not a table")
             if name not in table:
-                raise InputError(f"unknown key {_dotted(where, name)!r}: {_choices(name, table)}")
+                raise InputError(f"unknown key {_dotted(where, name)!r}: {choices(name, table)}")
             if depth < len(parents):
                 table = table[name]
         table[last] = _parse(text.strip(), path)
@@ -298,7 +309,8 @@ def _listed(values: Iterable[Any]) -> str:
     return ", ".join(_show(value) for value in values)
 
 
-def _choices(name: str, known: Iterable[str]) -> str:
+def choices(name: str, known: Iterable[str]) -> str:
+    """The rest of a message that a name is not known: the one that was meant, or all that are."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}"

@@ -71,6 +71,14 @@ def kind_of(model: nn.Module) -> str:
     raise CheckpointError(f"no kind of model is a {type(model).__name__}: known are {', '.join(KINDS)}")
 
 
+def kind_of_config(config: Any) -> str:
+    """The kind of the model that a config describes. Raises CheckpointError for a class not in `KINDS`."""
+    for kind, (module, name, _) in KINDS.items():
+        if (type(config).__module__, type(config).__name__) == (module, name):
+            return kind
+    raise CheckpointError(f"no kind of model has a {type(config).__name__}: known are {', '.join(KINDS)}")
+
+
 def config_from_dict(kind: str, config: Mapping[str, Any], where: str = "config") -> Any:
     """A model's config from its dictionary. Raises CheckpointError for an unknown kind or a wrong config."""
     if kind not in KINDS:
@@ -272,6 +280,14 @@ def load_model(
                 check_numbers(state[name], expected[name], f"{path}: {name} as {dtype}")
     model.load_state_dict(state, strict=True, assign=True)
     return model.to(device).eval().requires_grad_(False)  # buffers that are not saved move here
+
+
+def read_config(path: Path | str) -> tuple[str, Any]:
+    """The kind and config of the model that a file holds, its tensors unread. Raises CheckpointError."""
+    path = Path(path)
+    with open_safetensors(path) as file:
+        kind, table = _header(file, path)
+    return kind, config_from_dict(kind, table, f"{path.name}: config")
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:

@@ -17,13 +17,20 @@ class Recorder:
     """Stands where the run of a recipe does, and keeps what it was called with."""
 
     calls: tuple[Any, ...] = ()
+    command: str
+    redo: bool
 
-    def __init__(self, recipe: dict[str, Any], data: Path, out: Path, device: Any) -> None:
+    def __init__(self, recipe: dict[str, Any], data: Path, out: Path, device: Any, command: str) -> None:
         Recorder.calls = (recipe, data, out, str(device))
+        Recorder.command = command
 
-    def go(self, only: str | None = None) -> Path:
+    def go(self, only: str | None = None, redo: bool = False) -> Path:
         Recorder.calls += (only,)
+        Recorder.redo = redo
         return Path("run")
+
+    def check(self, only: str | None = None, redo: bool = False) -> str:
+        return f"checked {only} {redo}"
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +65,16 @@ def test_a_setting_beats_the_steps_of_all_stages() -> None:
     recipe = Recorder.calls[0]
     assert [recipe[stage]["train"]["steps"] for stage in ("clip", "prior")] == [9, 7]
     assert [recipe[stage]["train"]["precision"] for stage in ("clip", "prior")] == ["float32", "bfloat16"]
+
+
+def test_the_command_reaches_the_run_as_it_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", "pictograms", "--data", "my pictures", "--out", "o", "--redo"]
+    assert main(arguments) == 0
+    assert Recorder.command == "unclip train pictograms --data 'my pictures' --out o --redo"
+    assert Recorder.redo
+    capsys.readouterr()
+    assert main([*arguments, "--check", "--only", "clip"]) == 0
+    assert capsys.readouterr().out == "checked clip True\n"
 
 
 @pytest.mark.parametrize(

@@ -363,7 +363,7 @@ def test_some_captions_are_replaced_by_the_empty_one(corpus: Path, tmp_path: Pat
     [
         (GLIDE, "glide", ["glide.model.fills_in=true"], "fills_in True"),
         (GLIDE, "noised-clip", ["noised-clip.task={locked=true}"], r"locked: pictures are noised anew"),
-        (ADM, "adm", ["adm.model.low_size=8"], "low_size 8: what is trained here enlarges nothing"),
+        (ADM, "adm", ["adm.model.low_size=8"], "low_size: got 8, but what is trained here enlarges nothing"),
         (ADM, "adm", ["adm.task.pictures.by=subgroup"], "has a subgroup: build the corpus anew"),
         (ADM, "classifier", ["classifier.task.pictures.by=null"], "say what the classes are"),
         (ADM, "classifier", ["classifier.task.pictures.by=concept"], "drawn by style, .* by concept"),

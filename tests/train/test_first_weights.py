@@ -9,7 +9,8 @@ import torch
 
 from support.tiny_recipe import every_stage
 from unclip.train.loop import Task
-from unclip.train.run import TASKS, Run
+from unclip.train.run import Run
+from unclip.train.stages import TASKS
 
 DEVICE = torch.device("cpu")
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from support.tiny_recipe import every_stage
 from unclip.tokenizer import Tokens
 from unclip.train.places import Places
-from unclip.train.run import TASKS, Run
+from unclip.train.run import Run
+from unclip.train.stages import TASKS
 
 BATCH = 8
 DRAWS = {

@@ -117,7 +117,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         warnings.simplefilter("always", UnclipWarning)
         warnings.showwarning = _show_warning
         try:
-            code = app(args=arguments, prog_name="unclip", standalone_mode=False)
+            typed = shlex.join(["unclip", *(sys.argv[1:] if arguments is None else arguments)])
+            code = app(args=arguments, prog_name="unclip", standalone_mode=False, obj=typed)
             sys.stdout.flush()  # a reader that has gone away shows here, not while Python shuts down
             if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
                 raise KeyboardInterrupt

@@ -25,6 +25,7 @@ def _print_recipes(wanted: bool) -> None:
 
 @app.command()
 def train(
+    context: typer.Context,
     recipe: Annotated[
         str,
         typer.Argument(
@@ -49,14 +50,27 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:N; by default CUDA if there is.")
     ] = None,
+    redo: Annotated[
+        bool,
+        typer.Option(
+            "--redo",
+            help="Train anew the stages whose corpus, settings or earlier stages have changed since; the old "
+            "ones are kept in RUN/before.",
+        ),
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check everything, print what would be trained, and end.")
+    ] = False,
     list_recipes: Annotated[
         bool, typer.Option("--list", help="List the recipes.", callback=_print_recipes, is_eager=True)
     ] = False,
 ) -> None:
     """Train the stages of a recipe one after the other, up to a bundle.
 
-    Ctrl-C stops it with a checkpoint; the same command again goes on. Several GPUs share each batch out:
-    torchrun --nproc-per-node N --module unclip train ...
+    All keys, values and files that the recipe names are checked before the first step. Ctrl-C stops it with a
+    checkpoint; the same command again goes on. A stage leaves a note of what it was trained on: with another
+    corpus or other settings the run says which stages are stale, and goes on with --redo. Several GPUs share
+    each batch out: torchrun --nproc-per-node N --module unclip train ...
     """
     from unclip import recipes
 
@@ -70,4 +84,5 @@ def train(
     from unclip.runtime import pick_device
     from unclip.train.run import Run
 
-    typer.echo(Run(loaded, data, out, pick_device(device)).go(only))
+    run = Run(loaded, data, out, pick_device(device), command=context.obj or "")
+    typer.echo(run.check(only, redo) if check else run.go(only, redo))

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 
@@ -32,6 +34,15 @@ COLOURLESS_STYLES = (
     "black and white clip art",
     "openmoji line",
 )  # black, whatever the thing
+PLACES = (
+    "shard",
+    "offset",
+    "size",
+    "large_shard",
+    "large_offset",
+    "large_size",
+)  # columns: where pictures lie
+CHECKSUMS = 24  # bytes at the end of a PNG: of zlib's data, of the chunk, and the last, empty one
 EVERYTHING = "all"  # in place of a split's name: all of them
 
 
@@ -77,6 +88,43 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def check_files(self) -> None:
+        """Refuse a corpus whose files are not all there. Raises DataError."""
+        ends: dict[str, int] = {}
+        for name in ("", "large_"):
+            columns = (self.records[f"{name}{column}"].to_pylist() for column in ("shard", "offset", "size"))
+            for shard, offset, size in zip(*columns, strict=True):
+                if shard:
+                    ends[shard] = max(ends.get(shard, 0), offset + size)
+        for shard, end in ends.items():
+            path = self.folder / shard
+            if not path.is_file() or path.stat().st_size < end:
+                raise DataError(f"{path} is damaged or missing: build the corpus anew")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 digits that change with any picture, caption or split of the corpus, or with their order.
+
+        Of the pictures it is made from the ends of their PNG files, where the checksums stand.
+        """
+        whole = self if self.split == EVERYTHING else Corpus(self.folder, EVERYTHING)
+        digest = hashlib.sha256()
+        for name in whole.records.column_names:
+            if name not in PLACES:
+                digest.update(repr(whole.records[name].to_pylist()).encode())
+        places = zip(*(whole.records[name].to_pylist() for name in ("shard", "offset", "size")), strict=True)
+        for shard, rows in groupby(places, itemgetter(0)):
+            try:
+                with (self.folder / shard).open("rb") as file:
+                    for _, offset, size in rows:
+                        file.seek(offset + max(0, size - CHECKSUMS))
+                        digest.update(file.read(min(size, CHECKSUMS)))
+            except OSError as error:
+                raise DataError(
+                    f"{self.folder / shard} is damaged or missing: build the corpus anew"
+                ) from error
+        return digest.hexdigest()
 
     def captions(self, index: int) -> dict[str, list[str]]:
         """language -> [name, tag, ...] of one picture."""
@@ -205,7 +253,8 @@ class Corpus:
         nothing.
 
         Raises:
-            InputError: a source or a kind that the corpus does not have, among others that it has.
+            InputError: a factor is below 0, no picture has a weight, or a source or a kind is named that the
+                corpus does not have, among others that it has.
         """
         sources = self.records["source"].to_pylist()
         groups, subgroups = (self.records[name].to_pylist() for name in GROUPS)
@@ -218,6 +267,8 @@ class Corpus:
         )
         for kinds in (groups, subgroups):
             weights *= [by_kind.get(kind, 1.0) for kind in kinds]
+        if len(self) and not 0 < weights.sum() < np.inf:
+            raise InputError(f"these factors leave no picture to draw: {source_weights}, {kind_weights}")
         return _with_shares(weights, np.array(sources), _factors("source", shares, set(sources)))
 
     def _read(self, shard: str, offset: int, size: int) -> Image.Image:
@@ -278,4 +329,7 @@ def _factors(what: str, given: Mapping[str, float] | None, known: set[str]) -> d
     unknown = sorted(set(factors) - known)
     if unknown and len(unknown) < len(factors):
         raise InputError(f"unknown {what} {unknown[0]!r}: choose {', '.join(sorted(known))}")
+    for name, factor in factors.items():
+        if factor < 0:
+            raise InputError(f"the factor of {what} {name!r} is {factor}: choose 0 or more")
     return factors

@@ -1,7 +1,8 @@
 """Recipes: what is trained and how, as TOML files beside this one or anywhere else.
 
 A recipe that says `base = "pictograms"` has all that the base has, but for what it says itself. A stage that
-is taken over whole, `bundle = "..."`, has nothing of the base's; `layout = false` leaves a stage out.
+is taken over whole, `bundle = "..."`, has nothing of the base's; `layout = false` leaves a stage out, in a
+recipe and as a setting.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> dict[str, A
         key = assignment.partition("=")[0].strip()
         _refuse_old_name(key)
         _make_room(recipe, key.split("."))
-    recipe = override(recipe, overrides)
+    recipe = {
+        key: value
+        for key, value in override(recipe, overrides).items()
+        if value is not False or not isinstance(recipe[key], dict)
+    }
     for key in _keys(recipe):
         _refuse_old_name(key)
     return recipe

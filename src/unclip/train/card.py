@@ -14,10 +14,14 @@ import torch
 
 from unclip import __version__
 from unclip.bundle import CARD, Bundle
+from unclip.config import from_dict
 from unclip.data.corpus import Corpus
+from unclip.errors import escaped
 from unclip.languages import named
 from unclip.runtime import processor_name
 from unclip.train.log import read_metrics
+from unclip.train.results import Results
+from unclip.train.statements import BundleTable, commands, corpus_name
 
 TRAINING, BEFORE = "## Training", "## Trained before"
 SAME = """## The same picture again
@@ -27,6 +31,7 @@ by 1 or 2 of 255 where it is drawn beside others or on another number of threads
 in bfloat16, write another. By default networks compute in bfloat16 where the processor has it and in float32
 elsewhere, which are two different pictures: each says which it is. With `--exact` a picture is the same to
 the bit on all processors of one kind, and within 2 of 255 on others."""
+LEAST = 20  # pictures: a figure of fewer says next to nothing
 
 
 def machine(device: torch.device) -> str:
@@ -36,48 +41,57 @@ def machine(device: torch.device) -> str:
     return f"{processor_name()}, {torch.get_num_threads()} threads"
 
 
-def write(
-    recipe: Mapping[str, Any], corpus: Corpus, out: Path, sizes: Mapping[str, int], device: torch.device
-) -> str:
+def write(run: Results, table: BundleTable, sizes: Mapping[str, int]) -> str:
     """The card as Markdown.
 
     Args:
-        recipe: what was trained; its `bundle` table gives name, licence, command and limits.
-        corpus: the training split.
-        out: folder of the run, one folder a stage in it.
-        sizes: parameters of each component that was trained.
-        device: on which the run ends.
+        run: that was trained; it ends on its device.
+        table: what is said of its bundle.
+        sizes: parameters of each stage that was trained.
     """
-    bundle, figures = recipe["bundle"], _figures(out, sizes)
+    description = str(run.recipe.get("description", "")).strip()
+    figures = _figures(run.out, sizes)
+    typed = commands(run)
+    made = f"- Made by unclip {__version__} with" if typed else f"- Made by unclip {__version__}, in Python."
     parts = [
-        f"# {bundle['name']}",
-        str(recipe["description"]) + ".",
+        f"# {table.name}",
         "\n".join(
             [
-                f"- Licence of the weights: {bundle['licence']}",
-                *([f"- Reads {named(codes)}"] if (codes := bundle.get("languages", ())) else []),
-                f"- Made by unclip {__version__} with",
+                f"- Licence: {_licence(run, table)}",
+                *([f"- Reads {named(table.languages)}"] if table.languages else []),
+                *([f"- Recipe: {description}"] if description else []),
+                made,
             ]
         ),
-        f"```\n{bundle['command']}\n```",
+        *(["```\n" + "\n".join(typed) + "\n```"] if typed else []),
         "## Data",
-        f"{len(corpus):,} captioned pictures (the split `train` of the corpus).",
-        _table(("source", "pictures", "licence of the art", "author"), _pictures(corpus)),
+        f"{table.data}. {len(run.train):,} captioned pictures (the split `train` of the corpus).",
+        _table(("source", "pictures", "licence of the art", "author"), _pictures(run.train)),
         TRAINING,
-        f"On {machine(device)}, torch {torch.__version__}.",
-        _table(("stage", "parameters", "steps", "pictures seen", "hours"), _stages(out, sizes)),
-        *_before(recipe),
+        f"On {machine(run.device)}, torch {torch.__version__}.",
+        _table(("stage", "parameters", "steps", "pictures seen", "hours"), _stages(run.out, sizes)),
+        *_before(run.recipe),
         *(_measured(figures) if figures else ()),
         SAME,
         "## Limits",
-        str(bundle["limits"]).strip(),
+        table.limits.strip() or "Nobody has said yet what it cannot do.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
+def _licence(run: Results, table: BundleTable) -> str:
+    said = from_dict(type(table), run.recipe["bundle"], "bundle")
+    if said.licence or said.trained_on.get(corpus_name(run.train)):
+        return f"{table.licence}, of the weights"
+    return f"none was given to the weights; the pictures they are of have {table.licence}"
+
+
 def _measured(figures: Sequence[tuple[str, ...]]) -> tuple[str, str]:
-    table = _table(("stage", "step", "figure", "value"), figures)
-    return "## Measured while training, on `unseen-pairs`", table
+    table = _table(("stage", "step", "figure", "value", "split", "pictures"), figures)
+    return (
+        f"## Measured while training\n\nOf the named split; of fewer than {LEAST} pictures nothing is told.",
+        table,
+    )
 
 
 def _pictures(corpus: Corpus) -> list[tuple[str, ...]]:
@@ -90,8 +104,11 @@ def _pictures(corpus: Corpus) -> list[tuple[str, ...]]:
 def _stages(out: Path, sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for stage, size in sizes.items():
-        last = [line for line in read_metrics(out / stage) if "seconds" in line][-1]
-        hours = f"{last['seconds'] / 3600:.2f}"
+        lines = [line for line in read_metrics(out / stage) if "seconds" in line]
+        if not lines:  # somebody removed them
+            rows.append((stage, f"{size:,}", *["unknown"] * 3))
+            continue
+        hours, last = f"{lines[-1]['seconds'] / 3600:.2f}", lines[-1]
         rows.append((stage, f"{size:,}", f"{last['step']:,}", f"{last['pictures']:,}", hours))
     return rows
 
@@ -133,15 +150,26 @@ def _section(card: str, head: str) -> str:
 
 
 def _figures(out: Path, stages: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """The figures of the last evaluation of each stage, of which split, and of how many pictures."""
     rows: list[tuple[str, ...]] = []
     for stage in stages:
         evaluations = [line for line in read_metrics(out / stage) if line.get("kind") == "evaluate"]
-        for name, value in (evaluations[-1] if evaluations else {}).items():
-            if name not in ("kind", "step", "time"):
-                rows.append((stage, f"{evaluations[-1]['step']:,}", name.replace("_", " "), f"{value:.3f}"))
+        last = evaluations[-1] if evaluations else {}
+        split, pictures = last.get("split"), last.get("of_pictures", 0)
+        if pictures < LEAST:  # or nobody knows of how many: runs of before did not say
+            continue
+        for name, value in last.items():
+            if name not in ("kind", "step", "split", "of_pictures") and value is not None:
+                figure = name.replace("_", " ")
+                rows.append((stage, f"{last['step']:,}", figure, f"{value:.3f}", f"{split}", f"{pictures:,}"))
     return rows
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [head, ["---"] * len(head), *(map(_cell, row) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A text that stays within its cell, whoever wrote it."""
+    return escaped(" ".join(text.split())).replace("|", "\\|")

@@ -16,7 +16,8 @@ from unclip.models.clip import CLIP
 from unclip.runtime import atomic_path, autocast, pick_precision
 from unclip.tokenizer import Tokens
 from unclip.train.pictures import HeldOut
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.state import writing
 
 EMBED_BATCH = 256
 
@@ -33,7 +34,7 @@ class Encoded:
         self.held_out_embeddings = held_out_embeddings  # (M, E)
 
     @classmethod
-    def of(cls, run: Run) -> Self:
+    def of(cls, run: Results) -> Self:
         """The CLIP of a run, trained if it is not there yet, and the embeddings of the run's corpora."""
         clip = run.model("clip").to(run.device)
         assert isinstance(clip, CLIP)
@@ -55,13 +56,14 @@ class Encoded:
         return self.held_out.recall(guess @ self.held_out_embeddings.T, rows)
 
 
-def embeddings(run: Run, clip: CLIP, corpus: Corpus) -> Tensor:
+def embeddings(run: Results, clip: CLIP, corpus: Corpus) -> Tensor:
     """(N, E) L2-normalised embeddings of a corpus's pictures, computed once for an image encoder and kept."""
-    file = run.out / f"embeddings-{corpus.split}-{_fingerprint(clip.visual)}.npy"
+    file = run.cached(f"embeddings-{corpus.split}-{_fingerprint(clip.visual)}", len(corpus))
     if not file.exists():
         pixels = corpus.pixels(clip.config.image.image_size)
-        with atomic_path(file) as temporary:
-            np.save(temporary, embed(clip.to(run.device).eval(), pixels).cpu().numpy())
+        found = embed(clip.to(run.device).eval(), pixels).cpu().numpy()
+        with writing(run.out, file.name), atomic_path(file) as temporary:
+            np.save(temporary, found)
     return torch.from_numpy(np.load(file))
 
 

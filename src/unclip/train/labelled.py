@@ -13,7 +13,7 @@ from torch import Tensor
 from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
-from unclip.train.pictures import EVALUATION_PICTURES, shifted, spread
+from unclip.train.pictures import EVALUATION_PICTURES, check_shift, shifted, spread
 from unclip.train.places import Places
 
 
@@ -39,6 +39,9 @@ class LabelledConfig:
     by: ClassBy | None = None
     sources: Mapping[str, float] = field(default_factory=dict)
     shift: int = 0
+
+    def __post_init__(self) -> None:
+        check_shift(self.shift)
 
 
 def labels_of(corpus: Corpus, by: ClassBy | None) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+FIRST_STEPS = 10  # by which the time of all is told
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
@@ -96,11 +97,16 @@ class RunLog:
         if self._progress and self._bar is not None:
             self._progress.update(self._bar, completed=step)
 
-    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """One line of metrics: `kind` is "train" or "evaluate". A number that is not finite becomes null."""
+    def write(
+        self, kind: str, step: int, values: Mapping[str, Any], about: Mapping[str, Any] | None = None
+    ) -> None:
+        """One line of metrics: `kind` is "train" or "evaluate". A number that is not finite becomes null.
+
+        `about` goes into the line and not to TensorBoard.
+        """
         if self._file is None:
             return
-        line = {"kind": kind, "step": step, **_finite(values)}
+        line = {"kind": kind, "step": step, **(about or {}), **_finite(values)}
         with writing(self.out, METRICS):
             self._file.write(json.dumps(line) + "\n")
             if self._board is not None:

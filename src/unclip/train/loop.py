@@ -18,27 +18,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from unclip import recipes
-from unclip.config import to_dict
+from unclip.config import to_dict, with_defaults
 from unclip.errors import InputError, Interrupted, TrainingError
 from unclip.native import kind_of
 from unclip.runtime import atomic_path, autocast, noise_seed, peak_memory_bytes, pick_precision
 from unclip.train import parallel, state
 from unclip.train.batches import prefetch, to_device
 from unclip.train.config import LoopConfig, Precision
-from unclip.train.log import RunLog, Window
+from unclip.train.log import FIRST_STEPS, RunLog, Window, clock
 from unclip.train.optim import MovingAverage, Optimisers, rate_factor
 from unclip.train.places import CPU, Places
 from unclip.train.sam import climbed
 
 BAD_STEPS = 20  # updates in a row that are not finite before the run ends
-PREVIEWS = "previews"
 AGAIN = "start the same command again to go on"
 # What a run cannot change when it is resumed: the optimiser's and the averages' state would not fit.
 FIXED = ("optimiser", "adamw_only", "ema")
@@ -48,7 +47,8 @@ class Task(Protocol):
     """A model that is trained, its data and its loss.
 
     Optional beside these: `accumulates = False` where the loss needs the whole batch at once (a contrastive
-    loss), and `evaluate(model) -> dict[str, float]` (see `Evaluates`).
+    loss), `evaluate(model) -> dict[str, float]` (see `Evaluates`), and `tables`: the dataclasses, by name,
+    that `config` is made of. With them a setting that came after a run was begun has its default there.
     """
 
     @property
@@ -82,9 +82,16 @@ class Task(Protocol):
         ...
 
 
+class Judged(NamedTuple):
+    """The pictures that a task's figures are of."""
+
+    split: str  # of the corpus
+    of_pictures: int
+
+
 @runtime_checkable
 class Evaluates(Protocol):
-    """A task that can judge its model."""
+    """A task that can judge its model. Its property `judged`, where it has one, says on what."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]: ...
 
@@ -180,7 +187,10 @@ class Trainer:
             return None
         about = found["about"]
         settings = recipes.renamed({**about["config"], "train": found["loop"]})
-        before, after = settings.pop("train"), to_dict(self.config)
+        before, after = with_defaults(settings.pop("train"), self.config), to_dict(self.config)
+        for name, config in getattr(self.task, "tables", {}).items():
+            if name in settings:  # what has come since is as it was: absent
+                settings[name] = with_defaults(settings[name], config)
         changed = state.differences({**about, "config": settings}, self.about)
         changed += [line for key in FIXED for line in state.differences(before[key], after[key], key)]
         if changed:
@@ -221,7 +231,7 @@ class Trainer:
     def _steps(self, batches: Iterable[list[Any]]) -> None:
         config, window = self.config, Window(self.step, self.pictures)
         began = saved = time.monotonic()
-        before = self.seconds
+        before, first = self.seconds, self.step
         for batch in batches:
             loss, parts, norm = self._gradients(batch)
             due = time.monotonic() - saved >= config.checkpoint_minutes * 60
@@ -237,6 +247,11 @@ class Trainer:
             if self.step % config.log_steps == 0 or self.step == config.steps:
                 self._report(window, rate)
                 window = Window(self.step, self.pictures)
+            if self.step == first + 1:
+                warm = time.monotonic()  # the first step compiles, and fills caches
+            elif self.step == first + FIRST_STEPS < config.steps:
+                left = (time.monotonic() - warm) / (FIRST_STEPS - 1) * (config.steps - self.step)
+                self.log.say(f"about {clock(left)} for the {config.steps - self.step:,} steps left")
             self._look()
             self.log.advance(self.step)
             if stopping:
@@ -372,10 +387,13 @@ class Trainer:
             model.eval()
             with torch.no_grad(), autocast(self.device, self.precision):
                 if judge:
-                    self.log.write("evaluate", self.step, cast(Evaluates, self.task).evaluate(model))
+                    figures = cast(Evaluates, self.task).evaluate(model)
+                    judged: Judged | None = getattr(self.task, "judged", None)
+                    about = {} if judged is None else judged._asdict()
+                    self.log.write("evaluate", self.step, figures, about)
                 image = self.task.preview(model) if draw else None
         if image is not None:
-            path = self.out / PREVIEWS / f"step-{self.step:06d}.png"
+            path = self.out / state.PREVIEWS / f"step-{self.step:06d}.png"
             with state.writing(self.out, path.name), atomic_path(path) as temporary:
                 image.save(temporary)
 

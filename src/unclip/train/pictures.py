@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -13,14 +14,17 @@ from torch import Tensor
 
 from unclip.data.captions import JUDGED_LANGUAGES, LANGUAGES
 from unclip.data.corpus import Corpus
-from unclip.errors import InputError
+from unclip.errors import InputError, shown
 from unclip.images import from_uint8
 from unclip.models.clip_loss import in_parts
 from unclip.tokenizer import Tokenizer, Tokens
+from unclip.train.loop import Judged
 from unclip.train.places import Places, by_weight
 
 EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
 LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
+LEAST_TOKENS = 3  # start, one of what is said, end
+LARGEST_SHIFT = 4096  # pixels
 ROW = 16  # pictures of one kind, each a hard negative of the others
 
 
@@ -66,6 +70,20 @@ class PicturesConfig:
             raise InputError(f"temperature: got {self.temperature}, allowed is a number above 0")
         if self.shares and not (min(self.shares.values()) >= 0 and sum(self.shares.values()) < 1):
             raise InputError(f"shares: got {dict(self.shares)}, allowed are shares of less than 1 together")
+        check_shift(self.shift)
+        if self.tokens is not None and self.tokens < LEAST_TOKENS:
+            raise InputError(f"tokens: got {self.tokens}, allowed is {LEAST_TOKENS} or more, or null for all")
+        shares = self.languages.values()
+        if not all(share >= 0 for share in shares) or not 0 < sum(shares) < math.inf:
+            raise InputError(
+                f"languages: got {shown(dict(self.languages))}, allowed are shares, not all of them 0"
+            )
+
+
+def check_shift(shift: int) -> None:
+    """Raises InputError for pixels that pictures cannot be moved by."""
+    if not 0 <= shift <= LARGEST_SHIFT:
+        raise InputError(f"shift: got {shift}, allowed is 0 to {LARGEST_SHIFT} pixels")
 
 
 class Captioned(NamedTuple):
@@ -137,6 +155,8 @@ def _moved(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
     """(S, S, 3) moved over a white ground."""
     out = np.full_like(pixels, 255)
     height, width = pixels.shape[:2]
+    if abs(down) >= height or abs(right) >= width:
+        return out
     out[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = pixels[
         max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)
     ]
@@ -181,6 +201,7 @@ class HeldOut:
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, context: int, size: int) -> None:
         index = spread(len(corpus), EVALUATION_PICTURES)
+        self.judged = Judged(corpus.split, len(index))
         self.pixels = corpus.pixels(size)[index]  # (N, S, S, 3)
         self.images = from_uint8(self.pixels)  # (N, 3, S, S)
         self.concepts = corpus.records["concept"].to_numpy()[index]

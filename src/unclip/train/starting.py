@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from unclip.bundle import Bundle
 from unclip.config import to_dict
 from unclip.errors import InputError
+from unclip.models.adm import ADM
 from unclip.models.caption import CaptionConfig
 from unclip.models.clip import CLIP, TextTransformer, TextTransformerConfig
 from unclip.models.dalle1 import Dalle1
@@ -18,7 +19,7 @@ from unclip.models.decoder import FIRST_WEIGHT, SEEN, Decoder, DecoderConfig, Te
 from unclip.models.glide import Glide
 from unclip.models.layout import Layout, LayoutConfig
 from unclip.models.noised_clip import NoisedCLIP
-from unclip.native import kind_of, load_model
+from unclip.native import kind_of, load_model, read_config
 from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation
 from unclip.nn.unet import AttentionBlock
@@ -44,6 +45,21 @@ def finished(start: str, component: str) -> nn.Module:
     return Bundle.load(start).model(component, dtype=torch.float32)
 
 
+def start_config(start: str, component: str, source: str) -> Any:
+    """The config of the model that training begins with, its weights unread.
+
+    Raises:
+        BundleError, CheckpointError: there is no such bundle or file, or no such model in it.
+        InputError: the file holds a model of another kind; the message begins with `source`.
+    """
+    if not start.endswith(".safetensors"):
+        return Bundle.load(start).config(component)
+    kind, config = read_config(start)
+    if kind != component:
+        raise InputError(f"{source} holds a {kind}, and a {component} is trained here: name another")
+    return config
+
+
 def begin_(model: nn.Module, component: str, start: str, source: str) -> None:
     """Gives a model finished weights: all of another one of its kind, or what it can take of another kind.
 
@@ -63,7 +79,7 @@ def begin_(model: nn.Module, component: str, start: str, source: str) -> None:
     if not start.endswith(".safetensors") and component not in Bundle.load(start).components:
         component = INSTEAD.get(component, component)
     found = finished(start, component)
-    if isinstance(found, Decoder) and not isinstance(model, Decoder):
+    if isinstance(found, Decoder) and isinstance(model, ADM | Glide):
         take_unet_(model, found, source)
         if isinstance(model, Glide) and not start.endswith(".safetensors"):
             clip = finished(start, "clip")

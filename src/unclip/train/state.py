@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from unclip.errors import TrainingError, UnclipWarning
 from unclip.native import save_model
-from unclip.runtime import atomic_path, sha256
+from unclip.runtime import atomic_path, sha256, write_failure
 
 FORMAT = 2  # of the checkpoints; in 1 a batch was drawn by a process, and would be another one today
 CHECKPOINTS = "checkpoints"
 FINAL = "final"
+PREVIEWS = "previews"
+FOLDERS = (CHECKPOINTS, FINAL, PREVIEWS)  # of a stage
+NEXT = "next.pt"  # a checkpoint that has no name yet
 NAME = re.compile(r"step-(\d{9})-([0-9a-f]{12})\.pt")  # step, first digits of the file's SHA-256
 
 
@@ -40,12 +44,13 @@ def writing(out: Path, what: str) -> Iterator[None]:
     """Turns a failed write (disk full, folder gone, no permission) into one clear error."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch.save tells of some failed writes as a RuntimeError
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    # torch.save tells of some failed writes as a RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as error:
         kept = checkpoint_paths(out)
-        rest = f"{kept[0].name} is intact" if kept else "no checkpoint was written before"
+        rest = f"; {kept[0].name} is intact" if kept else ""
         raise TrainingError(
-            f"cannot write {what} to {out}: {reason}; {rest}. Make room and start the same command again"
+            f"cannot write {what} to {out}: {write_failure(error, out)}{rest}. Make room and start the same "
+            "command again"
         ) from error
 
 
@@ -57,11 +62,11 @@ def save_checkpoint(out: Path, step: int, state: Mapping[str, Any], keep: int) -
     folder = out / CHECKPOINTS
     with writing(out, f"the checkpoint of step {step}"):
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / "next.pt") as temporary:  # renamed below, once its hash is known
+        with atomic_path(folder / NEXT) as temporary:  # renamed below, once its hash is known
             with temporary.open("wb") as file:
                 torch.save({"format": FORMAT, "step": step, **state}, file)
             path = folder / f"step-{step:09d}-{sha256(temporary)[:12]}.pt"
-        (folder / "next.pt").replace(path)
+        (folder / NEXT).replace(path)
         for old in checkpoint_paths(out)[keep:]:
             old.unlink(missing_ok=True)
     return path

@@ -21,7 +21,8 @@ from unclip.models.adm import ADM, ADMConfig
 from unclip.train.labelled import Labelled, LabelledConfig, labels_of
 from unclip.train.loop import Task
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
 
 Batch = tuple[Tensor, Tensor | None]
@@ -51,15 +52,11 @@ class ADMTask(DrawingTask):
         held_out: Corpus,
     ) -> None:
         super().__init__(diffusion, task.weighting)
-        if model.low_size is not None:
-            raise InputError(
-                f"low_size {model.low_size}: what is trained here enlarges nothing; leave it out"
-            )
         self.model = ADM(model)
         self.task = task
         self.pictures = Labelled(train, task.pictures, model.labels, model.image_size)
         seen = Labelled(held_out, LabelledConfig(task.pictures.by), model.labels, model.image_size)
-        self.held_out = seen.batches(HELD_OUT_BATCH)
+        self.split, self.held_out = held_out.split, seen.batches(HELD_OUT_BATCH)
 
     def batch(self, places: Places) -> Batch:
         return self.pictures.draw(places)
@@ -68,10 +65,21 @@ class ADMTask(DrawingTask):
         return partial(model, classes=batch[1])
 
 
-def task_of(run: Run, stage: str) -> Task:
+def settings_of(run: Results, stage: str) -> Settings:
     settings = run.part(stage, "task", ADMTaskConfig)
     diffusion = run.part(stage, "diffusion", DiffusionConfig)
     labels = labels_of(run.train, settings.pictures.by)
     sizes = {"classes": len(labels) or None, "labels": labels, "learned_range": diffusion.learned_range}
     model = run.part(stage, "model", ADMConfig, **sizes)
+    if model.low_size is not None:
+        raise InputError(
+            f"{stage}.model.low_size: got {model.low_size}, but what is trained here enlarges nothing: leave "
+            "it out"
+        )
+    return Settings(model, settings, diffusion)
+
+
+def task_of(run: Results, stage: str) -> Task:
+    model, settings, diffusion = settings_of(run, stage)
+    assert diffusion is not None
     return ADMTask(model, settings, diffusion, run.train, run.held_out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -18,10 +18,11 @@ from unclip.models.prior import PriorCondition
 from unclip.runtime import noise_generator
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.encoded import Encoded
-from unclip.train.loop import Task
+from unclip.train.loop import Judged, Task
 from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.tasks.diffusion import kept
 from unclip.train.tasks.stage import StageTask
 
@@ -95,6 +96,10 @@ class ArPriorTask(StageTask):
             losses.append(_nats(logits, codes[rows]))
         return torch.cat(losses).mean(), {}
 
+    @property
+    def judged(self) -> Judged:
+        return self.encoded.held_out.judged
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The loss on held-out pictures and the similarity of samples to them, by language.
@@ -150,13 +155,22 @@ def sample_codes(model: ArPrior, condition: PriorCondition) -> Tensor:
     return model.codes.decode(torch.stack(list(codes), dim=1))
 
 
-def task_of(run: Run, stage: str) -> Task:
-    encoded, settings = Encoded.of(run), run.part(stage, "task", ArPriorTaskConfig)
-    components = PrincipalComponents.of(encoded.embeddings)
+def settings_of(run: Results, stage: str) -> Settings:
+    """With as many components as there can be: how many are kept is known once there are embeddings."""
+    settings, clip = run.part(stage, "task", ArPriorTaskConfig), run.config("clip", stage)
+    if "components" in run.recipe[stage].get("model", {}):
+        raise InputError(f"{stage}.model.components follows from {stage}.task.variance: leave it out")
     sizes = {
-        "embedding": encoded.clip.config.embedding,
-        "text_width": encoded.clip.config.text.width,
-        "components": components.count(settings.variance),
+        "embedding": clip.embedding,
+        "text_width": clip.text.width,
+        "components": clip.embedding,
     }
-    model = run.part(stage, "model", ArPriorConfig, **sizes)
+    return Settings(run.part(stage, "model", ArPriorConfig, **sizes), settings)
+
+
+def task_of(run: Results, stage: str) -> Task:
+    encoded = Encoded.of(run)
+    most, settings, _ = settings_of(run, stage)
+    components = PrincipalComponents.of(encoded.embeddings)
+    model = replace(most, components=components.count(settings.variance))
     return ArPriorTask(model, settings, components, encoded, run.tokenizer(), run.train)

@@ -14,9 +14,10 @@ from unclip.errors import InputError
 from unclip.models.adm import Classifier, ClassifierConfig
 from unclip.train.batches import to_device
 from unclip.train.labelled import ClassBy, Labelled, LabelledConfig, labels_of
-from unclip.train.loop import Task
+from unclip.train.loop import Judged, Task
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.tasks.adm import ADMTaskConfig
 from unclip.train.tasks.diffusion import random_steps
 from unclip.train.tasks.drawing import HELD_OUT_BATCH
@@ -53,7 +54,7 @@ class ClassifierTask(StageTask):
         self.schedule = diffusion.build()
         self.pictures = Labelled(train, task.pictures, labels, model.image_size)
         seen = Labelled(held_out, LabelledConfig(task.pictures.by), labels, model.image_size)
-        self.held_out = seen.batches(HELD_OUT_BATCH)
+        self.split, self.held_out = held_out.split, seen.batches(HELD_OUT_BATCH)
 
     def batch(self, places: Places) -> tuple[Tensor, Tensor | None]:
         return self.pictures.draw(places)
@@ -66,6 +67,10 @@ class ClassifierTask(StageTask):
         logits = model(*noised(images, self.schedule, steps, noise)).float()  # (B, classes)
         right = (logits.argmax(dim=1) == classes).float().mean()
         return F.cross_entropy(logits, classes), {"accuracy": right}
+
+    @property
+    def judged(self) -> Judged:
+        return Judged(self.split, sum(len(images) for images, _ in self.held_out))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -87,7 +92,7 @@ class ClassifierTask(StageTask):
         return figures
 
 
-def task_of(run: Run, stage: str) -> Task:
+def settings_of(run: Results, stage: str) -> Settings:
     settings = run.part(stage, "task", ClassifierTaskConfig)
     by = settings.pictures.by
     if by is None:
@@ -96,6 +101,12 @@ def task_of(run: Run, stage: str) -> Task:
     drawn = run.part("adm", "task", ADMTaskConfig).pictures.by
     if drawn not in (None, by):
         raise InputError(f"adm is drawn by {drawn}, {stage} tells by {by}: class both alike")
-    labels = labels_of(run.train, by)
-    model = run.part(stage, "model", ClassifierConfig, classes=len(labels))
+    model = run.part(stage, "model", ClassifierConfig, classes=len(labels_of(run.train, by)))
+    return Settings(model, settings, diffusion)
+
+
+def task_of(run: Results, stage: str) -> Task:
+    model, settings, diffusion = settings_of(run, stage)
+    assert diffusion is not None
+    labels = labels_of(run.train, settings.pictures.by)
     return ClassifierTask(model, labels, settings, diffusion, run.train, run.held_out)

@@ -27,10 +27,11 @@ from unclip.models.clip_loss import (
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.encoded import embeddings
-from unclip.train.loop import Task
+from unclip.train.loop import Judged, Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.starting import finished, take_weights_
 from unclip.train.tasks.stage import StageTask
 
@@ -77,6 +78,15 @@ class CLIPTaskConfig:
             )
 
 
+def check_bias(task: CLIPTaskConfig, biased: bool) -> None:
+    """Refuse a loss for a model that lacks the bias which the loss has, or has one that it lacks."""
+    if (task.contrast is Contrast.SIGLIP) != biased:
+        raise InputError(
+            f"contrast {task.contrast.value!r} with logit_bias {biased}: "
+            "the sigmoid loss has a bias, and no other has one"
+        )
+
+
 class ContrastiveTask(StageTask, ABC):
     """The matching of captions to the pictures of a batch, as two encoders see them."""
 
@@ -92,12 +102,7 @@ class ContrastiveTask(StageTask, ABC):
         train: Corpus,
         held_out: Corpus,
     ) -> None:
-        biased = model.logit_bias is not None
-        if (task.contrast is Contrast.SIGLIP) != biased:
-            raise InputError(
-                f"contrast {task.contrast.value!r} with logit_bias {biased}: "
-                "the sigmoid loss has a bias, and no other has one"
-            )
+        check_bias(task, model.logit_bias is not None)
         self.model = model
         self.task = task
         size, context = model.config.image.image_size, model.config.text.context
@@ -139,6 +144,10 @@ class ContrastiveTask(StageTask, ABC):
         else:
             loss = clip_loss(image, text, scale, positives=positives, group=group)
         return loss, {"scale": scale.detach()}
+
+    @property
+    def judged(self) -> Judged:
+        return self.held_out.judged
 
     def recall(self, model: nn.Module, images: Tensor) -> dict[str, float]:
         """Recall at 1 of the right one among held-out pictures (N, E), by name, for each language."""
@@ -205,18 +214,25 @@ class LockedCLIPTask(CLIPTask):
         return images
 
 
-def task_of(run: Run, stage: str) -> Task:
-    tokenizer = run.tokenizer()
-    text = {**run.recipe[stage]["model"]["text"], "vocabulary": tokenizer.vocabulary}
-    model = run.part(stage, "model", CLIPConfig, text=text, end_token=tokenizer.end)
+def settings_of(run: Results, stage: str) -> Settings:
+    vocabulary, end = run.ids()
+    model = run.part(stage, "model", CLIPConfig, text={"vocabulary": vocabulary}, end_token=end)
     settings = run.part(stage, "task", CLIPTaskConfig)
-    corpus = Corpus(run.train.folder, EVERYTHING) if settings.splits is Splits.ALL else run.train
-    if not settings.locked:
-        return CLIPTask(model, settings, tokenizer, corpus, run.held_out)
-    if (start := run.recipe[stage].get("start")) is None:
+    check_bias(settings, model.logit_bias)
+    if settings.locked and run.recipe[stage].get("start") is None:
         raise InputError(
             f"{stage}.task.locked: a locked image encoder needs {stage}.start, which it begins with"
         )
+    return Settings(model, settings)
+
+
+def task_of(run: Results, stage: str) -> Task:
+    tokenizer = run.tokenizer()
+    model, settings, _ = settings_of(run, stage)
+    corpus = Corpus(run.train.folder, EVERYTHING) if settings.splits is Splits.ALL else run.train
+    if not settings.locked:
+        return CLIPTask(model, settings, tokenizer, corpus, run.held_out)
+    start = str(run.recipe[stage]["start"])
     clip = CLIP(model)
     take_weights_(clip, finished(start, "clip"), f"{stage}.start: {start}")
     seen = embeddings(run, clip, corpus)

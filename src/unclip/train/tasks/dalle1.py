@@ -20,17 +20,20 @@ from unclip.models.vqvae import VQVAE
 from unclip.runtime import atomic_path, noise_generator, sha256
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train import parallel
-from unclip.train.loop import Task
+from unclip.train.loop import Judged, Task
 from unclip.train.merge_dropout import MergeDropout
-from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, shifted, spread
+from unclip.train.pictures import LARGEST_SHIFT, HeldOut, Pictures, PicturesConfig, shifted, spread
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
+from unclip.train.state import writing
 from unclip.train.tasks.diffusion import kept
 from unclip.train.tasks.stage import StageTask, rows_of_pictures
 
 ENCODE_BATCH = 64
 EVALUATION_BATCH = 16
 PREVIEW_PICTURES = 8
+MOST_COPIES = 1000
 PREVIEW_SAMPLING = CodeSampling(guidance=2.0)
 
 
@@ -65,6 +68,15 @@ class Dalle1TaskConfig:
             )
         if not 0 < self.code_keep <= 1:
             raise InputError(f"code_keep {self.code_keep}: choose more than 0, at most 1")
+        if not 0 <= self.caption_drop <= 1 or not 0 <= self.merge_dropout < 1:
+            raise InputError(
+                f"caption_drop {self.caption_drop}, merge_dropout {self.merge_dropout}: choose from 0 to 1, "
+                "and fewer than all merges"
+            )
+        if self.copies > MOST_COPIES or self.shift > LARGEST_SHIFT:
+            raise InputError(
+                f"copies {self.copies}, shift {self.shift}: choose at most {MOST_COPIES} and {LARGEST_SHIFT}"
+            )
         if self.copies < 1 or self.shift < 0 or (self.copies == 1) != (self.shift == 0):
             raise InputError(
                 f"copies {self.copies}, shift {self.shift}: give both, 2 and 1 at least, or leave both out"
@@ -135,6 +147,10 @@ class Dalle1Task(StageTask):
         other = places.randint(0, self.model.config.vocabulary, codes.shape[1])
         return torch.where(stays, codes, other)
 
+    @property
+    def judged(self) -> Judged:
+        return self.coded.held_out.judged
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Nats a code of held-out pictures, given their names in each language and given no caption."""
@@ -184,12 +200,19 @@ class Dalle1Task(StageTask):
         return self.tokenizer.batch(texts, self.model.config.text_context, full=True)
 
 
-def task_of(run: Run, stage: str) -> Task:
+def settings_of(run: Results, stage: str) -> Settings:
+    sizes = {
+        "text_vocabulary": run.ids().vocabulary,
+        "vocabulary": run.config("vqvae", stage).vocabulary,
+    }
+    model = run.part(stage, "model", Dalle1Config, **sizes)
+    return Settings(model, run.part(stage, "task", Dalle1TaskConfig))
+
+
+def task_of(run: Results, stage: str) -> Task:
     tokenizer, codec = run.tokenizer(), run.model("vqvae").to(run.device)
     assert isinstance(codec, VQGAN | VQVAE)
-    sizes = {"text_vocabulary": tokenizer.vocabulary, "vocabulary": codec.config.vocabulary}
-    model = run.part(stage, "model", Dalle1Config, **sizes)
-    settings = run.part(stage, "task", Dalle1TaskConfig)
+    model, settings, _ = settings_of(run, stage)
     side = model.grid * codec.config.factor
     held_out = HeldOut(run.held_out, tokenizer, model.text_context, side)
     codes = _codes(run, codec, side, settings)
@@ -197,20 +220,21 @@ def task_of(run: Run, stage: str) -> Task:
     return Dalle1Task(model, settings, coded, tokenizer, run.train)
 
 
-def _codes(run: Run, codec: VQGAN | VQVAE, side: int, settings: Dalle1TaskConfig) -> Tensor:
+def _codes(run: Results, codec: VQGAN | VQVAE, side: int, settings: Dalle1TaskConfig) -> Tensor:
     """(N, copies, codes) of the pictures of the training split, each copy computed once and kept.
 
     Several processes share the copies out among themselves.
     """
     name = f"codes-{side}-{sha256(run.weights('vqvae'))[:12]}"
-    files = [run.out / f"{name}.npy"]
-    files += [run.out / f"{name}-shift-{settings.shift}-{copy}.npy" for copy in range(1, settings.copies)]
+    names = [name, *(f"{name}-shift-{settings.shift}-{copy}" for copy in range(1, settings.copies))]
+    files = [run.cached(name, len(run.train)) for name in names]
     world = parallel.join(run.device)
     for copy, file in enumerate(files):
         if copy % world.size == world.rank and not file.exists():
             shift = settings.shift if copy else 0
-            with atomic_path(file) as temporary:
-                np.save(temporary, _encode(codec, run.train.pixels(side), shift, seed=copy).numpy())
+            codes = _encode(codec, run.train.pixels(side), shift, seed=copy).numpy()
+            with writing(run.out, file.name), atomic_path(file) as temporary:
+                np.save(temporary, codes)
     world.barrier()
     return torch.from_numpy(np.stack([np.load(file) for file in files], axis=1))
 

@@ -24,12 +24,13 @@ from unclip.models.layout import Layout
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.augmentation import LABELS, augmented
 from unclip.train.encoded import Encoded
-from unclip.train.loop import Task
+from unclip.train.loop import Judged, Task
 from unclip.train.masks import random_masks
 from unclip.train.pictures import Pictures, PicturesConfig, spread
 from unclip.train.places import Places
-from unclip.train.run import Run
-from unclip.train.starting import begun_decoder, finished
+from unclip.train.results import Results
+from unclip.train.settings import Settings
+from unclip.train.starting import begun_decoder, start_config
 from unclip.train.tasks.diffusion import DiffusionTask, draw, kept
 from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
@@ -69,7 +70,7 @@ class DecoderTaskConfig:
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
     def __post_init__(self) -> None:
-        for name in ("whole", "augment"):
+        for name in ("image_drop", "text_drop", "embedding_noise", "whole", "augment"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise InputError(f"{name}: got {share}, allowed is a share from 0 to 1")
 
@@ -175,6 +176,12 @@ class DecoderTask(DiffusionTask):
         resized = resize(images[rows], clip.config.image.image_size)
         return embeddings.index_copy(0, rows, F.normalize(clip.encode_image(resized).float(), dim=1))
 
+    @property
+    def judged(self) -> Judged:
+        return self.encoded.held_out.judged._replace(
+            of_pictures=min(EVALUATED_DRAWINGS, len(self.encoded.held_out.images))
+        )
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """CLIP's judgement of pictures drawn from held-out embeddings and captions, without guidance.
@@ -236,26 +243,33 @@ class DecoderTask(DiffusionTask):
         return draw(partial(model, condition=condition), self.diffusion, (len(choice), 3, side, side), device)
 
 
-def task_of(run: Run, stage: str) -> Task:
-    encoded, diffusion = Encoded.of(run), run.part(stage, "diffusion", DiffusionConfig)
-    settings, tokenizer = run.part(stage, "task", DecoderTaskConfig), run.tokenizer()
+def settings_of(run: Results, stage: str) -> Settings:
+    diffusion, settings = (
+        run.part(stage, "diffusion", DiffusionConfig),
+        run.part(stage, "task", DecoderTaskConfig),
+    )
     said, start = run.recipe[stage].get("model", {}), run.recipe[stage].get("start")
-    layout = run.model("layout") if "layout" in run.recipe else None
-    assert layout is None or isinstance(layout, Layout)
-    sizes: dict[str, Any] = {
-        "embedding": encoded.clip.config.embedding,
-        "learned_range": diffusion.learned_range,
-    }
+    clip = run.config("clip", stage)
+    sizes: dict[str, Any] = {"embedding": clip.embedding, "learned_range": diffusion.learned_range}
     if settings.augment:
         sizes["augmentation"] = LABELS
-    if layout is not None:
-        sizes["layout"] = to_dict(layout.config)
+    if "layout" in run.recipe:
+        sizes["layout"] = to_dict(run.config("layout", stage))
     if start is not None:  # what the recipe does not say is as it was
-        own = to_dict(finished(start, "decoder").config)
-        sizes = {name: value for name, value in own.items() if name not in said} | sizes
-    elif (caption := said.get("caption")) is None:
-        sizes["text_width"] = encoded.clip.config.text.width
+        own = start_config(start, "decoder", f"{stage}.start: {start}")
+        sizes = {name: value for name, value in to_dict(own).items() if name not in said} | sizes
+    elif "caption" not in said:
+        sizes["text_width"] = clip.text.width
     else:
-        sizes["caption"] = {**caption, "vocabulary": tokenizer.vocabulary}
-    model = run.part(stage, "model", DecoderConfig, **sizes)
+        sizes["caption"] = {"vocabulary": run.ids().vocabulary}
+    return Settings(run.part(stage, "model", DecoderConfig, **sizes), settings, diffusion)
+
+
+def task_of(run: Results, stage: str) -> Task:
+    encoded, tokenizer = Encoded.of(run), run.tokenizer()
+    layout = run.model("layout") if "layout" in run.recipe else None
+    assert layout is None or isinstance(layout, Layout)
+    model, settings, diffusion = settings_of(run, stage)
+    assert diffusion is not None
+    start = run.recipe[stage].get("start")
     return DecoderTask(model, settings, diffusion, encoded, tokenizer, run.train, layout, start)

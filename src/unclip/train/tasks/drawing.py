@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unclip.diffusion.denoiser import Network
 from unclip.train.batches import to_device
+from unclip.train.loop import Judged
 from unclip.train.pictures import spread
 from unclip.train.places import Places
 from unclip.train.tasks.diffusion import DiffusionTask, draw
@@ -27,6 +28,7 @@ class DrawingTask(DiffusionTask, ABC):
     """
 
     held_out: Sequence[Any]  # batches, the same at every evaluation
+    split: str  # of the corpus, that they are of
 
     @abstractmethod
     def network(self, model: nn.Module, batch: Any) -> Network:
@@ -41,6 +43,10 @@ class DrawingTask(DiffusionTask, ABC):
         network = self.network(model, self.dropped(batch, places))
         steps, noise = self.noise(images, places)
         return self.losses(network, images, steps, noise).mean(), {}
+
+    @property
+    def judged(self) -> Judged:
+        return Judged(self.split, sum(len(batch[0]) for batch in self.held_out))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:

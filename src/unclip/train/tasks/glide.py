@@ -20,7 +20,8 @@ from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.loop import Task
 from unclip.train.pictures import HeldOut, Pictures, PicturesConfig
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.tasks.diffusion import kept
 from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
 
@@ -42,6 +43,10 @@ class GlideTaskConfig:
     weighting: Weighting = Weighting.UNIFORM
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.text_drop <= 1:
+            raise InputError(f"text_drop: got {self.text_drop}, allowed is a share from 0 to 1")
+
 
 class GlideTask(DrawingTask):
     """The base model: text encoder and UNet learn together."""
@@ -60,17 +65,12 @@ class GlideTask(DrawingTask):
         held_out: Corpus,
     ) -> None:
         super().__init__(diffusion, task.weighting)
-        if model.low_size is not None or model.fills_in:
-            raise InputError(
-                f"low_size {model.low_size}, fills_in {model.fills_in}: only the model that draws small "
-                "pictures from a caption is trained here, so leave both out"
-            )
         self.model = Glide(model)
         self.task = task
         self.pictures = Pictures(train, task.pictures, tokenizer, model.caption.context, model.image_size)
         self.empty = tokenizer.batch([""], self.pictures.context)
         seen = HeldOut(held_out, tokenizer, self.pictures.context, model.image_size)
-        tokens = seen.tokens["en"]
+        self.split, tokens = held_out.split, seen.tokens["en"]
         self.held_out = [
             (images, Tokens(ids, mask, ()))
             for images, ids, mask in zip(
@@ -100,10 +100,20 @@ class GlideTask(DrawingTask):
         return partial(model, condition=GlideCondition(model.read(tokens.ids, tokens.mask)))
 
 
-def task_of(run: Run, stage: str) -> Task:
-    tokenizer, diffusion = run.tokenizer(), run.part(stage, "diffusion", DiffusionConfig)
-    caption = {**run.recipe[stage]["model"]["caption"], "vocabulary": tokenizer.vocabulary}
-    sizes = {"caption": caption, "learned_range": diffusion.learned_range}
+def settings_of(run: Results, stage: str) -> Settings:
+    diffusion = run.part(stage, "diffusion", DiffusionConfig)
+    sizes = {"caption": {"vocabulary": run.ids().vocabulary}, "learned_range": diffusion.learned_range}
     model = run.part(stage, "model", GlideConfig, **sizes)
-    settings = run.part(stage, "task", GlideTaskConfig)
+    if model.low_size is not None or model.fills_in:
+        raise InputError(
+            f"{stage}.model: got low_size {model.low_size} and fills_in {model.fills_in}, but only the model "
+            "that draws small pictures from a caption is trained here: leave both out"
+        )
+    return Settings(model, run.part(stage, "task", GlideTaskConfig), diffusion)
+
+
+def task_of(run: Results, stage: str) -> Task:
+    tokenizer = run.tokenizer()
+    model, settings, diffusion = settings_of(run, stage)
+    assert diffusion is not None
     return GlideTask(model, settings, diffusion, tokenizer, run.train, run.held_out)

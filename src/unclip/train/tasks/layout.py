@@ -17,10 +17,11 @@ from unclip.models.layout import Layout, LayoutConfig
 from unclip.nn.layers import Whitening
 from unclip.tokenizer import Tokenizer
 from unclip.train.encoded import Encoded
-from unclip.train.loop import Task
+from unclip.train.loop import Judged, Task
 from unclip.train.pictures import Pictures, PicturesConfig
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask, rows_of_pictures
 
 PREVIEW_SIDE = 64
@@ -85,6 +86,10 @@ class LayoutTask(StageTask):
         noise = places.randn(embedding.shape[1])
         return F.mse_loss(model(noise_embedding(embedding, noise, level), level).float(), coarse), {}
 
+    @property
+    def judged(self) -> Judged:
+        return self.encoded.held_out.judged
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean squared error on held-out pictures from their embeddings, and that of the mean picture."""
@@ -107,7 +112,12 @@ class LayoutTask(StageTask):
         return guess.float(), self.coarse(self.encoded.held_out.images.to(embeddings.device))
 
 
-def task_of(run: Run, stage: str) -> Task:
-    encoded, settings = Encoded.of(run), run.part(stage, "task", LayoutTaskConfig)
-    model = run.part(stage, "model", LayoutConfig, embedding=encoded.clip.config.embedding)
+def settings_of(run: Results, stage: str) -> Settings:
+    model = run.part(stage, "model", LayoutConfig, embedding=run.config("clip", stage).embedding)
+    return Settings(model, run.part(stage, "task", LayoutTaskConfig))
+
+
+def task_of(run: Results, stage: str) -> Task:
+    encoded = Encoded.of(run)
+    model, settings, _ = settings_of(run, stage)
     return LayoutTask(model, settings, encoded, run.tokenizer(), run.train)

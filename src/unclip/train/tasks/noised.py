@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unclip.diffusion.schedule import DiffusionConfig, Schedule
 from unclip.errors import InputError
-from unclip.train.run import Run
+from unclip.train.results import Results
 
 JUDGED_SHARES = (0.0, 0.25, 0.5, 0.75)  # of a schedule's steps: where networks that guide are judged
 
@@ -27,7 +27,7 @@ def noised_alike(
     return noised(images, schedule, steps, noise)
 
 
-def diffusion_of(run: Run, guided: str) -> DiffusionConfig:
+def diffusion_of(run: Results, guided: str) -> DiffusionConfig:
     """The diffusion of the stage `guided`: a network that guides is trained over the same noise levels.
 
     Raises InputError where the recipe has no such stage.

@@ -13,8 +13,9 @@ from unclip.models.noised_clip import NoisedCLIP, NoisedCLIPConfig
 from unclip.tokenizer import Tokenizer
 from unclip.train.loop import Task
 from unclip.train.places import Places
-from unclip.train.run import Run
-from unclip.train.tasks.clip import CLIPTaskConfig, ContrastiveTask
+from unclip.train.results import Results
+from unclip.train.settings import Settings
+from unclip.train.tasks.clip import CLIPTaskConfig, ContrastiveTask, check_bias
 from unclip.train.tasks.diffusion import random_steps
 from unclip.train.tasks.noised import JUDGED_SHARES, diffusion_of, noised, noised_alike
 
@@ -61,11 +62,18 @@ class NoisedCLIPTask(ContrastiveTask):
         return figures
 
 
-def task_of(run: Run, stage: str) -> Task:
-    tokenizer, diffusion = run.tokenizer(), diffusion_of(run, "glide")
-    text = {**run.recipe[stage]["model"]["text"], "vocabulary": tokenizer.vocabulary}
-    model = run.part(stage, "model", NoisedCLIPConfig, text=text, end_token=tokenizer.end)
+def settings_of(run: Results, stage: str) -> Settings:
+    vocabulary, end = run.ids()
+    model = run.part(stage, "model", NoisedCLIPConfig, text={"vocabulary": vocabulary}, end_token=end)
     settings = run.part(stage, "task", CLIPTaskConfig)
+    check_bias(settings, False)
     if settings.locked:
         raise InputError(f"{stage}.task.locked: pictures are noised anew each time, so leave it out")
+    return Settings(model, settings, diffusion_of(run, "glide"))
+
+
+def task_of(run: Results, stage: str) -> Task:
+    tokenizer = run.tokenizer()
+    model, settings, diffusion = settings_of(run, stage)
+    assert diffusion is not None
     return NoisedCLIPTask(model, settings, diffusion, tokenizer, run.train, run.held_out)

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from unclip.data.corpus import Corpus
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
 from unclip.models.prior import DiffusionPrior, PriorCondition, PriorConfig
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.encoded import Encoded
-from unclip.train.loop import Task
+from unclip.train.loop import Judged, Task
 from unclip.train.pictures import Pictures, PicturesConfig, groups_by_length
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.tasks.diffusion import PREVIEW_STEPS, DiffusionTask, kept, sample
 
 
@@ -29,6 +31,10 @@ class PriorTaskConfig:
     text_drop: float = 0.1
     weighting: Weighting = Weighting.UNIFORM
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.text_drop <= 1:
+            raise InputError(f"text_drop: got {self.text_drop}, allowed is a share from 0 to 1")
 
 
 class PriorTask(DiffusionTask):
@@ -75,6 +81,10 @@ class PriorTask(DiffusionTask):
             losses.append(self.losses(network, x0[rows], steps[rows], noise[rows]))
         return torch.cat(losses).mean(), {}
 
+    @property
+    def judged(self) -> Judged:
+        return self.encoded.held_out.judged
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Cosine of predicted to true embedding, and recall at 1 among the held-out pictures, by language.
@@ -116,9 +126,15 @@ def sample_prior(
     return model.whitening.unwhiten(x)
 
 
-def task_of(run: Run, stage: str) -> Task:
-    encoded, diffusion = Encoded.of(run), run.part(stage, "diffusion", DiffusionConfig)
-    clip = encoded.clip.config
+def settings_of(run: Results, stage: str) -> Settings:
+    clip = run.config("clip", stage)
     model = run.part(stage, "model", PriorConfig, embedding=clip.embedding, text_width=clip.text.width)
-    settings = run.part(stage, "task", PriorTaskConfig)
+    diffusion = run.part(stage, "diffusion", DiffusionConfig)
+    return Settings(model, run.part(stage, "task", PriorTaskConfig), diffusion)
+
+
+def task_of(run: Results, stage: str) -> Task:
+    encoded = Encoded.of(run)
+    model, settings, diffusion = settings_of(run, stage)
+    assert diffusion is not None
     return PriorTask(model, settings, diffusion, encoded, run.tokenizer(), run.train)

@@ -27,9 +27,14 @@ class StageTask:
     diffusion: DiffusionConfig | None = None  # over whose noise levels it learns
 
     @property
-    def config(self) -> dict[str, Any]:
+    def tables(self) -> dict[str, Any]:
+        """The configs by name."""
         tables = {"model": self.model.config, "task": self.task, "diffusion": self.diffusion}
-        return {name: to_dict(table) for name, table in tables.items() if table is not None}
+        return {name: table for name, table in tables.items() if table is not None}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {name: to_dict(table) for name, table in self.tables.items()}
 
     def preview(self, model: nn.Module) -> Image.Image | None:
         return None

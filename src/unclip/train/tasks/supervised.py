@@ -14,10 +14,11 @@ from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.supervised import Supervised, SupervisedConfig
-from unclip.train.loop import Task
-from unclip.train.pictures import shifted
+from unclip.train.loop import Judged, Task
+from unclip.train.pictures import check_shift, shifted
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.tasks.stage import StageTask
 
 EVALUATION_BATCH = 128
@@ -38,6 +39,9 @@ class SupervisedTaskConfig:
     shift: int = 0
 
     def __post_init__(self) -> None:
+        check_shift(self.shift)
+        if self.styles < 1:
+            raise InputError(f"styles {self.styles}: it must be 1 or more")
         if not 0 <= self.smoothing < 1:
             raise InputError(f"smoothing {self.smoothing}: it must be from 0 to below 1")
 
@@ -64,7 +68,7 @@ class SupervisedTask(StageTask):
         self.classes = torch.from_numpy(classes.of_pictures(train))  # (N,)
         weights = torch.from_numpy(train.weights()).double()
         self.weights = weights.masked_fill(self.classes < 0, 0.0)
-        held = classes.of_pictures(held_out)
+        self.split, held = held_out.split, classes.of_pictures(held_out)
         self.held_out = from_uint8(held_out.pixels(size)[held >= 0])  # (M, 3, S, S)
         self.held_out_classes = torch.from_numpy(held[held >= 0])  # (M,)
 
@@ -81,6 +85,10 @@ class SupervisedTask(StageTask):
         right = (logits.argmax(1) == classes).float().mean()
         return F.cross_entropy(logits, classes, label_smoothing=self.task.smoothing), {"accuracy": right}
 
+    @property
+    def judged(self) -> Judged:
+        return Judged(self.split, len(self.held_out))
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Share of held-out pictures whose class is the likeliest, where there are such pictures."""
@@ -91,8 +99,13 @@ class SupervisedTask(StageTask):
         return {"accuracy": float((torch.cat(found) == self.held_out_classes).float().mean())}
 
 
-def task_of(run: Run, stage: str) -> Task:
+def settings_of(run: Results, stage: str) -> Settings:
     settings = run.part(stage, "task", SupervisedTaskConfig)
     classes = Classes.drawn_in(run.train, settings.styles)
-    model = run.part(stage, "model", SupervisedConfig, labels=classes.labels)
+    return Settings(run.part(stage, "model", SupervisedConfig, labels=classes.labels), settings)
+
+
+def task_of(run: Results, stage: str) -> Task:
+    model, settings, _ = settings_of(run, stage)
+    classes = Classes.drawn_in(run.train, settings.styles)
     return SupervisedTask(model, settings, classes, run.train, run.held_out)

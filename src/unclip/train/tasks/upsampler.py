@@ -18,12 +18,14 @@ from unclip.data.corpus import Corpus
 from unclip.data.records import STORED_SIZE
 from unclip.diffusion.loss import Weighting
 from unclip.diffusion.schedule import DiffusionConfig
+from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.upsampler import Upsampler, UpsamplerConfig, enlarge
 from unclip.train.degradation import Degradation, degrade
 from unclip.train.loop import Task
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.tasks.diffusion import DiffusionTask, draw
 from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
@@ -38,6 +40,10 @@ class UpsamplerTaskConfig:
     crop: int = 64
     degradation: Degradation = Degradation.BLUR
     weighting: Weighting = Weighting.UNIFORM
+
+    def __post_init__(self) -> None:
+        if self.crop < 1:
+            raise InputError(f"crop {self.crop}: learn from 1 pixel or more")
 
 
 class SupportsPictures(Protocol):
@@ -118,9 +124,26 @@ class UpsamplerTask(DiffusionTask):
         return rows_of_pictures(enlarge(low, self.model.config.scale), drawn, high)
 
 
-def task_of(run: Run, stage: str) -> Task:
-    model = run.part(stage, "model", UpsamplerConfig)
+def settings_of(run: Results, stage: str) -> Settings:
+    model, settings = run.part(stage, "model", UpsamplerConfig), run.part(stage, "task", UpsamplerTaskConfig)
+    if stage != f"upsampler-{model.high_size}":
+        raise InputError(f"{stage}.model.high_size: got {model.high_size}, the stage is called {stage}")
+    if settings.crop > model.high_size or settings.crop % model.scale:
+        raise InputError(
+            f"{stage}.task.crop: got {settings.crop}, allowed is a multiple of {model.scale} up to "
+            f"{model.high_size}"
+        )
+    if model.high_size > STORED_SIZE and not len(run.train.large()):
+        raise InputError(
+            f"{stage} learns from pictures of 1024 px, and the corpus {run.train.folder} has none: build it "
+            f"with --large 1000 (of SVG pictures), or leave the stage out with --set {stage}=false"
+        )
+    return Settings(model, settings, run.part(stage, "diffusion", DiffusionConfig))
+
+
+def task_of(run: Results, stage: str) -> Task:
+    model, settings, diffusion = settings_of(run, stage)
+    assert diffusion is not None
     large = model.high_size > STORED_SIZE  # beyond it only the large renderings serve
     pictures = LargePictures(run.train) if large else run.train.pixels(model.high_size)
-    settings = run.part(stage, "task", UpsamplerTaskConfig)
-    return UpsamplerTask(model, settings, run.part(stage, "diffusion", DiffusionConfig), pictures)
+    return UpsamplerTask(model, settings, diffusion, pictures)

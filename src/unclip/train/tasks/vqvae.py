@@ -27,10 +27,11 @@ from unclip.models.vqvae_loss import (
     pixel_loss,
     psnr,
 )
-from unclip.train.loop import Task
+from unclip.train.loop import Judged, Task
 from unclip.train.pictures import spread
 from unclip.train.places import Places
-from unclip.train.run import Run
+from unclip.train.results import Results
+from unclip.train.settings import Settings
 from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask, rows_of_pictures
 
 EVALUATED = 512  # held-out pictures
@@ -61,6 +62,11 @@ class VQVAETaskConfig:
     perceptual: float = 0.0
     sources: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("adversarial", "adversarial_pictures", "perceptual"):
+            if not (value := getattr(self, name)) >= 0:
+                raise InputError(f"{name}: got {value}, allowed is 0 or more")
+
 
 class VQVAETask(StageTask):
     """Pictures in, pictures out, through codes."""
@@ -77,17 +83,7 @@ class VQVAETask(StageTask):
         held_out: Corpus,
         clip: CLIP | None = None,
     ) -> None:
-        if bool(task.adversarial) != (model.critic is not None):
-            raise InputError(
-                f"adversarial {task.adversarial} with critic {model.critic}: a critic needs a weight, "
-                "and a weight a critic"
-            )
-        if task.perceptual and clip is None:
-            raise InputError("the perceptual loss needs a CLIP: give the recipe a clip")
-        if task.reconstruction is Reconstruction.LOGIT_LAPLACE and model.dvae is None:
-            raise InputError("the logit-Laplace loss needs a decoder with a scale: train a dvae, or take mse")
-        if task.size % model.codec.factor:
-            raise InputError(f"size {task.size}: must be a multiple of {model.codec.factor} pixels, a code's")
+        _check(model, task, clip is not None)
         self.model = CodecTraining(model)
         self.task = task
         self.clip = clip
@@ -97,6 +93,7 @@ class VQVAETask(StageTask):
         self.weights = torch.from_numpy(train.weights(task.sources)).double()
         chosen = spread(len(held_out), EVALUATED)
         self.held_out = from_uint8(held_out.pixels(task.size)[chosen])  # (M, 3, S, S)
+        self.split = held_out.split
 
     def batch(self, places: Places) -> Tensor:
         return from_uint8(self.pixels[places.multinomial(self.weights).numpy()])
@@ -163,6 +160,10 @@ class VQVAETask(StageTask):
         }
         return unmap_pixels(torch.sigmoid(mean.float())) * 2 - 1, loss, parts
 
+    @property
+    def judged(self) -> Judged:
+        return Judged(self.split, len(self.held_out))
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """PSNR of held-out pictures, the share of the codes that they use, and those codes' perplexity."""
@@ -186,10 +187,30 @@ class VQVAETask(StageTask):
         return rows_of_pictures(images, model.codec(images).float().clamp(-1, 1))
 
 
-def task_of(run: Run, stage: str) -> Task:
+def _check(model: CodecTrainingConfig, task: VQVAETaskConfig, sees: bool) -> None:
+    """Refuse settings that do not go together; `sees` is True where there is a CLIP."""
+    if bool(task.adversarial) != (model.critic is not None):
+        raise InputError(
+            f"adversarial {task.adversarial} with critic {model.critic}: a critic needs a weight, "
+            "and a weight a critic"
+        )
+    if task.perceptual and not sees:
+        raise InputError("the perceptual loss needs a CLIP: give the recipe a clip")
+    if task.reconstruction is Reconstruction.LOGIT_LAPLACE and model.dvae is None:
+        raise InputError("the logit-Laplace loss needs a decoder with a scale: train a dvae, or take mse")
+    if task.size < 1 or task.size % model.codec.factor:
+        raise InputError(f"size {task.size}: must be a multiple of {model.codec.factor} pixels, a code's")
+
+
+def settings_of(run: Results, stage: str) -> Settings:
     settings = run.part(stage, "task", VQVAETaskConfig)
-    sees = settings.perceptual and "clip" in run.recipe
-    clip = run.model("clip").to(run.device) if sees else None
-    assert clip is None or isinstance(clip, CLIP)
     model = run.part(stage, "model", CodecTrainingConfig)
+    _check(model, settings, "clip" in run.recipe)
+    return Settings(model, settings)
+
+
+def task_of(run: Results, stage: str) -> Task:
+    model, settings, _ = settings_of(run, stage)
+    clip = run.model("clip").to(run.device) if settings.perceptual else None
+    assert clip is None or isinstance(clip, CLIP)
     return VQVAETask(model, settings, run.train, run.held_out, clip)
