@@ -14,10 +14,12 @@ from unclip.bundle import Bundle, save_bundle
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.errors import BundleError, InputError, UnclipWarning
-from unclip.evaluate import ablation, pictures, reranking
+from unclip.evaluate import ablation, compositions, names, pictures, reranking
 from unclip.evaluate.evaluation import Evaluation, Section, Settings, sections
+from unclip.evaluate.names import COMPOSED, Name
 from unclip.evaluate.report import DOCUMENT, TABLE, document, table, write
 
+WORDS = [Name("cat", "en", "cat"), Name("dog", "en", "dog"), Name("고양이", "ko", "cat")]
 COMMAND = "unclip evaluate tiny --data shapes"
 
 
@@ -30,6 +32,9 @@ def _few_pictures() -> object:
         patch.setattr(pictures, "SHEET_SIZE", 64)
         patch.setattr(ablation, "SCALES", (1.0, 3.0))
         patch.setattr(reranking, "COUNTS", (1, 2))
+        patch.setattr(compositions, "PAIRS", 6)
+        patch.setattr(names, "SHOWN_SIZE", 64)
+        patch.setattr(names, "frozen", lambda: ([*WORDS, Name("two cats", COMPOSED, "two cats")], 1))
         yield
 
 
@@ -64,7 +69,7 @@ def test_every_part_reports_its_figures_and_its_time(whole: Evaluation) -> None:
 
 
 def test_what_the_issue_asks_for_is_there(whole: Evaluation) -> None:
-    names = {(figure.section, figure.name) for figure in whole.findings.figures}
+    found = {(figure.section, figure.name) for figure in whole.findings.figures}
     wanted = {
         "clip": ["R@1", "R@5", "R@10", "zero-shot concept, top 1"],
         "prior": [
@@ -85,11 +90,13 @@ def test_what_the_issue_asks_for_is_there(whole: Evaluation) -> None:
             *("upsampler-256: judge R@1", "upsampler-256: error of a white border (levels of 255)"),
         ],
         "ablation": ["judge R@1", "mean distance between pictures of one caption"],
+        "compositions": list(compositions.FIGURES.values()),
+        "names": ["judge R@1"],
         "rerank": ["judge R@1", "Frechet distance, drawn / real"],
     }
     for section, listed in wanted.items():
         for name in listed:
-            assert (section, name) in names
+            assert (section, name) in found
     languages = {figure.language for figure in whole.findings.figures if figure.name == "judge R@1"}
     assert languages == {"en", "ko", "de"}
     variants = {figure.variant for figure in whole.findings.figures if figure.section == "ablation"}
@@ -98,6 +105,31 @@ def test_what_the_issue_asks_for_is_there(whole: Evaluation) -> None:
     assert baselines >= {"text embedding", "mean embedding", "another picture"}
     assert any(verdict.startswith("The prior has") for verdict in whole.findings.verdicts)
     assert {"contact-sheet", "upsampler-256", "upsampler-1024"} <= set(whole.findings.sheets)
+
+
+def test_plain_prompts_come_first_and_styled_ones_beside_them(whole: Evaluation) -> None:
+    drawn = [
+        figure.variant
+        for figure in whole.findings.figures
+        if (figure.section, figure.name, figure.language) == ("pictures", "judge R@1", "en")
+    ]
+    assert drawn[:3] == ["drawn", "real", "style said"]
+    ratios = {f.variant for f in whole.findings.figures if f.name == "judge R@1, drawn / real"}
+    assert ratios == {"", "style said"}
+
+
+def test_without_styles_plain_prompts_are_drawn_alone(tiny_bundle: Path, shapes: Path) -> None:
+    only = (Section.PICTURES,)
+    evaluation = Evaluation(settings(tiny_bundle, shapes, judge=str(tiny_bundle), only=only, style=False))
+    steps = {label for label, *_ in evaluation.run()}
+    assert not [label for label in steps if "style said" in label]
+    assert {figure.variant for figure in evaluation.findings.figures} == {"drawn", "real", ""}
+
+
+def test_compositions_have_their_controls(whole: Evaluation) -> None:
+    found = [figure for figure in whole.findings.figures if figure.section == "compositions"]
+    assert {figure.variant for figure in found} == {"drawn", "real", "wrong pair", "one thing alone"}
+    assert "compositions" in whole.findings.sheets
 
 
 def test_the_same_seed_finds_the_same(whole: Evaluation, tiny_bundle: Path, shapes: Path) -> None:
@@ -119,7 +151,10 @@ def test_the_report_is_json_and_a_table_and_is_written_whole(whole: Evaluation, 
     for section in Section:
         assert f"## {section}" in text
     assert "Wilson" in text
-    assert {path.name for path in files} == {path.name for path in (tmp_path / "out").iterdir()}
+    assert set(files) == {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {path.name for path in (tmp_path / "out" / "names").iterdir()} == {
+        *("sheet-1.png", "form.csv", "key.json")
+    }
     assert (tmp_path / "out" / "contact-sheet.png").stat().st_size > 1000
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli import completion, options, robustness, zero_shot
+from unclip.cli import completion, forms, options, robustness, zero_shot
 from unclip.cli.default_verb import DefaultVerb
 from unclip.cli.lines import print_json
 
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 zero_shot.register(app)
 robustness.register(app)
+forms.register(app)
 
 
 @app.command("bundle")
@@ -34,16 +35,21 @@ def evaluate(
     only: Annotated[
         str,
         typer.Option(
-            metavar="PARTS", help="Of clip, prior, pictures, upsamplers, ablation, rerank, with commas."
+            metavar="PARTS",
+            help="Of clip, prior, pictures, compositions, names, upsamplers, ablation, rerank, with commas.",
         ),
-    ] = "clip,prior,pictures,upsamplers",
+    ] = "clip,prior,pictures,compositions,names,upsamplers",
     captions: Annotated[int, typer.Option(help="Captions of each split, at most.", min=2)] = 1000,
     languages: Annotated[
         str | None,
         typer.Option(metavar="CODES", help="Of captions, with commas. By default en,ko,de where there."),
     ] = None,
     style: Annotated[
-        bool, typer.Option("--style/--no-style", help="Whether prompts name the style of the real picture.")
+        bool,
+        typer.Option(
+            "--style/--no-style",
+            help="Whether to draw prompts that name the style of the real picture, too, beside plain ones.",
+        ),
     ] = True,
     text_decoder: Annotated[
         Path | None,

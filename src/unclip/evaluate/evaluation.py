@@ -10,11 +10,13 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from unclip.bundle import FAMILIES, Bundle
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.errors import BundleError, InputError, UnclipWarning
-from unclip.evaluate import ablation, clip, pictures, prior, reranking, upsamplers
+from unclip.evaluate import ablation, clip, compositions, names, pictures, prior, reranking, upsamplers
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Findings
 from unclip.evaluate.sample import HELD_OUT, Sample, languages_of, take
@@ -31,6 +33,8 @@ class Section(StrEnum):
     CLIP = "clip"
     PRIOR = "prior"
     PICTURES = "pictures"
+    COMPOSITIONS = "compositions"
+    NAMES = "names"
     UPSAMPLERS = "upsamplers"
     ABLATION = "ablation"
     RERANK = "rerank"
@@ -42,8 +46,13 @@ USUAL = (
     Section.CLIP,
     Section.PRIOR,
     Section.PICTURES,
+    Section.COMPOSITIONS,
+    Section.NAMES,
     Section.UPSAMPLERS,
 )  # what takes longest is asked for by name
+
+
+DRAWING = (Section.PICTURES, Section.COMPOSITIONS, Section.NAMES, Section.RERANK)  # of texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +67,8 @@ class Settings:
         only: the parts to do.
         captions: pictures of each split that are looked at, at most.
         languages: of captions; None is English, Korean and German as far as the corpus has them.
-        style: whether prompts name the style of the picture that they are the caption of.
+        style: whether pictures are drawn of prompts that name the style of the picture that they are the
+            caption of, too, beside plain ones; and whether the prior is asked so.
         text_decoder: weight file of a decoder that was trained on text embeddings, for the ablation.
         seed: of the choice of captions, the noise, and the resampling.
         device, precision: as in `unclip.load`; where it is "int8", CLIP and judge take the device's own.
@@ -101,6 +111,7 @@ class Evaluation:
         self.train = Corpus(settings.data)
         self.languages = settings.languages or languages_of(self.train)
         self.findings = Findings()
+        self.named: list[tuple[names.Name, np.ndarray]] = []  # pictures for people to name
         self.seconds: dict[str, float] = {}
         own = self._own_clip() if settings.judge is None or self._sees else None
         self.encoder = own
@@ -112,6 +123,8 @@ class Evaluation:
             Section.CLIP: self._clip,
             Section.PRIOR: self._prior,
             Section.PICTURES: self._pictures,
+            Section.COMPOSITIONS: self._compositions,
+            Section.NAMES: self._names,
             Section.UPSAMPLERS: self._upsamplers,
             Section.ABLATION: self._ablation,
             Section.RERANK: self._rerank,
@@ -166,11 +179,9 @@ class Evaluation:
             return f"this bundle of the family {family} has no prior whose embeddings its CLIP could check"
         if section is Section.RERANK and not self._sees:
             return f"a bundle of the family {family} has no CLIP that could choose among pictures"
-        if section in (Section.PICTURES, Section.RERANK) and (
-            not FAMILIES[family].draws or (family == UNCLIP and not self._staged)
-        ):
+        if section in DRAWING and (not FAMILIES[family].draws or (family == UNCLIP and not self._staged)):
             return f"this bundle of the family {family} draws no pictures from text"
-        if section in (Section.PICTURES, Section.RERANK) and family == "adm":
+        if section in DRAWING and family == "adm":
             return "a bundle of the family adm draws classes: benchmarks/guidance.py measures it"
         if section is Section.UPSAMPLERS and not (self._staged and self.staged.chain):
             return f"this bundle of the family {family} has no upsamplers that can be run alone"
@@ -232,6 +243,14 @@ class Evaluation:
         yield from pictures.evaluate(
             self.model, self.judge, samples, self.languages, self.train, self.findings, self.settings.seed
         )
+
+    def _compositions(self) -> Iterator[Step]:
+        yield from compositions.evaluate(
+            self.model, self.judge, self.train, self.findings, self.settings.seed
+        )
+
+    def _names(self) -> Iterator[Step]:
+        self.named = yield from names.evaluate(self.model, self.judge, self.findings)
 
     def _upsamplers(self) -> Iterator[Step]:
         sample = self._held_out(Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)[0]

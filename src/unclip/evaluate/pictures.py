@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from unclip.data.corpus import Corpus
+from unclip.data.styles import ANY_STYLE
 from unclip.drawing import Options
 from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Figure, Findings
@@ -28,6 +29,7 @@ from unclip.sheets import contact_sheet
 
 SECTION = "pictures"
 DRAWN, REAL = "drawn", "real"
+PLAIN, STYLED = "", "style said"  # of prompts that name the style of the picture that they are the caption of
 RECALL = "judge R@1"
 DISTANCE_RATIO = "Frechet distance, drawn / real"
 VARIETY_NAME = "mean distance between pictures of one caption"
@@ -110,30 +112,34 @@ def evaluate(
     for sample in samples:
         pixels = sample.pixels(size)
         real = judge.images(pixels)  # (N, E)
-        scored: dict[str, tuple[Scored, Scored]] = {}
-        for language in languages:
-            rows = sample.named(language)
-            if len(rows) < 2:
-                continue
-            prompts = sample.prompts[language][rows].tolist()
-            label = f"drawing {language} {sample.split}"
-            drawn = yield from draw(model, prompts, seed, label, Options(size=size))
-            scored[language] = (
-                score(judge, sample, language, judge.images(drawn), seed),
-                score(judge, sample, language, real[rows], seed),
-            )
-            if language == languages[0]:
-                own = scored[language][0].features
-                distances(findings, SECTION, sample.split, language, own, real[rows], seed)
-                yield f"neighbours {sample.split}", 0, 1
-                memorised(
-                    findings, sample, language, {DRAWN: own, REAL: real[rows]}, training, "judge's features"
+        for said, texts in ((PLAIN, sample.names), (STYLED, sample.prompts)):
+            scored: dict[str, tuple[Scored, Scored]] = {}
+            for language in languages:
+                rows = sample.named(language)
+                if len(rows) < 2 or (said and (texts[language] == sample.names[language]).all()):
+                    continue
+                label = f"drawing {language} {sample.split}{f', {said}' if said else ''}"
+                # what is asked for plainly is drawn as the bundle draws for everybody, in a style of its own
+                options = Options(size=size, style=ANY_STYLE if said else None)
+                drawn = yield from draw(model, texts[language][rows].tolist(), seed, label, options)
+                scored[language] = (
+                    score(judge, sample, language, judge.images(drawn), seed),
+                    score(judge, sample, language, real[rows], seed),
                 )
-                small = {DRAWN: shrunk(drawn), REAL: shrunk(pixels[rows])}
-                near = memorised(findings, sample, language, small, small_training, "pixels")
-                findings.sheets[f"nearest-{sample.split}"] = _beside(drawn, train.pixels(judge.size), near)
-                yield f"neighbours {sample.split}", 1, 1
-        retrieval(findings, sample, scored, languages, seed)
+                if language == languages[0]:
+                    own = scored[language][0].features
+                    variant = said or DRAWN
+                    distances(findings, SECTION, sample.split, language, own, real[rows], seed, variant)
+                    yield f"neighbours {sample.split}", 0, 1
+                    series, small = {variant: own}, {variant: shrunk(drawn)}
+                    if not said:  # of real pictures once
+                        series[REAL], small[REAL] = real[rows], shrunk(pixels[rows])
+                    memorised(findings, sample, language, series, training, "judge's features")
+                    near = memorised(findings, sample, language, small, small_training, "pixels")
+                    name = f"nearest-{sample.split}{'-styled' if said else ''}"
+                    findings.sheets[name] = _beside(drawn, train.pixels(judge.size), near)
+                    yield f"neighbours {sample.split}", 1, 1
+            retrieval(findings, sample, scored, languages, seed, said)
     yield from _diversity(model, judge, samples[0], languages[0], training, train, findings, seed)
     findings.sheets["contact-sheet"] = yield from _fixed(model, seed)
 
@@ -144,17 +150,22 @@ def retrieval(
     scored: dict[str, tuple[Scored, Scored]],
     languages: Sequence[str],
     seed: int,
+    said: str = "",
 ) -> None:
-    """R@1 of drawn and real pictures, (drawn, real) by language, their ratio, and it against the first's."""
+    """R@1 of drawn and real pictures, (drawn, real) by language, their ratio, and it against the first's.
+
+    `said` is what the prompts say beside the names.
+    """
     for language, (drawn, real) in scored.items():
         concepts = sample.concepts[drawn.rows]
-        for variant, one in ((DRAWN, drawn), (REAL, real)):
+        for variant, one in ((said or DRAWN, drawn), (REAL, real))[: 1 if said else 2]:
             estimate = share(one.right, concepts)
             findings.figures.append(
                 Figure(SECTION, RECALL, estimate, sample.split, language, variant, one.offered)
             )
         estimate = ratio(drawn.right, real.right, concepts, seed)
-        findings.figures.append(Figure(SECTION, f"{RECALL}, drawn / real", estimate, sample.split, language))
+        name = f"{RECALL}, drawn / real"
+        findings.figures.append(Figure(SECTION, name, estimate, sample.split, language, said))
         first = languages[0]
         if language != first and first in scored:
             both, here, there = np.intersect1d(drawn.rows, scored[first][0].rows, return_indices=True)
@@ -169,7 +180,7 @@ def retrieval(
             if len(both) > 1:
                 estimate = ratio_of_ratios(columns, sample.concepts[both], seed)
                 name = f"{RECALL}, drawn / real, against {first}"
-                findings.figures.append(Figure(SECTION, name, estimate, sample.split, language))
+                findings.figures.append(Figure(SECTION, name, estimate, sample.split, language, said))
 
 
 def distances(
@@ -186,11 +197,11 @@ def distances(
     found = frechet_distances(drawn, real, seed)
     if found is None:
         return
-    findings.figures += [
-        Figure(section, "Frechet distance to held-out pictures", found.drawn, split, language, variant),
-        Figure(section, "Frechet distance to held-out pictures", found.real, split, language, REAL),
-        Figure(section, DISTANCE_RATIO, found.ratio, split, language, variant),
-    ]
+    name = "Frechet distance to held-out pictures"
+    findings.figures.append(Figure(section, name, found.drawn, split, language, variant))
+    if variant != STYLED:  # the real ones' own is there already
+        findings.figures.append(Figure(section, name, found.real, split, language, REAL))
+    findings.figures.append(Figure(section, DISTANCE_RATIO, found.ratio, split, language, variant))
 
 
 def memorised(
@@ -203,7 +214,7 @@ def memorised(
 ) -> np.ndarray:
     """Share of pictures that lie nearer to a training picture than its nearest other training picture does.
 
-    Returns the nearest training picture of each drawn one, (M,).
+    Returns the nearest training picture of each of the first series, (M,).
     """
     neighbours = {}
     for variant, pictures in series.items():
@@ -213,7 +224,7 @@ def memorised(
         findings.figures.append(
             Figure(SECTION, name, share(close, concepts), sample.split, language, variant)
         )
-    return neighbours[DRAWN]
+    return neighbours[next(iter(series))]
 
 
 def closer(pictures: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

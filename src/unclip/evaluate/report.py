@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from unclip import __version__
+from unclip.evaluate import names
 from unclip.evaluate.evaluation import Evaluation
 from unclip.evaluate.figures import Figure
 from unclip.evaluate.statistics import Method
@@ -92,7 +93,12 @@ def write(evaluation: Evaluation, command: str, folder: Path) -> list[Path]:
     for name, content in files.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(content)
-    return [folder / name for name in files]
+    written = [folder / name for name in files]
+    if evaluation.named:
+        bundle = evaluation.bundle
+        about = {"bundle": f"{bundle.name} {bundle.identity}", "command": command}
+        written += names.write_form(folder / names.SECTION, evaluation.named, about)
+    return written
 
 
 def _row(figure: Figure) -> dict[str, Any]:
