@@ -172,7 +172,7 @@ class Judged:
             for name, part in parts.items()
         } | {"whole": self._best(judge, pictures, offered)}
         self.colours = colours(pictures)
-        painted = (pictures < PAINTED).any(axis=3)  # (N, S, S)
+        painted = np.asarray((pictures < PAINTED).any(axis=3))  # (N, S, S)
         across, down = painted[:, half - 1 : half + 1], painted[:, :, half - 1 : half + 1]
         self.upright = across.sum(axis=(1, 2)) < down.sum(axis=(1, 2))  # the emptier line parts the things
 
