@@ -14,13 +14,12 @@ import importlib
 import math
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, Unpack
 
-import torch
 from torch import Tensor
 
 from unclip.bundle import FAMILIES, Bundle
@@ -28,15 +27,15 @@ from unclip.drawing import Event, Job, Options, Picture, Settings, check_prompt,
 from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, InputError, listed, warn
 from unclip.families import Family
-from unclip.given import NOTHING, Given, NoisedPicture, Upper
+from unclip.given import IDLE, NOTHING, OWN_STYLE, Given, NoisedPicture, Upper
 from unclip.images import open_image, resize, to_pil
 from unclip.keywords import spelled_out
 from unclip.languages import named, unread
 from unclip.runtime import own_defaults
 from unclip.stages import known
-from unclip.stages.networks import Networks
-from unclip.stages.stage import Batch, Estimate, Stage, chunks
-from unclip.stages.start import Unchanged
+from unclip.stages.networks import Networks, Where
+from unclip.stages.painting import Painting, Unchanged
+from unclip.stages.stage import Batch, Estimate, Result, Stage, chunks
 from unclip.styling import check_style, styled
 from unclip.translation import Translate, Translator
 
@@ -105,27 +104,20 @@ class Pipeline:
 
     Args:
         bundle: where the weights come from.
-        device, precision, offload, exact, translate: as of `unclip.load`.
+        translate, where: as of `unclip.load`.
 
     Attributes:
         family: how it draws.
         networks: where they compute, and which are held.
+        device, precision: where the networks compute, and in what type.
+        sizes: sides in pixels that can be asked for, smallest first.
 
     Raises:
         BundleError: the bundle's family draws no pictures, or its parts do not fit each other.
         InputError: an unknown device or precision.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        device: str | None = None,
-        precision: str | None = None,
-        offload: bool = False,
-        exact: bool = False,
-        translate: Translate | None = None,
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, translate: Translate | None = None, **where: Unpack[Where]) -> None:
         place = FAMILIES[bundle.family].draws
         if not place:
             known = listed(name for name, kin in FAMILIES.items() if kin.draws)
@@ -135,15 +127,14 @@ class Pipeline:
             )
         module, name = place.split(":")
         family: type[Family] = getattr(importlib.import_module(module), name)
-        self.bundle = bundle
+        self.bundle, self.networks = bundle, Networks(bundle, family.forms, **where)
+        self.device, self.precision = self.networks.device, self.networks.precision
         self.translator = None if translate is None else Translator(translate)
         self._translations: dict[str, str] = {}
         self._told: set[str] = set()  # what prompts are written in that has been warned of
-        self.networks = Networks(
-            bundle, device=device, precision=precision, offload=offload, forms=family.forms, exact=exact
-        )
         with self.networks.settled():
             self.family = family(self.networks)
+        self.sizes = self.family.sizes
 
     def __repr__(self) -> str:
         bundle, precision = self.bundle, self.networks.precision_name
@@ -168,21 +159,6 @@ class Pipeline:
     def load(cls, source: str | Path | None = None, **options: Any) -> Self:
         """As `unclip.load`."""
         return cls(Bundle.load(source), **options)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks compute."""
-        return self.networks.device
-
-    @property
-    def precision(self) -> torch.dtype:
-        """In what type the networks compute."""
-        return self.networks.precision
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Sides in pixels that can be asked for, smallest first."""
-        return self.family.sizes
 
     @property
     def default_size(self) -> int:
@@ -250,7 +226,8 @@ class Pipeline:
         The options' `seed` is not used, and `n` only with `rerank`: the best `n` jobs of each prompt and seed
         are kept.
         """
-        return self._events(self.parts(jobs, options))
+        parts = self.parts(jobs, options)
+        return timed(self._work(parts), sum(map(pieces, parts), Counter[str]()))
 
     def parts(self, jobs: Sequence[Job], options: Options) -> list[Part]:
         """As `draw`, but nothing is drawn: whoever asks takes the parts from stage to stage (`advanced`).
@@ -285,14 +262,17 @@ class Pipeline:
                 f"out (it knows {listed(sorted(family.honours))})"
             )
         for given in {id(job.given): job.given for job in jobs}.values():
-            for kind in sorted(given.kinds - family.takes):
-                raise family.refusal(kind)
+            for kind in sorted(given.kinds):
+                if kind not in family.takes:
+                    raise family.refusal(kind)
+                idle, why = IDLE.get(kind, ((), ""))
+                for name in sorted(asked.intersection(idle)):
+                    raise InputError(f"{name}: {why}")
+                if "style" in asked:
+                    raise InputError(f"style: {OWN_STYLE}")
             if given.known is not None and given.known.image.width != options.size:
                 side = given.known.image.width
                 raise InputError(f"size {options.size}: the picture to fill in has {side} pixels a side")
-            idle = family.idle(given)
-            for name in sorted(asked & idle.keys()):
-                raise InputError(f"{name}: {idle[name]}")
         self.size(options.size)
         check_style(options.style, self.bundle.styles, self.bundle.name)
 
@@ -350,50 +330,44 @@ class Pipeline:
         return [replace(job, given=replace(job.given, **changes)) for job in jobs]
 
     def _parts(self, jobs: Sequence[Job], options: Options) -> Iterator[Part]:
-        """Jobs that go through the stages together: those that compete, else a number at a time."""
-        together: dict[tuple[Any, ...], list[Job]] = {}
-        for job, how in zip(jobs, self._ways(jobs, options), strict=True):
-            competes = () if options.rerank is None else (job.prompt, job.seed)
-            together.setdefault((*how, *competes), []).append(job)
-        for (unchanged, *_), some in together.items():
-            kept = options.n if options.rerank else len(some)
-            stages = (Unchanged(options.size, kept),) if unchanged else self.family.stages(options, some)
-            route = Route(stages, options.size, competes=options.rerank is not None or unchanged)
-            for group in chunks(some, len(some) if options.rerank else self.networks.group):
-                yield Part(Batch(tuple(group)), (route,) * len(group), stages)
+        """Jobs that go through the stages together: those that compete, else a number at a time.
 
-    def _ways(self, jobs: Sequence[Job], options: Options) -> Iterator[tuple[bool, bool]]:
-        """Of each job whether it gives its picture back, and whether it draws into one by other stages.
-
-        Raises InputError for steps that cannot be taken.
+        Raises InputError for what cannot be done.
         """
-        first = {fills: self.family.first(options, fills) for fills in {_fills(job) for job in jobs}}
+
+        def fills(job: Job) -> bool:
+            return self.family.apart and job.given.known is not None
+
+        stages = {
+            own: self.family.stages(options, [job for job in jobs if fills(job) is own])
+            for own in {fills(job) for job in jobs}
+        }
+        together: dict[tuple[Any, ...], list[Job]] = {}
         for job in jobs:
-            painting = first[_fills(job)]
-            way = None if painting is None else painting.way(job)
-            if way is not None and way.rounds and options.sampler is not None:
+            ways = [stage.way(job) for stage in stages[fills(job)] if isinstance(stage, Painting)]
+            if options.sampler is not None and any(way.rounds for way in ways):
                 raise InputError(
                     f"sampler {options.sampler!r}: to fill in, each step is taken several times, which is "
                     "ancestral sampling: leave it out"
                 )
-            yield way is not None and not way.steps, self.family.apart and _fills(job)
+            unchanged = any(not way.steps for way in ways)
+            competes = () if options.rerank is None else (job.prompt, job.seed)
+            together.setdefault((fills(job), unchanged, *competes), []).append(job)
+        for (own, unchanged, *_), some in together.items():
+            left = (Unchanged(options.size),) if unchanged else stages[own]
+            route = Route(left, options.size, competes=options.rerank is not None or unchanged)
+            if options.rerank is not None and unchanged:
+                some = some[: options.n]
+            for group in chunks(some, self.networks.group if options.rerank is None else len(some)):
+                yield Part(Batch(tuple(group)), (route,) * len(group), left)
 
-    def _events(self, parts: Sequence[Part]) -> Iterator[Event]:
-        """Draw the parts one after the other; count and time the pieces of work."""
-        totals: Counter[str] = Counter()
+    def _work(self, parts: Sequence[Part]) -> Generator[Piece, None, None]:
+        """Draw the parts one after the other."""
         for part in parts:
-            totals += pieces(part)
-        done: Counter[str] = Counter()
-        started = time.perf_counter()
-        for part in parts:
-            for piece in self._drawn(part):
-                done[piece.stage] += max(1, len(piece.pictures))
-                step, total, seconds = done[piece.stage], totals[piece.stage], time.perf_counter() - started
-                yield Event(piece.stage, step, total, seconds, piece.pictures, piece.estimate)
-                started = time.perf_counter()
+            yield from self._drawn(part)
         self.networks.keep(())
 
-    def _drawn(self, part: Part) -> Iterator[Piece]:
+    def _drawn(self, part: Part) -> Generator[Piece, None, None]:
         """Take a part through the stages that are left, in smaller ones where a stage takes fewer at once."""
         if not part.left:
             yield Piece(PICTURES, part.batch.images, self.finished(part))
@@ -463,6 +437,21 @@ def told(stage: Stage, batch: Batch, networks: Networks) -> Generator[Piece, Non
         yield Piece(stage.name, estimate if stage.shows else None)
 
 
+def timed(work: Generator[Piece, None, Result], totals: Mapping[str, int]) -> Generator[Event, None, Result]:
+    """Events of the pieces of a work, counted and timed; the generator returns what the work does."""
+    done: Counter[str] = Counter()
+    while True:
+        started = time.perf_counter()
+        try:
+            piece = next(work)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+        done[piece.stage] += max(1, len(piece.pictures))
+        step, total, seconds = done[piece.stage], totals[piece.stage], time.perf_counter() - started
+        yield Event(piece.stage, step, total, seconds, piece.pictures, piece.estimate)
+
+
 def pictures_of(events: Iterator[Event]) -> list[Picture]:
     """All that a drawing finishes."""
     return [picture for event in events for picture in event.pictures]
@@ -485,11 +474,6 @@ def _count(stages: Sequence[Stage], jobs: Sequence[Job], totals: Counter[str]) -
     for part in chunks(jobs, stage.at_once or len(jobs)):
         totals[stage.name] += stage.steps(part)
         _count(stages[1:], stage.left(part), totals)
-
-
-def _fills(job: Job) -> bool:
-    """True for a job that draws into a picture."""
-    return job.given.known is not None
 
 
 def _shortened(text: str, length: int = 60) -> str:

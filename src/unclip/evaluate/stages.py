@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -51,29 +51,36 @@ def draw(
     return pictures
 
 
-@dataclass(frozen=True)
 class Stages:
-    """The stages of a loaded bundle of the family unclip, each for many captions; picture k has index k."""
+    """The stages of a loaded bundle of the family unclip, each for many captions; picture k has index k.
 
-    model: Pipeline
+    Attributes:
+        model, family: the bundle, and its stages.
+        priors: those that it has.
+        unit: whether they and the decoder know embeddings by their direction alone (Karlo's do not).
+        chain: the upsampler that draws each larger size, smallest first.
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.model.family, UnCLIP):
-            raise InputError(f"{self.model.bundle.name} is not of the family unclip: its stages are others")
+    Raises:
+        InputError: a bundle of another family.
+    """
 
-    @property
-    def family(self) -> UnCLIP:
-        assert isinstance(self.model.family, UnCLIP)
-        return self.model.family
+    def __init__(self, model: Pipeline) -> None:
+        if not isinstance(model.family, UnCLIP):
+            raise InputError(f"{model.bundle.name} is not of the family unclip: its stages are others")
+        self.model, self.family, self.priors = model, model.family, model.family.priors
+        self.unit, self.chain = self.family.config.unit_embeddings, self.family.chain.names
+
+    def prior(self, name: Prior | None = None, **settings: Any) -> Embeddings:
+        """The stage that draws embeddings, with settings as of `Options`."""
+        return self.family.prior(Options(prior=name, **settings))
 
     def imagine(
         self, prompts: Sequence[str], seed: int, label: str, prior: Embeddings | None = None
     ) -> Generator[Step, None, np.ndarray]:
         """Image embeddings, float32 (N, E), as `paint` takes them, of a prior or of the usual one."""
-        how = prior or self.prior()
 
         def embeddings(batch: Batch, rows: Sequence[int]) -> Tensor:
-            return cast(Tensor, finished(how.run(batch)).embeddings)
+            return cast(Tensor, finished((prior or self.prior()).run(batch)).embeddings)
 
         return (yield from self._each(prompts, seed, label, embeddings)).numpy()
 
@@ -85,10 +92,7 @@ class Stages:
         label: str,
         decoder: Decoder | None = None,
     ) -> Generator[Step, None, np.ndarray]:
-        """Pictures of the decoder from embeddings (N, E) and captions, uint8 (N, S, S, 3).
-
-        Embeddings are of length one where `unit` says so.
-        """
+        """Pictures of the decoder, uint8 (N, S, S, 3), of captions and embeddings as `imagine` gives them."""
         given, how = torch.from_numpy(embeddings), decoder or self.family.decoder(Options())
 
         def pictures(batch: Batch, rows: Sequence[int]) -> Tensor:
@@ -107,31 +111,6 @@ class Stages:
             yield label, sum(map(len, rows)), len(low)
         side = low.shape[1]
         return np.concatenate(rows) if rows else np.zeros((0, side, side, 3), np.uint8)
-
-    def prior(
-        self,
-        name: Prior | None = None,
-        *,
-        prior_guidance: float | None = None,
-        candidates: int | None = None,
-    ) -> Embeddings:
-        """The stage that draws embeddings, with options as of `Options`."""
-        return self.family.prior(Options(prior=name, prior_guidance=prior_guidance, candidates=candidates))
-
-    @property
-    def priors(self) -> tuple[Prior, ...]:
-        """The priors that the bundle has."""
-        return self.family.priors
-
-    @property
-    def unit(self) -> bool:
-        """True where prior and decoder know embeddings by their direction alone (Karlo's do not)."""
-        return self.family.config.unit_embeddings
-
-    @property
-    def chain(self) -> dict[int, str]:
-        """The upsamplers by the size that each one draws, smallest first."""
-        return self.family.chain
 
     def _each(
         self,

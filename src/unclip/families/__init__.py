@@ -15,12 +15,12 @@ from torch import Tensor
 from unclip.drawing import Job, Options
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError
-from unclip.given import IDLE, OWN_STYLE, TAKEN_BY, Given, Inversion, Kind, Known
+from unclip.given import TAKEN_BY, Inversion, Kind, Known
 from unclip.models.code_sampling import CodeSampling
-from unclip.stages.inversion import Inverting
+from unclip.stages.decoder import Inverting
 from unclip.stages.networks import Form, Networks
-from unclip.stages.painting import Painting
 from unclip.stages.stage import Stage
+from unclip.tokenizer import Tokenizer
 
 
 class Family(ABC):
@@ -31,10 +31,11 @@ class Family(ABC):
         takes: what can be given with a job.
         apart: whether what draws into pictures goes through other stages than the rest.
         forms: how the weights of components lie in memory.
-        networks: of the bundle.
         sizes: sides in pixels that can be asked for, smallest first.
+        tokenizer: cuts the prompts; None where they are no texts.
         context: tokens of a prompt that are read, its start and end included.
         clip: embeds texts and pictures; None where the bundle has no CLIP.
+        fills_in: whether a network was trained to fill in.
     """
 
     honours: ClassVar[frozenset[str]]
@@ -42,22 +43,20 @@ class Family(ABC):
     apart: ClassVar[bool] = False
     forms: ClassVar[Mapping[str, Form]] = {}
     sizes: tuple[int, ...]
+    tokenizer: Tokenizer | None = None
     context: int = 0
     clip: ClipEmbedder | None = None
+    fills_in: bool = False
 
     def __init__(self, networks: Networks) -> None:
-        self.networks = networks
+        self.networks, self.bundle = networks, networks.bundle
 
     @abstractmethod
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
-        """The stages that jobs go through. Raises InputError for what cannot be done."""
-
-    def first(self, options: Options, fills: bool) -> Painting | None:
-        """The network that paints first, into a picture or not; None where codes are written.
+        """The stages that jobs go through; where the family is `apart`, they all fill in, or none does.
 
         Raises InputError for what cannot be done.
         """
-        return None
 
     def check(self, options: Options, jobs: Sequence[Job]) -> None:
         """Refuses, with InputError, what is wrong with jobs and what the other checks let pass."""
@@ -65,24 +64,15 @@ class Family(ABC):
 
     def truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
         """The end of each prompt that will not be read; None where all of it is."""
-        return [None] * len(prompts)
+        if self.tokenizer is None:
+            return [None] * len(prompts)
+        return self.tokenizer.batch(prompts, self.context).truncated
 
     def lengths(self, prompts: Sequence[str]) -> Sequence[int]:
         """The length of each prompt; prompts of the same length are drawn in fewer batches."""
         return [len(prompt) for prompt in prompts]
 
-    def idle(self, given: Given) -> dict[str, str]:
-        """Options that mean nothing beside what is given, and why."""
-        found = [IDLE[kind] for kind in given.kinds if kind in IDLE]
-        own = {"style": OWN_STYLE} if given.kinds else {}
-        return {name: why for names, why in found for name in names} | own
-
     # --- what only some can do ---
-
-    @property
-    def fills_in(self) -> bool:
-        """True where a network was trained to fill in."""
-        return False
 
     def check_known(self, known: Known) -> None:
         """Refuses, with InputError, a picture that cannot be drawn into."""
@@ -108,4 +98,4 @@ class Family(ABC):
 
     @property
     def _named(self) -> str:
-        return f"{self.networks.bundle.name}, of the family {self.networks.bundle.family},"
+        return f"{self.bundle.name}, of the family {self.bundle.family},"

@@ -18,7 +18,7 @@ from unclip.stages.classed import BASE, CLASSIFIER, Classed
 from unclip.stages.denoising import Denoising, asked_sampling, default_sampling
 from unclip.stages.networks import Form, Networks
 from unclip.stages.stage import Stage
-from unclip.stages.upsampler import Upsampler, chain_of, needed, sizes_of
+from unclip.stages.upsampler import Chain
 
 ANYTHING = "anything"  # the prompt of a model that has no classes
 
@@ -35,16 +35,10 @@ class ADM(Family):
 
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks)
-        bundle = self.bundle = networks.bundle
+        bundle = self.bundle
         self.config: ADMConfig = bundle.config(BASE)
-        own: dict[str, ADMConfig] = {
-            name: bundle.config(name)
-            for name, component in bundle.components.items()
-            if component.kind == "adm" and name != BASE
-        }
-        sizes = {name: (config.low_size or 0, config.image_size) for name, config in own.items()}
-        self.chain = chain_of(bundle, self.config.image_size, sizes)
-        self.sizes = sizes_of(self.config.image_size, self.chain)
+        self.chain = Chain.of(networks, self.config.image_size, BASE)
+        self.sizes = self.chain.sizes
         self.classes, self.guided = self.config.classes, CLASSIFIER in bundle.components
         if self.guided:
             guide: ClassifierConfig = bundle.config(CLASSIFIER)
@@ -56,21 +50,14 @@ class ADM(Family):
             self.classes = guide.classes
 
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
-        larger = needed(self.config.image_size, self.chain, options.size)
-        at_once = self.networks.pictures(max(larger, default=1))
-        base = self.first(options, fills=False)
-        return (base, *(self._upsampler(name, at_once) for name in larger.values()))
-
-    def first(self, options: Options, fills: bool) -> Classed:
         if options.guidance is not None and not self.guided:
             raise InputError(f"guidance needs a classifier, and {self.bundle.name} has none: leave it out")
         how = Denoising(self.networks, BASE, asked_sampling(self.bundle, BASE, options, options.guidance))
         repeating = how.repeating(options.steps)
-        return Classed(denoising=how, repeating=repeating, class_of=self.class_of, guided=self.guided)
+        base = Classed(denoising=how, repeating=repeating, class_of=self.class_of, guided=self.guided)
+        return (base, *self.chain.stages(options.size, self._upsampler))
 
     def _upsampler(self, name: str, at_once: int) -> Stage:
-        if self.bundle.component(name).kind == "upsampler":
-            return Upsampler.of(self.networks, name, at_once)
         how = Denoising(self.networks, name, default_sampling(self.bundle, name))
         return Classed(denoising=how, enlarges=True, at_once=at_once, class_of=self.class_of)
 

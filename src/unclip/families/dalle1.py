@@ -15,7 +15,7 @@ from unclip.families import Family
 from unclip.given import Kind
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.dalle1 import Dalle1Config
-from unclip.stages.captions import CLIP
+from unclip.stages.clip import CLIP, Scoring
 from unclip.stages.codes import (
     OPTIONS,
     TRANSFORMER,
@@ -27,9 +27,9 @@ from unclip.stages.codes import (
     shown_size,
 )
 from unclip.stages.networks import Form, Networks
-from unclip.stages.scoring import Scoring
 from unclip.stages.stage import Stage
-from unclip.stages.upsampler import chain_of, needed, sizes_of, upsamplers
+from unclip.stages.upsampler import Chain
+from unclip.tokenizer import Tokenizer
 
 
 class Dalle1(Family):
@@ -41,27 +41,25 @@ class Dalle1(Family):
 
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks)
-        bundle = self.bundle = networks.bundle
+        bundle = self.bundle
         if CLIP in bundle.components:
             self.clip = ClipEmbedder.of(
                 bundle, networks.device, networks.precision, lambda: networks[CLIP], exact=networks.exact
             )
-        self.tokenizer = bundle.tokenizer()
+        self.tokenizer: Tokenizer = bundle.tokenizer()
         self.config: Dalle1Config = bundle.config(TRANSFORMER)
         if self.tokenizer.vocabulary > self.config.text_vocabulary:
             raise BundleError(f"bundle {bundle.name}: tokenizer and transformer do not fit each other")
         self.context = self.config.text_context
-        self.side = shown_size(bundle, self.config)
-        self.codec = Codec(networks, self.config.grid, self.side)
-        self.chain = chain_of(bundle, self.side)
-        self.sizes = sizes_of(self.side, self.chain)
+        side = shown_size(bundle, self.config)
+        self.codec, self.chain = Codec(networks, self.config.grid, side), Chain.of(networks, side)
+        self.sizes = self.chain.sizes
 
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
         scoring = Scoring.of(self.clip, options, self.bundle.name)
         writer = self._writer(sampling_of(self.bundle, self.config.vocabulary, options))
-        larger = needed(self.side, self.chain, options.size)
         first = (Reading(writer), Codes(writer, self.codec), self.codec, scoring)
-        return (*first, *upsamplers(self.networks, larger))
+        return (*first, *self.chain.stages(options.size))
 
     def check(self, options: Options, jobs: Sequence[Job]) -> None:
         most = max((job.given.upper.rows for job in jobs if job.given.upper is not None), default=0)
@@ -69,9 +67,6 @@ class Dalle1(Family):
             raise InputError(
                 f"keep_rows is {most}: the picture has {self.config.grid} rows of codes, keep fewer"
             )
-
-    def truncated(self, prompts: Sequence[str]) -> Sequence[str | None]:
-        return self.tokenizer.batch(prompts, self.context).truncated
 
     def complete_caption(self, beginning: str, n: int, seed: int, sampling: CodeSampling) -> list[str]:
         return self._writer(sampling).complete_caption(beginning, n, seed)

@@ -21,6 +21,7 @@ from unclip.stages.codes import (
 )
 from unclip.stages.networks import Form, Networks
 from unclip.stages.stage import Stage
+from unclip.tokenizer import Tokenizer
 
 SHOWN = 60  # letters of a prompt in a warning
 
@@ -33,7 +34,7 @@ class DalleMini(Family):
 
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks)
-        self.bundle, self.tokenizer = networks.bundle, networks.bundle.tokenizer()
+        self.tokenizer: Tokenizer = self.bundle.tokenizer()
         self.config: DalleMiniConfig = self.bundle.config(TRANSFORMER)
         self.context = self.config.text_context
         size = shown_size(self.bundle, self.config)
@@ -50,4 +51,4 @@ class DalleMini(Family):
             if not self.tokenizer.encode(prompt):
                 message = f"nothing of the prompt {prompt[:SHOWN]!r} is read: {self.bundle.name} knows"
                 warn(f"{message} ASCII letters and emoji")
-        return self.tokenizer.batch(prompts, self.context).truncated
+        return super().truncated(prompts)

@@ -18,15 +18,13 @@ from unclip.given import Inversion, Kind
 from unclip.models.ar_prior import ArPrior, ArPriorConfig
 from unclip.models.decoder import DecoderConfig
 from unclip.models.prior import PriorConfig
-from unclip.stages.captions import CLIP, Captions
-from unclip.stages.decoder import DECODER, Decoder
+from unclip.stages.clip import CLIP, Captions, Scoring
+from unclip.stages.decoder import DECODER, Decoder, Inverting
 from unclip.stages.denoising import Denoising, asked_sampling, changed, default_sampling
-from unclip.stages.inversion import Inverting
 from unclip.stages.networks import Networks
 from unclip.stages.prior import AR_CANDIDATES, AR_PRIOR, COMPONENTS, PRIOR, Diffused, Embeddings, Written
-from unclip.stages.scoring import Scoring
 from unclip.stages.stage import Stage
-from unclip.stages.upsampler import chain_of, needed, sizes_of, upsamplers
+from unclip.stages.upsampler import Chain
 
 
 class UnCLIP(Family):
@@ -42,13 +40,14 @@ class UnCLIP(Family):
 
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks)
-        bundle = self.bundle = networks.bundle
+        bundle = self.bundle
         self.clip = ClipEmbedder.of(
             bundle, networks.device, networks.precision, lambda: networks[CLIP], exact=networks.exact
         )
         self.config: DecoderConfig = bundle.config(DECODER)
-        self.chain = chain_of(bundle, self.config.image_size)
-        self.sizes = sizes_of(self.config.image_size, self.chain)
+        self.fills_in = self.config.inpainting
+        self.chain = Chain.of(networks, self.config.image_size)
+        self.sizes = self.chain.sizes
         self.priors = tuple(prior for prior, name in COMPONENTS.items() if name in bundle.components)
         if Prior.AR in self.priors and not self.config.unit_embeddings:
             raise BundleError(
@@ -59,18 +58,15 @@ class UnCLIP(Family):
         ]
         contexts = [part.context for part in (*configs, self.config.caption) if part is not None]
         self.context = min([self.clip.context, *contexts])
-        self.captions = Captions(networks, self.clip, self.context)
+        self.captions = Captions(self.clip, self.context)
 
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
         scoring = Scoring.of(self.clip, options, self.bundle.name)
         embeddings = Embeddings(self.captions, self.config.unit_embeddings)
         if any(job.given.embedding is None for job in jobs):
             embeddings = self.prior(options)
-        larger = needed(self.config.image_size, self.chain, options.size)
-        return (self.captions, embeddings, self.decoder(options), scoring, *upsamplers(self.networks, larger))
-
-    def first(self, options: Options, fills: bool) -> Decoder:
-        return self.decoder(options)
+        larger = self.chain.stages(options.size)
+        return (self.captions, embeddings, self.decoder(options), scoring, *larger)
 
     def prior(self, options: Options) -> Embeddings:
         """The stage that makes embeddings. Raises InputError for an unknown prior, or wrong options of it."""
@@ -111,8 +107,6 @@ class UnCLIP(Family):
     # --- what can be given, and found ---
 
     def check(self, options: Options, jobs: Sequence[Job]) -> None:
-        if any(job.given.embedding is None for job in jobs):
-            self.prior(options)
         width = self.config.embedding
         given = [job.given.embedding for job in jobs if job.given.embedding is not None]
         if wrong := [tuple(one.shape) for one in given if one.shape != (width,)]:
@@ -123,10 +117,6 @@ class UnCLIP(Family):
 
     def lengths(self, prompts: Sequence[str]) -> Sequence[int]:
         return self.captions.clip.lengths(prompts, self.context)
-
-    @property
-    def fills_in(self) -> bool:
-        return self.config.inpainting
 
     def inverting(self, inversion: Inversion) -> Inverting:
         decoder = self.decoder(Options())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict, cast
@@ -14,9 +13,9 @@ from torch import Tensor
 from unclip.drawing import Event, Job, Options, fresh_seed
 from unclip.given import Given, Inversion, InvertedNoise
 from unclip.manipulate.fitting import Fit, squared
-from unclip.pipeline import Pipeline, told
-from unclip.stages.captions import CLIP
-from unclip.stages.inversion import Inverting
+from unclip.pipeline import Pipeline, timed, told
+from unclip.stages.clip import CLIP
+from unclip.stages.decoder import Inverting
 
 SAME = 1e-6  # sine of the angle below which two directions are one
 
@@ -103,22 +102,15 @@ class Way:
 
 def inverted(inverting: Inverting, images: Sequence[Image.Image]) -> Generator[Event, None, list[Latents]]:
     """The latents of pictures, telling of every step; one that is not square is shown whole, on white."""
-    networks, done = inverting.decoder.networks, 0
+    networks = inverting.decoder.networks
     networks.keep((CLIP,))
     with networks.settled():
         batch = inverting.batch(images)
     networks.keep(inverting.components)
-    work, total, started = told(inverting, batch, networks), inverting.steps(batch.jobs), time.perf_counter()
-    while True:
-        try:
-            piece = next(work)
-        except StopIteration as stop:
-            networks.keep(())
-            embeddings, noise = cast(Tensor, batch.embeddings), stop.value.images
-            pairs = zip(embeddings, noise, strict=True)
-            return [Latents(z_i, x_T, inverting.inversion) for z_i, x_T in pairs]
-        seconds, started, done = time.perf_counter() - started, time.perf_counter(), done + 1
-        yield Event(piece.stage, done, total, seconds, estimate=piece.estimate)
+    found = yield from timed(told(inverting, batch, networks), {inverting.name: inverting.steps(batch.jobs)})
+    networks.keep(())
+    pairs = zip(cast(Tensor, batch.embeddings), cast(Tensor, found.images), strict=True)
+    return [Latents(z_i, x_T, inverting.inversion) for z_i, x_T in pairs]
 
 
 def slerp(a: Tensor, b: Tensor, fraction: float) -> Tensor:

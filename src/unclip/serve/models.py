@@ -51,16 +51,17 @@ class Abilities:
 
     @classmethod
     def of(cls, model: Model) -> Abilities:
-        family, options = model.family, Options(size=model.default_size)
-        painting = family.first(options, False)
+        family = model.family
+        painting = _first(model, Job("a picture", 0, 0))
         steps = {"generate": 0 if painting is None else painting.denoising.steps}
         verbs = ["generate"]
         if Kind.KNOWN in family.takes:
-            filling = family.first(options, True)
             side = model.default_size
             known = Known(Image.new("RGB", (side, side)), Image.new("L", (side, side)))
+            job = Job("a picture", 0, 0, Given(known=known))
+            filling = _first(model, job)
             verbs += ["edit", "outpaint"]
-            steps["edit"] = 0 if filling is None else filling.way(Job("", 0, 0, Given(known=known))).steps
+            steps["edit"] = 0 if filling is None else filling.way(job).steps
         if {Kind.EMBEDDING, Kind.NOISE} <= family.takes:
             verbs += ["vary", "blend", "restyle"]
             steps["vary"] = Inversion.steps
@@ -80,6 +81,12 @@ class Abilities:
         """Pixels times steps of a picture of a side, what a job is reckoned by."""
         own = self.steps.get(verb, self.steps["generate"]) if steps is None else steps
         return max(1, own) * self.first**2 + sum(side**2 * count for side, count in self.larger[size])
+
+
+def _first(model: Model, job: Job) -> Painting | None:
+    """The network that paints first; None where codes are written."""
+    stages = model.family.stages(Options(size=model.default_size), [job])
+    return next((stage for stage in stages if isinstance(stage, Painting) and not stage.enlarges), None)
 
 
 def _larger(model: Model, size: int) -> tuple[tuple[int, int], ...]:

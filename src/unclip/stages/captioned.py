@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoiser
-from unclip.diffusion.guidance import clip_guidance, mean_shifted
+from unclip.diffusion.guidance import clip_guidance
 from unclip.drawing import Job
 from unclip.models.glide import Glide, GlideCondition
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.runtime import autocast
 from unclip.stages import known
-from unclip.stages.captions import PROMPT
+from unclip.stages.clip import PROMPT
 from unclip.stages.denoising import Denoising
 from unclip.stages.networks import Networks
 from unclip.stages.painting import Painting
@@ -25,18 +25,11 @@ from unclip.stages.stage import Batch, Estimate, Stage
 from unclip.tokenizer import Tokenizer
 
 BASE, CLIP, CLIP_TOKENIZER = "glide", "noised-clip", "clip-tokenizer"
-INPAINT = "-inpaint"  # follows a component's name in that of the one trained to fill in
 
 
 @dataclass(frozen=True)
 class Reading(Stage):
-    """Captions as a component of GLIDE's reads them.
-
-    Attributes:
-        networks: of the bundle.
-        tokenizer: cuts the captions.
-        component: reads them.
-    """
+    """Captions as a component of GLIDE's reads them."""
 
     networks: Networks
     tokenizer: Tokenizer
@@ -83,21 +76,17 @@ class Captioned(Painting):
 
     Attributes:
         reading: of the component's captions; those of the base are in the batch.
-        scale: of guidance by a CLIP that sees noised pictures, beside the empty caption (section 2.4).
-        cut: cuts captions for that CLIP.
+        cut: cuts captions for a CLIP that sees noised pictures.
+        scale: of guidance by that CLIP, beside the empty caption (section 2.4).
     """
 
     reading: Reading
+    cut: Tokenizer
     scale: float = 0.0
-    cut: Tokenizer | None = None
 
     @property
     def components(self) -> tuple[str, ...]:
         return (self.name, CLIP) if self.scale else (self.name,)
-
-    @property
-    def stream(self) -> str:
-        return self.name.removesuffix(INPAINT)
 
     def settings(self, job: Job) -> dict[str, str]:
         return {} if self.enlarges else super().settings(job) | {"clip_guidance": f"{self.scale:g}"}
@@ -115,12 +104,12 @@ class Captioned(Painting):
             condition = replace(condition, known=picture, keep=keep)
         return how.guided(network, condition, read=network.prepared)
 
-    def steered(self, inner: Denoiser, batch: Batch) -> Denoiser:
+    def steering(self, batch: Batch) -> Callable[[Denoiser], Denoiser] | None:
         if not self.scale:
-            return inner
+            return None
         networks, network = self.networks, cast(NoisedCLIP, self.networks[CLIP])
         prompts, context = [job.text for job in batch.jobs], network.config.text.context
-        tokens = cast(Tokenizer, self.cut).batch(prompts, context).to(networks.device)
+        tokens = self.cut.batch(prompts, context).to(networks.device)
         with torch.no_grad(), autocast(networks.device, networks.precision):
             texts = network.encode_text(tokens.ids, tokens.mask).float()  # (B, E)
 
@@ -128,8 +117,4 @@ class Captioned(Painting):
             with autocast(networks.device, networks.precision):
                 return network.similarity(x, label, texts)
 
-        def steer(denoiser: Denoiser) -> Denoiser:
-            return clip_guidance(denoiser, similarity, self.scale)
-
-        ancestral = self.denoising.sampling.sampler == "ancestral"
-        return mean_shifted(inner, steer) if ancestral else steer(inner)
+        return lambda inner: clip_guidance(inner, similarity, self.scale)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unclip.diffusion.defaults import ClassifierSampling
 from unclip.diffusion.denoiser import Denoiser
-from unclip.diffusion.guidance import classifier, mean_shifted
+from unclip.diffusion.guidance import classifier
 from unclip.drawing import Job
 from unclip.models.adm import ADM, Classifier
 from unclip.runtime import autocast
@@ -54,10 +54,10 @@ class Classed(Painting):
         network = cast(ADM, self.networks[self.name])
         return how.limited(how.denoiser(partial(network, classes=classes, low=low)))
 
-    def steered(self, inner: Denoiser, batch: Batch) -> Denoiser:
+    def steering(self, batch: Batch) -> Callable[[Denoiser], Denoiser] | None:
         networks, sampling = self.networks, cast(ClassifierSampling, self.denoising.sampling)
         if not self.guided or not sampling.guidance:
-            return inner
+            return None
         network = cast(Classifier, networks[CLASSIFIER])
         numbers = [self.class_of(job.text) for job in batch.jobs]
         classes = torch.tensor([number or 0 for number in numbers], device=networks.device)
@@ -67,7 +67,4 @@ class Classed(Painting):
             with autocast(networks.device, networks.precision):
                 return network.log_probability(x, label, classes)
 
-        def steer(denoiser: Denoiser) -> Denoiser:
-            return classifier(denoiser, log_probability, scale)
-
-        return mean_shifted(inner, steer) if sampling.sampler == "ancestral" else steer(inner)
+        return lambda inner: classifier(inner, log_probability, scale)

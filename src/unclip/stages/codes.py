@@ -28,7 +28,7 @@ from unclip.models.vqvae import VQVAE, VQVAEConfig
 from unclip.nn.attention import kept_dtype
 from unclip.nn.grid_attention import RasterCache
 from unclip.runtime import noise_generator
-from unclip.stages.captions import PROMPT
+from unclip.stages.clip import PROMPT
 from unclip.stages.denoising import changed
 from unclip.stages.networks import ACCELERATOR, Networks, generators_of
 from unclip.stages.stage import Batch, Estimate, Stage, alike, chunks
@@ -195,11 +195,7 @@ class Reading(Stage):
     """Reads the prompts for the writer."""
 
     writer: Writer
-    name = PROMPT
-
-    @property
-    def components(self) -> tuple[str, ...]:
-        return (TRANSFORMER,)
+    name, components = PROMPT, (TRANSFORMER,)
 
     def steps(self, jobs: Sequence[Job]) -> int:
         return 1
@@ -221,11 +217,7 @@ class Codes(Stage):
 
     writer: Writer
     codec: Codec
-    name = CODES
-
-    @property
-    def components(self) -> tuple[str, ...]:
-        return (TRANSFORMER,)
+    name, components = CODES, (TRANSFORMER,)
 
     def settings(self, job: Job) -> dict[str, str]:
         sampling, upper = self.writer.sampling, job.given.upper
@@ -238,20 +230,20 @@ class Codes(Stage):
         }
 
     def steps(self, jobs: Sequence[Job]) -> int:
-        return sum(self._count(jobs[rows[0]]) for rows in self._batches(jobs))
+        return sum(self._count(jobs[rows[0]]) for rows in self.calls(jobs))
 
     def _count(self, job: Job) -> int:
         """The number of codes that are drawn of a picture."""
         upper = job.given.upper
         return self.writer.config.codes - (0 if upper is None else upper.rows * self.writer.config.grid)
 
-    def _batches(self, jobs: Sequence[Job]) -> list[list[int]]:
+    def calls(self, jobs: Sequence[Job]) -> list[list[int]]:
         return alike([job.given.upper for job in jobs], self.writer.at_once)
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
         networks, config = self.writer.networks, self.writer.config
         codes = torch.empty(len(batch), config.codes, dtype=torch.int64, device=networks.device)
-        for rows in self._batches(batch.jobs):
+        for rows in self.calls(batch.jobs):
             jobs = [batch.jobs[row] for row in rows]
             upper = None if jobs[0].given.upper is None else self.codec.first_rows(jobs[0].given.upper)
             step, count = self.writer.begin(batch.read, batch.jobs, rows, upper), self._count(jobs[0])
@@ -286,19 +278,12 @@ class Codec(Stage):
     grid: int
     size: int
     at_once: int | None = None
-    name = CODEC
-
-    @property
-    def components(self) -> tuple[str, ...]:
-        return (CODEC,)
-
-    def steps(self, jobs: Sequence[Job]) -> int:
-        return 0
+    name, components = CODEC, (CODEC,)
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
         yield from ()
         parts = cast(Tensor, batch.codes).split(self.networks.pictures(self.size))
-        return batch.with_images(torch.cat([self.show(part).cpu() for part in parts]))
+        return replace(batch, images=torch.cat([self.show(part).cpu() for part in parts]))
 
     def show(self, codes: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) in [-1, 1] of codes (B, grid^2)."""

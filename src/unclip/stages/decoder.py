@@ -1,27 +1,30 @@
-"""The decoder: CLIP image embeddings, and captions, to small pictures (section 2.1 of 2204.06125)."""
+"""The decoder: CLIP image embeddings, and captions, to small pictures, and back (2204.06125)."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from unclip.diffusion.defaults import DecoderSampling
 from unclip.diffusion.denoiser import Denoiser
+from unclip.diffusion.samplers import ddim_invert
 from unclip.drawing import Job
 from unclip.embedding import TextRows
 from unclip.given import Inversion, InvertedNoise
+from unclip.images import fit_square, to_tensor
 from unclip.models.caption import Unconditional
 from unclip.models.decoder import Decoder as Network
 from unclip.models.decoder import DecoderCondition, noise_embedding
 from unclip.stages import known
-from unclip.stages.captions import Captions
+from unclip.stages.clip import Captions
 from unclip.stages.denoising import Denoising
 from unclip.stages.painting import Painting, Way
-from unclip.stages.stage import Batch
+from unclip.stages.stage import Batch, Estimate, Stage, chunks
 
 DECODER = "decoder"
 
@@ -32,11 +35,7 @@ LEAST_INVERTED_NOISE = 0.15
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder(Painting):
-    """Paints small pictures.
-
-    Attributes:
-        captions: read the prompts.
-    """
+    """Paints small pictures of embeddings and captions (section 2.1)."""
 
     captions: Captions
 
@@ -89,3 +88,48 @@ class Decoder(Painting):
             summary = text.embedding if config.unit_embeddings else text.raw
             condition = replace(condition, text_embedding=summary)
         return condition
+
+
+@dataclass(frozen=True)
+class Inverting(Stage):
+    """Finds the noise that a decoder draws pictures from, and puts it in their place (section 3)."""
+
+    decoder: Decoder
+    inversion: Inversion
+    name, components = "inversion", (DECODER,)
+
+    def embed(self, images: Sequence[Image.Image]) -> Tensor:
+        """CLIP's embeddings of pictures, (N, E), as the decoder takes them. Raises InputError for none."""
+        return self.decoder.captions.clip.embed_images(images, raw=not self.decoder.config.unit_embeddings)
+
+    def batch(self, images: Sequence[Image.Image]) -> Batch:
+        """The batch that `run` takes, of square pictures."""
+        device, size = self.decoder.networks.device, self.decoder.config.image_size
+        embeddings = self.embed(images).to(device)  # (B, E)
+        text = self.decoder.captions.read([""] * len(images))
+        pictures = torch.stack([to_tensor(fit_square(image, size)) for image in images])
+        jobs = tuple(Job("", 0, index) for index in range(len(images)))
+        return Batch(jobs, text=text, embeddings=embeddings, images=pictures.to(device))
+
+    def noise(self, jobs: Sequence[Job]) -> Tensor:
+        """The noise (B, 3, S, S) that the decoder would start these pictures from."""
+        size = self.decoder.config.image_size
+        noise = self.decoder.networks.noise([(job, "start") for job in jobs], (3, size, size))
+        return noise() * self.decoder.denoising.schedule.initial_std
+
+    def steps(self, jobs: Sequence[Job]) -> int:
+        return self.decoder.inverting(self.inversion).steps * len(self.calls(jobs))
+
+    def calls(self, jobs: Sequence[Job]) -> list[list[int]]:
+        return chunks(range(len(jobs)), self.decoder.networks.pictures(self.decoder.config.image_size))
+
+    def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
+        how, found = self.decoder.inverting(self.inversion), []
+        for rows in self.calls(batch.jobs):
+            part = batch.rows(rows)
+            inner, x = self.decoder.conditioned(part, how), cast(Tensor, part.images)  # (B, 3, S, S)
+            for step in ddim_invert(inner, x, iterations=self.inversion.iterations):
+                yield step.x0
+                x = step.x
+            found.append(x)
+        return replace(batch, images=torch.cat(found))

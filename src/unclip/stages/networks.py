@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -39,15 +40,22 @@ class Form(StrEnum):
     FEW_ROWS = "few-rows"  # packed for few rows, or in eight bits
 
 
+class Where(TypedDict, total=False):
+    """Keywords that say where and how networks compute, as of `unclip.load`."""
+
+    device: str | None
+    precision: str | None
+    offload: bool
+    exact: bool
+
+
 class Networks:
     """The networks of a bundle, each read when it is first needed.
 
     Args:
         bundle: where the weights come from.
-        device, precision: as of `unclip.load`.
-        offload: hold those alone that the present stage needs.
         forms: how the weights of a component lie in memory.
-        exact: as of `unclip.load`.
+        device, precision, offload, exact: as of `unclip.load`.
 
     Raises:
         InputError: an unknown device or precision, eight bits where no network draws codes, or another
@@ -57,20 +65,19 @@ class Networks:
     def __init__(
         self,
         bundle: Bundle,
+        forms: Mapping[str, Form],
         *,
         device: str | None = None,
         precision: str | None = None,
         offload: bool = False,
-        forms: Mapping[str, Form] | None = None,
         exact: bool = False,
     ) -> None:
         if exact and precision not in (None, EXACT):
             raise InputError(f"precision {precision!r}: exact pictures are computed in {EXACT}, leave it out")
         if exact:
             precision = EXACT
-        self.bundle, self.offload, self.exact = bundle, offload, exact
-        self.forms = forms or {}
-        self.eight_bits = precision == INT8 and Form.FEW_ROWS in self.forms.values()
+        self.bundle, self.forms, self.offload, self.exact = bundle, forms, offload, exact
+        self.eight_bits = precision == INT8 and Form.FEW_ROWS in forms.values()
         self.device = pick_device(device)
         self.precision = pick_precision(self.device, None if self.eight_bits else precision)
         self.held: dict[str, nn.Module] = {}
@@ -80,18 +87,16 @@ class Networks:
         if self.offload:
             return_freed_memory()  # of the network, or the step, before
         if name not in self.held:
-            model = self.bundle.model(name, dtype=self.precision, device=self.device)
-            self.held[name] = self._formed(name, model)
+            model, form = (
+                self.bundle.model(name, dtype=self.precision, device=self.device),
+                self.forms.get(name),
+            )
+            if form is Form.FEW_ROWS and self.eight_bits:
+                model = quantise_weights_(model)
+            elif form is not Form.PLAIN and can_pack(self.device, self.precision):
+                model = pack_weights_(model, few_rows=form is Form.FEW_ROWS)
+            self.held[name] = model
         return self.held[name]
-
-    def _formed(self, name: str, model: nn.Module) -> nn.Module:
-        """A network as it draws fastest."""
-        form = self.forms.get(name)
-        if form is Form.FEW_ROWS and self.eight_bits:
-            return quantise_weights_(model)
-        if form is Form.PLAIN or not can_pack(self.device, self.precision):
-            return model
-        return pack_weights_(model, few_rows=form is Form.FEW_ROWS)
 
     def check(self, names: Collection[str]) -> None:
         """Are their files there and whole? To be asked before the drawing. Raises BundleError if not."""

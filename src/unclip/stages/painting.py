@@ -6,23 +6,26 @@ What a network is told to paint is each stage's own: decoder, upsamplers, GLIDE'
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unclip.diffusion.denoiser import Denoiser
+from unclip.diffusion.guidance import mean_shifted
 from unclip.diffusion.samplers import resampled
 from unclip.drawing import Job
-from unclip.given import Kind
-from unclip.stages import known, start
+from unclip.given import InvertedNoise, Kind, NoisedPicture
+from unclip.stages import known
 from unclip.stages.denoising import Denoising
 from unclip.stages.networks import Networks
-from unclip.stages.stage import Batch, Estimate, Stage, alike, chunks, gathered
+from unclip.stages.stage import Batch, Estimate, Stage, alike, chunks
 
 DEFAULT_ROUNDS = 3  # of a step where the network was not trained to fill in
+INPAINT = "-inpaint"  # follows a component's name in that of the one trained to fill in
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,6 @@ class Painting(Stage):
         repeating: how it fills in by taking every step several times.
         fills_in: whether it was trained to fill in, and sees what is known.
         enlarges: whether it paints smaller pictures larger, all that come at once.
-        at_once: pictures that go through it and all behind it together.
     """
 
     denoising: Denoising
@@ -69,11 +71,6 @@ class Painting(Stage):
         return (self.name,)
 
     @property
-    def stream(self) -> str:
-        """Of the noise; what is painted into parts of a picture adds the part."""
-        return self.name
-
-    @property
     def networks(self) -> Networks:
         return self.denoising.networks
 
@@ -88,9 +85,9 @@ class Painting(Stage):
     def conditioned(self, batch: Batch, how: Denoising) -> Denoiser:
         """The network, told what to paint, with guidance and threshold."""
 
-    def steered(self, inner: Denoiser, batch: Batch) -> Denoiser:
-        """Guided by another network besides."""
-        return inner
+    def steering(self, batch: Batch) -> Callable[[Denoiser], Denoiser] | None:
+        """Guidance by another network besides; None where there is none."""
+        return None
 
     def side(self, low: Tensor | None) -> int:
         """Of what it paints, in pixels, from smaller pictures (B, 3, h, h) or from noise."""
@@ -101,17 +98,15 @@ class Painting(Stage):
         """The course that a job takes. Raises InputError for steps that cannot be taken."""
         if self.enlarges:
             return Way(self.denoising, self.denoising.steps)
-        rounds = self.rounds(job)
-        how = self.repeating if rounds and self.repeating is not None else self.denoising
-        return Way(how, how.told(start.steps_of(job, len(how.schedule))), job.given.kinds, rounds)
-
-    def rounds(self, job: Job) -> int:
-        """The number of times that each step is taken; 0 where its own sampler paints."""
-        if job.given.known is None or self.repeating is None:
-            return 0
-        asked = job.given.known.rounds
-        rounds = (1 if self.fills_in else DEFAULT_ROUNDS) if asked is None else asked
-        return 0 if self.fills_in and rounds == 1 else rounds
+        how, rounds, to_fill = self.denoising, 0, job.given.known
+        if to_fill is not None and self.repeating is not None:
+            usual = 1 if self.fills_in else DEFAULT_ROUNDS
+            rounds = usual if to_fill.rounds is None else to_fill.rounds
+            rounds = 0 if self.fills_in and rounds == 1 else rounds
+            how = self.repeating if rounds else how
+        total, picture = len(how.schedule), picture_of(job)
+        steps = how.told(total if picture is None else picture.steps(total))
+        return Way(how, steps, job.given.kinds, rounds)
 
     def keys(self, jobs: Sequence[Job]) -> Sequence[Hashable]:
         """Jobs of different keys are not painted in one call."""
@@ -122,8 +117,9 @@ class Painting(Stage):
     def settings(self, job: Job) -> dict[str, str]:
         if self.enlarges:
             return {}
-        rounds = {} if job.given.known is None else {"rounds": str(self.rounds(job) or 1)}
-        return self.way(job).denoising.settings | rounds
+        way = self.way(job)
+        rounds = {} if job.given.known is None else {"rounds": str(way.rounds or 1)}
+        return way.denoising.settings | rounds
 
     def steps(self, jobs: Sequence[Job]) -> int:
         return sum(self.way(jobs[rows[0]]).steps for rows in self.calls(jobs))
@@ -135,24 +131,63 @@ class Painting(Stage):
         return alike(keys, self.networks.pictures(self.side(None)))
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
-        parts = []
+        painted: dict[int, Tensor] = {}
         for rows in self.calls(batch.jobs):
-            painted = yield from self._painted(batch.rows(rows))
+            images = yield from self._painted(batch.rows(rows))
             # a network leaves its picture channels-last, which interpolation reads half as fast
-            parts.append((rows, painted.clamp(-1, 1).contiguous()))
-        return batch.with_images(gathered(parts))
+            painted |= zip(rows, images.clamp(-1, 1).contiguous(), strict=True)
+        return replace(batch, images=torch.stack([painted[row] for row in range(len(batch))]))
 
     def _painted(self, batch: Batch) -> Generator[Estimate, None, Tensor]:
         """Pictures (B, 3, S, S) of jobs of one way."""
         jobs, device, way = batch.jobs, self.networks.device, self.way(batch.jobs[0])
         size = self.side(batch.images)
         inner = known.held(jobs, self.conditioned(batch, way.denoising), size, device)
-        inner = self.steered(inner, batch)
-        noise = self.networks.noise(
-            [(job, f"{self.stream}{job.given.part}") for job in jobs], (3, size, size)
-        )
+        if (steer := self.steering(batch)) is not None:
+            ancestral = self.denoising.sampling.sampler == "ancestral"
+            inner = mean_shifted(inner, steer) if ancestral else steer(inner)
+        stream = self.name.removesuffix(INPAINT)
+        noise = self.networks.noise([(job, f"{stream}{job.given.part}") for job in jobs], (3, size, size))
         x = None
         if not self.enlarges:
-            inner, x = start.begun(jobs, inner, noise, device)
+            inner, x = begun(jobs, inner, noise, device)
         sampler = partial(resampled, rounds=way.rounds) if way.rounds else None
         return (yield from way.denoising.drawn(inner, noise, x, sampler))
+
+
+@dataclass(frozen=True)
+class Unchanged(Stage):
+    """Gives pictures back, `size` px wide, that jobs start from and of which nothing is drawn anew."""
+
+    size: int
+    name = "unchanged"
+
+    def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
+        yield from ()
+        pictures = [picture for job in batch.jobs if (picture := picture_of(job)) is not None]
+        return replace(batch, images=torch.stack([picture.at(self.size) for picture in pictures]))
+
+
+def picture_of(job: Job) -> NoisedPicture | None:
+    """The picture that a job starts from, where it is not ignored."""
+    start = job.given.start
+    return start if isinstance(start, NoisedPicture) and start.strength < 1 else None
+
+
+def begun(
+    jobs: Sequence[Job], inner: Denoiser, noise: Callable[[], Tensor], device: torch.device
+) -> tuple[Denoiser, Tensor | None]:
+    """The denoiser over the steps that are taken, and what they start from, (B, 3, S, S); None is noise.
+
+    The jobs all start in one way, and those that start from pictures take equally many steps.
+    """
+    inverted = [job.given.start.x_T for job in jobs if isinstance(job.given.start, InvertedNoise)]
+    if inverted:
+        return inner, torch.stack(inverted).to(device)
+    pictures = [picture for job in jobs if (picture := picture_of(job)) is not None]
+    if not pictures:
+        return inner, None
+    schedule = inner.schedule[: pictures[0].steps(len(inner.schedule))]
+    pairs = zip(pictures, noise(), strict=True)
+    x = torch.stack([picture.noised(schedule, fresh) for picture, fresh in pairs])
+    return Denoiser(schedule, inner), x

@@ -18,7 +18,7 @@ from unclip.models.ar_prior import ArPrior, ArPriorConfig
 from unclip.models.caption import Unconditional
 from unclip.models.code_sampling import CodeSampling, draw_ordered, uniform_noise, write_codes
 from unclip.models.prior import DiffusionPrior, PriorCondition
-from unclip.stages.captions import Captions
+from unclip.stages.clip import Captions
 from unclip.stages.denoising import Denoising, joined
 from unclip.stages.networks import Networks, generators_of
 from unclip.stages.stage import Batch, Estimate, Stage, alike
@@ -145,7 +145,7 @@ class Embeddings(Stage):
         """The rows of each call of the prior."""
         wanted = _wanted(jobs)
         lengths = self.captions.lengths([jobs[row] for row in wanted]) if wanted else ()
-        at_once = self.captions.networks.at_once(ROWS // self.candidates)
+        at_once = cast(Diffused | Written, self.how).networks.at_once(ROWS // self.candidates)
         return [[wanted[place] for place in some] for some in alike(lengths, at_once)]
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:

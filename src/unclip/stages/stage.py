@@ -90,10 +90,6 @@ class Batch:
         known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "read"}
         return {name: value for name, value in known.items() if value is not None}
 
-    def with_images(self, images: Tensor) -> Batch:
-        """With other pictures (B, 3, S, S)."""
-        return replace(self, images=images)
-
 
 class Stage(ABC):
     """A step from prompts to pictures.
@@ -113,9 +109,9 @@ class Stage(ABC):
         """Parts of the bundle whose networks it needs, all of them at one time or one after the other."""
         return ()
 
-    @abstractmethod
     def steps(self, jobs: Sequence[Job]) -> int:
         """Of how many pieces of work `run` will tell, with a batch of these jobs."""
+        return 0
 
     @abstractmethod
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
@@ -163,10 +159,3 @@ def images_of(stage: Stage, batch: Batch) -> Tensor:
     images = finished(stage.run(batch)).images
     assert images is not None  # not every stage makes some
     return images
-
-
-def gathered(parts: Sequence[tuple[Sequence[int], Tensor]]) -> Tensor:
-    """Rows (n, ...) of several batches, put where they belong."""
-    rows = torch.tensor([row for rows, _ in parts for row in rows])
-    together = torch.cat([part for _, part in parts])
-    return together[rows.argsort().to(together.device)]

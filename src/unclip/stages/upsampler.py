@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from unclip.bundle import LAST_STEP, Bundle
+from unclip.bundle import LAST_STEP
 from unclip.diffusion.denoiser import Denoised, Denoiser
 from unclip.errors import BundleError, listed
 from unclip.stages import known
 from unclip.stages.denoising import Denoising, default_sampling
 from unclip.stages.networks import Networks
-from unclip.stages.painting import Painting
-from unclip.stages.stage import Batch
+from unclip.stages.painting import INPAINT, Painting
+from unclip.stages.stage import Batch, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,49 +69,65 @@ class Upsampler(Painting):
         return Denoiser(first.schedule, function)
 
 
-def sizes_of(first: int, chain: Iterable[int]) -> tuple[int, ...]:
-    """Sides that can be asked for: what is drawn, and above 256 px also half of it, drawn twice as large."""
-    drawn = [first, *chain]
-    halves = [size // 2 for size in drawn if size // 4 in drawn]
-    return tuple(sorted({*drawn, *(half for half in halves if half > 256)}))
+@dataclass(frozen=True)
+class Chain:
+    """The upsamplers that lead from small pictures upwards.
 
-
-def needed(first: int, chain: Mapping[int, str], size: int) -> dict[int, str]:
-    """Of a chain of upsamplers, by the size that each one draws, those that pictures of `size` need."""
-    below = [first, *chain]
-    return {high: name for low, (high, name) in zip(below, chain.items(), strict=False) if low < size}
-
-
-def upsamplers(networks: Networks, chain: Mapping[int, str]) -> tuple[Upsampler, ...]:
-    """The stages of a chain, by the size that each one draws."""
-    at_once = networks.pictures(max(chain, default=1))
-    return tuple(Upsampler.of(networks, name, at_once) for name in chain.values())
-
-
-def chain_of(bundle: Bundle, size: int, own: Mapping[str, tuple[int, int]] | None = None) -> dict[int, str]:
-    """The upsamplers that lead from pictures of `size` upwards, by the size that each one draws.
-
-    Args:
-        bundle: whose upsamplers, unCLIP's, are taken.
-        size: side of the first pictures.
-        own: upsamplers of a kind of the family's own beside them: the side that each enlarges, and the one
-            that it draws.
-
-    Raises:
-        BundleError: a component enlarges nothing that is drawn.
+    Attributes:
+        networks: of the bundle.
+        first: side of the small pictures.
+        names: the component that draws each larger side, smallest first.
     """
-    parts = bundle.components
-    sizes = {
-        name: (component.config["low_size"], component.config["high_size"])
-        for name, component in parts.items()
-        if component.kind == "upsampler" and name.removesuffix(LAST_STEP) not in parts.keys() - {name}
-    } | dict(own or {})
-    found = {low: (high, name) for name, (low, high) in sizes.items()}
-    chain = {}
-    while size in found:
-        size, name = found.pop(size)
-        chain[size] = name
-    idle = [name for name in sizes if name not in chain.values()]
-    if idle:
-        raise BundleError(f"bundle {bundle.name}: {listed(idle)} enlarges nothing that it draws")
-    return chain
+
+    networks: Networks
+    first: int
+    names: Mapping[int, str]
+
+    @classmethod
+    def of(cls, networks: Networks, first: int, kind: str | None = None) -> Chain:
+        """Of unCLIP's upsamplers, and of the family's own where it has a `kind` of them.
+
+        Raises:
+            BundleError: a component enlarges nothing that is drawn.
+        """
+        parts = networks.bundle.components
+        twins = {f"{name}{suffix}" for name in parts for suffix in (LAST_STEP, INPAINT)} | {kind}
+        sides: dict[str, tuple[int, int]] = {}
+        for name, component in parts.items():
+            if component.kind in ("upsampler", kind) and name not in twins:
+                config = component.config
+                high = config["high_size"] if component.kind == "upsampler" else config["image_size"]
+                sides[name] = (config.get("low_size") or 0, high)
+        found = {low: (high, name) for name, (low, high) in sides.items()}
+        names, size = {}, first
+        while size in found:
+            size, name = found.pop(size)
+            names[size] = name
+        if idle := [name for name in sides if name not in names.values()]:
+            raise BundleError(f"bundle {networks.bundle.name}: {listed(idle)} enlarges nothing that it draws")
+        return cls(networks, first, names)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides to ask for: those that are drawn, and above 256 px half of one, drawn twice as large."""
+        drawn = [self.first, *self.names]
+        halves = [size // 2 for size in drawn if size // 4 in drawn]
+        return tuple(sorted({*drawn, *(half for half in halves if half > 256)}))
+
+    def stages(self, size: int, own: Callable[[str, int], Stage] | None = None) -> tuple[Stage, ...]:
+        """Those that pictures of `size` need; `own` makes one of a component of the family's own kind.
+
+        It is given the component's name, and how many pictures go through all of them at once.
+        """
+        below = [self.first, *self.names]
+        needed = {
+            high: name for low, (high, name) in zip(below, self.names.items(), strict=False) if low < size
+        }
+        at_once = self.networks.pictures(max(needed, default=1))
+        kinds = {name: component.kind for name, component in self.networks.bundle.components.items()}
+        return tuple(
+            Upsampler.of(self.networks, name, at_once)
+            if own is None or kinds[name] == "upsampler"
+            else own(name, at_once)
+            for name in needed.values()
+        )
