@@ -109,3 +109,23 @@ def test_evaluations_become_a_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "curve.svg").read_text() == drawing
     with pytest.raises(SystemExit):
         script.main(["no-numbers", *places])
+
+
+def test_the_fuzz_finds_nothing_in_a_few_tries(capsys: pytest.CaptureFixture[str]) -> None:
+    script = importlib.import_module("fuzz")
+    assert (
+        script.main(["--quick", "--pictures", "60", "--options", "12", "--commands", "1", "--seed", "7"]) == 0
+    )
+    said = json.loads(capsys.readouterr().out)
+    assert sum(said["ends"]["picture"].values()) == 60
+    assert {"read", "refused"} <= said["ends"]["picture"].keys()
+
+
+def test_what_the_fuzz_counts_as_a_finding() -> None:
+    script = importlib.import_module("fuzz")
+    report = script.Report()
+    report.add("picture", 0, "read", 1.0, 2**20)
+    for end, seconds, peak in (("ValueError: x", 0, 0), ("read", 11, 0), ("refused", 0, 2**32)):
+        report.add("picture", 1, end, seconds, peak)
+    assert len(report.findings) == 3
+    assert report.ends["picture"] == {"read": 1, "finding": 3}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import secrets
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from PIL import Image
 
 from unclip import __version__
 from unclip.data.styles import ANY_STYLE
-from unclip.errors import InputError
+from unclip.errors import InputError, shown
 from unclip.given import NOTHING, OWN_STYLE, Given
 from unclip.images import ImageFormat, Source, encode, to_pil
 from unclip.keywords import check_names
@@ -143,20 +142,22 @@ class Options:
             value = getattr(self, item.name)
             if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:  # a number of numpy or torch
                 object.__setattr__(self, item.name, value.item())
-        _check("n", self.n, 1, self.MOST)
+        checked_number("n", self.n, 1, self.MOST)
         if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int)):
-            raise InputError(f"size is {self.size!r}: give a whole number of pixels")
+            raise InputError(f"size is {shown(self.size)}: give a whole number of pixels")
         if self.steps is not None and (
             isinstance(self.steps, bool) or not isinstance(self.steps, (int, str))
         ):
-            raise InputError(f"steps is {self.steps!r}: give a whole number, or a spacing such as 'fast27'")
+            raise InputError(
+                f"steps is {shown(self.steps)}: give a whole number, or a spacing such as 'fast27'"
+            )
         _check("candidates", self.candidates, 1, self.MOST_CANDIDATES)
         _check("seed", self.seed, 0, 2**64 - 1)
         _check("guidance", self.guidance, 0.0, self.MOST_GUIDANCE)
         _check("prior_guidance", self.prior_guidance, 0.0, self.MOST_GUIDANCE)
         _check("clip_guidance", self.clip_guidance, 0.0, self.MOST_GUIDANCE)
         if self.prior is not None and self.prior not in list(Prior):
-            raise InputError(f"unknown prior {self.prior!r}: choose {', '.join(Prior)}")
+            raise InputError(f"unknown prior {shown(self.prior)}: choose {', '.join(Prior)}")
         _check("rerank", self.rerank, self.n, self.MOST_RERANKED)
         _check("temperature", self.temperature, 0.01, 100.0)
         _check("top_k", self.top_k, 1, self.MOST_CODES)
@@ -198,18 +199,21 @@ def kept(prompt: str) -> str:
 
 def check_prompt(prompt: str) -> None:
     """Raises InputError for a prompt that is empty, far too long or no text."""
-    if not isinstance(prompt, str):
-        raise InputError(f"a prompt is {prompt!r}: give a text")
+    check_text("a prompt", prompt)
     if not "".join(filter(_is_seen, prompt)).strip():
         raise InputError("the prompt is empty: say what to draw")
-    if len(prompt) > Options.LONGEST_PROMPT:
-        raise InputError(
-            f"the prompt has {len(prompt)} characters: at most {Options.LONGEST_PROMPT} are allowed"
-        )
+
+
+def check_text(name: str, text: str) -> None:
+    """Raises InputError that names it for what is no text, or far too long."""
+    if not isinstance(text, str):
+        raise InputError(f"{name} is {shown(text)}: give a text")
+    if len(text) > Options.LONGEST_PROMPT:
+        raise InputError(f"{name} has {len(text)} characters: at most {Options.LONGEST_PROMPT} are allowed")
     try:
-        prompt.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"the prompt is not text: it has a stray {prompt[error.start]!r}") from error
+        raise InputError(f"{name} is not text: it has a stray {text[error.start]!r}") from error
 
 
 def _is_seen(letter: str) -> bool:
@@ -222,14 +226,25 @@ def fresh_seed(seed: int | None = None) -> int:
     return secrets.randbelow(2**32) if seed is None else seed
 
 
-def _check(name: str, value: float | None, low: float, high: float) -> None:
-    if value is None:
-        return
+def checked_number(name: str, value: Any, low: float, high: float) -> Any:
+    """A number within a range as Python has it, whole where `low` is; numpy's and torch's are numbers too.
+
+    Raises:
+        InputError: it is none, or lies outside of the range.
+    """
+    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
+        value = value.item()
     whole = isinstance(low, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise InputError(f"{name} is {value!r}: give a {'whole ' if whole else ''}number")
-    if not low <= value <= high or math.isnan(value):
-        raise InputError(f"{name} is {value}: choose from {low:g} to {high if whole else f'{high:g}'}")
+        raise InputError(f"{name} is {shown(value)}: give a {'whole ' if whole else ''}number")
+    if not low <= value <= high:  # NaN is not, either
+        raise InputError(f"{name} is {shown(value)}: choose from {low:g} to {high if whole else f'{high:g}'}")
+    return value
+
+
+def _check(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None:
+        checked_number(name, value, low, high)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from PIL import Image
 
-from unclip.errors import InputError
+from unclip.errors import InputError, shown
 from unclip.images import Source, on_white, opened, resize, to_pil, to_tensor
 from unclip.manipulate.fitting import Fit, fitted
 
@@ -79,7 +79,9 @@ class Inversion:
     def of(cls, steps: int | str | None, guidance: float | None) -> Self:
         """Defaults in place of None. Raises InputError for steps that are no count."""
         if isinstance(steps, str) and not (steps.isascii() and steps.isdigit()):
-            raise InputError(f"steps {steps!r}: what starts from a picture takes a plain count, such as 50")
+            raise InputError(
+                f"steps {shown(steps)}: what starts from a picture takes a plain count, such as 50"
+            )
         return cls(cls.steps if steps is None else int(steps), cls.guidance if guidance is None else guidance)
 
     def __post_init__(self) -> None:

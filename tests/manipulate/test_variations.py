@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from support.pictures import difference, pixels
+from support.pictures import difference, holed, pixels, speckled
 from unclip.errors import InputError
 from unclip.given import Inversion
 from unclip.images import fit_square
@@ -226,3 +226,40 @@ def test_mixtures_weigh_their_parts() -> None:
     torch.testing.assert_close(mixed(parts, [0, 0, 5]), parts[2])
     torch.testing.assert_close(mixed(parts, [1, 1, 1]).norm(), torch.tensor(1.0))
     torch.testing.assert_close(mixed(parts[:2], [3, 1]), slerp(parts[0], parts[1], 0.25))
+
+
+NO_NUMBERS = (None, "1", True, [1], float("nan"), float("inf"), 10**400, 1j)
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: f"{value!s:.8}")
+def test_what_is_no_number_gets_one_clear_line(model: Model, value: Any) -> None:
+    picture = speckled(64)
+    for draw in (
+        lambda: model.vary(picture, strength=value),
+        lambda: model.vary(picture, n=value),
+        lambda: model.restyle(picture, "a dog", "a cat", amount=value),
+        lambda: model.restyle(picture, "a dog", "a cat", frames=value),
+        lambda: model.blend([picture, picture], frames=value),
+        lambda: model.blend([picture, picture], weights=[1, value]),
+        lambda: model.reconstruct(picture, [value]),
+        lambda: model.outpaint(picture, "a cat", left=value),
+        lambda: model.edit(picture, holed(64, 64, (0, 0, 9, 9)), "a cat", rounds=value or 0.5),
+        lambda: model.generate("a cat", guidance=value or "0"),
+    ):
+        with pytest.raises(InputError) as caught:
+            draw()
+        assert len(str(caught.value)) < 200
+
+
+def test_what_is_no_text_no_folder_and_no_name_gets_one_clear_line(model: Model) -> None:
+    picture = speckled(64)
+    with pytest.raises(InputError, match="a text is None: give a text"):
+        model.restyle(picture, None, "a cat")
+    with pytest.raises(InputError, match=r"basis is 0\.5: give a folder"):
+        model.reconstruct(picture, basis=0.5)
+    with pytest.raises(InputError, match="unknown start 'sler': choose slerp, fixed"):
+        model.blend([picture, picture], start="sler")
+    with pytest.raises(InputError, match=r"steps is \{\}"):
+        model.vary(picture, steps={})
+    with pytest.raises(InputError, match="1 pictures to blend"):
+        model.blend(picture)

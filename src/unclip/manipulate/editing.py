@@ -10,7 +10,7 @@ from typing import Protocol, Self, TypedDict, Unpack, cast
 import numpy as np
 from PIL import Image
 
-from unclip.drawing import Event, Job, Options, Picture, fresh_seed
+from unclip.drawing import Event, Job, Options, Picture, checked_number, fresh_seed
 from unclip.errors import InputError
 from unclip.given import KEPT, REDRAWN, Given, Known
 from unclip.images import WHITE, Photo, Source, on_white, opened, photograph
@@ -296,6 +296,4 @@ def options_of(settings: FilledIn, size: int) -> Options:
 def checked_rounds(settings: FilledIn) -> int | None:
     """The rounds that are asked for. Raises InputError where they are out of range."""
     rounds = settings.get("rounds")
-    if rounds is not None and not 1 <= rounds <= MOST_ROUNDS:
-        raise InputError(f"rounds is {rounds}: choose from 1 to {MOST_ROUNDS}")
-    return rounds
+    return None if rounds is None else checked_number("rounds", rounds, 1, MOST_ROUNDS)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from PIL import Image
 
-from unclip.errors import InputError
+from unclip.errors import InputError, shown
 from unclip.images import WHITE, letterbox, on_white
 
 LARGEST = 1024  # pixels a side of what is made square before a network reduces it
@@ -25,7 +25,7 @@ class Fit(StrEnum):
         try:
             return cls(name)
         except ValueError:
-            raise InputError(f"unknown fit {name!r}: choose {', '.join(cls)}") from None
+            raise InputError(f"unknown fit {shown(name)}: choose {', '.join(cls)}") from None
 
 
 def fitted(

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unclip.drawing import Event, Job, Options, fresh_seed
+from unclip.drawing import Event, Job, Options, checked_number, fresh_seed
 from unclip.given import Given, Inversion, InvertedNoise
 from unclip.manipulate.fitting import Fit, squared
 from unclip.pipeline import Pipeline, timed, told
 from unclip.stages.clip import CLIP
 from unclip.stages.decoder import Inverting
 
+MOST_STEPS = 100_000  # a schedule has fewer, and says so
 SAME = 1e-6  # sine of the angle below which two directions are one
 
 
@@ -81,6 +82,8 @@ class Way:
     def of(cls, model: Pipeline, n: int, settings: FromLatents) -> Way:
         """For `n` pictures. Raises InputError for a value outside its range."""
         steps, guidance = settings.get("steps"), settings.get("guidance")
+        if steps is not None and not isinstance(steps, str):
+            steps = checked_number("steps", steps, 0, MOST_STEPS)
         fit = Fit.named(settings.get("fit") or Fit.LETTERBOX)
         size = model.size(settings.get("size"))
         options = Options(n=n, size=size, seed=settings.get("seed"), guidance=guidance)

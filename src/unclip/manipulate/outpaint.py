@@ -11,7 +11,7 @@ from typing import Unpack
 import numpy as np
 from PIL import Image
 
-from unclip.drawing import Event, Job, Picture, fresh_seed
+from unclip.drawing import Event, Job, Picture, checked_number, fresh_seed
 from unclip.errors import InputError
 from unclip.given import KEPT, REDRAWN, Given, Known
 from unclip.images import MAX_PIXELS, WHITE, Source, on_white, opened
@@ -44,8 +44,7 @@ class Margins:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 0:
-                raise InputError(f"{name} is {value}: give 0 or more pixels")
+            object.__setattr__(self, name, checked_number(name, value, 0, MAX_PIXELS))
         if not any(vars(self).values()):
             raise InputError("nothing to extend: give pixels for left, right, top or bottom")
 

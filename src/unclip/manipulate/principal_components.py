@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from unclip.drawing import Event
-from unclip.errors import InputError
+from unclip.drawing import Event, checked_number
+from unclip.errors import InputError, shown
 from unclip.given import NOTHING
 from unclip.images import SUFFIXES, Source, open_image, opened
 from unclip.keywords import spelled_out
@@ -26,6 +26,7 @@ from unclip.pipeline import Pipeline
 from unclip.stages.prior import AR_PRIOR
 
 DEFAULT_COMPONENTS = (1, 8, 32, 128)
+MOST_COMPONENTS = 2**16
 AT_ONCE = 64  # pictures that are embedded between two events
 MOST_PICTURES = 4096  # of a folder that a basis is made from, spread evenly over its names
 
@@ -97,10 +98,12 @@ def reconstruct(
     Raises:
         InputError: a value out of range, no picture, or no basis.
     """
-    for count in components or ():
-        if count < 1:
-            raise InputError(f"components {count}: keep 1 or more")
+    if components is not None:
+        given = components if isinstance(components, (list, tuple)) else [components]
+        components = [checked_number("components", count, 1, MOST_COMPONENTS) for count in given]
     way = Way.of(model, len(DEFAULT_COMPONENTS if components is None else components), settings)
+    if basis is not None and not isinstance(basis, (str, Path)):
+        raise InputError(f"basis is {shown(basis)}: give a folder of pictures")
     picture, source = opened(image)
     own = Basis.of_bundle(model) if basis is None else None
     if basis is None and own is None:

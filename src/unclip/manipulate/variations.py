@@ -13,15 +13,16 @@ from typing import Unpack
 
 import torch.nn.functional as F
 
-from unclip.drawing import Event, kept
-from unclip.errors import InputError
+from unclip.drawing import Event, Options, check_text, checked_number, kept
+from unclip.errors import InputError, shown
 from unclip.given import NOTHING
-from unclip.images import Source, opened
+from unclip.images import Source, opened, several
 from unclip.keywords import spelled_out
 from unclip.manipulate.latents import FromLatents, Latents, Way, mixed, slerp
 from unclip.pipeline import Pipeline
 
 MOST_BLENDED = 16  # pictures
+MOST_WEIGHT = 1e6  # of a picture in a mixture
 LARGEST_TURN = 0.5  # of the way from z_i to the text diff at amount 1; section 3.3: 0.25 to 0.5
 SAME_TEXTS = 1e-4  # length of the difference of two unit embeddings that says nothing
 
@@ -31,6 +32,14 @@ class Start(StrEnum):
 
     SLERP = "slerp"  # the pictures' own x_T, slerped as the embeddings are: the ends are the pictures
     FIXED = "fixed"  # one noise for all, the seed's: only what CLIP sees goes over
+
+    @classmethod
+    def named(cls, name: str) -> Start:
+        """The noise of this name. Raises InputError that lists them where there is none."""
+        try:
+            return cls(name)
+        except ValueError:
+            raise InputError(f"unknown start {shown(name)}: choose {', '.join(cls)}") from None
 
 
 @spelled_out(FromLatents)
@@ -47,7 +56,7 @@ def vary(
             DDIM's eta, and the share of fresh noise in what is started from: sqrt(1 - s^2) x_T + s noise.
         settings: see `FromLatents`.
     """
-    check_fraction("strength", strength)
+    strength = checked_number("strength", strength, 0.0, 1.0)
     way = Way.of(model, n, settings)
     picture, source = opened(image)
     told = {"operation": "vary", "source": source, "fit": way.fit.value, "strength": f"{strength:g}"}
@@ -84,12 +93,17 @@ def blend(
         start: see `Start`.
         settings: see `FromLatents`.
     """
+    images, start = several(images), Start.named(start)
     if not 2 <= len(images) <= MOST_BLENDED:
         raise InputError(f"{len(images)} pictures to blend: give from 2 to {MOST_BLENDED}")
     if weights is not None:
-        _check_weights(weights, len(images))
-    elif frames < len(images):
-        raise InputError(f"frames is {frames}: blending {len(images)} pictures takes {len(images)} or more")
+        weights = _checked_weights(weights, len(images))
+    else:
+        frames = checked_number("frames", frames, 1, Options.MOST)
+        if frames < len(images):
+            raise InputError(
+                f"frames is {frames}: blending {len(images)} pictures takes {len(images)} or more"
+            )
     way = Way.of(model, frames if weights is None else 1, settings)
     pictures, sources = zip(*(opened(image) for image in images), strict=True)
     told = {"operation": "blend", "source": ", ".join(sources), "fit": way.fit.value, "start": str(start)}
@@ -138,7 +152,10 @@ def restyle(
         frames: 1 is the result alone; of several the first is the picture and the last the result.
         settings: see `FromLatents`.
     """
-    check_fraction("amount", amount)
+    amount = checked_number("amount", amount, 0.0, 1.0)
+    frames = checked_number("frames", frames, 1, Options.MOST)
+    for text in (to, origin):
+        check_text("a text", text)
     if not to.strip():
         raise InputError("the text to go to is empty: say what the picture shall be")
     way = Way.of(model, frames, settings)
@@ -178,14 +195,11 @@ def _way(position: float, count: int) -> list[float]:
     return [max(0.0, 1 - abs(place - picture)) for picture in range(count)]
 
 
-def _check_weights(weights: Sequence[float], count: int) -> None:
-    if len(weights) != count:
-        raise InputError(f"{len(weights)} weights for {count} pictures: give one for each")
-    if not all(0 <= weight < math.inf for weight in weights) or sum(weights) == 0:
-        raise InputError(f"weights {list(weights)}: give numbers of 0 and more, not all 0")
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Raises InputError for what is not from 0 to 1."""
-    if not 0 <= value <= 1:  # NaN is not, either
-        raise InputError(f"{name} is {value}: choose from 0 to 1")
+def _checked_weights(weights: Sequence[float], count: int) -> list[float]:
+    given = list(weights) if hasattr(weights, "__iter__") and not isinstance(weights, str) else [weights]
+    if len(given) != count:
+        raise InputError(f"{len(given)} weights for {count} pictures: give one for each")
+    checked: list[float] = [checked_number("a weight", one, 0.0, MOST_WEIGHT) for one in given]
+    if sum(checked) == 0:
+        raise InputError(f"weights {shown(checked)}: give numbers of 0 and more, not all 0")
+    return checked
