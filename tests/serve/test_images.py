@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
 from PIL import Image
 
 from support.pictures import holed, speckled
-from support.serving import Running, running
+from support.serving import Running, file_of, refused, running, same, uri_of
 
 GENERATIONS, EDITS, VARIATIONS = (f"/v1/images/{name}" for name in ("generations", "edits", "variations"))
-FOUR = {"message", "type", "param", "code"}
 
 
 @pytest.fixture(scope="module")
@@ -28,32 +26,10 @@ def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield server
 
 
-def file_of(image: Image.Image, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return buffer.getvalue()
-
-
-def uri_of(image: Image.Image) -> str:
-    return f"data:image/png;base64,{base64.b64encode(file_of(image)).decode()}"
-
-
 def images_of(answer: httpx2.Response) -> list[Image.Image]:
     assert answer.status_code == 200, answer.text
     files = [base64.b64decode(entry["b64_json"]) for entry in answer.json()["data"]]
     return [Image.open(io.BytesIO(file)) for file in files]
-
-
-def same(one: Image.Image, other: Image.Image) -> bool:
-    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
-
-
-def refused(answer: httpx2.Response, status: int = 400) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert set(error) >= FOUR
-    assert answer.headers["x-request-id"].startswith("req_")
-    return dict(error)
 
 
 # --- pictures ---

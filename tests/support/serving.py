@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
+from PIL import Image
 
 from unclip.model import Model
 from unclip.serve.admission import Admission
@@ -18,6 +22,7 @@ from unclip.serve.models import Models
 from unclip.serve.server import Place, Server
 from unclip.serve.service import Service
 
+FOUR = {"message", "type", "param", "code"}
 PATIENCE = 300.0  # seconds: a machine may do other work beside the tests
 
 
@@ -60,3 +65,29 @@ def running(
     finally:
         server.stop()
         thread.join(PATIENCE)
+
+
+def file_of(image: Image.Image, kind: str = "PNG") -> bytes:
+    """A picture as a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def uri_of(image: Image.Image) -> str:
+    """A picture as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(file_of(image)).decode()}"
+
+
+def same(one: Image.Image, other: Image.Image) -> bool:
+    """Are two pictures equal, pixel for pixel?"""
+    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+
+
+def refused(answer: httpx2.Response, status: int = 400) -> dict[str, Any]:
+    """The error of an answer, which must be of this status and in the API's form."""
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) >= FOUR
+    assert answer.headers["x-request-id"].startswith("req_")
+    return dict(error)

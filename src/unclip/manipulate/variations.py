@@ -18,6 +18,7 @@ from unclip.errors import InputError, shown
 from unclip.given import NOTHING
 from unclip.images import Source, opened, several
 from unclip.keywords import spelled_out
+from unclip.manipulate.fitting import squared
 from unclip.manipulate.latents import FromLatents, Latents, Way, mixed, slerp
 from unclip.pipeline import Pipeline
 
@@ -62,11 +63,14 @@ def vary(
     told = {"operation": "vary", "source": source, "fit": way.fit.value, "strength": f"{strength:g}"}
 
     def work() -> Iterator[Event]:
-        (found,) = yield from way.latents([picture])
         fresh = way.inverting.noise([way.job(index, NOTHING) for index in range(n)])  # (B, 3, S, S)
-        kept = math.sqrt(1 - strength**2)
-        starts = kept * found.x_T + strength * fresh if strength else found.x_T.expand_as(fresh)
-        latents = [Latents(found.z_i, start, found.inversion) for start in starts]
+        if strength == 1:  # of x_T nothing is left, so it need not be found
+            (z_i,), starts = way.inverting.embed([squared(picture, way.fit)]), fresh
+        else:
+            (found,) = yield from way.latents([picture])
+            z_i, kept = found.z_i, math.sqrt(1 - strength**2)
+            starts = kept * found.x_T + strength * fresh if strength else found.x_T.expand_as(fresh)
+        latents = [Latents(z_i, start, way.inverting.inversion) for start in starts]
         yield from way.draw([one.given(told, eta=strength) for one in latents])
 
     return work()

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from unclip import __version__
 from unclip.serve import schema
@@ -127,8 +128,19 @@ async def _on_http(request: Request, error: Exception) -> Response:
     code = names.get(error.status_code, "invalid_request")
     message = {404: "there is nothing here", 405: "this method is not for this address"}
     text = message.get(error.status_code, str(error.detail))
-    told = ApiError(error.status_code, text, code=code)
-    return JSONResponse(told.document, told.status, error.headers)
+    told, headers = ApiError(error.status_code, text, code=code), dict(error.headers or {})
+    if error.status_code == 405:  # of a route alone, where several share an address
+        headers["allow"] = ", ".join(sorted(_methods(request)))
+    return JSONResponse(told.document, told.status, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods that an address takes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
@@ -616,7 +628,7 @@ def _jobs(app: FastAPI, service: Service) -> None:
             await one.ended.wait()
         return JSONResponse(job_document(service, one, str(request.base_url), stored))
 
-    @app.post("/v1/unclip/jobs/cancel", response_model=schema.Cancelled)
+    @app.post("/v1/unclip/cancel", response_model=schema.Cancelled)
     async def cancel_others(
         request: Request, but: Annotated[str, Query(pattern=r"^[a-z0-9_]{0,64}$")] = ""
     ) -> Response:

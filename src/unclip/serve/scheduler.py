@@ -2,7 +2,8 @@
 
 Jobs join at the boundary of a stage: whatever waits before the same stage of the same bundle, and would be in
 one call of its network, goes through it in one batch. Rows of a sampler that are at different steps would
-each need a schedule of their own, so nobody joins within a stage. The oldest goes first.
+each need a schedule of their own, so nobody joins within a stage. The oldest goes first, but lets those catch
+up that will then share its batch, where that takes no longer than what is left of it.
 
 The verbs are the model's own. The model that they are given draws nothing itself: `Shared.draw` hands the
 jobs in, and waits for what comes of them by telling of `WAITING`.
@@ -11,6 +12,7 @@ jobs in, and waits for what comes of them by telling of `WAITING`.
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import threading
 import time
@@ -114,6 +116,9 @@ class Scheduler(threading.Thread):
         self._tasks: list[Task] = []
         self._owners: dict[Route, Task] = {}
         self._stopping = False
+        self._step_seconds: dict[tuple[str, str], float] = {}  # of a bundle's stage, as they were last
+        self._last_seconds = 0.0  # of the last batch
+        self._turn = False  # of a verb's own work, beside batches
 
     # --- for other threads ---
 
@@ -152,12 +157,51 @@ class Scheduler(threading.Thread):
     def run(self) -> None:
         while not (self._stopping and not self._tasks and self._commands.empty()):
             self._obey(wait=not self._tasks)
-            movable = [task for task in self._tasks if not task._waits]
-            oldest = min(self._waiting, key=lambda waiting: waiting.arrived, default=None)
-            if movable and (oldest is None or movable[0].arrived <= oldest.arrived[0]):
-                self._move(movable[0])
-            elif oldest is not None:
-                self._through(oldest)
+            movable = next((task for task in self._tasks if not task._waits), None)
+            waiting = self._next()
+            if movable is not None and (waiting is None or movable.arrived <= waiting.arrived[0]):
+                self._move(movable)
+            elif movable is not None and self._turn:
+                self._turn = False
+                self._move(movable, self._last_seconds)
+            elif waiting is not None:
+                self._turn = True
+                self._through(waiting)
+
+    def _next(self) -> Waiting | None:
+        """The oldest that waits, or what shall catch up with it."""
+        if not self._waiting:
+            return None
+        oldest, *younger = sorted(self._waiting, key=lambda waiting: waiting.arrived)
+        stage, count = oldest.part.left[0], len(oldest.part)
+        count += sum(len(other.part) for other in younger if self._together_with(oldest, other))
+        if oldest.alone or count >= (stage.at_once or GROUP):
+            return oldest
+        patience = self._seconds(oldest, len(oldest.part.left), unknown=math.inf)
+        for other in younger:
+            before = len(other.part.left) - len(oldest.part.left)
+            behind = replace(other.part, left=other.part.left[max(before, 0) :])
+            if (
+                before > 0
+                and other.bundle == oldest.bundle
+                and not other.alone
+                and oldest.part.left == behind.left
+                and not any(route.competes for route in (*oldest.part.routes, *behind.routes))
+                and self._seconds(other, before) <= patience
+            ):
+                return other
+        return oldest
+
+    def _together_with(self, one: Waiting, other: Waiting) -> bool:
+        return one.bundle == other.bundle and not other.alone and one.part.joins(other.part)
+
+    def _seconds(self, waiting: Waiting, stages: int, unknown: float = 0.0) -> float:
+        """The time that the next stages of a part take; `unknown` where one was not measured yet."""
+        jobs, total = waiting.part.batch.jobs, 0.0
+        for stage in waiting.part.left[:stages]:
+            if steps := stage.steps(jobs):
+                total += self._step_seconds.get((waiting.bundle, stage.name), unknown) * steps
+        return total
 
     def _obey(self, wait: bool = False) -> None:
         """Do what other threads have asked for, and end what is cancelled."""
@@ -184,9 +228,10 @@ class Scheduler(threading.Thread):
         except Exception as error:
             self._end(task, error)
 
-    def _move(self, task: Task) -> None:
-        """Have a verb do its own work, until it waits for pictures or is done."""
+    def _move(self, task: Task, most_seconds: float = math.inf) -> None:
+        """Have a verb do its own work, until it waits for pictures, is done, or has had its time."""
         assert task._events is not None  # it was begun
+        until = time.perf_counter() + most_seconds
         try:
             for event in task._events:
                 if event.stage == WAITING.stage:
@@ -196,7 +241,7 @@ class Scheduler(threading.Thread):
                 task.seconds += event.seconds
                 task.tell(event)
                 self._obey()
-                if task.cancelled:
+                if task.cancelled or time.perf_counter() > until:
                     return
         except Exception as error:
             self._end(task, error)
@@ -257,7 +302,7 @@ class Scheduler(threading.Thread):
             mates = [
                 waiting
                 for waiting in sorted(self._waiting, key=lambda waiting: waiting.arrived)
-                if waiting.bundle == oldest.bundle and not waiting.alone and part.joins(waiting.part)
+                if self._together_with(oldest, waiting)
             ]
             self._waiting = [waiting for waiting in self._waiting if waiting not in mates]
             part = Part.joined([part, *(mate.part for mate in mates)])
@@ -297,8 +342,11 @@ class Scheduler(threading.Thread):
                 self._waiting.append(kept)
         except Exception as error:
             self._failed(oldest, part, error)
+        else:
+            self._step_seconds[oldest.bundle, stage.name] = (time.perf_counter() - began) / max(1, done)
         finally:
-            self._observe(stage.name, len(part), time.perf_counter() - began)
+            self._last_seconds = time.perf_counter() - began
+            self._observe(stage.name, len(part), self._last_seconds)
 
     def _tell(self, part: Part, piece: Piece, done: int, steps: int, seconds: float) -> None:
         """Tell the owners of a batch's jobs of a step."""

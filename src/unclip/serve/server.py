@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,6 +22,7 @@ from unclip.serve.limits import LOOPBACK
 from unclip.serve.service import Service
 
 BACKLOG = 512
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 600  # for what is being drawn when the server is told to stop
 
 
@@ -68,6 +72,22 @@ def lock(folder: Path) -> IO[str]:
     return file
 
 
+class _Drained(uvicorn.Server):
+    """Ends well when it is told to stop: uvicorn's own kills itself by the signal once more."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 class Server:
     """Answers until it is told to stop; what is being drawn then is finished.
 
@@ -105,7 +125,7 @@ class Server:
             backlog=BACKLOG,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Drained(config)
 
     def run(self) -> None:
         """Answer, until `stop` or a signal (SIGTERM, Ctrl-C)."""

@@ -322,21 +322,21 @@ class Service:
         live.warnings = live.task.warnings
         if isinstance(outcome, Exception):
             live.error = ApiError.of(outcome, params=_params(live.asked))
-            live.state = State.CANCELLED if isinstance(outcome, Cancelled) else State.FAILED
+            state = State.CANCELLED if isinstance(outcome, Cancelled) else State.FAILED
             if live.error.status == 500:
                 log("failed", job=live.id, error=repr(outcome))
         else:
-            live.state = State.DONE
-            asked = live.asked
+            state, asked = State.DONE, live.asked
             live.pictures = list(outcome)
             if asked.verb == "generate" and "rerank" not in asked.settings:
                 live.pictures.sort(key=lambda picture: picture.index)
             self.admission.measured(live.work, live.task.seconds)
         try:
-            await asyncio.to_thread(self._keep, live)
+            await asyncio.to_thread(self._keep, live, state)
         except Exception as error:
             log("failed", job=live.id, error=repr(error))
-            live.state, live.error = State.FAILED, ApiError(500, "the server cannot write: see its log")
+            state, live.error = State.FAILED, ApiError(500, "the server cannot write: see its log")
+        live.state = state  # only now: whoever sees it looks for the pictures
         self.admission.leave(live.who, live.work)
         self.metrics.job(live.asked.verb, live.state, time.time() - live.created)
         said = {"prompt": live.asked.prompt} if self.log_prompts else {}
@@ -348,17 +348,17 @@ class Service:
         live.notify()
         self.live.pop(live.id, None)
 
-    def _keep(self, live: Live) -> None:
+    def _keep(self, live: Live, state: State) -> None:
         """Write what a job drew, and that it is over; in a worker thread."""
         by_address = live.asked.response_format is ResponseFormat.URL
-        if live.state is State.DONE and (live.kept or by_address):
+        if state is State.DONE and (live.kept or by_address):
             expires = None if live.kept else time.time() + URL_SECONDS
             live.stored = [
                 self._written(live, position, picture, expires)
                 for position, picture in enumerate(live.pictures)
             ]
         error = None if live.error is None else live.error.document["error"]
-        self.store.end(live.id, live.state, live.stored, error)
+        self.store.end(live.id, state, live.stored, error)
 
     def _written(self, live: Live, position: int, picture: Picture, expires: float | None) -> Stored:
         id = f"pic_{live.id.removeprefix('job_')}_{position}"

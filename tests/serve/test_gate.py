@@ -1,0 +1,178 @@
+"""Promises about who may ask, and of what the server tells of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from support.serving import Running, refused, running
+from unclip.errors import InputError
+from unclip.serve.keys import Keys, hashed, new_key
+from unclip.serve.server import Place
+
+GENERATIONS, JOBS = "/v1/images/generations", "/v1/unclip/jobs"
+SHORT = {"prompt": "a red apple", "size": "64x64", "seed": 1, "model": "tiny"}
+
+
+@pytest.fixture(scope="module")
+def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tiny_bundle, tmp_path_factory.mktemp("serve")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def keyed(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Path, str]]:
+    """A server with a key of `anna`."""
+    file = tmp_path_factory.mktemp("keys") / "keys.txt"
+    key = new_key(file, "anna")
+    place = Place(port=0, keys=Keys(file))
+    with running(tiny_bundle, tmp_path_factory.mktemp("serve"), place=place) as server:
+        yield server, file, key
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+# --- pages of others ---
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}],
+)
+def test_a_page_of_another_server_changes_nothing(
+    server: Running, method: str, headers: dict[str, str]
+) -> None:
+    answer = server.client.request(method, GENERATIONS, data={"prompt": "x"}, headers=headers)
+    assert refused(answer, 403)["code"] == "foreign_origin"
+
+
+def test_the_servers_own_page_may_ask(server: Running) -> None:
+    assert server.client.post(GENERATIONS, json=SHORT, headers={"origin": server.url}).is_success
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "a b"])
+def test_a_name_that_is_not_the_servers_is_refused(server: Running, host: str) -> None:
+    refused(server.client.get("/v1/models", headers={"host": host}), 421)
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1", "[::1]:8000"])
+def test_every_name_of_this_machine_is_the_servers(server: Running, host: str) -> None:
+    assert server.client.get("/v1/models", headers={"host": host}).is_success
+
+
+def test_others_reach_a_server_with_keys_alone(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give --keys FILE"):
+        Place(host="0.0.0.0")
+    new_key(tmp_path / "keys", "anna")
+    assert Place(host="0.0.0.0", keys=Keys(tmp_path / "keys")).hosts == ()
+
+
+# --- keys ---
+
+
+def test_without_a_key_nothing_is_told(keyed: tuple[Running, Path, str]) -> None:
+    server, _, key = keyed
+    for headers in ({}, bearer("sk-unclip-other"), bearer("x y"), {"authorization": key}, bearer("ü")):
+        raw = {name: value.encode() for name, value in headers.items()}
+        for path in ("/v1/models", JOBS, "/metrics", "/openapi.json", "/v1/unclip/pictures"):
+            assert refused(server.client.get(path, headers=raw), 401)["code"] == "invalid_api_key"
+        refused(server.client.post(GENERATIONS, json=SHORT, headers=raw), 401)
+    assert server.client.get("/health/live").is_success
+    assert server.client.get("/v1/models", headers=bearer(key)).is_success
+
+
+def test_a_key_sees_its_own_jobs_and_pictures_alone(keyed: tuple[Running, Path, str]) -> None:
+    server, file, anna = keyed
+    ben = new_key(file, "ben")  # without a restart
+    keep = {"x-unclip-keep": "1"}
+    answer = server.client.post(GENERATIONS, json=SHORT, headers={**bearer(anna), **keep})
+    (picture,) = server.client.get("/v1/unclip/pictures", headers=bearer(anna)).json()["data"]
+    assert picture["job"] == answer.json()["job"]
+    assert server.client.get("/v1/unclip/pictures", headers=bearer(ben)).json()["data"] == []
+    for path in (f"{JOBS}/{picture['job']}", f"/v1/unclip/pictures/{picture['id']}"):
+        assert server.client.get(path, headers=bearer(anna)).is_success
+        refused(server.client.get(path, headers=bearer(ben)), 404)
+    refused(server.client.patch(f"/v1/unclip/pictures/{picture['id']}", json={}, headers=bearer(ben)), 404)
+    assert server.client.get(picture["url"]).is_success  # the address is signed
+
+
+def test_a_page_logs_in_for_a_cookie_that_no_script_reads(keyed: tuple[Running, Path, str]) -> None:
+    server, file, _ = keyed
+    key = new_key(file, "page")
+    with httpx2.Client(base_url=server.url) as page:
+        refused(page.post("/v1/unclip/login", json={"key": "wrong"}), 401)
+        said = page.post("/v1/unclip/login", json={"key": key}).headers["set-cookie"]
+        assert "HttpOnly" in said
+        assert "SameSite=strict" in said
+        assert page.get("/v1/models").is_success
+        refused(page.post(GENERATIONS, json=SHORT, headers={"origin": "https://evil.example"}), 403)
+        lines = [line for line in file.read_text().splitlines() if not line.startswith("page ")]
+        file.write_text("\n".join(lines) + "\n")
+        refused(page.get("/v1/models"), 401)  # the key has gone, and the session with it
+        page.post("/v1/unclip/logout")
+
+
+def test_the_file_of_keys_holds_no_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    key = new_key(file, "anna")
+    assert key not in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    assert Keys(file).owner(key) == "anna"
+    assert Keys(file).owner(hashed(key)) is None
+    for name in ("anna", "a b", ""):
+        with pytest.raises(InputError):
+            new_key(file, name)
+
+
+@pytest.mark.parametrize("text", ["anna", "anna 12", "a b c", f"a {'0' * 64}\na {'1' * 64}"])
+def test_a_file_of_keys_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(InputError, match="line"):
+        Keys(tmp_path / "keys")
+    with pytest.raises(InputError, match="cannot read"):
+        Keys(tmp_path / "none")
+
+
+# --- what the server tells ---
+
+
+def test_probes_and_metrics_answer(server: Running) -> None:
+    assert server.client.get("/health/live").json() == {"status": "live"}
+    assert server.client.get("/health/ready").json() == {"status": "ready"}
+    server.client.post(GENERATIONS, json=SHORT)
+    text = server.client.get("/metrics").text
+    for name in (
+        "unclip_queue_jobs 0.0",
+        'unclip_jobs_total{state="done",verb="generate"}',
+        "unclip_stage_seconds",
+    ):
+        assert name in text
+    assert 'unclip_batch_pictures_bucket{le="1.0",stage="decoder"}' in text
+
+
+def test_the_log_is_json_without_prompts(server: Running, capfd: pytest.CaptureFixture[str]) -> None:
+    secret = "a prompt that nobody else reads"
+    server.client.post(GENERATIONS, json={**SHORT, "prompt": secret})
+    server.client.get("/v1/unclip/pictures/pic_secret")
+    refused(server.post(GENERATIONS, prompt=secret, sampler=secret[:20]))
+    said = capfd.readouterr().err
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert {"job", "request"} <= {line["event"] for line in lines}
+    assert "secret" not in said
+    assert secret[:20] not in said
+
+
+def test_the_openapi_document_has_every_route_with_its_body(server: Running) -> None:
+    document = server.client.get("/openapi.json").json()
+    assert document["paths"].keys() >= {GENERATIONS, "/v1/images/edits", JOBS, "/health/ready"}
+    body = document["paths"][GENERATIONS]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    fields = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"]
+    assert fields["prompt"]["examples"]
+    assert "seed" in fields

