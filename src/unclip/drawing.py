@@ -369,7 +369,7 @@ class Event:
 
     Attributes:
         stage: "prompt", "prior", "decoder", "upsampler-256", ..., "pictures".
-        step: pieces of this stage that are done, this one included.
+        step: pieces of this stage that are done, this one included; 0 says how many there will be.
         total: pieces that this stage has.
         seconds: computing time of this piece.
         pictures: those that are finished with it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,29 @@ def test_tiles_cover_the_margins_and_each_sees_something(size: tuple[int, int], 
     )
 
 
+def test_tiles_are_planned_in_time_by_their_number_and_the_best_known_first() -> None:
+    canvas = Canvas.around(Image.new("RGB", (64, 64)), Margins(right=2200, bottom=1000), 64)
+    started = time.monotonic()
+    tiles = canvas.tiles(64)
+    assert time.monotonic() - started < 10  # a second, and nineteen when each looked at all others
+    known = np.asarray(canvas.keep) > 0
+    assert len(tiles) > 2000
+    for x, y in tiles[:40]:
+        around = [known[v : v + 64, u : u + 64] for u, v in tiles if max(abs(u - x), abs(v - y)) < 200]
+        best = max((int(part.sum()) for part in around if not part.all()), default=0)
+        assert int(known[y : y + 64, x : x + 64].sum()) == best
+        known[y : y + 64, x : x + 64] = True
+
+
+def test_the_number_of_tiles_is_said_before_anything_is_drawn(model: Model) -> None:
+    first = next(outpaint(model, speckled(64), "a red apple", Margins(right=96), n=2, seed=1, steps=STEPS))
+    assert (first.stage, first.step, first.total) == ("tiles", 0, 6)
+
+
+def test_numbers_of_numpy_are_pixels() -> None:
+    assert Margins(left=np.int64(3)) == Margins(left=3)
+
+
 @pytest.mark.parametrize(
     ("side", "tile"), [(10, 64), (80, 64), (128, 256), (300, 256), (700, 1024), (9000, 1024)]
 )
@@ -120,6 +144,13 @@ def test_a_tile_sees_most_of_the_picture_where_it_can(side: int, tile: int) -> N
     [
         ({}, "nothing to extend"),
         ({"left": -1, "right": 9}, "left is -1"),
+        ({"left": 2.5}, "left is 2.5: give a whole number"),
+        ({"left": "9"}, "left is '9': give a whole number"),
+        ({"right": 3000, "bottom": 3000, "size": 64}, "takes 9024 tiles of 64 px, more than 1000: extend it"),
+        (
+            {"right": 500, "size": 64, "n": 100},
+            "takes 1600 tiles .*draw fewer or take larger tiles .size 256, 512, 1024",
+        ),
         ({"right": 1_000_000}, "more than 50 megapixels"),
         ({"right": 9, "size": 100}, "size 100"),
         ({"right": 9, "rounds": 21}, "rounds is 21"),

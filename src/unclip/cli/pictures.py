@@ -106,6 +106,8 @@ def draw(
         seconds["load"] = time.perf_counter() - started - seconds["import"]
         for event in events:
             progress.update(event.stage, event.step, event.total)
+            if not event.step:
+                progress.print(f"{event.total} {event.stage} to draw")
             seconds[event.stage] += event.seconds
             written = time.perf_counter()
             for picture in event.pictures:

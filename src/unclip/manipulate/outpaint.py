@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from unclip.drawing import Event, Job, Picture, checked_number, fresh_seed
-from unclip.errors import InputError
+from unclip.errors import InputError, listed
 from unclip.given import KEPT, REDRAWN, Given, Known
-from unclip.images import MAX_PIXELS, WHITE, Source, on_white, opened
+from unclip.images import MAX_PIXELS, WHITE, Source, on_white, photograph
 from unclip.keywords import spelled_out
 from unclip.manipulate.editing import FilledIn, checked_rounds, options_of
 from unclip.manipulate.masks import kept_of
@@ -23,6 +25,7 @@ from unclip.pipeline import Pipeline
 
 OVERLAP = 0.5  # of a tile's side, with the tiles beside it
 SEEN_SHARE = 0.75  # of a picture's shorter side that a tile sees at least where a size is large enough
+MOST_TILES = 1000  # of all pictures: hours on most machines
 TILES = "tiles"  # the stage in which tiles are finished, and pictures with the last of them
 
 
@@ -43,7 +46,7 @@ class Margins:
     bottom: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name, value in vars(self).copy().items():
             object.__setattr__(self, name, checked_number(name, value, 0, MAX_PIXELS))
         if not any(vars(self).values()):
             raise InputError("nothing to extend: give pixels for left, right, top or bottom")
@@ -82,18 +85,24 @@ class Canvas:
         missing = ~known
         missing[: self.wanted[1]] = missing[self.wanted[3] :] = False
         missing[:, : self.wanted[0]] = missing[:, self.wanted[2] :] = False
-        height, width = known.shape
-        windows = {
-            (x, y): (slice(y, y + side), slice(x, x + side))
-            for y in _starts(height, side)
-            for x in _starts(width, side)
-        }
+        rows, columns = (_starts(length, side) for length in known.shape)
+        windows = [(slice(y, y + side), slice(x, x + side)) for y in rows for x in columns]
+        seen = [np.count_nonzero(known[window]) for window in windows]
+        waiting = [(-count, place) for place, count in enumerate(seen)]
+        heapq.heapify(waiting)
         order = []
-        while missing.any():
-            useful = [corner for corner, window in windows.items() if missing[window].any()]
-            corner = max(useful, key=lambda corner: int(known[windows[corner]].sum()))
-            known[windows[corner]], missing[windows[corner]] = True, False
-            order.append(corner)
+        while waiting:
+            count, place = heapq.heappop(waiting)
+            window = windows[place]
+            if -count != seen[place] or not missing[window].any():
+                continue  # more of it is known by now, or there is nothing to draw
+            known[window], missing[window] = True, False
+            order.append((window[1].start, window[0].start))
+            for y in _overlapping(rows, window[0].start, side):
+                for x in _overlapping(columns, window[1].start, side):
+                    beside = y * len(columns) + x
+                    seen[beside] = np.count_nonzero(known[windows[beside]])
+                    heapq.heappush(waiting, (-seen[beside], beside))
         return order
 
     def copy(self) -> Canvas:
@@ -117,12 +126,15 @@ def outpaint(
         settings: see `FilledIn`; `size` is the side of a tile in pixels, by default as of `tile_for`.
 
     Returns:
-        Events, as `Pipeline.stream`. Input is checked now, drawing happens while they are read.
+        Events, as `Pipeline.stream`; the first one, with step 0 of "tiles", says how many will be drawn.
+        Input is checked now, drawing happens while they are read.
 
     Raises:
-        InputError: no picture, an extended one of more than 50 megapixels, or a value out of range.
+        InputError: no picture, an extended one of more than 50 megapixels or 1,000 tiles, or a value out of
+            range.
     """
-    picture, source = opened(image)
+    photo, source = photograph(image)
+    picture = photo.image
     width = picture.width + margins.left + margins.right
     height = picture.height + margins.top + margins.bottom
     if width * height > MAX_PIXELS:
@@ -138,6 +150,14 @@ def outpaint(
     seed = fresh_seed(options.seed)
     whole = Canvas.around(picture, margins, side)
     corners = whole.tiles(side)
+    if len(corners) * options.n > MOST_TILES:
+        larger = [size for size in model.sizes if size > side]
+        ways = ["extend it less", *["draw fewer"][: options.n - 1]]
+        ways += [f"take larger tiles (size {listed(larger)})"] if larger else []
+        raise InputError(
+            f"to extend it so far takes {len(corners) * options.n} tiles of {side} px, more than {MOST_TILES}: "
+            f"{' or '.join(ways)}"
+        )
     told = {
         "operation": "outpaint",
         "source": source,
@@ -153,14 +173,17 @@ def outpaint(
 
     def extended(canvas: Canvas, drawn: Picture) -> Picture:
         """The whole, with what its last tile says of itself; no score, for that is the tile's."""
-        image = canvas.image.crop(canvas.wanted)
-        fits = seam(image, whole.keep.crop(canvas.wanted)).texts
+        image, known = canvas.image.crop(canvas.wanted), whole.keep.crop(canvas.wanted)
+        fits = seam(image, known).texts
+        image = photo.carried_by(photo.in_own_colours(image))
+        image.paste(on_white(photo.own), (margins.left, margins.top), kept_of(picture))
         return replace(drawn, image=image, score=None, settings={**drawn.settings, **told, **fits})
 
     first = tile(whole, 0, 0)  # refuses what cannot be drawn
 
     def work() -> Iterator[Event]:
         done: Counter[str] = Counter()
+        yield Event(TILES, 0, len(corners) * options.n, 0.0)  # how many there will be
         for index in range(options.n):
             canvas = whole.copy()
             for number, corner in enumerate(corners):
@@ -191,6 +214,11 @@ def _starts(length: int, side: int) -> list[int]:
     free = length - side
     count = math.ceil(free / (side * (1 - OVERLAP))) + 1
     return [round(free * tile / (count - 1)) for tile in range(count)] if count > 1 else [0]
+
+
+def _overlapping(starts: list[int], start: int, side: int) -> range:
+    """The places, among rising starts, of tiles that overlap the one that starts there."""
+    return range(bisect_right(starts, start - side), bisect_left(starts, start + side))
 
 
 def _box(corner: tuple[int, int], side: int) -> tuple[int, int, int, int]:
