@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unclip.manipulate.seam import seam
+from unclip.manipulate.seam import matched, seam
 
 
 def halves(left: int, right: int, step: int = 0) -> tuple[Image.Image, Image.Image]:
@@ -45,3 +45,24 @@ def test_without_pairs_there_is_no_figure() -> None:
     found = seam(image, Image.new("L", (8, 8), 0))
     assert math.isnan(found.across)
     assert math.isnan(found.outside)
+
+
+def test_a_shade_that_was_missed_is_matched_and_what_is_kept_stays() -> None:
+    drawn, keep = halves(100, 112, step=6)
+    picture, _ = halves(100, 0)
+    found = np.asarray(matched(drawn, picture, keep), dtype=int)
+    assert np.array_equal(found[:, :32], np.asarray(drawn)[:, :32])
+    assert abs(found[:, 32].mean() - 100) <= 1
+    assert (np.abs(found[::2, 40:] - found[1::2, 40:]) == 6).all()  # what was drawn stays what it is
+    assert seam(Image.fromarray(found.astype(np.uint8)), keep).across <= 4
+
+
+def test_another_thing_at_the_edge_keeps_its_colour() -> None:
+    drawn, keep = halves(100, 180)
+    assert matched(drawn, drawn, keep).tobytes() == drawn.tobytes()
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_where_all_or_nothing_is_drawn_nothing_is_matched(level: int) -> None:
+    drawn, _ = halves(100, 110)
+    assert matched(drawn, drawn, Image.new("L", (64, 64), level)).tobytes() == drawn.tobytes()

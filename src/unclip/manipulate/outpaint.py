@@ -155,8 +155,8 @@ def outpaint(
         ways = ["extend it less", *["draw fewer"][: options.n - 1]]
         ways += [f"take larger tiles (size {listed(larger)})"] if larger else []
         raise InputError(
-            f"to extend it so far takes {len(corners) * options.n} tiles of {side} px, more than {MOST_TILES}: "
-            f"{' or '.join(ways)}"
+            f"to extend it so far takes {len(corners) * options.n} tiles of {side} px, more than "
+            f"{MOST_TILES}: {' or '.join(ways)}"
         )
     told = {
         "operation": "outpaint",

@@ -15,7 +15,7 @@ from torch import Tensor
 from unclip.diffusion.denoiser import Denoised, Denoiser
 from unclip.diffusion.guidance import with_known
 from unclip.drawing import Job, Picture
-from unclip.manipulate.seam import seam
+from unclip.manipulate.seam import matched, seam
 
 
 def rows_of(jobs: Sequence[Job]) -> list[int]:
@@ -65,9 +65,10 @@ def held(jobs: Sequence[Job], inner: Denoiser, size: int, device: torch.device) 
 
 
 def finished(job: Job, drawn: Picture) -> Picture:
-    """The drawn picture with the kept pixels over it; its settings say how well the two fit."""
+    """The drawn picture in the light of what is kept, and that over it; settings say how well they fit."""
     known = job.given.known
     if known is None:
         return drawn
-    image = Image.composite(known.image, drawn.image, known.keep)
+    lit = matched(drawn.image, known.image, known.keep)
+    image = Image.composite(known.image, lit, known.keep)
     return replace(drawn, image=image, settings={**drawn.settings, **seam(image, known.keep).texts})
