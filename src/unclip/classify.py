@@ -19,8 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unclip.bundle import Preprocessing
 from unclip.errors import InputError, listed
-from unclip.images import SUFFIXES, Source, open_image
+from unclip.images import SUFFIXES, Source
+from unclip.processes import cores
+from unclip.search.reading import Job, read_all, readers
 
 PLACE = "{}"  # where a template takes its label
 DEFAULT_TEMPLATES = "plain"
@@ -76,6 +79,10 @@ class Encoder(Protocol):
 
     def embed_pixels(self, pixels: np.ndarray) -> Tensor:
         """(N, E), L2-normalised, of uint8 (N, S, S, 3)."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The steps that turn a picture into what the model sees."""
 
     def prepare(self, image: Source) -> np.ndarray:
         """A picture as the model sees it, uint8 (S, S, 3)."""
@@ -172,24 +179,30 @@ def classify_files(
 
     Raises:
         InputError: a file of `explicit` is no picture; others are passed over, with the reason.
+        SearchError: no process can start that reads.
     """
-    for start in range(0, len(paths), batch):
-        pixels: dict[Path, np.ndarray] = {}  # (S, S, 3)
-        reasons: dict[Path, str] = {}
-        for path in paths[start : start + batch]:
-            try:
-                pixels[path] = classifier.encoder.prepare(open_image(path, first_frame=True))
-            except InputError as error:
-                if path in explicit:
-                    raise
-                reasons[path] = str(error)
-        rows = {}
-        if pixels:
-            embeddings = classifier.encoder.embed_pixels(np.stack(list(pixels.values())))  # (B, E)
-            rows = dict(zip(pixels, classifier.probabilities(embeddings), strict=True))
-        for path in paths[start : start + batch]:
-            ranked = classifier.ranked(rows[path]) if path in rows else {}
-            yield Classified(path, ranked, reasons.get(path))
+    shape = classifier.encoder.preprocessing
+    with readers(max(1, min(cores(), len(paths)))) as pool:
+        for start in range(0, len(paths), batch):
+            part = paths[start : start + batch]
+            jobs = ([Job(path, (), shape.size, shape.fit)] for path in part)
+            running = [pool.executor.submit(read_all, job, pool) for job in jobs]
+            readings = dict(zip(part, (future.result()[0] for future in running), strict=True))
+            squares: dict[Path, np.ndarray] = {}  # (S, S, 3)
+            for path, reading in readings.items():
+                if reading.pixels is not None:
+                    squares[path] = reading.pixels.square
+                elif path in explicit:
+                    raise InputError(f"{path} {reading.reason}")
+            rows = {}
+            if squares:
+                embeddings = classifier.encoder.embed_pixels(np.stack(list(squares.values())))  # (B, E)
+                rows = dict(zip(squares, classifier.probabilities(embeddings), strict=True))
+            for path, reading in readings.items():
+                if path in rows:
+                    yield Classified(path, classifier.ranked(rows[path]))
+                else:
+                    yield Classified(path, {}, f"{path} {reading.reason}")
 
 
 def _hidden(path: Path, folder: Path) -> bool:

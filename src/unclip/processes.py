@@ -7,15 +7,22 @@ import math
 import multiprocessing
 import os
 import resource
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -26,31 +33,6 @@ Job = TypeVar("Job")
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def pool(workers: int) -> Iterator[Executor]:
-    """An executor of so many processes; one worker is this process itself.
-
-    On an error or Ctrl-C in this process the others are stopped at once, so what they write must be whole or
-    not be there. Raises BrokenProcessPool where one of them was killed from outside, for want of memory
-    perhaps.
-    """
-    if workers == 1:
-        yield Inline()
-        return
-    others = set(multiprocessing.active_children())
-    # "spawn": to fork a process that has threads, as pyarrow and torch start them, is not safe
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_work)
-    try:
-        yield executor
-    except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        executor.shutdown()
 
 
 def pop_finished_(running: dict[Future[Result], Job]) -> Iterator[tuple[Job, Result]]:
@@ -172,6 +154,42 @@ class Contained:
         return code
 
 
+@dataclass(frozen=True)
+class ContainedPool:
+    """Threads that call a function in as many contained processes; one worker needs no thread.
+
+    Attributes:
+        workers: how many.
+        executor: of the threads. Each takes a process of `free` for as long as it calls, and puts it back.
+        free: the processes that nobody calls.
+    """
+
+    workers: int
+    executor: Executor
+    free: SimpleQueue[Contained]
+
+
+@contextmanager
+def contained_pool(function: str, memory: int, workers: int) -> Iterator[ContainedPool]:
+    """A pool of processes that start with their first call; at its end all stop at once.
+
+    Arguments as of `Contained`.
+    """
+    contained = [Contained(function, memory) for _ in range(workers)]
+    executor: Executor = Inline() if workers == 1 else ThreadPoolExecutor(workers)
+    pool = ContainedPool(workers, executor, SimpleQueue())
+    for one in contained:
+        pool.free.put(one)
+    try:
+        yield pool
+    finally:
+        for one in contained:
+            one.stop()
+        executor.shutdown(cancel_futures=True)
+        for one in contained:
+            one.close()
+
+
 def serve(handle: int, function: str, memory: int) -> None:
     """Answers the calls of a `Contained` until there is nobody to answer."""
     connection = Connection(handle)
@@ -202,15 +220,3 @@ def no_opening() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def _begin_work() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one deals with it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)  # the parent was killed: without this a worker would wait for its next piece for ever

@@ -17,9 +17,10 @@ from PIL import ExifTags, Image
 
 from support.colour_clip import Colours
 from unclip.errors import InputError, SearchError
+from unclip.processes import contained_pool
 from unclip.search import store as store_file
 from unclip.search.index import Index
-from unclip.search.reading import Job, read
+from unclip.search.reading import MEMORY, Job, read
 from unclip.search.store import DATABASE, FOLDER, Store
 from unclip.search.writer import CHUNK, Summary, Writer
 
@@ -270,3 +271,34 @@ def test_huge_and_moving_pictures(photos: Path) -> None:
     assert reading.pixels.square[0, 0].tolist() == [255, 0, 0]
     Image.new("1", (8000, 7000)).save(photos / "huge.png")
     assert "more than 50 megapixels" in (read(Job(photos / "huge.png", (), 8, "pad")).reason or "")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_picture_that_ends_the_process_that_reads_it_is_listed_and_the_rest_is_indexed(
+    photos: Path, clip: Colours, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(
+        "unclip.search.writer.readers",
+        lambda count: contained_pool("support.fatal_reading:read", MEMORY, count),
+    )
+    for number in range(CHUNK):
+        (photos / f"fatal-{number}.png").write_bytes((photos / "a.png").read_bytes() + b"\0" * number)
+    summary = run(photos, clip, workers=workers)
+    assert summary.pictures == 7
+    reasons = dict(summary.skipped)
+    assert reasons["fatal-3.png"] == "is broken: to read it ends the process"
+    assert len(reasons) == 2 + CHUNK
+
+
+def test_reading_fifty_megapixels_takes_little_more_than_its_pixels(tmp_path: Path) -> None:
+    Image.new("RGB", (10_000, 5000), "red").save(tmp_path / "large.png", compress_level=1)
+    code = (
+        "import sys, resource; from pathlib import Path; from unclip.search.reading import Job, read\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert read(Job(Path(sys.argv[1]), (), 224, 'crop')).pixels is not None\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, str(tmp_path / "large.png")]
+    used = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert int(used) < 260  # MiB; the pixels are 191

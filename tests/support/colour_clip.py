@@ -66,6 +66,7 @@ class MeanColours:
     """It knows three colours: pictures by their mean, texts by the colour that they name."""
 
     scale = 10.0
+    preprocessing = Preprocessing(size=4, fit="stretch")
 
     def __init__(self) -> None:
         self.texts: list[str] = []

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -18,7 +17,7 @@ from unclip.data.rasterise import Drawn
 from unclip.data.records import MANIFEST, Drawing, dump_captions
 from unclip.data.texts import extent
 from unclip.errors import DataError
-from unclip.processes import Contained, Died, Inline, NotStarted, pop_finished_
+from unclip.processes import Contained, ContainedPool, Died, NotStarted, contained_pool, pop_finished_
 from unclip.runtime import atomic_path
 
 STAGED = pa.schema(
@@ -40,38 +39,13 @@ CHUNK_BYTES, HELD_BYTES = 2**25, 2**26  # of pictures not drawn yet: in a file's
 STAGED_BYTES = 2**25  # of drawn pixels in a file's worth
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Threads that have chunks drawn, by as many processes; one worker needs no thread."""
-
-    workers: int
-    executor: Executor
-    painters: SimpleQueue[Contained]  # those that have nothing to draw
-
-
-@contextmanager
-def drawing_pool(workers: int) -> Iterator[Pool]:
-    """A pool of processes that start with their first picture; at its end all stop at once.
-
-    Files appear only when they are whole, so nothing half-written stays.
-    """
-    contained = [Contained("unclip.data.rasterise:draw", MEMORY) for _ in range(workers)]
-    executor: Executor = Inline() if workers == 1 else ThreadPoolExecutor(workers)
-    pool = Pool(workers, executor, SimpleQueue())
-    for painter in contained:
-        pool.painters.put(painter)
-    try:
-        yield pool
-    finally:
-        for painter in contained:
-            painter.stop()
-        executor.shutdown(cancel_futures=True)
-        for painter in contained:
-            painter.close()
+def drawing_pool(workers: int) -> AbstractContextManager[ContainedPool]:
+    """A pool of processes that draw. Files appear only when they are whole, so nothing half-written stays."""
+    return contained_pool("unclip.data.rasterise:draw", MEMORY, workers)
 
 
 def stage(
-    drawings: Iterable[Drawing], folder: Path, name: str, size: int, pool: Pool, most: int
+    drawings: Iterable[Drawing], folder: Path, name: str, size: int, pool: ContainedPool, most: int
 ) -> Iterator[tuple[Path, int]]:
     """Draws into `folder/NAME-00000.arrow` and so on, `most` pictures or 32 MiB each; yields (file, pictures
     in it).
@@ -90,7 +64,7 @@ def stage(
         while running and (len(running) > pool.workers or sum(weights.values()) + weight > HELD_BYTES):
             yield from _drawn(running, weights)
         weights[path] = weight
-        running[pool.executor.submit(draw_chunk, part, path, size, pool.painters)] = (path, len(part))
+        running[pool.executor.submit(draw_chunk, part, path, size, pool.free)] = (path, len(part))
     while running:
         yield from _drawn(running, weights)
 

@@ -1,11 +1,13 @@
-"""Reads a picture once, in a worker process, for all that an index keeps of it."""
+"""Reads a picture once, in a process that may die of it, for all that an index keeps of it."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import signal
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from unclip.errors import InputError
+from unclip.errors import InputError, SearchError
 from unclip.images import Fitting, fit, header, on_white, open_image
+from unclip.processes import Contained, ContainedPool, Died, NotStarted, contained_pool
 from unclip.search.near import SIGNATURE_SIDE
 
+MEMORY = 3 * 2**29  # bytes of addresses of a reading process
+SECONDS = 30  # of processor time for a picture; 50 megapixels take 2
 MOST_BYTES = 256 * 2**20  # of a file
 HASH_BYTES = 16
 THUMBNAIL = 256  # pixels of the longer side
@@ -70,9 +75,36 @@ class Reading:
     reason: str | None = None
 
 
-def read_all(jobs: Sequence[Job]) -> list[Reading]:
-    """Read files, each as `read` does."""
-    return [read(job) for job in jobs]
+def readers(workers: int) -> AbstractContextManager[ContainedPool]:
+    """A pool of processes that read, for `read_all`: a picture may end one, and the next one is read."""
+    return contained_pool("unclip.search.reading:read", MEMORY, workers)
+
+
+def read_all(jobs: Sequence[Job], pool: ContainedPool) -> list[Reading]:
+    """Read files in one process of a pool, each as `read` does.
+
+    Raises:
+        SearchError: a process cannot start.
+    """
+    reader = pool.free.get()
+    try:
+        return [_contained(job, reader) for job in jobs]
+    except NotStarted as error:
+        raise SearchError(f"a reading process cannot start: {error}") from error
+    finally:
+        pool.free.put(reader)
+
+
+def _contained(job: Job, reader: Contained) -> Reading:
+    try:
+        reading: Reading = reader(job, seconds=SECONDS)
+        return reading
+    except Died as death:
+        if death.signal == signal.SIGXCPU:
+            return Reading(reason=f"is broken: to read it takes more than {SECONDS} s")
+        if death.signal in (signal.SIGKILL, signal.SIGTERM):  # for want of memory, perhaps, which passes
+            return Reading(reason=f"{UNREADABLE}: the process that read it was killed")
+        return Reading(reason="is broken: to read it ends the process")
 
 
 def read(job: Job) -> Reading:

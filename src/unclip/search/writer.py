@@ -9,8 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Executor, Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,10 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from unclip.errors import InputError, SearchError
-from unclip.processes import cores, pool, pop_finished_
+from unclip.processes import ContainedPool, cores, pop_finished_
 from unclip.search.background import BACKGROUND
 from unclip.search.files import walk, within
-from unclip.search.reading import UNREADABLE, Job, Reading, read_all
+from unclip.search.reading import UNREADABLE, Job, Reading, read_all, readers
 from unclip.search.store import (
     FOLDER,
     PREPARED,
@@ -90,7 +89,7 @@ class Writer:
         clip: embeds them.
         model: how the bundle was asked for, so that a search finds it again; None is the shipped one.
         out: where the index stands; None is within the folder.
-        workers: processes that read; None is one a core, 1 is this process.
+        workers: processes that read; None is one a core.
         batch: pictures in one call of the model.
 
     Raises:
@@ -123,8 +122,8 @@ class Writer:
 
         Raises:
             SearchError: another process writes this index, it was made with another model or for another
-                folder, it cannot be written, or a reading process was killed. One that was made when CLIP's
-                crop was rounded otherwise is made again.
+                folder, it cannot be written, or no process can start that reads. One that was made when
+                CLIP's crop was rounded otherwise is made again.
         """
         started = time.monotonic()
         with writer_lock(self._index):
@@ -215,19 +214,16 @@ class Writer:
             return
         yield Progress("pictures", 0, len(files))
         read: list[tuple[File, Reading]] = []
-        try:
-            with pool(min(self._workers, -(-len(files) // CHUNK))) as executor:
-                for part in self._readings(executor, store, files):
-                    read += part
-                    while _pictures(read) >= self._batch or len(read) >= MOST_READ:
-                        yield self._keep_(store, read, len(files))
-                while read:
+        with readers(min(self._workers, -(-len(files) // CHUNK))) as pool:
+            for part in self._readings(pool, store, files):
+                read += part
+                while _pictures(read) >= self._batch or len(read) >= MOST_READ:
                     yield self._keep_(store, read, len(files))
-        except BrokenProcessPool as error:
-            raise SearchError("a reading process was killed: the same command again goes on") from error
+            while read:
+                yield self._keep_(store, read, len(files))
 
     def _readings(
-        self, executor: Executor, store: Store, files: list[File]
+        self, pool: ContainedPool, store: Store, files: list[File]
     ) -> Generator[list[tuple[File, Reading]], None, None]:
         """Files with what was read of them, a chunk at a time, as the workers are done."""
         lengths = store.hashes_by_length()
@@ -243,7 +239,7 @@ class Writer:
                     Job(self._folder / file.path, known.get(file.bytes, ()), shape.size, shape.fit)
                     for file in chunk
                 ]
-                running[executor.submit(read_all, jobs)] = chunk
+                running[pool.executor.submit(read_all, jobs, pool)] = chunk
             if not chunk or len(running) >= AHEAD * self._workers:
                 for read, readings in pop_finished_(running):
                     yield list(zip(read, readings, strict=True))
