@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,19 @@ def test_what_the_older_crop_made_is_known_by_the_preprocessings_identity() -> N
     assert Preprocessing(224, "crop").identity not in ("224 crop", Preprocessing(224, "crop-floor").identity)
     assert Preprocessing(224, "crop-floor").identity == "224 crop"
     assert (Preprocessing(64).identity, Preprocessing(64, "stretch").identity) == ("64 pad", "64 stretch")
+
+
+def test_pipes_links_to_nowhere_and_a_line_of_fifty_million_pixels_are_passed_over_by_name(
+    folder: Path,
+) -> None:
+    os.mkfifo(folder / "pipe.png")
+    (folder / "nowhere.png").symlink_to("gone.png")
+    Image.new("1", (50_000_000, 1)).save(folder / "line.png")
+    found = {
+        result.path.name: result.reason
+        for result in classify_files(Classifier.of(MeanColours(), list(PRIMARIES)), picture_files([folder]))
+    }
+    assert sum(reason is None for reason in found.values()) == 3
+    assert "it is a pipe or a device" in str(found["pipe.png"])
+    assert "No such file" in str(found["nowhere.png"])
+    assert "50000000 x 1 pixels: a side of more than" in str(found["line.png"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 import unclip
 from support.pictures import speckled, wide_profile
@@ -283,3 +283,11 @@ def test_a_reduced_picture_looks_as_the_whole_one(mode: str) -> None:
     assert small.size == (60, 40)
     same = np.asarray(whole.resize((60, 40), Image.Resampling.BOX), dtype=int)
     assert np.abs(np.asarray(small, dtype=int) - same).max() <= 2
+
+
+def test_too_much_text_in_a_picture_is_said_as_such(tmp_path: Path) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("x", "y" * 2_000_000, zip=True)
+    speckled(8).save(tmp_path / "a.png", pnginfo=texts)
+    with pytest.raises(InputError, match=r"a.png is broken: its profile or a text in it has more than 1 MiB"):
+        open_image(tmp_path / "a.png")

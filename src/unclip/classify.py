@@ -162,7 +162,8 @@ def picture_files(sources: Sequence[Path]) -> list[Path]:
     for source in sources:
         if source.is_dir():
             inside = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES)
-            found += [path for path in inside if path.is_file() and not _hidden(path, source)]
+            # pipes and links to nowhere, too: reading says what they are
+            found += [path for path in inside if not path.is_dir() and not _hidden(path, source)]
         elif source.exists():
             found.append(source)
         else:

@@ -54,6 +54,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 READABLE = tuple(KINDS)
 SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
+NEEDS_HEIC = "is HEIC: install unclip[heic] to read it"
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # behind "ftyp", the first of a file's boxes
 WHITE = (255, 255, 255)
 BICUBIC_SUPPORT = 2  # pixels to each side of a result's pixel that the filter looks at
@@ -215,7 +216,7 @@ def read_metadata(source: Source) -> dict[str, str]:
             try:
                 image.load()  # text may also stand behind the pixels
             except Exception as error:
-                raise InputError(f"{name} is broken: {error}") from error
+                raise InputError(f"{name} is broken: {fault(error)}") from error
             texts = {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
             texts.pop(PNG_KEY, None)  # `read_source_type` reads it
             return texts
@@ -245,7 +246,7 @@ def read_source_type(source: Source) -> str | None:
             try:
                 image.load()  # text may also stand behind the pixels
             except Exception as error:
-                raise InputError(f"{name} is broken: {error}") from error
+                raise InputError(f"{name} is broken: {fault(error)}") from error
         packet = image.info.get("xmp") or image.info.get(PNG_KEY) or b""
     return source_type(packet)
 
@@ -285,14 +286,14 @@ def _opened(source: Source, name: str) -> Iterator[Image.Image]:
         raise InputError(f"{name} has more than {MAX_PIXELS // 10**6} megapixels: reduce it") from None
     except UnidentifiedImageError:
         if _is_heic(source):
-            raise InputError(f"{name} is HEIC: install unclip[heic] to read it") from None
+            raise InputError(f"{name} {NEEDS_HEIC}") from None
         raise InputError(
             f"{name} is not a picture: hand in PNG, JPEG, WebP, AVIF, JPEG 2000, GIF, BMP, TIFF or HEIC"
         ) from None
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from error
-    except Exception as error:  # see open_image
-        raise InputError(f"{name} is broken: {error}") from error
+    except Exception as error:  # see `_read`
+        raise InputError(f"{name} is broken: {fault(error)}") from error
     # A path is closed here; an open file stays its owner's business.
     with image:
         yield image
@@ -395,7 +396,14 @@ def _read(
                 f"{name} has {size} pixels, too many for the memory there is: reduce it"
             ) from None
         except Exception as error:  # a decoder fed with a broken file raises nearly anything
-            raise InputError(f"{name} is broken: {error}") from error
+            raise InputError(f"{name} is broken: {fault(error)}") from error
+
+
+def fault(error: Exception) -> str:
+    """What a decoder found wrong with a picture, for messages."""
+    if "MAX_TEXT_CHUNK" in str(error):
+        return "its profile or a text in it has more than 1 MiB, save it without"
+    return str(error) or type(error).__name__
 
 
 def _decoded(image: Image.Image, name: str, at_least: int | None) -> Image.Image:

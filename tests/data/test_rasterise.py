@@ -201,3 +201,9 @@ def test_a_mistake_of_a_decoder_is_the_pictures_fault(monkeypatch: pytest.Monkey
     assert draw("<svg/>", 32, Fit.PAD).reason == "broken"
     assert draw(b"no picture", 32, Fit.PAD).reason == "broken"
     assert draw(encoded(Image.new("RGB", (40, 40))), 32, Fit.PAD).reason is None
+
+
+def test_heic_is_no_broken_picture_where_the_extra_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unclip.images._reads_heic", lambda: False)
+    found = draw(b"\0\0\0\x18ftypheic" + b"\0" * 64, 64, Fit.PAD)
+    assert (found.reason, found.detail) == ("HEIC", "is HEIC: install unclip[heic] to read it")

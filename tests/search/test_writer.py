@@ -302,3 +302,15 @@ def test_reading_fifty_megapixels_takes_little_more_than_its_pixels(tmp_path: Pa
     command = [sys.executable, "-c", code, str(tmp_path / "large.png")]
     used = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     assert int(used) < 260  # MiB; the pixels are 191
+
+
+def test_pipes_and_links_to_nowhere_are_listed_by_name(photos: Path, clip: Colours) -> None:
+    os.mkfifo(photos / "pipe.png")
+    (photos / "nowhere.jpg").symlink_to("gone.jpg")
+    (photos / "itself.png").symlink_to("itself.png")
+    summary = run(photos, clip)
+    reasons = dict(summary.skipped)
+    assert "it is a pipe or a device" in reasons["pipe.png"]
+    assert "No such file" in reasons["nowhere.jpg"]
+    assert "links" in reasons["itself.png"]
+    assert summary.pictures == 7

@@ -54,7 +54,7 @@ def classify(
     too (for example "something else"). Labels that may hold together are asked for one at a time, each
     against its contrary.
     """
-    from unclip.errors import InputError
+    from unclip.errors import InputError, escaped
 
     if (labels is None) == (labels_file is None):
         raise InputError("give labels either by --labels or by --labels-file, for example --labels cat,dog")
@@ -85,7 +85,7 @@ def classify(
         if json:
             done.append(result)
         elif result.reason is not None:
-            typer.echo(f"unclip: skipped {result.reason}", err=True)
+            typer.echo(f"unclip: skipped {escaped(result.reason)}", err=True)
         else:
             typer.echo(_table(result, top) if len(paths) == 1 else _line(result, top or SHOWN))
     if json:
@@ -99,8 +99,10 @@ def _table(result: Classified, top: int | None) -> str:
 
 
 def _line(result: Classified, top: int) -> str:
+    from unclip.errors import escaped
+
     shown = [f"{label} {p:.1%}" for label, p in list(result.probabilities.items())[:top]]
-    return f"{result.path}  {', '.join(shown)}"
+    return f"{escaped(str(result.path))}  {', '.join(shown)}"
 
 
 def _document(

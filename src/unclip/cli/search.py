@@ -240,6 +240,7 @@ def _skipped_lines(skipped: list[tuple[str, str]], most: int | None) -> list[str
     """Pictures and what cannot be read by name, other files by their kinds; without a limit all by name."""
     from collections import Counter
 
+    from unclip.errors import escaped
     from unclip.images import SUFFIXES
     from unclip.search.reading import UNREADABLE
 
@@ -249,7 +250,7 @@ def _skipped_lines(skipped: list[tuple[str, str]], most: int | None) -> list[str
             pictures.append((path, reason))
         else:
             kinds[Path(path).suffix.lower() or "without suffix"] += 1
-    lines = [f"skipped {path}: {reason}" for path, reason in pictures[:most]]
+    lines = [escaped(f"skipped {path}: {reason}") for path, reason in pictures[:most]]
     if most is not None and len(pictures) > most:
         lines.append(f"... and {len(pictures) - most} more pictures; --skipped lists all")
     if kinds:

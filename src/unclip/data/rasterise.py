@@ -14,7 +14,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from unclip.data.filters import THUMB
 from unclip.data.records import Fit
 from unclip.errors import DataError, InputError
-from unclip.images import LONGEST_RESIZED, MAX_PIXELS, WHITE, encode, letterbox, on_white, open_image
+from unclip.images import (
+    LONGEST_RESIZED,
+    MAX_PIXELS,
+    NEEDS_HEIC,
+    WHITE,
+    encode,
+    fault,
+    letterbox,
+    on_white,
+    open_image,
+)
 from unclip.processes import no_opening
 
 INK = 250  # a pixel with a channel below this is not background
@@ -99,7 +109,8 @@ def draw_bitmap(content: bytes, size: int, fit: Fit = Fit.PAD) -> tuple[Image.Im
     try:
         image = on_white(open_image(content))
     except InputError as error:
-        raise Unusable("broken", str(error)) from error
+        said = str(error).removeprefix("the picture ")
+        raise Unusable("HEIC" if said == NEEDS_HEIC else "broken", said) from error
     if fit is Fit.TRIM:
         image = image.crop(_content(image))
     if max(image.size) < LEAST_SIDE:
@@ -119,7 +130,7 @@ def _check_header(content: bytes) -> None:
     except UnidentifiedImageError:
         return  # `open_image` says what it is
     except Exception as error:  # a decoder fed with a broken file raises nearly anything
-        raise Unusable("broken", str(error)) from error
+        raise Unusable("broken", fault(error)) from error
     if pixels > MAX_PIXELS:
         raise Unusable("too large", f"{pixels:,} pixels")
     if moves and image.format != "MPO":  # as in `open_image`

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from unclip.images import SUFFIXES
 from unclip.search.store import File
 
 
@@ -34,16 +35,21 @@ def walk(folder: Path, leave_out: Path) -> Iterator[File | str]:
                     if folder / path != leave_out:
                         below.append(path)
                 elif entry.is_file():
-                    stat = entry.stat()
-                    date = datetime.fromtimestamp(stat.st_mtime).isoformat(timespec="seconds")
-                    yield File(path, stat.st_size, stat.st_mtime_ns, date)
-            except (
-                OSError,
-                ValueError,
-                OverflowError,
-            ):  # gone meanwhile, a broken link, a date of no calendar
-                continue
+                    yield _file(path, entry.stat())
+                elif path.lower().endswith(SUFFIXES):  # a pipe, a link to nowhere: reading says so
+                    yield File(path, 0, 0, "")
+            except OSError:  # gone meanwhile, or a link to itself
+                if entry.is_symlink() and path.lower().endswith(SUFFIXES):
+                    yield File(path, 0, 0, "")
         waiting += reversed(below)
+
+
+def _file(path: str, stat: os.stat_result) -> File:
+    try:
+        date = datetime.fromtimestamp(stat.st_mtime).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # a date of no calendar
+        date = ""
+    return File(path, stat.st_size, stat.st_mtime_ns, date)
 
 
 def within(path: str, folder: str) -> bool:
