@@ -7,6 +7,7 @@ it, which is downloaded but not installed, so that no rights are needed.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
+LOG = "install.log"  # in the environment, of the last time that something was installed
+LAST = 5  # lines of it that are shown where that fails
 PIP_PACKAGE = "python3-pip-whl"  # Debian's and Ubuntu's package that holds pip as a wheel
 
 
@@ -36,8 +39,37 @@ def main(arguments: list[str]) -> int:
         )
     extra = f"[{arguments[1]}]" if len(arguments) == 2 else ""
     print(f"Installing unclip{extra} into {folder.name} (the first time this downloads PyTorch)", flush=True)
-    install = [python, "-m", "pip", "install", "--disable-pip-version-check"]
-    return subprocess.run([*install, "--editable", f"{REPOSITORY}{extra}"]).returncode
+    install: list[str | Path] = [python, "-m", "pip", "install", "--disable-pip-version-check"]
+    log = folder / LOG
+    code = logged([*install, "--editable", f"{REPOSITORY}{extra}"], log)
+    if code:
+        return fail(f"{last_lines(log)}unclip could not be installed: all that pip said is in {log}")
+    return 0
+
+
+def logged(command: list[str | Path], log: Path) -> int:
+    """Runs a command whose output goes into a file; a terminal shows the last line of it, in one line."""
+    shown = sys.stdout.isatty()
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as running,
+    ):
+        assert running.stdout is not None
+        for line in running.stdout:
+            file.write(line)
+            file.flush()
+            if shown and line.strip():
+                columns = shutil.get_terminal_size().columns - 1
+                print(f"\r\033[K{line.strip()[:columns]}", end="", flush=True)
+        if shown:
+            print("\r\033[K", end="", flush=True)
+        return running.wait()
+
+
+def last_lines(log: Path) -> str:
+    return "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-LAST:])
 
 
 def has_pip(python: Path) -> bool:
