@@ -156,7 +156,7 @@ class Options:
         _check("guidance", self.guidance, 0.0, self.MOST_GUIDANCE)
         _check("prior_guidance", self.prior_guidance, 0.0, self.MOST_GUIDANCE)
         _check("clip_guidance", self.clip_guidance, 0.0, self.MOST_GUIDANCE)
-        if self.prior is not None and self.prior not in list(Prior):
+        if self.prior is not None and not (isinstance(self.prior, str) and self.prior in list(Prior)):
             raise InputError(f"unknown prior {shown(self.prior)}: choose {', '.join(Prior)}")
         _check("rerank", self.rerank, self.n, self.MOST_RERANKED)
         _check("temperature", self.temperature, 0.01, 100.0)
@@ -169,7 +169,7 @@ class Options:
         if self.init is None and (self.strength is not None or self.fit is not None):
             raise InputError("strength and fit are of a picture to start from: give init, too, or neither")
         if self.style is not None and not isinstance(self.style, str):
-            raise InputError(f"style is {self.style!r}: give the name of one, or {ANY_STYLE!r}")
+            raise InputError(f"style is {shown(self.style)}: give the name of one, or {ANY_STYLE!r}")
         if self.style not in (None, ANY_STYLE) and (self.init is not None or self.start is not None):
             raise InputError(f"style: {OWN_STYLE}")
         if isinstance(self.steps, str) and self.steps.isascii() and self.steps.isdigit():

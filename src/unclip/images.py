@@ -24,7 +24,7 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from unclip.colour_profiles import ColourProfile
-from unclip.errors import InputError
+from unclip.errors import InputError, shown
 from unclip.xmp import PNG_KEY, SourceType, source_type
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ NEEDS_HEIC = "is HEIC: install unclip[heic] to read it"
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # behind "ftyp", the first of a file's boxes
 WHITE = (255, 255, 255)
 BICUBIC_SUPPORT = 2  # pixels to each side of a result's pixel that the filter looks at
+LONGEST_NAME = 4096  # characters of a path
 LONGEST_RESIZED = 32  # squares: wider pictures are cropped before they are resized
 
 JPEG_QUALITY = 92
@@ -98,7 +99,7 @@ class ImageFormat(StrEnum):
         try:
             return cls("jpeg" if plain == "jpg" else plain)
         except ValueError:
-            raise InputError(f"unknown picture format {name!r}: choose {', '.join(cls)}") from None
+            raise InputError(f"unknown picture format {shown(name)}: choose {', '.join(cls)}") from None
 
 
 # --- opening ---
@@ -253,7 +254,7 @@ def read_source_type(source: Source) -> str | None:
 
 def _describe(source: Source) -> str:
     if isinstance(source, (str, Path)):
-        return str(source)
+        return str(source) if len(str(source)) <= LONGEST_NAME else shown(str(source))
     name = getattr(source, "name", None) or getattr(source, "filename", None)
     return str(name) if isinstance(name, (str, Path)) and str(name) else "the picture"
 

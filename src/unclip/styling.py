@@ -11,7 +11,7 @@ from unclip.bundle import Styles
 from unclip.data.prompts import in_style, names_style
 from unclip.data.styles import ANY_STYLE
 from unclip.drawing import Job
-from unclip.errors import InputError
+from unclip.errors import InputError, shown
 from unclip.given import Styled
 
 Truncated = Callable[[Sequence[str]], Sequence[str | None]]
@@ -23,11 +23,11 @@ def check_style(style: str | None, styles: Styles, bundle: str) -> None:
     if style in (None, ANY_STYLE, *styles.known):
         return
     if not styles.known:
-        raise InputError(f"style {style!r}: {bundle} lists no styles, so say it in the prompt")
+        raise InputError(f"style {shown(style)}: {bundle} lists no styles, so say it in the prompt")
     near = difflib.get_close_matches(str(style).casefold(), [*styles.known, ANY_STYLE], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     names = ", ".join((*styles.known, ANY_STYLE))
-    raise InputError(f"unknown style {style!r}: {hint}choose one of {names}")
+    raise InputError(f"unknown style {shown(style)}: {hint}choose one of {names}")
 
 
 def styled(jobs: Sequence[Job], style: str | None, styles: Styles, truncated: Truncated) -> list[Job]:
@@ -58,14 +58,17 @@ def _styled(job: Job, style: str | None, styles: Styles, truncated: Truncated) -
     if names_style(job.text, styles.known):
         if style is not None:
             raise InputError(
-                f"style {style!r}: the prompt {job.prompt!r} names a style itself, so leave out one of them"
+                f"style {shown(style)}: the prompt {shown(job.prompt)} names a style itself, so leave out "
+                "one of them"
             )
         return job
     name = chosen(styles.clear, job.seed, job.index) if style is None else style
     text = in_style(job.text, name)
     if truncated([text])[0] is not None:  # the style, at its end, would not be read
         if style is not None:
-            raise InputError(f"style {style!r}: the prompt is too long to be read with it, so shorten it")
+            raise InputError(
+                f"style {shown(style)}: the prompt is too long to be read with it, so shorten it"
+            )
         return job
     return replace(job, given=replace(job.given, style=Styled(name, text)))
 

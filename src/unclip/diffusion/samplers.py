@@ -21,7 +21,7 @@ from torch import Tensor
 from unclip.diffusion.denoiser import Denoised, Denoiser
 from unclip.diffusion.names import SamplerName
 from unclip.diffusion.schedule import broadcast
-from unclip.errors import InputError
+from unclip.errors import InputError, shown
 
 Noise = Callable[[], Tensor]
 
@@ -306,7 +306,7 @@ def find_sampler(name: str) -> Sampler:
         InputError: there is none; the message lists those there are.
     """
     if name not in SAMPLERS:
-        raise InputError(f"unknown sampler {name!r}: choose {', '.join(SAMPLERS)}")
+        raise InputError(f"unknown sampler {shown(name)}: choose {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unclip.errors import InputError
+from unclip.errors import InputError, shown
 
 LABEL_RANGE = 1000  # labels are in [0, 1000) however many steps there are: ADM's rescaled time steps
 COSINE_OFFSET = 0.008  # s of Eq. 17 of 2102.09672
@@ -350,7 +350,7 @@ def _check_count(total: int, count: int) -> None:
 def _whole(text: str, given: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise InputError(
-            f"unknown steps {given!r}: give a count such as '25', sections such as '10,10,3,2,2', "
+            f"unknown steps {shown(given)}: give a count such as '25', sections such as '10,10,3,2,2', "
             "'ddim50' or 'fast27'"
         )
     return int(text)

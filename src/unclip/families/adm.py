@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from unclip.drawing import Job, Options
-from unclip.errors import BundleError, InputError
+from unclip.errors import BundleError, InputError, shown
 from unclip.families import Family
 from unclip.given import Kind
 from unclip.models.adm import ADMConfig, ClassifierConfig
@@ -93,4 +93,6 @@ class ADM(Family):
         hint = f", or {' or '.join(map(repr, near))}" if near else ""
         kinds = "a name or a number" if names else "a number (the bundle has no names of classes)"
         last = self.classes - 1
-        raise InputError(f"no class {prompt!r}: give {kinds} from 0 to {last}, such as 'class {last}'{hint}")
+        raise InputError(
+            f"no class {shown(prompt)}: give {kinds} from 0 to {last}, such as 'class {last}'{hint}"
+        )

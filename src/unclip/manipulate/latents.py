@@ -84,7 +84,8 @@ class Way:
         steps, guidance = settings.get("steps"), settings.get("guidance")
         if steps is not None and not isinstance(steps, str):
             steps = checked_number("steps", steps, 0, MOST_STEPS)
-        fit = Fit.named(settings.get("fit") or Fit.LETTERBOX)
+        fit = settings.get("fit")
+        fit = Fit.LETTERBOX if fit is None else Fit.named(fit)
         size = model.size(settings.get("size"))
         options = Options(n=n, size=size, seed=settings.get("seed"), guidance=guidance)
         inverting = model.family.inverting(Inversion.of(steps, guidance))

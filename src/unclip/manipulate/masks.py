@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageChops, ImageFilter
 
-from unclip.errors import InputError, warn
+from unclip.errors import InputError, shown, warn
 from unclip.given import KEPT, REDRAWN
 
 WHITE_FROM = 128  # level of a mask without transparency from which it is white
@@ -38,8 +38,8 @@ def checked_feather(feather: Feather | None) -> Feather:
         width = -1
     if not 0 <= width <= WIDEST_FEATHER:
         raise InputError(
-            f"feather is {feather!r}: give from 0 to {WIDEST_FEATHER} pixels, or {OWN_EDGE!r} for the mask's "
-            "own soft edge"
+            f"feather is {shown(feather)}: give from 0 to {WIDEST_FEATHER} pixels, or {OWN_EDGE!r} for the "
+            "mask's own soft edge"
         )
     return width
 

@@ -24,7 +24,7 @@ from unclip.diffusion.schedule import (
     respace_karras,
 )
 from unclip.drawing import Options
-from unclip.errors import BundleError, InputError
+from unclip.errors import BundleError, InputError, shown
 from unclip.stages.networks import Networks
 from unclip.stages.stage import Estimate
 
@@ -88,7 +88,9 @@ class Denoising:
         if spacing is Spacing.EVEN:
             return schedule[respace(len(schedule), sampling.steps)]
         if isinstance(sampling.steps, str):
-            raise InputError(f"steps {sampling.steps!r}: the sampler {sampling.sampler} takes a plain count")
+            raise InputError(
+                f"steps {shown(sampling.steps)}: the sampler {sampling.sampler} takes a plain count"
+            )
         if spacing is Spacing.LOG_SNR:
             return schedule[respace_by_log_snr(schedule, sampling.steps)]
         return schedule[respace_karras(schedule, sampling.steps, max_noise=LARGEST_KARRAS_NOISE)]
