@@ -29,7 +29,7 @@ LEVELS = [
             "train",
         ),
         *("keywords", "record", "provenance"),
-        *("embedding", "classify", "search", "evaluate", "zero_shot"),
+        *("embedding", "classify", "photographs", "search", "evaluate", "zero_shot"),
     },
     {"bench", "serve"},
     {"cli", "__main__", "unclip"},  # "unclip" is the package's own __init__

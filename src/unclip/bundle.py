@@ -163,6 +163,21 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class Photographic:
+    """A direction of CLIP's space by which photographs stand out from the pictures that it has learned from.
+
+    `benchmarks/photographs.py` finds it; a CLIP that knows photographs has none.
+
+    Attributes:
+        direction: (E,), of length one.
+        least: along it, from which on an embedding is taken for a photograph's.
+    """
+
+    direction: tuple[float, ...]
+    least: float
+
+
+@dataclass(frozen=True)
 class Component:
     """One file of a bundle and all that is needed to use it.
 
@@ -175,6 +190,7 @@ class Component:
         sampling: defaults for the same three, of the class that `sampling_of` says.
         codes: defaults for a transformer that draws codes.
         preprocessing: of pictures, for CLIP.
+        photographic: what tells photographs, for a CLIP that does not know them.
         licence: of the weights.
         data: what it was trained on, in words.
         bundle: name of the bundle whose file it is; empty where it is this one's own.
@@ -189,6 +205,7 @@ class Component:
     sampling: Sampling | None = None
     codes: CodeSampling | None = None
     preprocessing: Preprocessing | None = None
+    photographic: Photographic | None = None
     licence: str = ""
     data: str = ""
     bundle: str = ""
@@ -234,6 +251,7 @@ class Part:
     sampling: Sampling | None = None
     codes: CodeSampling | None = None
     preprocessing: Preprocessing | None = None
+    photographic: Photographic | None = None
     licence: str = ""
     data: str = ""
 
@@ -359,6 +377,7 @@ class Bundle:
             sampling=component.sampling,
             codes=component.codes,
             preprocessing=component.preprocessing,
+            photographic=component.photographic,
             licence=component.licence,
             data=component.data,
         )
@@ -587,6 +606,7 @@ def _write(folder: Path, name: str, part: Part, dtype: torch.dtype | None) -> Co
         sampling=part.sampling,
         codes=part.codes,
         preprocessing=part.preprocessing,
+        photographic=part.photographic,
         licence=part.licence,
         data=part.data,
     )
@@ -659,6 +679,10 @@ def check_ranges(component: Component, where: str) -> None:
             value = getattr(value, key, None)
         if value is not None and not least <= value <= most:
             raise InputError(f"{where}.{place}: got {value}, allowed is {least:g} to {most:g}")
+
+    width = component.config.get("embedding")
+    if (test := component.photographic) is not None and len(test.direction) != width:
+        raise InputError(f"{where}.photographic: {len(test.direction)} numbers, the embedding has {width}")
 
 
 def _read_component(data: Any, where: str) -> Component:

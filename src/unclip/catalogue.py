@@ -17,6 +17,7 @@ from unclip.runtime import data_folder
 
 MOST_SUGGESTED = 3
 MANIFEST = "bundle.json"  # makes a folder a bundle
+KNOWS_PHOTOGRAPHS = "openclip-vit-b-32-datacomp"  # a CLIP that is small and good at them
 SHIPPED = Path(__file__).parent / "bundles"
 
 

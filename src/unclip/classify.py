@@ -22,6 +22,7 @@ from torch import Tensor
 from unclip.bundle import Preprocessing
 from unclip.errors import InputError, listed
 from unclip.images import SUFFIXES, Source
+from unclip.photographs import Knowing, Watch
 from unclip.processes import cores
 from unclip.search.reading import Job, read_all, readers
 
@@ -64,7 +65,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 
-class Encoder(Protocol):
+class Encoder(Knowing, Protocol):
     """The part of a CLIP that classification needs; `unclip.embedding.ClipEmbedder` is one."""
 
     @property
@@ -134,7 +135,10 @@ class Classifier:
         Raises:
             InputError: no pictures, or a file that is not one.
         """
-        rows = self.probabilities(self.encoder.embed_images(images))  # (N, L)
+        embeddings, watch = self.encoder.embed_images(images), Watch(self.encoder)
+        watch.see(embeddings)
+        watch.tell()
+        rows = self.probabilities(embeddings)  # (N, L)
         return [self.ranked(row) for row in rows]
 
     def ranked(self, row: Tensor) -> dict[str, float]:
@@ -182,7 +186,7 @@ def classify_files(
         InputError: a file of `explicit` is no picture; others are passed over, with the reason.
         SearchError: no process can start that reads.
     """
-    shape = classifier.encoder.preprocessing
+    shape, watch = classifier.encoder.preprocessing, Watch(classifier.encoder)
     with readers(max(1, min(cores(), len(paths)))) as pool:
         for start in range(0, len(paths), batch):
             part = paths[start : start + batch]
@@ -198,12 +202,14 @@ def classify_files(
             rows = {}
             if squares:
                 embeddings = classifier.encoder.embed_pixels(np.stack(list(squares.values())))  # (B, E)
+                watch.see(embeddings)
                 rows = dict(zip(squares, classifier.probabilities(embeddings), strict=True))
             for path, reading in readings.items():
                 if path in rows:
                     yield Classified(path, classifier.ranked(rows[path]))
                 else:
                     yield Classified(path, {}, f"{path} {reading.reason}")
+    watch.tell()
 
 
 def _hidden(path: Path, folder: Path) -> bool:

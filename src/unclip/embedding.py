@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.bundle import Bundle, Preprocessing
+from unclip.bundle import Bundle, Photographic, Preprocessing
 from unclip.classify import DEFAULT_TEMPLATES, Classifier
 from unclip.errors import BundleError, InputError
 from unclip.images import Source, fit, from_uint8, open_image, several, to_pil
@@ -107,6 +107,7 @@ class ClipEmbedder:
         config: of the CLIP.
         name: of the bundle.
         identity: stands for everything that an embedding depends on: weights, tokenizer, preprocessing.
+        photographic: what tells photographs, of a CLIP that does not know them; else None.
         exact: texts and pictures are embedded one by one, and always to the same bits.
     """
 
@@ -121,9 +122,11 @@ class ClipEmbedder:
         name: str,
         identity: str,
         *,
+        photographic: Photographic | None = None,
         exact: bool = False,
     ) -> None:
         self.config = config
+        self.photographic = photographic
         self.exact = exact
         self.name = name
         self.identity = identity
@@ -172,7 +175,16 @@ class ClipEmbedder:
 
         identity = _identity(bundle, preprocessing)
         return cls(
-            network, config, tokenizer, preprocessing, device, precision, bundle.name, identity, exact=exact
+            network,
+            config,
+            tokenizer,
+            preprocessing,
+            device,
+            precision,
+            bundle.name,
+            identity,
+            photographic=bundle.component("clip").photographic,
+            exact=exact,
         )
 
     @classmethod

@@ -29,6 +29,7 @@ class Colours:
     """Embeds pictures by their mean colour (and a little by their halves), texts by the colours they name."""
 
     name = "colours"
+    photographic = None
     scale = 30.0
 
     def __init__(self, identity: str = "colours-1") -> None:
@@ -65,6 +66,8 @@ class Colours:
 class MeanColours:
     """It knows three colours: pictures by their mean, texts by the colour that they name."""
 
+    name = "mean colours"
+    photographic = None
     scale = 10.0
     preprocessing = Preprocessing(size=4, fit="stretch")
 

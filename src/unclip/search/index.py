@@ -15,6 +15,7 @@ from PIL import Image
 
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError, SearchError
+from unclip.photographs import Watch
 from unclip.search.near import LEAST_COSINE, alike, groups, signatures
 from unclip.search.probability import PICTURE, TEXT, likeness, standing_out
 from unclip.search.query import EVERYTHING, Filters, Term, check, parse
@@ -109,6 +110,7 @@ class Index:
         self._vectors: Vectors | None = None
         self._version = -1
         self._texts: dict[str, np.ndarray] = {}
+        self._looked = False  # whether what is in it are photographs
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -237,6 +239,10 @@ class Index:
 
     def _prepare(self, terms: Sequence[Term], vectors: Vectors) -> _Prepared:
         sample = vectors.sample(SAMPLE)  # (K, E)
+        if not self._looked:
+            self._looked, watch = True, Watch(self.clip)
+            watch.see(sample)
+            watch.tell()
         ranking = np.zeros(sample.shape[1], np.float32)
         prepared = []
         for term in terms:
@@ -256,7 +262,10 @@ class Index:
                     self._texts.pop(next(iter(self._texts)))
                 self._texts[term.content] = self.clip.embed_texts([term.content]).numpy()[0]
             return self._texts[term.content]
-        return self.clip.embed_images([term.content]).numpy()[0]
+        embedding, watch = self.clip.embed_images([term.content]), Watch(self.clip)
+        watch.see(embedding)
+        watch.tell()
+        return embedding.numpy()[0]
 
     def _background(self) -> np.ndarray:
         return self._store.background()[1].astype(np.float32)

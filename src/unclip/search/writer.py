@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from unclip.errors import InputError, SearchError
+from unclip.photographs import Watch
 from unclip.processes import ContainedPool, cores, pop_finished_
 from unclip.search.background import BACKGROUND
 from unclip.search.files import walk, within
@@ -111,6 +112,7 @@ class Writer:
             raise InputError(f"workers {workers}, batch {batch}: choose 1 or more")
         self._folder = folder.resolve()
         self._clip = clip
+        self._watch = Watch(clip)
         self._model = model
         self._workers = workers or cores()
         self._batch = batch
@@ -139,6 +141,7 @@ class Writer:
             finally:
                 store.close()
         self.summary.seconds = time.monotonic() - started
+        self._watch.tell()
 
     # --- which index ---
 
@@ -270,6 +273,7 @@ class Writer:
             return []
         pixels = [reading.pixels for reading in readings if reading.pixels is not None]
         vectors = self._clip.embed_pixels(np.stack([one.square for one in pixels])).numpy()  # (B, E)
+        self._watch.see(vectors)
         return [
             Found(
                 hash=reading.hash,
