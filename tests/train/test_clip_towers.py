@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from support.styled_corpus import SEEN, drawings
+from unclip.data import splits
+from unclip.data.build import Input, build
 from unclip.models.clip_loss import clip_loss
 from unclip.train.log import read_metrics
 from unclip.train.places import Places
@@ -55,6 +58,21 @@ def losses(data: Path, out: Path, settings: dict[str, Any]) -> list[float]:
 def test_every_pair_of_encoders_learns(styled: Path, tmp_path: Path, image: str, text: str) -> None:
     found = losses(styled, tmp_path, recipe(image, text, {"part": 8} if text == "cbow" else {}))
     assert found[-1] < found[0] - 0.3
+
+
+def test_evaluations_look_at_unseen_concepts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "UNSEEN_PAIRS", 0.25)
+    monkeypatch.setattr(splits, "UNSEEN_CONCEPTS", 0.3)
+    inputs = [Input("seen", lambda: drawings("seen", SEEN))]
+    for _ in build(tmp_path / "data", inputs, size=64, fingerprint="", title="Shapes"):
+        pass
+    run = Run(recipe("vit", "cbow", {}), tmp_path / "data", tmp_path / "run", torch.device("cpu"))
+    task = run.task("clip")
+    figures = task.evaluate(task.model.eval())
+    assert {"recall_at_1_en", "unseen_concepts_recall_at_1_en"} <= set(figures)
+    assert run.unseen_concepts is not None
+    assert task.unseen is not None
+    assert len(task.unseen.images) == len(run.unseen_concepts)
 
 
 def test_clip_learns_with_sam_in_parts(styled: Path, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class Results:
         held_out = [Corpus(data, split) for split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
         # a small corpus may have held out nothing: figures are then those of pictures that were seen
         self.held_out = next((corpus for corpus in held_out if len(corpus)), self.train)
+        self.unseen_concepts = held_out[1] if self.held_out is held_out[0] else None
         self._bundles: dict[str, Bundle] = {}
 
     @cached_property

@@ -149,13 +149,14 @@ class ContrastiveTask(StageTask, ABC):
     def judged(self) -> Judged:
         return self.held_out.judged
 
-    def recall(self, model: nn.Module, images: Tensor) -> dict[str, float]:
+    def recall(self, model: nn.Module, images: Tensor, held_out: HeldOut | None = None) -> dict[str, float]:
         """Recall at 1 of the right one among held-out pictures (N, E), by name, for each language."""
         images, figures = F.normalize(images, dim=1), {}
-        for language, tokens in self.held_out.tokens.items():
+        known = held_out or self.held_out
+        for language, tokens in known.tokens.items():
             tokens = tokens.to(images.device)
             texts = F.normalize(self.texts(model, tokens.ids, tokens.mask), dim=1)
-            figures[f"recall_at_1_{language}"] = self.held_out.recall(texts @ images.T)
+            figures[f"recall_at_1_{language}"] = known.recall(texts @ images.T)
         return figures
 
 
@@ -165,9 +166,19 @@ class CLIPTask(ContrastiveTask):
     name = "clip"
 
     def __init__(
-        self, model: CLIPConfig, task: CLIPTaskConfig, tokenizer: Tokenizer, train: Corpus, held_out: Corpus
+        self,
+        model: CLIPConfig,
+        task: CLIPTaskConfig,
+        tokenizer: Tokenizer,
+        train: Corpus,
+        held_out: Corpus,
+        unseen: Corpus | None = None,
     ) -> None:
+        """`unseen` is of concepts that are not learned from, which evaluations look at as well."""
         super().__init__(CLIP(model), task, tokenizer, train, held_out)
+        self.unseen = None
+        if unseen is not None and len(unseen):
+            self.unseen = HeldOut(unseen, tokenizer, model.text.context, model.image.image_size)
 
     def images(self, model: nn.Module, images: Tensor, places: Places) -> Tensor:
         assert isinstance(model, CLIP)
@@ -180,10 +191,19 @@ class CLIPTask(ContrastiveTask):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Recall at 1 of the right picture among the held-out ones, by name and language."""
+        """Recall at 1 of the right picture among the held-out ones, by name and language.
+
+        Of unseen concepts too: a CLIP that learns its concepts by heart goes on to gain by the others, and
+        loses by these.
+        """
         assert isinstance(model, CLIP)
         device = next(model.parameters()).device
-        return self.recall(model, model.encode_image(self.held_out.images.to(device)))
+        figures = self.recall(model, model.encode_image(self.held_out.images.to(device)))
+        if self.unseen is not None:
+            images = model.encode_image(self.unseen.images.to(device))
+            found = self.recall(model, images, self.unseen)
+            figures |= {f"unseen_concepts_{name}": value for name, value in found.items()}
+        return figures
 
 
 class LockedCLIPTask(CLIPTask):
@@ -231,7 +251,7 @@ def task_of(run: Results, stage: str) -> Task:
     model, settings, _ = settings_of(run, stage)
     corpus = Corpus(run.train.folder, EVERYTHING) if settings.splits is Splits.ALL else run.train
     if not settings.locked:
-        return CLIPTask(model, settings, tokenizer, corpus, run.held_out)
+        return CLIPTask(model, settings, tokenizer, corpus, run.held_out, run.unseen_concepts)
     start = str(run.recipe[stage]["start"])
     clip = CLIP(model)
     take_weights_(clip, finished(start, "clip"), f"{stage}.start: {start}")
