@@ -8,16 +8,13 @@ from functools import cache
 
 from unclip.data.captions import fill
 from unclip.data.styles import STYLE_PHRASES, phrases
+from unclip.languages import LETTERS, WORD, WORDS
 
 # Words that ordinary prompts have too ("a flat tyre"): they name a style only where a template has them.
 ORDINARY = frozenset({"flat", "flach", "gradient", "farbverlauf", "icon", "symbol", "아이콘", "플랫", "사진"})
 ARTICLES = re.compile(r"^(?:an?|the|eine?)\s+")
 HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
-GERMAN = re.compile(
-    r"[äöüß]|\b(?:eine?[nmrs]?|der|das|dem|den|und|mit|auf|im|vom|zum|zwei|drei|vier|aus|neben|über|unter)\b"
-    r"|\bdie\s+(?-i:[A-ZÄÖÜ])",
-    re.IGNORECASE,
-)
+GERMAN = WORDS["de"] | {"zwei", "drei", "vier", "neben", "über"}
 ENDS = " \t\r\n.,;:"  # of a prompt, before a style is said behind it
 
 
@@ -49,7 +46,9 @@ def language_of(prompt: str) -> str:
     """Korean, German or else English: the languages that styles are said in."""
     if HANGUL.search(prompt):
         return "ko"
-    return "de" if GERMAN.search(prompt) else "en"
+    words = WORD.findall(prompt.casefold())
+    german = sum(word in GERMAN for word in words) > sum(word in WORDS["en"] for word in words)
+    return "de" if german or LETTERS["de"] & set(prompt.casefold() + prompt) else "en"
 
 
 @cache
