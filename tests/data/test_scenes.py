@@ -193,6 +193,10 @@ def test_a_corpus_without_scenes_is_as_it_was(archives: Path) -> None:
     assert pictograms.fingerprint(archives, SOURCES) != pictograms.fingerprint(archives, SOURCES, 5)
 
 
+def test_scenes_are_a_fifth_of_a_batch_unless_a_recipe_says_otherwise() -> None:
+    assert PicturesConfig().shares == {SCENES: 0.2}
+
+
 def test_shares_that_leave_nothing_are_refused() -> None:
     with pytest.raises(InputError, match="less than 1 together"):
         PicturesConfig(shares={SCENES: 1.0})

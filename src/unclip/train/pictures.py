@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unclip.data.captions import JUDGED_LANGUAGES, LANGUAGES
 from unclip.data.corpus import Corpus
+from unclip.data.records import SCENES
 from unclip.errors import InputError, shown
 from unclip.images import from_uint8
 from unclip.models.clip_loss import in_parts
@@ -25,6 +26,7 @@ EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while i
 LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
 LEAST_TOKENS = 3  # start, one of what is said, end
 LARGEST_SHIFT = 4096  # pixels
+SCENES_SHARE = 0.2  # of a batch
 ROW = 16  # pictures of one kind, each a hard negative of the others
 
 
@@ -37,7 +39,8 @@ class PicturesConfig:
         temperature: of those shares, above 0: each is raised to one over it, so above 1 rare languages come
             oftener.
         sources: factor on a source's share of the pictures (1 where not named, 0 leaves it out).
-        shares: share of all pictures that a source makes up, whatever its number ("scenes": a quarter).
+        shares: share of all pictures that a source makes up, whatever its number; by default scenes, where
+            the corpus has them, a fifth, so that single things lose little.
         kinds: the factor by an emoji's group ("food-drink") or subgroup ("face-smiling").
         shift: pictures are moved by up to so many pixels each way, on white.
         tokens: captions are cut to so many tokens, where the model would read more: a batch is as long as
@@ -54,7 +57,7 @@ class PicturesConfig:
     languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
     temperature: float = 1.0
     sources: Mapping[str, float] = field(default_factory=dict)
-    shares: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=lambda: {SCENES: SCENES_SHARE})
     kinds: Mapping[str, float] = field(default_factory=dict)
     shift: int = 0
     tokens: int | None = None
