@@ -200,7 +200,9 @@ def kept(prompt: str) -> str:
 def check_prompt(prompt: str) -> None:
     """Raises InputError for a prompt that is empty, far too long or no text."""
     check_text("a prompt", prompt)
-    if not "".join(filter(_is_seen, prompt)).strip():
+    # marks of no width, byte order marks and control characters do not show
+    shows = (letter for letter in prompt if unicodedata.category(letter) not in ("Cf", "Cc"))
+    if not "".join(shows).strip():
         raise InputError("the prompt is empty: say what to draw")
 
 
@@ -214,11 +216,6 @@ def check_text(name: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{name} is not text: it has a stray {text[error.start]!r}") from error
-
-
-def _is_seen(letter: str) -> bool:
-    """True for a letter that shows: marks of no width, byte order marks and control characters do not."""
-    return unicodedata.category(letter) not in ("Cf", "Cc") or letter.isspace()
 
 
 def fresh_seed(seed: int | None = None) -> int:

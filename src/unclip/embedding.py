@@ -57,29 +57,16 @@ class TextRows:
         """Some of the texts, perhaps several times, as long as the longest of them."""
         index = torch.tensor(rows, device=self.embedding.device)
         lengths = tuple(self.lengths[row] for row in rows)
-        longest = max(lengths)
-        return TextRows(
-            self.embedding[index],
-            self.raw[index],
-            self.sequence[index, :longest],
-            self.ids[index, :longest],
-            self.mask[index, :longest],
-            lengths,
-        )
+        tokens = {name: getattr(self, name)[index, : max(lengths)] for name in ("sequence", "ids", "mask")}
+        return TextRows(self.embedding[index], self.raw[index], **tokens, lengths=lengths)
 
     @classmethod
     def joined(cls, several: Sequence[TextRows]) -> TextRows:
         """Several as one, in their order, as long as the longest of them."""
         longest = max(text.ids.shape[1] for text in several)
-        texts = [text._padded_to(longest) for text in several]
-        return cls(
-            torch.cat([text.embedding for text in texts]),
-            torch.cat([text.raw for text in texts]),
-            torch.cat([text.sequence for text in texts]),
-            torch.cat([text.ids for text in texts]),
-            torch.cat([text.mask for text in texts]),
-            tuple(length for text in texts for length in text.lengths),
-        )
+        texts = [vars(text._padded_to(longest)) for text in several]
+        tensors = {name: torch.cat([text[name] for text in texts]) for name in texts[0] if name != "lengths"}
+        return cls(**tensors, lengths=tuple(length for text in several for length in text.lengths))
 
     def _padded_to(self, length: int) -> TextRows:
         """Longer, with nothing behind the tokens."""
@@ -173,7 +160,10 @@ class ClipEmbedder:
             def network() -> nn.Module:
                 return model
 
-        identity = _identity(bundle, preprocessing)
+        # changes with the CLIP, its tokenizer or its preprocessing, and with nothing else
+        parts = [bundle.component("clip").sha256, bundle.component("tokenizer").sha256]
+        parts += [] if preprocessing is None else [preprocessing.identity]
+        identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
         return cls(
             network,
             config,
@@ -246,8 +236,8 @@ class ClipEmbedder:
     def lengths(self, texts: Sequence[str], context: int | None = None) -> tuple[int, ...]:
         """The values that `TextRows.lengths` will have."""
         context = context or self.context
-        tokens = self._tokenizer.batch(texts, context)
-        return tuple(_padded(length, context) for length in tokens.mask.sum(1).tolist())
+        lengths = self._tokenizer.batch(texts, context).mask.sum(1).tolist()
+        return tuple(min(-(-length // PADDED_TO) * PADDED_TO, context) for length in lengths)
 
     def read(self, texts: Sequence[str], context: int | None = None) -> TextRows:
         """Texts as embeddings and token features.
@@ -342,15 +332,3 @@ class ClipEmbedder:
         """Cosine between pictures (B, 3, S, S) in [-1, 1] and the text embedding of each, (B,)."""
         embedding = self.embed_images([to_pil(image) for image in images])  # (B, E)
         return (embedding * text_embedding.cpu()).sum(-1)
-
-
-def _identity(bundle: Bundle, preprocessing: Preprocessing | None) -> str:
-    """Twelve digits that change with the CLIP, its tokenizer or its preprocessing, and with nothing else."""
-    files = (bundle.component("clip").sha256, bundle.component("tokenizer").sha256)
-    fitting = () if preprocessing is None else (preprocessing.identity,)
-    text = " ".join((*files, *fitting))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _padded(length: int, context: int) -> int:
-    return min(-(-length // PADDED_TO) * PADDED_TO, context)

@@ -16,16 +16,7 @@ from unclip.given import Kind
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.dalle1 import Dalle1Config
 from unclip.stages.clip import CLIP, Scoring
-from unclip.stages.codes import (
-    OPTIONS,
-    TRANSFORMER,
-    Codec,
-    Codes,
-    Dalle1Writer,
-    Reading,
-    sampling_of,
-    shown_size,
-)
+from unclip.stages.codes import OPTIONS, TRANSFORMER, Codec, Codes, Dalle1Writer, Reading, sampling_of
 from unclip.stages.networks import Form, Networks
 from unclip.stages.stage import Stage
 from unclip.stages.upsampler import Chain
@@ -51,8 +42,8 @@ class Dalle1(Family):
         if self.tokenizer.vocabulary > self.config.text_vocabulary:
             raise BundleError(f"bundle {bundle.name}: tokenizer and transformer do not fit each other")
         self.context = self.config.text_context
-        side = shown_size(bundle, self.config)
-        self.codec, self.chain = Codec(networks, self.config.grid, side), Chain.of(networks, side)
+        self.codec = Codec.of(networks, self.config)
+        self.chain = Chain.of(networks, self.codec.size)
         self.sizes = self.chain.sizes
 
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:

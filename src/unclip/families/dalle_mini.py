@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from unclip.drawing import Job, Options
 from unclip.errors import warn
 from unclip.families import Family
 from unclip.models.dalle_mini import DalleMiniConfig
-from unclip.stages.codes import (
-    OPTIONS,
-    TRANSFORMER,
-    Codec,
-    Codes,
-    MiniWriter,
-    Reading,
-    sampling_of,
-    shown_size,
-)
+from unclip.stages.codes import OPTIONS, TRANSFORMER, Codec, Codes, MiniWriter, Reading, sampling_of
 from unclip.stages.networks import Form, Networks
 from unclip.stages.stage import Stage
 from unclip.tokenizer import Tokenizer
@@ -37,9 +29,9 @@ class DalleMini(Family):
         self.tokenizer: Tokenizer = self.bundle.tokenizer()
         self.config: DalleMiniConfig = self.bundle.config(TRANSFORMER)
         self.context = self.config.text_context
-        size = shown_size(self.bundle, self.config)
-        self.sizes = (size,)
-        self.codec = Codec(networks, self.config.grid, size, at_once=networks.pictures(size))
+        codec = Codec.of(networks, self.config)
+        self.sizes = (codec.size,)
+        self.codec = replace(codec, at_once=networks.pictures(codec.size))
 
     def stages(self, options: Options, jobs: Sequence[Job]) -> tuple[Stage, ...]:
         sampling = sampling_of(self.bundle, self.config.vocabulary, options)

@@ -124,7 +124,8 @@ class Dalle1Writer:
         for indices in chunks(range(n), self.networks.at_once(n)):
             generators = [noise_generator(seed, index, CAPTION) for index in indices]
             ends += self._complete(begun, generators, impossible)
-        return [tokenizer.decode(begun[1:] + _before(end, tokenizer.end)) for end in ends]
+        whole = [end[: end.index(tokenizer.end)] if tokenizer.end in end else end for end in ends]
+        return [tokenizer.decode(begun[1:] + end) for end in whole]
 
     def _complete(
         self, begun: list[int], generators: Sequence[torch.Generator], impossible: Tensor
@@ -139,9 +140,8 @@ class Dalle1Writer:
                 return self.model.step_text(writing, last).index_fill(1, impossible, -torch.inf)
 
             room = self.config.text_context - len(begun) - 1
-            found: list[list[int]] = torch.stack(
-                list(write_codes(step, room, noise, self.sampling)), dim=1
-            ).tolist()
+            written = torch.stack(list(write_codes(step, room, noise, self.sampling)), dim=1)
+        found: list[list[int]] = written.tolist()
         return found
 
 
@@ -208,12 +208,7 @@ class Reading(Stage):
 
 @dataclass(frozen=True)
 class Codes(Stage):
-    """Writes the codes of pictures, those that are given first.
-
-    Attributes:
-        writer: draws them.
-        codec: codes the pictures whose upper rows are given.
-    """
+    """Writes the codes of pictures, behind those that the codec finds of upper rows that are given."""
 
     writer: Writer
     codec: Codec
@@ -265,20 +260,25 @@ class Codes(Stage):
 
 @dataclass(frozen=True)
 class Codec(Stage):
-    """Shows codes as pictures, and codes pictures.
-
-    Attributes:
-        networks: of the bundle.
-        grid: codes along each side.
-        size: side of the pictures in pixels.
-        at_once: pictures that are shown together; None is all that come.
-    """
+    """Shows grid x grid codes as pictures, `size` px wide, and codes pictures."""
 
     networks: Networks
     grid: int
     size: int
     at_once: int | None = None
     name, components = CODEC, (CODEC,)
+
+    @classmethod
+    def of(cls, networks: Networks, config: Dalle1Config | DalleMiniConfig) -> Codec:
+        """Of codes that a transformer draws. Raises BundleError where the two do not fit."""
+        bundle = networks.bundle
+        codec: VQGANConfig | VQVAEConfig = bundle.config(CODEC)
+        if config.vocabulary > codec.vocabulary:
+            raise BundleError(
+                f"bundle {bundle.name}: its transformer draws {config.vocabulary} codes, its codec has "
+                f"{codec.vocabulary}"
+            )
+        return cls(networks, config.grid, config.grid * codec.factor)
 
     def run(self, batch: Batch) -> Generator[Estimate, None, Batch]:
         yield from ()
@@ -316,22 +316,7 @@ def sampling_of(bundle: Bundle, vocabulary: int, options: Options) -> CodeSampli
     return sampling
 
 
-def shown_size(bundle: Bundle, config: Dalle1Config | DalleMiniConfig) -> int:
-    """Side in pixels of what the codec makes of the grid. Raises BundleError where they do not fit."""
-    codec: VQGANConfig | VQVAEConfig = bundle.config(CODEC)
-    if config.vocabulary > codec.vocabulary:
-        raise BundleError(
-            f"bundle {bundle.name}: its transformer draws {config.vocabulary} codes, its codec has "
-            f"{codec.vocabulary}"
-        )
-    return config.grid * codec.factor
-
-
 def _cached(networks: Networks, row_bytes: int) -> int:
     """Pictures of which keys and values, so many bytes each, are held at a time."""
     budget = CACHE_BYTES if networks.device.type == "cpu" else CACHE_BYTES * ACCELERATOR
     return max(1, budget // row_bytes)
-
-
-def _before(tokens: list[int], end: int) -> list[int]:
-    return tokens[: tokens.index(end)] if end in tokens else tokens

@@ -51,11 +51,7 @@ AnyCondition = TypeVar("AnyCondition", bound=Condition)
 class Denoising:
     """A component that draws by diffusion, and how it does it.
 
-    Attributes:
-        networks: of its bundle.
-        name: of the component.
-        sampling: steps, sampler, guidance, threshold.
-        least_noise: sigma / alpha of the least noise level that there is for it.
+    `least_noise` is sigma / alpha of the least noise level that there is for it.
     """
 
     networks: Networks

@@ -29,9 +29,6 @@ COMPONENTS = {Prior.DIFFUSION: PRIOR, Prior.AR: AR_PRIOR}
 AR_CANDIDATES = 2  # where nothing else is asked for
 ROWS = 128  # embeddings in one call of a prior
 
-Stream = tuple[Job, str]
-"""Whose noise a candidate takes, and which candidate it is."""
-
 
 @dataclass(frozen=True)
 class Diffused:
@@ -50,8 +47,8 @@ class Diffused:
     def steps(self) -> int:
         return self.denoising.steps
 
-    def draw(self, streams: Sequence[Stream], text: TextRows) -> Generator[Estimate, None, Tensor]:
-        """Embeddings (B, E), not normalised."""
+    def draw(self, streams: Sequence[tuple[Job, str]], text: TextRows) -> Generator[Estimate, None, Tensor]:
+        """Embeddings (B, E), not normalised, each of a job and the name of its candidate."""
         prior = cast(DiffusionPrior, self.networks[PRIOR])
         config = prior.config
         condition, nothing = _condition(text, config.unit_embeddings), None
@@ -76,7 +73,7 @@ class Written:
         config: ArPriorConfig = self.networks.bundle.config(AR_PRIOR)
         return config.components
 
-    def draw(self, streams: Sequence[Stream], text: TextRows) -> Generator[Estimate, None, Tensor]:
+    def draw(self, streams: Sequence[tuple[Job, str]], text: TextRows) -> Generator[Estimate, None, Tensor]:
         """Embeddings (B, E), not normalised."""
         prior = cast(ArPrior, self.networks[AR_PRIOR])
         generators = generators_of([(job, f"{AR_PRIOR}{k}") for job, k in streams])
