@@ -51,6 +51,7 @@ def serve(
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log.")] = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    exact: options.Exact = False,
 ) -> None:
     """Serve the Images API: clients of the hosted service draw here.
 
@@ -82,6 +83,7 @@ def serve(
         alias or (),
         device=device,
         precision=dtype,
+        exact=exact,
         memory=None if memory is None else int(memory * 1e9),
     )
     folder = data or data_folder() / "serve"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -80,17 +80,28 @@ def create_app(
     keys: Keys | None = None,
     hosts: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
-    ready: Any = None,
+    ready: Callable[[], None],
+    ended: Callable[[Exception], None],
 ) -> Gate:
-    """The whole server as an ASGI application; `ready` is called when the first picture has been drawn."""
+    """The whole server as an ASGI application.
+
+    Args:
+        service: draws.
+        keys, hosts, origins: as of `Gate`.
+        ready: called when the first picture has been drawn.
+        ended: told why it cannot be.
+    """
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
 
         async def warm() -> None:
-            await service.warm()
-            if ready is not None:
+            try:
+                await service.warm()
+            except Exception as error:
+                ended(error)
+            else:
                 ready()
 
         warming = asyncio.create_task(warm())
@@ -446,6 +457,8 @@ def _models(app: FastAPI, service: Service) -> None:
             "settings": list(able.settings),
             "steps": dict(able.steps),
             "guidance": able.guidance,
+            "styles": list(able.styles),
+            "languages": list(bundle.languages),
             "loaded": name in models.loaded,
         }
 

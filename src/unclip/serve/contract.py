@@ -122,6 +122,7 @@ STEPS: Mapping[Quality, float] = {
     Quality.XHIGH: 3,
     Quality.MAX: 4,
 }
+HOSTED_STYLES = ("natural", "vivid")
 VIVID = 1.5  # times the bundle's own guidance
 
 
@@ -237,8 +238,11 @@ class Generation(Drawn):
     """`POST /v1/images/generations`."""
 
     style: Annotated[
-        Literal["natural", "vivid"] | None,
-        Field(description="vivid is 1.5 times the bundle's guidance, natural the bundle's own."),
+        str | None,
+        Field(
+            description="A style of the bundle; or natural, its own guidance, or vivid, 1.5 times that.",
+            max_length=100,
+        ),
     ] = None
     sampler: Annotated[str | None, Field(max_length=64)] = None
     rerank: Annotated[
@@ -456,7 +460,7 @@ def asked(verb: str, fields: Fields, models: Models, pictures: Mapping[str, tupl
     style = getattr(fields, "style", None)
     if STEPS[quality] != 1 and "steps" in settings:
         raise ApiError(400, "quality chooses the steps: give one of the two", param="steps", code="conflict")
-    if style is not None and "guidance" in settings:
+    if style in HOSTED_STYLES and "guidance" in settings:
         raise ApiError(400, "style chooses the guidance: give one of the two", param="style", code="conflict")
     stream = bool(getattr(fields, "stream", None))
     n = getattr(fields, "frames", None) or getattr(fields, "n", None) or 1

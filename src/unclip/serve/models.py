@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Unpack
 
 from PIL import Image
 
 from unclip.bundle import Bundle
+from unclip.data.styles import ANY_STYLE
 from unclip.diffusion.defaults import GuidedSampling
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError, listed
@@ -18,6 +20,7 @@ from unclip.models.adm import ADMConfig
 from unclip.models.glide import GlideConfig
 from unclip.models.upsampler import UpsamplerConfig
 from unclip.runtime import return_freed_memory
+from unclip.stages.networks import Where
 from unclip.stages.painting import Painting
 
 # What clients of the hosted service ask for; it means the first bundle.
@@ -36,6 +39,7 @@ class Abilities:
         settings: names of the settings that mean something.
         steps: of the first network, by verb; 0 where codes are written.
         guidance: of the first network; None where it has none.
+        styles: that can be asked for by name.
         first: side in pixels that the first network paints.
         larger: side and steps of each upsampler, by the sizes that need it.
     """
@@ -46,6 +50,7 @@ class Abilities:
     settings: tuple[str, ...]
     steps: Mapping[str, int]
     guidance: float | None
+    styles: tuple[str, ...]
     first: int
     larger: Mapping[int, tuple[tuple[int, int], ...]]
 
@@ -73,6 +78,7 @@ class Abilities:
             settings=tuple(sorted(family.honours)),
             steps=steps,
             guidance=sampling.guidance if isinstance(sampling, GuidedSampling) else None,
+            styles=(*model.bundle.styles.known, ANY_STYLE) if model.bundle.styles.known else (),
             first=model.sizes[0],
             larger={size: _larger(model, size) for size in model.sizes},
         )
@@ -106,28 +112,30 @@ class Models:
     Args:
         bundles: by name, the first one is meant where no name is given.
         aliases: other names of them.
-        device, precision: as of `unclip.load`.
+        where: device, precision and `exact`, as of `unclip.load`.
         memory: bytes that the weights of loaded bundles may have together; None is no bound. Those that were
             drawn with longest ago go before another is loaded.
     """
 
     bundles: Mapping[str, Bundle]
     aliases: Mapping[str, str] = field(default_factory=dict)
-    device: str | None = None
-    precision: str | None = None
+    where: Where = field(default_factory=Where)
     memory: int | None = None
     loaded: dict[str, Model] = field(default_factory=dict)
 
     @cached_property
     def abilities(self) -> Mapping[str, Abilities]:
         """Of each bundle; no weights are read."""
-        return {
-            name: Abilities.of(Model(bundle, device=self.device, precision=self.precision))
-            for name, bundle in self.bundles.items()
-        }
+        return {name: Abilities.of(Model(bundle, **self.where)) for name, bundle in self.bundles.items()}
 
     @classmethod
-    def of(cls, sources: Sequence[str | None], aliases: Sequence[str] = (), **options: object) -> Models:
+    def of(
+        cls,
+        sources: Sequence[str | None],
+        aliases: Sequence[str] = (),
+        memory: int | None = None,
+        **where: Unpack[Where],
+    ) -> Models:
         """Of bundles' names or folders, and aliases "NAME=BUNDLE".
 
         Raises:
@@ -146,7 +154,7 @@ class Models:
             if not (name and equals and meant in bundles):
                 raise InputError(f"alias {alias!r}: give NAME=BUNDLE, a bundle of {listed(bundles)}")
             names[name] = meant
-        return cls(bundles, names, **options)  # type: ignore[arg-type]
+        return cls(bundles, names, where, memory)
 
     @property
     def first(self) -> str:
@@ -165,7 +173,7 @@ class Models:
         """A model, loaded now if it is not. Raises BundleError as `unclip.load` does."""
         if name not in self.loaded:
             self._make_room(name)
-            self.loaded[name] = Model(self.bundles[name], device=self.device, precision=self.precision)
+            self.loaded[name] = Model(self.bundles[name], **self.where)
         self.loaded[name] = self.loaded.pop(name)  # the last is what was drawn with last
         return self.loaded[name]
 

@@ -30,7 +30,6 @@ from unclip.errors import UnclipError, UnclipWarning
 from unclip.model import Model
 from unclip.pipeline import PICTURES, Part, Piece, Route, pieces
 from unclip.serve.models import Models
-from unclip.stages.networks import GROUP
 
 WAITING = Event("waiting", 0, 0, 0.0)
 IDLE_SECONDS = 1.0  # between two looks at whether to stop
@@ -89,7 +88,8 @@ class Shared(Model):
     """A model whose jobs are drawn together with those of other requests."""
 
     def __init__(self, model: Model, hand_in: Callable[[list[Part]], Iterator[Event]]) -> None:
-        self.bundle, self.networks, self.family = model.bundle, model.networks, model.family
+        vars(self).update(vars(model))
+        self._told = set()  # everybody is warned, not only who comes first
         self._hand_in = hand_in
 
     def draw(self, jobs: Sequence[Job], options: Options) -> Iterator[Event]:
@@ -175,7 +175,7 @@ class Scheduler(threading.Thread):
         oldest, *younger = sorted(self._waiting, key=lambda waiting: waiting.arrived)
         stage, count = oldest.part.left[0], len(oldest.part)
         count += sum(len(other.part) for other in younger if self._together_with(oldest, other))
-        if oldest.alone or count >= (stage.at_once or GROUP):
+        if oldest.alone or count >= (stage.at_once or self._group(oldest)):
             return oldest
         patience = self._seconds(oldest, len(oldest.part.left), unknown=math.inf)
         for other in younger:
@@ -194,6 +194,10 @@ class Scheduler(threading.Thread):
 
     def _together_with(self, one: Waiting, other: Waiting) -> bool:
         return one.bundle == other.bundle and not other.alone and one.part.joins(other.part)
+
+    def _group(self, waiting: Waiting) -> int:
+        """The most pictures that go through stages together."""
+        return self.models.get(waiting.bundle).networks.group
 
     def _seconds(self, waiting: Waiting, stages: int, unknown: float = 0.0) -> float:
         """The time that the next stages of a part take; `unknown` where one was not measured yet."""
@@ -295,7 +299,7 @@ class Scheduler(threading.Thread):
         part, stage = oldest.part, oldest.part.left[0]
         self._waiting.remove(oldest)
         whole = oldest.alone or part.batch.read is not None or any(route.competes for route in part.routes)
-        most = stage.at_once or (len(part) if whole else GROUP)
+        most = stage.at_once or (len(part) if whole else self._group(oldest))
         if whole:
             rows = list(range(len(part)))
         else:

@@ -68,6 +68,8 @@ class Model(BaseModel):
     settings: list[str]
     steps: dict[str, int]
     guidance: float | None
+    styles: list[str]
+    languages: list[str]
     loaded: bool
 
 

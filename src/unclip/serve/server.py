@@ -102,6 +102,7 @@ class Server:
 
     def __init__(self, service: Service, place: Place, ready: Callable[[str], None]) -> None:
         self._listening = _bound(place)
+        self._failure: Exception | None = None
         port = self._listening.getsockname()[1]
         host = f"[{place.host}]" if ":" in place.host else place.host
         self.address = place.public_url or f"http://{host}:{port}"
@@ -115,6 +116,7 @@ class Server:
             hosts=place.hosts,
             origins=origins,
             ready=lambda: ready(self.address),
+            ended=self._fail,
         )
         config = uvicorn.Config(
             app,
@@ -128,9 +130,15 @@ class Server:
         self._server = _Drained(config)
 
     def run(self) -> None:
-        """Answer, until `stop` or a signal (SIGTERM, Ctrl-C)."""
+        """Answer, until `stop` or a signal (SIGTERM, Ctrl-C). Raises what the first picture failed with."""
         with self._listening:
             self._server.run(sockets=[self._listening])
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        self.stop()
 
     def stop(self) -> None:
         """May be called from any thread."""

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from unclip.drawing import Event
+from unclip.errors import listed
 from unclip.manipulate.editing import edit
 from unclip.manipulate.outpaint import Margins, outpaint
 from unclip.manipulate.variations import blend, restyle, vary
 from unclip.model import Model
-from unclip.serve.contract import STEPS, VIVID, ApiError, Asked, single
+from unclip.serve.contract import HOSTED_STYLES, STEPS, VIVID, ApiError, Asked, single
 from unclip.serve.models import Abilities
 
 MARGINS = ("left", "right", "top", "bottom")
@@ -32,7 +33,12 @@ def settings_of(asked: Asked, abilities: Abilities) -> dict[str, Any]:
             message = f"{asked.bundle} takes no steps: leave quality out"
             raise ApiError(400, message, param="quality", code="unsupported_value")
         settings["steps"] = max(1, round(own * factor))
-    if asked.style is not None:
+    if asked.style is not None and asked.style not in HOSTED_STYLES:
+        if asked.style not in abilities.styles:
+            message = f"style {asked.style!r}: choose {listed((*abilities.styles, *HOSTED_STYLES))}"
+            raise ApiError(400, message, param="style", code="invalid_value")
+        settings["style"] = asked.style
+    elif asked.style is not None:
         if abilities.guidance is None:
             message = f"{asked.bundle} is not guided: leave style out"
             raise ApiError(400, message, param="style", code="unsupported_value")
