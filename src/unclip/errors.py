@@ -78,6 +78,13 @@ def warn(message: str) -> None:
     warnings.warn(message, UnclipWarning, stacklevel=level)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """True of an error that says that memory is lacking, Python's or torch's."""
+    # torch raises OutOfMemoryError on an accelerator, and a plain RuntimeError on the CPU
+    torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or torchs
+
+
 def listed(values: Iterable[object]) -> str:
     """Values for a message, "a, b, c"."""
     return ", ".join(map(str, values))

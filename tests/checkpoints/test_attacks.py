@@ -29,6 +29,8 @@ from unclip.errors import InputError
 from unclip.native import METADATA_KEY
 from unclip.runtime import sha256
 from unclip.tokenizer import BytePairTokenizer, CLIPTokenizer, GlideTokenizer
+from unclip.tokenizer.siglip import SiglipTokenizer
+from unclip.tokenizer.tokens import judged
 
 Maker = Callable[[Path, Path], None]  # where the file goes, and the tiny bundle to begin with
 CASES: dict[str, tuple[Maker, str]] = {}
@@ -562,3 +564,17 @@ def test_a_vocabulary_that_unfolds_is_refused(tmp_path: Path) -> None:
         (tmp_path / "vocab.bpe.gz").write_bytes(bomb)
         with pytest.raises(InputError, match="more than 50331648 bytes"):
             kind.load(tmp_path / name if kind is CLIPTokenizer else tmp_path)
+
+
+def test_a_panic_of_a_library_is_refused_without_its_own_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    CASES["tokenizer-siglip-panic.json"][0](tmp_path / "tokenizer.json", tmp_path)
+    for environment in ("0", "full"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RUST_BACKTRACE", environment)
+            with pytest.raises(InputError, match="not a tokenizer file"):
+                SiglipTokenizer.load(tmp_path / "tokenizer.json").batch(["a red apple"], 8)
+    with judged("a file"):
+        os.write(2, b"of somebody else\n")
+    assert capfd.readouterr().err == "of somebody else\n"

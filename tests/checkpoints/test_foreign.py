@@ -61,3 +61,16 @@ def test_what_breaks_on_a_config_is_not_of_this_format(tmp_path: Path, error: Ex
         ) as caught:
             use(Source(tmp_path))
         assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate")],
+)
+def test_memory_that_is_lacking_says_nothing_of_the_format(tmp_path: Path, error: Exception) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    format = Format("tiny", "a format of tests", "clip", looks_like=full, convert=full)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="there is not enough memory to read it"):
+        format.read(Source(tmp_path))

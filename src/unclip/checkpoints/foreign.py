@@ -21,7 +21,7 @@ from unclip.bundle import Bundle, Part
 from unclip.checkpoints.table import Table
 from unclip.checkpoints.weights import Weights, open_weights
 from unclip.config import LARGEST_JSON, load_json, to_dict
-from unclip.errors import CheckpointError, InputError, UnclipError
+from unclip.errors import CheckpointError, InputError, UnclipError, is_out_of_memory
 from unclip.native import IMPOSSIBLE, check_numbers, config_from_dict, unfilled
 
 MOST_SETS = 8  # of weights in one file: "model", "ema", states of optimisers
@@ -232,7 +232,12 @@ class Format:
             yield
         except UnclipError:
             raise
-        except IMPOSSIBLE as error:
+        except (*IMPOSSIBLE, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise CheckpointError(
+                    f"{source}: there is not enough memory to read it: end other programs, or take a "
+                    "larger machine"
+                ) from error
             raise CheckpointError(
                 f"{source}: not {self.title}: its configs and tensors do not go together "
                 f"({type(error).__name__}: {error})"

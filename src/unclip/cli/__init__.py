@@ -37,7 +37,7 @@ from unclip.cli import (
     train,
 )
 from unclip.cli.streams import steady
-from unclip.errors import UnclipError, UnclipWarning, escaped
+from unclip.errors import UnclipError, UnclipWarning, escaped, is_out_of_memory
 
 LONGEST_LINE = 4000  # characters of one message: a name in a file may have any length
 FAILED = 1
@@ -151,9 +151,7 @@ def _explain(error: Exception) -> str:
         return error.format_message().rstrip(".") + hint
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    # torch raises OutOfMemoryError on an accelerator, and a plain RuntimeError on the CPU
-    torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
-    if isinstance(error, MemoryError) or torchs:
+    if is_out_of_memory(error):
         return "out of memory: draw fewer pictures at once, or smaller ones"
     return f"{type(error).__name__}: {error} (this is a bug in unclip; --debug shows where)"
 

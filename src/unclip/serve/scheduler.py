@@ -23,10 +23,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-import torch
-
 from unclip.drawing import Event, Job, Options, Picture
-from unclip.errors import UnclipError, UnclipWarning
+from unclip.errors import UnclipError, UnclipWarning, is_out_of_memory
 from unclip.model import Model
 from unclip.pipeline import PICTURES, Part, Piece, Route, pieces
 from unclip.serve.models import Models
@@ -382,7 +380,7 @@ class Scheduler(threading.Thread):
         rows: dict[object, list[int]] = {}
         for row, owner in enumerate(owners):
             if owner is not None:
-                key: object = (owner, row) if _is_memory(error) else owner
+                key: object = (owner, row) if is_out_of_memory(error) else owner
                 rows.setdefault(key, []).append(row)
         divisible = part.batch.read is None and not any(route.competes for route in part.routes)
         if len(rows) > 1 and divisible:
@@ -392,14 +390,9 @@ class Scheduler(threading.Thread):
                 arrived = (owner.arrived, next(self._numbers))
                 self._waiting.append(Waiting(part.rows(own), oldest.bundle, arrived, alone=True))
             return
-        if _is_memory(error):
+        if is_out_of_memory(error):
             error = OutOfMemory("out of memory: ask for a smaller picture")
         for owner in {owner for owner in owners if owner is not None}:
             owner._failure, owner._waits = error, False
             owner._inbox.clear()
             self._move(owner)
-
-
-def _is_memory(error: Exception) -> bool:
-    # torch raises OutOfMemoryError on an accelerator, and a plain RuntimeError on the CPU
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)

@@ -27,6 +27,7 @@ from unclip.tokenizer.tokens import MOST_IDS, TOKENIZER_FILE, judged, padded, re
 
 SETTINGS = "tokenizer_config.json"
 UNKNOWN = "<unk>"
+PROBE = "a red apple, ein Fuß, 빨간 사과 ① ﬁ"
 NO_PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
 # What published vocabularies do to a text before it is cut up. Others' regular expressions may take for ever.
 OWN = ("version", "added_tokens", "normalizer", "pre_tokenizer", "model")
@@ -73,7 +74,7 @@ class SiglipTokenizer:
 
     def _ids(self, text: str) -> tuple[list[int], list[int]]:
         """Ids, and where in the text each begins."""
-        with judged("the bundle's tokenizer"):
+        with judged("the bundle's tokenizer", quiet=False):
             encoding = self._tokenizer.encode(text, add_special_tokens=False)
         # full-width letters become ASCII inside the tokenizer, so a sentinel may be spelled after all
         ids = [index if index < self.vocabulary else self._unknown for index in encoding.ids]
@@ -147,6 +148,8 @@ class SiglipTokenizer:
             raise InputError(f"{file}: has no token {UNKNOWN} for letters that it does not know")
         if tokenizer.id_to_token(end) is None or tokenizer.id_to_token(pad) is None:
             raise InputError(f"{file}: texts end with {end} and are padded with {pad}: no such ids")
+        with judged(file):  # a table of forms may only break when it is used
+            tokenizer.encode(PROBE)
         return cls(tokenizer, end, pad, unknown)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import tempfile
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -20,6 +23,9 @@ from unclip.errors import InputError, shown
 from unclip.runtime import atomic_path
 
 TOKENIZER_FILE = "tokenizer.json"  # as Hugging Face's libraries call it
+PANIC = "PanicException"  # the class has no module to import it from
+STDERR = 2
+_PANIC = threading.RLock()  # stderr belongs to all threads
 LARGEST_FILE = 48 * 2**20  # bytes; Gemma's has 34 million
 MOST_IDS = 2**20
 # What a file says beside the vocabulary and that changes how a text is read.
@@ -218,18 +224,46 @@ def checked(words: Any, merges: Sequence[Any], where: Path) -> tuple[Words, Merg
 
 
 @contextmanager
-def judged(where: Path | str) -> Iterator[None]:
-    """Takes what the library raises of a broken vocabulary, a panic of its Rust even, for an InputError."""
+def judged(where: Path | str, quiet: bool = True) -> Iterator[None]:
+    """Takes what the library raises of a broken vocabulary, a panic of its Rust even, for an InputError.
+
+    What Rust writes of a panic is left out, unless it is not to be `quiet`: that takes a file.
+    """
     try:
-        yield
+        with _without_panic() if quiet else nullcontext():
+            yield
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"{where}: not a tokenizer file ({error})") from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if type(error).__name__ != PANIC:
             raise
         raise InputError(f"{where}: not a tokenizer file (the library broke off: {error})") from error
+
+
+@contextmanager
+def _without_panic() -> Iterator[None]:
+    """Leaves out what Rust writes to stderr when it panics; what else was written comes afterwards."""
+    try:
+        real = os.dup(STDERR)
+    except OSError:  # closed
+        yield
+        return
+    panic = False
+    with _PANIC, tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), STDERR)
+        try:
+            yield
+        except BaseException as error:
+            panic = type(error).__name__ == PANIC
+            raise
+        finally:
+            os.dup2(real, STDERR)
+            os.close(real)
+            written.seek(0)
+            if not panic and (said := written.read()):
+                os.write(STDERR, said)
 
 
 def check_ids(tokenizer: tokenizers.Tokenizer, path: Path | str, expected: Mapping[str, int]) -> None:
