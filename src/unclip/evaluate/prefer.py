@@ -47,10 +47,11 @@ def prefer(
         size = side if side in model.sizes else shown_size(model)
         pixels = yield from draw(model, asked, seed, f"drawing {label}", Options(size=size))
         drawn.append(pixels)
-    random = Random(f"prefer {seed}")
+    sides = [bool(row % 2) for row in range(len(asked))]  # as often left as right
+    Random(f"prefer {seed}").shuffle(sides)
     images, items = [], []
     for row, prompt in enumerate(asked):
-        swapped = random.random() < 0.5
+        swapped = sides[row]
         pair = [fit_square(Image.fromarray(pixels[row]), side) for pixels in drawn]
         images.append(contact_sheet(pair[::-1] if swapped else pair, 2, gap=4))
         items.append({"prompt": prompt, "left": "b" if swapped else "a"})
