@@ -19,7 +19,7 @@ from typing import Any
 
 from chart import Place, Series, chart
 
-from unclip.evaluate.pictures import DISTANCE_RATIO, RECALL
+from unclip.evaluate.pictures import DISTANCE_RATIO, RECALL, STYLED
 from unclip.runtime import atomic_path
 
 ROOT = Path(__file__).parent.parent
@@ -54,11 +54,15 @@ def stage(text: str) -> dict[str, Any]:
 
 
 def figures(report: dict[str, Any], wanted: Sequence[Wanted]) -> dict[str, dict[str, Any]]:
-    """The wanted figures of a report that it has, in its first language."""
+    """The wanted figures of a report that it has, in its first language.
+
+    They are of prompts that say the style: older reports have no others.
+    """
     found = {}
+    both = any(one["variant"] == STYLED for one in report["figures"])
     for name, split, variant, title in wanted:
         for one in report["figures"]:
-            if (one["name"], one["split"], one["variant"]) == (name, split, variant):
+            if (one["name"], one["split"], one["variant"]) == (name, split, STYLED if both else variant):
                 found.setdefault(title, {key: one[key] for key in KEPT})
     return found
 
