@@ -10,7 +10,9 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from PIL import Image
@@ -20,6 +22,17 @@ PIECE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(.)", re.DOTALL)
 GENERATE = ("generate", "a red apple", "a green apple", "--n", "9")  # more than go through at once
 GENERATED = [f"a-{colour}-apple-seed1-{index}.png" for colour in ("red", "green") for index in range(9)]
 VARY = ("vary", "a.png", "--n", "3", "--steps", "4")
+STEPS = ("--steps", "3")
+OTHERS = {
+    "blend": (("blend", "a.png", "b.png", "--frames", "2"), "a-b-seed1-{}.png"),
+    "restyle": (("restyle", "a.png", "--to", "a cat", "--frames", "2"), "a-a-cat-seed1-{}.png"),
+    "edit": (("edit", "a.png", "a cat", "--mask", "mask.png", "--n", "2"), "a-cat-seed1-{}.png"),
+    "outpaint": (("outpaint", "a.png", "a cat", "--right", "16", "--n", "2"), "a-cat-seed1-{}.png"),
+    "reconstruct": (
+        ("reconstruct", "a.png", "--components", "1,2", "--basis", "."),
+        "a-reconstructed-seed1-{}.png",
+    ),
+}
 VARIED = [f"a-varied-seed1-{index}.png" for index in range(3)]
 
 
@@ -28,11 +41,20 @@ def _beside_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    Image.new("RGB", (48, 48), (200, 30, 40)).save("a.png")
+    for name, size in (("a", 48), ("b", 48), ("c", 9), ("d", 9)):
+        Image.new("RGB", (size, size), (200, 30, ord(name))).save(f"{name}.png")
+    mask = Image.new("L", (48, 48), 0)
+    mask.paste(255, (8, 8, 40, 40))
+    mask.save("mask.png")
 
 
 def run_in_terminal(
-    bundle: Path, *arguments: str, stdout: bool = True, stderr: bool = True, code: int = 0
+    bundle: Path,
+    *arguments: str,
+    stdout: bool = True,
+    stderr: bool = True,
+    code: int = 0,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[str], str]:
     """Runs a verb with one terminal as stdout and stderr, or a pipe in place of one of them.
 
@@ -46,7 +68,7 @@ def run_in_terminal(
         stdin=subprocess.DEVNULL,
         stdout=theirs if stdout else subprocess.PIPE,
         stderr=theirs if stderr else subprocess.PIPE,
-        env={**os.environ, "TERM": "xterm"},
+        env={**os.environ, "TERM": "xterm", **environment},
     )
     os.close(theirs)
     written = b""
@@ -89,8 +111,13 @@ def test_the_screen_is_that_of_a_terminal() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "paths"),
-    [(GENERATE, GENERATED), ((*GENERATE, "--preview"), GENERATED), (VARY, VARIED)],
-    ids=["generate", "preview", "vary"],
+    [
+        (GENERATE, GENERATED),
+        ((*GENERATE, "--preview"), GENERATED),
+        (VARY, VARIED),
+        *(((*verb, *STEPS), [name.format(0), name.format(1)]) for verb, name in OTHERS.values()),
+    ],
+    ids=["generate", "preview", "vary", *OTHERS],
 )
 def test_bars_wipe_no_path(tiny_bundle: Path, arguments: tuple[str, ...], paths: list[str]) -> None:
     lines, _ = run_in_terminal(tiny_bundle, *arguments)
@@ -115,3 +142,21 @@ def test_results_alone_are_on_the_screen_where_stderr_is_piped(tiny_bundle: Path
 def test_a_picture_is_not_written_to_a_terminal(tiny_bundle: Path) -> None:
     lines, _ = run_in_terminal(tiny_bundle, "generate", "a red apple", "--out", "-", code=2)
     assert any("writes one picture to stdout, which is a terminal: add > apple.png" in line for line in lines)
+
+
+def test_a_terminal_that_cannot_go_back_gets_lines_and_no_blocks(tiny_bundle: Path) -> None:
+    lines, _ = run_in_terminal(tiny_bundle, *GENERATE, "--preview", environment={"TERM": "dumb"})
+    assert [line for line in lines if line.endswith(".png")] == GENERATED
+    assert any(line.startswith("decoder: ") for line in lines)
+    assert "unclip: warning: TERM=dumb allows no colours: the pictures are not shown" in lines
+    assert not any("▀" in line or "━" in line for line in lines)
+
+
+def test_without_colours_no_blocks_are_shown(tiny_bundle: Path) -> None:
+    lines, _ = run_in_terminal(tiny_bundle, *VARY, environment={"NO_COLOR": "1"})
+    assert [line for line in lines if line.endswith(".png")] == VARIED
+    lines, _ = run_in_terminal(
+        tiny_bundle, "generate", "a red apple", "--preview", environment={"NO_COLOR": "1"}
+    )
+    assert any("NO_COLOR=1 allows no colours: the pictures are not shown" in line for line in lines)
+    assert not any("▀" in line for line in lines)

@@ -64,7 +64,7 @@ def draw(
     Raises:
         InputError: what is wrong with the files, before anything is loaded, or what `begin` refuses.
     """
-    from unclip.cli.progress import StageProgress
+    from unclip.cli.progress import StageProgress, check_preview
     from unclip.drawing import fresh_seed
     from unclip.images import ImageFormat
     from unclip.naming import Names
@@ -77,6 +77,7 @@ def draw(
     format = ImageFormat.named(common.format) if common.format else None
     seed = fresh_seed(drawing.seed)
     names = Names(None if piped else common.out, format, texts[0], count if ranked else 0)
+    preview = preview and check_preview()
     if piped:
         _check_stdout(len(texts) * count, common.json or bool(strips))
     elif singly:

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Self
 
 import typer
 
+from unclip.errors import warn
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 REPORT_SECONDS = 10.0
+DUMB = ("dumb", "unknown")  # terminals that cannot go back to a line
 
 
 class StageProgress:
@@ -25,10 +28,11 @@ class StageProgress:
             for event in model.stream(prompt):
                 progress.update(event.stage, event.step, event.total)
 
-    In a terminal every stage has a bar with the time left. Elsewhere (a pipe, a log file) a stage that is
-    done writes one line with the time it took. With `quiet` nothing is written at all. With `sizes` steps are
-    bytes, and bars show megabytes and their speed. With `rates` a bar also says how much is done in a second,
-    and elsewhere a line with rate and time left is written every 10 seconds: for work of hours.
+    In a terminal every stage has a bar with the time left. Elsewhere (a pipe, a log file, a terminal that
+    cannot go back to a line) a stage that is done writes one line with the time it took. With `quiet`
+    nothing is written at all. With `sizes` steps are bytes, and bars show megabytes and their speed. With
+    `rates` a bar also says how much is done in a second, and elsewhere a line with rate and time left is
+    written every 10 seconds: for work of hours.
     """
 
     def __init__(self, quiet: bool = False, sizes: bool = False, rates: bool = False) -> None:
@@ -43,7 +47,7 @@ class StageProgress:
 
     def __enter__(self) -> Self:
         self._latest = time.monotonic()
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and sys.stderr.isatty() and os.environ.get("TERM") not in DUMB:
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
@@ -125,6 +129,20 @@ class StageProgress:
         seconds = self._seconds.pop(stage)
         if not self._quiet:
             print(f"{stage}: {seconds:.1f} s", file=sys.stderr)
+
+
+def without_colours() -> str:
+    """The environment variable that forbids colours, for a message; empty where they may be shown."""
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        return "NO_COLOR"
+    return "TERM" if os.environ.get("TERM") in DUMB else ""
+
+
+def check_preview() -> bool:
+    """True where pictures can be shown in the terminal; else a warning says why they are not."""
+    if variable := without_colours():
+        warn(f"{variable}={os.environ[variable]} allows no colours: the pictures are not shown")
+    return not variable
 
 
 def _one_terminal() -> bool:

@@ -142,7 +142,9 @@ def search(
         check_writable(sheet.parent)
 
     from unclip import search as engine
+    from unclip.cli.progress import check_preview
 
+    preview = preview and check_preview()
     with engine.open(index, model=model, device=device) as opened:
         if query is None:
             _print_duplicates(opened.duplicates(), json)
