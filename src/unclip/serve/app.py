@@ -13,24 +13,22 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from unclip import __version__
 from unclip.serve import schema
-from unclip.serve.contract import PICTURES, VERBS, ApiError, Asked, ResponseFormat, asked, checked
+from unclip.serve.contract import VERBS, ApiError, Asked, ResponseFormat, asked, checked
+from unclip.serve.documents import job_document, picture_document
 from unclip.serve.jobs import Job, State, Stored
 from unclip.serve.keys import SESSION_SECONDS, Keys
+from unclip.serve.library import add_library
 from unclip.serve.limits import COOKIE, Gate, cookie
+from unclip.serve.requests import Id, document_of
 from unclip.serve.service import Live, Service, base64_of, encoded, png_of, preview_of
 
 COMMENT_SECONDS = 10.0  # between two signs of life in a stream
-MOST_FIELDS = 100  # of a form
-LONGEST_FIELD = 2**20  # bytes of a form's text
-MOST_FILES = 17  # 16 pictures and a mask
 MOST_LISTED = 100
-Id = Annotated[str, Path(pattern=r"^[a-z0-9_]{1,64}$")]
 ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {"model": schema.Error, "description": "What went wrong."}
 }
@@ -120,6 +118,7 @@ def create_app(
     _models(app, service)
     _jobs(app, service)
     _pictures(app, service)
+    add_library(app, service)
     _house(app, service, keys)
     app.openapi = lambda: schema.document(app)  # type: ignore[method-assign]
     return Gate(app, service.metrics, keys, hosts, origins)
@@ -163,55 +162,6 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 # --- reading ---
-
-
-async def document_of(request: Request) -> tuple[dict[str, Any], dict[str, tuple[bytes, ...]], bool]:
-    """The fields of a request, its files by field, and whether it is a form.
-
-    Raises:
-        ApiError: a body that is neither JSON nor a form, or cannot be read.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        return await _form(request)
-    if kind not in ("application/json", ""):
-        message = f"{kind[:64]} is not read: send application/json or multipart/form-data"
-        raise ApiError(415, message, code="unsupported_media_type")
-    body = await request.body()
-    try:
-        found = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "the body is no JSON that can be read", code="invalid_json") from None
-    if not isinstance(found, dict):
-        raise ApiError(400, "the body is no JSON object: send one", code="invalid_json")
-    return found, {}, False
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(name)
-
-
-async def _form(request: Request) -> tuple[dict[str, Any], dict[str, tuple[bytes, ...]], bool]:
-    values: dict[str, Any] = {}
-    files: dict[str, list[bytes]] = {}
-    async with request.form(
-        max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=LONGEST_FIELD
-    ) as form:
-        for key, value in form.multi_items():
-            name = key.removesuffix("[]")
-            if isinstance(value, UploadFile):
-                files.setdefault(name, []).append(await value.read())
-            elif key.endswith("[]"):
-                values.setdefault(name, []).append(value)
-            elif name in values:
-                raise ApiError(400, f"{name[:64]} is given twice", param=name[:64], code="invalid_value")
-            else:
-                values[name] = value
-    unknown = [name for name in files if name not in PICTURES]
-    if unknown:
-        message = f"no picture goes by {unknown[0][:64]!r}: there are {', '.join(PICTURES)}"
-        raise ApiError(400, message, param=unknown[0][:64], code="unknown_parameter")
-    return values, {name: tuple(found) for name, found in files.items()}, True
 
 
 async def asked_of(request: Request, verb: str, service: Service) -> Asked:
@@ -477,59 +427,6 @@ def _models(app: FastAPI, service: Service) -> None:
 
 
 # --- jobs ---
-
-
-def job_document(service: Service, job: Live | Job, base: str, stored: list[Stored]) -> dict[str, Any]:
-    """What is told of a job."""
-    verb, bundle = (job.verb, job.bundle) if isinstance(job, Job) else (job.asked.verb, job.asked.bundle)
-    found: dict[str, Any] = {
-        "id": job.id,
-        "object": "unclip.job",
-        "verb": verb,
-        "model": bundle,
-        "created": int(job.created),
-        "state": str(job.state),
-        "error": None,
-        "pictures": [picture_document(service, one, base) for one in stored],
-    }
-    if isinstance(job, Live):
-        error = None if job.error is None else job.error.document["error"]
-        return found | {
-            "error": error,
-            "stage": job.stage,
-            "step": job.step,
-            "total": job.total,
-            "fraction": round(job.fraction, 4),
-            "ahead": service.ahead(job) if job.state is State.QUEUED else 0,
-            "seconds_left": round(service.seconds_left(job), 1) if not job.state.ended else 0.0,
-        }
-    done = 1.0 if job.state is State.DONE else 0.0
-    more = {"stage": "", "step": 0, "total": 0, "fraction": done, "ahead": 0, "seconds_left": 0.0}
-    return found | {"error": None if job.error is None else dict(job.error)} | more
-
-
-def picture_document(service: Service, stored: Stored, base: str) -> dict[str, Any]:
-    """What is told of a kept picture."""
-    return {
-        "id": stored.id,
-        "object": "unclip.picture",
-        "job": stored.job,
-        "url": service.address(stored, base),
-        "format": stored.format,
-        "bytes": stored.bytes,
-        "width": stored.width,
-        "height": stored.height,
-        "seed": stored.seed,
-        "index": stored.number,
-        "score": stored.score,
-        "prompt": stored.prompt,
-        "model": stored.bundle,
-        "settings": dict(stored.settings),
-        "created": stored.created,
-        "starred": stored.starred,
-        "board": stored.board,
-        "deleted": stored.deleted is not None,
-    }
 
 
 def _jobs(app: FastAPI, service: Service) -> None:

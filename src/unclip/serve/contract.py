@@ -566,6 +566,13 @@ def single(pictures: Mapping[str, tuple[bytes, ...]], name: str) -> bytes:
     return found[0]
 
 
+def picture_of(uri: str, name: str) -> bytes:
+    """The file of a data URI that is a picture. Raises ApiError where it is none."""
+    data = decoded(uri, name)
+    _check_picture(name, data)
+    return data
+
+
 def decoded(uri: str, param: str) -> bytes:
     """The bytes of a data URI. Raises ApiError for an address, which is never fetched, or broken text."""
     match = DATA_URI.match(uri)

@@ -18,6 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unclip.errors import UnclipError
 from unclip.runtime import atomic_path
 
@@ -39,6 +41,13 @@ create table if not exists pictures (
 ) strict;
 create index if not exists pictures_created on pictures (owner, created);
 create index if not exists pictures_job on pictures (job);
+create table if not exists embeddings (
+    picture text not null, clip text not null, vector blob not null, primary key (picture, clip)
+) strict, without rowid;
+create table if not exists canvases (
+    id text primary key, owner text not null, name text not null, document text not null,
+    updated real not null
+) strict;
 """
 
 
@@ -302,6 +311,47 @@ class Store:
                 )
         return self.picture(id, owner)
 
+    def embeddings(self, clip: str) -> dict[str, np.ndarray]:
+        """CLIP's embeddings (E,) of pictures, by their ids, of the CLIP of this identity."""
+        rows = self._rows("select picture, vector from embeddings where clip = ?", (clip,))
+        return {row["picture"]: np.frombuffer(row["vector"], np.float32) for row in rows}
+
+    def embed(self, clip: str, vectors: Mapping[str, np.ndarray]) -> None:
+        """Keep embeddings."""
+        rows = [(id, clip, vector.astype(np.float32).tobytes()) for id, vector in vectors.items()]
+        with self._transaction() as database:
+            database.executemany("insert or replace into embeddings values (?, ?, ?)", rows)
+
+    # --- canvases ---
+
+    def canvases(self, owner: str, limit: int) -> list[dict[str, Any]]:
+        """Names and times, the latest first."""
+        query = "select id, name, updated from canvases where owner = ? order by updated desc limit ?"
+        return [dict(row) for row in self._rows(query, (owner, limit))]
+
+    def canvas(self, id: str, owner: str) -> dict[str, Any] | None:
+        query = "select id, name, updated, document from canvases where id = ? and owner = ?"
+        rows = self._rows(query, (id, owner))
+        return dict(rows[0]) if rows else None
+
+    def save_canvas(self, id: str, owner: str, name: str, document: str, most: int) -> bool:
+        """Save one; False where its name is another owner's, or there would be more than `most`."""
+        with self._transaction() as database:
+            row = database.execute("select owner from canvases where id = ?", (id,)).fetchone()
+            if row is not None and row["owner"] != owner:
+                return False
+            count = database.execute("select count(*) from canvases where owner = ?", (owner,)).fetchone()
+            if row is None and count[0] >= most:
+                return False
+            values = (id, owner, name, document, time.time())
+            database.execute("insert or replace into canvases values (?, ?, ?, ?, ?)", values)
+        return True
+
+    def delete_canvas(self, id: str, owner: str) -> bool:
+        with self._transaction() as database:
+            query = "delete from canvases where id = ? and owner = ?"
+            return bool(database.execute(query, (id, owner)).rowcount)
+
     def sweep(self, days: float | None, most_bytes: int | None, bin_days: float) -> int:
         """Delete what is past its time, and the oldest beyond the room there is; what is starred stays.
 
@@ -322,6 +372,7 @@ class Store:
         ids = {one.id: one for one in gone}
         with self._transaction() as database:
             database.executemany("delete from pictures where id = ?", [(id,) for id in ids])
+            database.executemany("delete from embeddings where picture = ?", [(id,) for id in ids])
             if days is not None:
                 database.execute(
                     "delete from jobs where ended < ? and id not in (select job from pictures)",

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
+from unclip.serve import contract
 from unclip.serve.contract import PICTURES, VERBS
 
 STAND_IN = "data:image/png;base64,"  # of a file, where a form's fields are checked
@@ -152,6 +153,70 @@ class Login(BaseModel):
     key: Annotated[str, Field(min_length=1, max_length=256)]
 
 
+class Classify(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    image: contract.Picture
+    labels: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=200)]
+    model: str | None = None
+
+
+class Probability(BaseModel):
+    label: str
+    probability: float
+
+
+class Probabilities(BaseModel):
+    labels: list[Probability]
+
+
+class Search(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Annotated[str | None, Field(min_length=1, max_length=2000)] = None
+    image: contract.Picture | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    model: str | None = None
+
+
+class Hit(BaseModel):
+    similarity: float
+    picture: Picture
+
+
+class Found(BaseModel):
+    object: str
+    data: list[Hit]
+
+
+class CanvasBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(max_length=200)] = ""
+    document: Annotated[str, Field(description="What the page makes of it.")]
+
+
+class CanvasEntry(BaseModel):
+    id: str
+    name: str
+    updated: float
+
+
+class Canvas(CanvasEntry):
+    document: str
+
+
+class Canvases(BaseModel):
+    object: str
+    data: list[CanvasEntry]
+
+
+class Loaded(BaseModel):
+    id: str
+    loaded: bool
+    seconds: float
+
+
 def stand_in(kind: type[BaseModel], name: str, count: int) -> Any:
     """A value for a field whose files come beside it."""
     several = "list" in str(kind.model_fields[name].annotation) if name in kind.model_fields else False
@@ -188,7 +253,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document."""
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        kinds: list[Any] = [(kind, "validation") for kind in (*VERBS.values(), Change, Login)]
+        kinds: list[Any] = [
+            (kind, "validation") for kind in (*VERBS.values(), Change, Login, Classify, Search, CanvasBody)
+        ]
         _, definitions = models_json_schema(kinds, ref_template=COMPONENTS)
         found["components"]["schemas"] |= definitions["$defs"]
         for path in found["paths"].values():

@@ -166,7 +166,7 @@ class Service:
             self._loop.call_soon_threadsafe(done.set_result, outcome)
 
         bundle = self.models.first
-        self.scheduler.submit(Task(bundle, lambda model: model.stream(_example(model), seed=0), end=end))
+        self.scheduler.submit(Task(bundle, lambda model: model.stream(example(model), seed=0), end=end))
         outcome = await done
         if isinstance(outcome, Exception):
             raise outcome
@@ -442,7 +442,8 @@ def png_of(image: Image.Image, asked: Asked) -> bytes:
     return encode(image, asked.output_format, quality=asked.compression)
 
 
-def _example(model: Any) -> str:
+def example(model: Model) -> str:
+    """A prompt that the bundle draws."""
     return "anything" if model.bundle.family == "adm" else "a red apple"
 
 

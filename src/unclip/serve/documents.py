@@ -1,0 +1,61 @@
+"""Jobs and pictures as they are told of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unclip.serve.jobs import Job, State, Stored
+from unclip.serve.service import Live, Service
+
+
+def job_document(service: Service, job: Live | Job, base: str, stored: list[Stored]) -> dict[str, Any]:
+    """What is told of a job."""
+    verb, bundle = (job.verb, job.bundle) if isinstance(job, Job) else (job.asked.verb, job.asked.bundle)
+    found: dict[str, Any] = {
+        "id": job.id,
+        "object": "unclip.job",
+        "verb": verb,
+        "model": bundle,
+        "created": int(job.created),
+        "state": str(job.state),
+        "error": None,
+        "pictures": [picture_document(service, one, base) for one in stored],
+    }
+    if isinstance(job, Live):
+        error = None if job.error is None else job.error.document["error"]
+        return found | {
+            "error": error,
+            "stage": job.stage,
+            "step": job.step,
+            "total": job.total,
+            "fraction": round(job.fraction, 4),
+            "ahead": service.ahead(job) if job.state is State.QUEUED else 0,
+            "seconds_left": round(service.seconds_left(job), 1) if not job.state.ended else 0.0,
+        }
+    done = 1.0 if job.state is State.DONE else 0.0
+    more = {"stage": "", "step": 0, "total": 0, "fraction": done, "ahead": 0, "seconds_left": 0.0}
+    return found | {"error": None if job.error is None else dict(job.error)} | more
+
+
+def picture_document(service: Service, stored: Stored, base: str) -> dict[str, Any]:
+    """What is told of a kept picture."""
+    return {
+        "id": stored.id,
+        "object": "unclip.picture",
+        "job": stored.job,
+        "url": service.address(stored, base),
+        "format": stored.format,
+        "bytes": stored.bytes,
+        "width": stored.width,
+        "height": stored.height,
+        "seed": stored.seed,
+        "index": stored.number,
+        "score": stored.score,
+        "prompt": stored.prompt,
+        "model": stored.bundle,
+        "settings": dict(stored.settings),
+        "created": stored.created,
+        "starred": stored.starred,
+        "board": stored.board,
+        "deleted": stored.deleted is not None,
+    }
