@@ -393,17 +393,18 @@ class Pipeline:
         """The pictures of a part that has no stage left, with what they came from.
 
         Raises:
-            BundleError: what was drawn are no finite numbers.
+            BundleError: what was drawn, or its score, are no finite numbers.
         """
         images = part.batch.images  # (B, 3, S, S) in [-1, 1]
         assert images is not None  # the stages before have made them
-        if not all(map(math.isfinite, images.aminmax())):
+        scores = part.batch.scores or (None,) * len(part)
+        said = (score for score in scores if score is not None)
+        if not all(map(math.isfinite, [*map(float, images.aminmax()), *said])):
             raise BundleError(
                 f"bundle {self.bundle.name}: what it draws are no finite numbers, so its weights or settings "
                 "are broken: install or pull it again"
             )
         with self.networks.settled():
-            scores = part.batch.scores or (None,) * len(part)
             rows = zip(part.batch.jobs, part.routes, images, scores, strict=True)
             return tuple(self._picture(*row) for row in rows)
 

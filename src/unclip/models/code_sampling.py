@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unclip.errors import InputError
+from unclip.errors import BundleError, InputError
 
 HOTTEST = 100.0
 
@@ -116,16 +116,26 @@ def write_codes(
         noise: what `draw` draws with, anew for each position.
         sampling: see `CodeSampling`; scale 1 is without guidance.
         draw: `draw_codes`, of exponential noise (B, V), or `draw_ordered`, of shares (B, 1).
+
+    Raises:
+        BundleError: at the end, where logits were no numbers (NaN).
     """
     last: Tensor | None = None
+    broken: Tensor | None = None  # stays on its device: to look at each step would wait for it
     for _ in range(count):
         logits = step(last).float()
         if sampling.guidance != 1:
             unconditional, conditional = logits.chunk(2)
             logits = guided(conditional, unconditional, sampling.guidance)
+        broken = logits.isnan().any() if broken is None else broken | logits.isnan().any()
         codes = draw(logits, noise(), sampling)
         last = codes if sampling.guidance == 1 else codes.repeat(2)
         yield codes
+    if broken is not None and bool(broken):
+        raise BundleError(
+            "the likelihoods of codes are no numbers, so weights or settings are broken: install or pull the "
+            "bundle again"
+        )
 
 
 def exponential_noise(
