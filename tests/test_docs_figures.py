@@ -128,7 +128,7 @@ def test_the_readme_draws_each_thing_once() -> None:
     assert len(prompts) == len(set(prompts)) == 12
 
 
-@pytest.mark.parametrize("said", ["47 %", "16 at once", "ninth bundle", "model card", "no photographs"])
+@pytest.mark.parametrize("said", ["47 %", "16 at once", "ninth model", "model card", "no photographs"])
 def test_the_readme_says_what_to_expect_beside_its_picture(said: str) -> None:
     first = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## ")[0]
     assert said in " ".join(first.split())
