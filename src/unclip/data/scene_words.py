@@ -1,8 +1,8 @@
-"""Scenes in words, in thirteen languages.
+"""Scenes in words, in all languages that emoji have names in.
 
 `{a}` and `{b}` are the things, in English with their articles, `{n}` the first one's bare name, `{s}` its
 English plural, `{c}` a colour. Names are not inflected: where a language would have to, they stand alone
-("links Katze, rechts Hund"). Other languages have what `PLAIN` says.
+("links Katze, rechts Hund"). A language that is not here has what `PLAIN` says.
 """
 
 from __future__ import annotations
@@ -192,10 +192,146 @@ RELATIONS: Mapping[str, Templates] = {
         "小{n}",
         "{b}上的{n}",
     ),
+    "zh-hant": _templates(
+        "{n}和{b}|{b}和{n}|{n}與{b}",
+        "左邊{n},右邊{b}|{b}左邊的{n}",
+        "上面{n},下面{b}",
+        "兩個{n}|2個{n}",
+        "三個{n}|3個{n}",
+        "{c}背景的{n}|{c}背景上的{n}",
+        "{c}的{n}|{c}{n}",
+        "小{n}",
+        "{b}上的{n}",
+    ),
+    "da": _templates(
+        "{n} og {b}|{b} og {n}|{n} ved siden af {b}",
+        "{n} til venstre for {b}|til venstre {n}, til højre {b}",
+        "{n} over {b}|øverst {n}, nederst {b}",
+        "to gange {n}|2 × {n}",
+        "tre gange {n}|3 × {n}",
+        "{n}, baggrund i {c}",
+        "{n} i {c}",
+        "{n}, lille",
+        "{n} på {b}",
+    ),
+    "nb": _templates(
+        "{n} og {b}|{b} og {n}|{n} ved siden av {b}",
+        "{n} til venstre for {b}|til venstre {n}, til høyre {b}",
+        "{n} over {b}|øverst {n}, nederst {b}",
+        "to ganger {n}|2 × {n}",
+        "tre ganger {n}|3 × {n}",
+        "{n}, bakgrunn i {c}",
+        "{n} i {c}",
+        "{n}, liten",
+        "{n} på {b}",
+    ),
+    "fi": _templates(
+        "{n} ja {b}|{b} ja {n}",
+        "vasemmalla {n}, oikealla {b}|{n} vasemmalla, {b} oikealla",
+        "ylhäällä {n}, alhaalla {b}",
+        "kaksi kertaa {n}|2 × {n}",
+        "kolme kertaa {n}|3 × {n}",
+        "{n}, tausta {c}",
+        "{n}, väri {c}",
+        "{n}, pieni",
+    ),
+    "et": _templates(
+        "{n} ja {b}|{b} ja {n}",
+        "vasakul {n}, paremal {b}|{n} vasakul, {b} paremal",
+        "üleval {n}, all {b}",
+        "kaks korda {n}|2 × {n}",
+        "kolm korda {n}|3 × {n}",
+        "{n}, taust {c}",
+        "{n}, värv {c}",
+        "{n}, väike",
+    ),
+    "hu": _templates(
+        "{n} és {b}|{b} és {n}",
+        "balra {n}, jobbra {b}|{n} balra, {b} jobbra",
+        "fent {n}, lent {b}",
+        "kétszer {n}|2 × {n}",
+        "háromszor {n}|3 × {n}",
+        "{n}, {c} háttér|{n} {c} háttérrel",
+        "{c} {n}|{n}, {c}",
+        "kis {n}|kicsi {n}",
+    ),
+    "lt": _templates(
+        "{n} ir {b}|{b} ir {n}",
+        "kairėje {n}, dešinėje {b}|{n} kairėje, {b} dešinėje",
+        "viršuje {n}, apačioje {b}",
+        "du kartus {n}|2 × {n}",
+        "tris kartus {n}|3 × {n}",
+        "{n}, fonas {c}",
+        "{n}, spalva {c}",
+        "{n}, mažas",
+    ),
+    "ms": _templates(
+        "{n} dan {b}|{b} dan {n}|{n} di sebelah {b}",
+        "{n} di kiri {b}|di kiri {n}, di kanan {b}",
+        "di atas {n}, di bawah {b}",
+        "dua {n}|2 × {n}",
+        "tiga {n}|3 × {n}",
+        "{n} berlatar belakang {c}|{n}, latar {c}",
+        "{n} {c}|{n} berwarna {c}",
+        "{n} kecil",
+        "{n} di atas {b}",
+    ),
+    "vi": _templates(
+        "{n} và {b}|{b} và {n}|{n} cạnh {b}",
+        "{n} bên trái {b}|bên trái {n}, bên phải {b}",
+        "{n} phía trên {b}|phía trên {n}, phía dưới {b}",
+        "hai {n}|2 × {n}",
+        "ba {n}|3 × {n}",
+        "{n} trên nền {c}|{n}, nền {c}",
+        "{n} màu {c}",
+        "{n} nhỏ",
+        "{n} trên {b}",
+    ),
+    "th": _templates(
+        "{n}กับ{b}|{n}และ{b}|{b}และ{n}",
+        "{n}อยู่ทางซ้ายของ{b}|ซ้าย{n} ขวา{b}",
+        "{n}อยู่เหนือ{b}|บน{n} ล่าง{b}",
+        "{n} 2 อัน|2 × {n}",
+        "{n} 3 อัน|3 × {n}",
+        "{n}บนพื้นหลังสี{c}|{n} พื้นหลังสี{c}",
+        "{n}สี{c}",
+        "{n}ขนาดเล็ก",
+        "{n}บน{b}",
+    ),
+    "uk": _templates(
+        "{n} і {b}|{b} і {n}|{n} та {b}",
+        "зліва {n}, справа {b}|{n} зліва, {b} справа",
+        "зверху {n}, знизу {b}",
+        "двічі {n}|2 × {n}",
+        "тричі {n}|3 × {n}",
+        "{n}, фон {c}|{n}, тло {c}",
+        "{n}, колір {c}",
+        "{n}, маленький розмір",
+    ),
+    "hi": _templates(
+        "{n} और {b}|{b} और {n}",
+        "बाएँ {n}, दाएँ {b}|बाईं ओर {n}, दाईं ओर {b}",
+        "ऊपर {n}, नीचे {b}",
+        "दो {n}|2 × {n}",
+        "तीन {n}|3 × {n}",
+        "{n}, पृष्ठभूमि {c}",
+        "{n}, रंग {c}",
+        "{n}, छोटा आकार",
+    ),
+    "bn": _templates(
+        "{n} এবং {b}|{n} ও {b}|{b} ও {n}",
+        "বামে {n}, ডানে {b}",
+        "উপরে {n}, নিচে {b}",
+        "দুটি {n}|2 × {n}",
+        "তিনটি {n}|3 × {n}",
+        "{n}, পটভূমি {c}",
+        "{c} রঙের {n}|{n}, রঙ {c}",
+        "ছোট {n}",
+    ),
 }
 
 _NAMES = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
-_WORDS = {
+_WORDS = {  # a low line is a space
     "en": "red orange yellow green blue purple pink",
     "de": "Rot Orange Gelb Grün Blau Lila Rosa",
     "ko": "빨간색 주황색 노란색 초록색 파란색 보라색 분홍색",
@@ -209,7 +345,21 @@ _WORDS = {
     "ru": "красный оранжевый жёлтый зелёный синий фиолетовый розовый",
     "ja": "赤 オレンジ 黄色 緑 青 紫 ピンク",
     "zh": "红色 橙色 黄色 绿色 蓝色 紫色 粉色",
+    "zh-hant": "紅色 橙色 黃色 綠色 藍色 紫色 粉色",
+    "da": "rødt orange gult grønt blåt lilla lyserødt",
+    "nb": "rødt oransje gult grønt blått lilla rosa",
+    "fi": "punainen oranssi keltainen vihreä sininen violetti vaaleanpunainen",
+    "et": "punane oranž kollane roheline sinine lilla roosa",
+    "hu": "piros narancssárga sárga zöld kék lila rózsaszín",
+    "lt": "raudona oranžinė geltona žalia mėlyna violetinė rožinė",
+    "ms": "merah jingga kuning hijau biru ungu merah_jambu",
+    "vi": "đỏ cam vàng xanh_lá xanh_dương tím hồng",
+    "th": "แดง ส้ม เหลือง เขียว น้ำเงิน ม่วง ชมพู",
+    "uk": "червоний помаранчевий жовтий зелений синій фіолетовий рожевий",
+    "hi": "लाल नारंगी पीला हरा नीला बैंगनी गुलाबी",
+    "bn": "লাল কমলা হলুদ সবুজ নীল বেগুনি গোলাপি",
 }
 COLOURS: Mapping[str, Mapping[str, str]] = {
-    language: dict(zip(_NAMES, words.split(), strict=True)) for language, words in _WORDS.items()
+    language: dict(zip(_NAMES, (word.replace("_", " ") for word in words.split()), strict=True))
+    for language, words in _WORDS.items()
 }

@@ -159,7 +159,7 @@ def said(relation: Relation, shown: Sequence[Thing], colour: str = "") -> dict[s
     found: dict[str, list[str]] = {}
     for language in sorted(languages):
         own = [thing.said[language] for thing in (shown[0], shown[-1])]
-        base = language.partition("-")[0] if language != "zh-hant" else language  # en-gb is English
+        base = language if language in RELATIONS else language.partition("-")[0]  # en-gb is English
         templates = RELATIONS.get(base, PLAIN).get(relation, ())
         words = COLOURS.get(base, {})
         if colour and colour not in words:
