@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+REMOVE = "remove"  # the operation that no model has a part in
 COMPOSED = ("edit", "outpaint", "init")  # operations whose picture keeps some of another one
 KEPT_PROMPT = 4000  # characters: four bytes each still fit the metadata of every format
 
@@ -286,8 +287,11 @@ class Picture:
 
     @property
     def made(self) -> SourceType:
-        """The part that the model had in it: all, or what was drawn into or over another picture."""
-        return SourceType.COMPOSITE if self.settings.get("operation") in COMPOSED else SourceType.GENERATED
+        """The part that the model had in it: all, what was drawn into or over another picture, or none."""
+        operation = self.settings.get("operation")
+        if operation == REMOVE:
+            return SourceType.ALTERED
+        return SourceType.COMPOSITE if operation in COMPOSED else SourceType.GENERATED
 
     @property
     def metadata(self) -> dict[str, str]:

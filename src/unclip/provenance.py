@@ -276,7 +276,7 @@ def _manifest(made: SourceType, parents: int) -> dict[str, Any]:
     agent = {"name": "unclip", "version": __version__}
     inputs = {"parameters": {"ingredientIds": [str(number) for number in range(parents)]}} if parents else {}
     told = {"digitalSourceType": made.uri, "softwareAgent": agent}
-    if made is SourceType.COMPOSITE and parents == 1:
+    if made is not SourceType.GENERATED and parents == 1:
         actions = [{"action": "c2pa.opened", **inputs}, {"action": "c2pa.edited", **told}]
     else:
         actions = [{"action": "c2pa.created", **told, **inputs}]
@@ -291,7 +291,7 @@ def _add_parent(builder: c2pa.Builder, path: Path, number: int, made: SourceType
         data = path.read_bytes()
     except OSError as error:
         raise UnclipError(f"cannot read {path}, which is signed for: {error.strerror or error}") from error
-    edited = made is SourceType.COMPOSITE
+    edited = made is not SourceType.GENERATED
     told = {
         "title": path.name,
         "label": str(number),

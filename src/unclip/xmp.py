@@ -26,10 +26,11 @@ MOST_BYTES = 2**20  # of a packet that is looked through
 
 
 class SourceType(StrEnum):
-    """The IPTC digital source type of a picture that a model had a part in."""
+    """The IPTC digital source type of a picture that was drawn or changed."""
 
     GENERATED = "trainedAlgorithmicMedia"  # all of it is drawn
     COMPOSITE = "compositeWithTrainedAlgorithmicMedia"  # parts of another picture stand in it
+    ALTERED = "algorithmicallyEnhanced"  # another picture in which something was filled, by no model
 
     @property
     def uri(self) -> str:

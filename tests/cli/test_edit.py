@@ -13,8 +13,9 @@ from PIL import Image
 
 from support.pictures import holed
 from unclip import cli
-from unclip.images import read_metadata
+from unclip.images import read_metadata, read_source_type
 from unclip.runtime import sha256
+from unclip.xmp import SourceType
 
 Run = Callable[..., int]
 
@@ -240,3 +241,41 @@ def test_an_edit_that_cannot_be_is_refused_in_one_line(
     Path("huge.png").write_bytes(header_of_168_megapixels())
     assert run("edit", *arguments) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_removed_is_filled_and_no_model_is_said_to_have_drawn_it(tiny_bundle: Path) -> None:
+    Image.new("RGB", (90, 70), (200, 30, 40)).save("photo.png")
+    holed(90, 70, (30, 20, 50, 40)).save("mask.png")
+    arguments = ["edit", "photo.png", "--mask", "mask.png", "--model", str(tiny_bundle), "--seed", "1"]
+    assert cli.main([*arguments, "--remove", "--feather", "4"]) == 0
+    (path,) = Path().glob("photo-removed*.png")
+    assert Image.open(path).convert("RGB").getcolors() == [(90 * 70, (200, 30, 40))]
+    assert read_source_type(path) == SourceType.ALTERED
+    assert read_metadata(path)["operation"] == "remove"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--remove", "a cat"], "give either a text, which says what to draw, or --remove"),
+        ([], "give either a text, which says what to draw, or --remove"),
+        ([""], "say what to draw, or --remove what is masked"),
+        (["a cat", "--feather", "soft"], "feather is 'soft': give from 0 to 512 pixels, or 'mask'"),
+        (["--remove", "--guidance", "3"], "guidance means nothing where a thing is removed"),
+    ],
+)
+def test_edits_that_contradict_themselves_are_refused(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    holed(48, 48, (10, 10, 20, 20)).save("mask.png")
+    common = ["edit", "a.png", "--mask", "mask.png", "--model", str(tiny_bundle)]
+    assert cli.main([*common, *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_outpaint_says_how_many_tiles_it_will_draw(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["outpaint", "a.png", "a cat", "--right", "60", "--size", "64", "--steps", "3"]
+    assert cli.main([*arguments, "--model", str(tiny_bundle), "--seed", "1"]) == 0
+    assert "3 tiles to draw" in capsys.readouterr().err

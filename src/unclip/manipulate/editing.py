@@ -10,7 +10,7 @@ from typing import Protocol, Self, TypedDict, Unpack, cast
 import numpy as np
 from PIL import Image
 
-from unclip.drawing import Event, Job, Options, Picture, checked_number, fresh_seed
+from unclip.drawing import REMOVE, Event, Job, Options, Picture, checked_number, fresh_seed
 from unclip.errors import InputError
 from unclip.given import KEPT, REDRAWN, Given, Known
 from unclip.images import WHITE, Photo, Source, on_white, opened, photograph
@@ -136,7 +136,7 @@ def _removing(
         started = time.perf_counter()
         for index in range(options.n):
             image = place.removed(np.random.default_rng((seed, index))) if index else first
-            about = {"size": f"{image.width} x {image.height}", **told, "operation": "remove"}
+            about = {"size": f"{image.width} x {image.height}", **told, "operation": REMOVE}
             about |= seam(image.convert("RGB"), keep_of(place.shares)).texts
             bundle = model.bundle
             picture = Picture(image, "", seed, index, None, bundle.name, bundle.identity, about)
