@@ -65,6 +65,17 @@ def test_a_picture_of_another_bundle_is_drawn_with_a_warning(model: Model, pictu
     assert same(again, picture)
 
 
+def test_a_picture_that_was_computed_otherwise_is_drawn_with_a_warning(
+    model: Model, picture: Picture
+) -> None:
+    other = replace(picture, settings={**picture.settings, "precision": "bfloat16"})
+    with pytest.warns(UnclipWarning, match="was computed in bfloat16, and this model computes in float32"):
+        model.like(other)
+    exact = replace(picture, settings={**picture.settings, "exact": "an abacus"})
+    with pytest.warns(UnclipWarning, match="was drawn exactly: exact of unclip.load"):
+        model.like(exact)
+
+
 def test_a_picture_begun_from_another_one_asks_for_it(model: Model) -> None:
     source = speckled(64)
     (drawn,) = model.generate("a red apple", size=64, seed=1, init=source, strength=0.5, fit="crop")

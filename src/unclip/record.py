@@ -86,6 +86,16 @@ class Record:
         found = {name: valued(self.settings[name]) for name in SETTINGS if name in self.settings}
         return {name: value for name, value in found.items() if value != "all"}  # of top_k: no limit
 
+    @property
+    def precision(self) -> str | None:
+        """The type that the networks computed in; None where it is not said."""
+        return self.settings.get("precision")
+
+    @property
+    def exact(self) -> bool:
+        """True where it was drawn exactly."""
+        return "exact" in self.settings
+
     def difference(self, name: str, identity: str) -> str | None:
         """A sentence that a bundle is not the one that drew it; None where it is."""
         if identity == self.weights:
@@ -144,6 +154,14 @@ def like(
             warn(f"{record.name} was begun from another picture than the one given ({found})")
     if (difference := record.difference(model.bundle.name, model.bundle.identity)) is not None:
         warn(difference)
+    own = model.networks.settings
+    if record.precision not in (None, own["precision"]):
+        warn(
+            f"{record.name} was computed in {record.precision}, and this model computes in "
+            f"{own['precision']}: details may differ; precision of unclip.load (--dtype) says otherwise"
+        )
+    if record.exact and "exact" not in own:
+        warn(f"{record.name} was drawn exactly: exact of unclip.load (--exact) draws the same bits")
     known = model.family.honours | {"size"}
     recorded = {name: value for name, value in record.options.items() if name in known}
     chosen: dict[str, Any] = {**recorded, **given}

@@ -67,6 +67,17 @@ def test_a_picture_is_drawn_again(named: Path, capsys: pytest.CaptureFixture[str
     assert drawn["settings"]["guidance"] == 3
 
 
+@pytest.mark.parametrize("way", [("--dtype", "float32"), ("--dtype", "bfloat16"), ("--exact",)])
+def test_a_picture_is_drawn_again_as_it_was_computed(
+    named: Path, capsys: pytest.CaptureFixture[str], way: tuple[str, ...]
+) -> None:
+    assert cli.main(["generate", "a red apple", "--model", "tiny", *COMMAND, *way, "--out", "a.png"]) == 0
+    capsys.readouterr()
+    assert cli.main(["generate", "--like", "a.png", "--out", "b.png"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert Path("b.png").read_bytes() == Path("a.png").read_bytes()
+
+
 def test_a_picture_of_other_weights_is_refused_unless_the_model_is_named(
     named: Path, two_priors_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -152,6 +152,8 @@ def generate(
         texts, chosen = [record.prompt if text is None else text], model
         drawing = replace(drawing, seed=record.seed if drawing.seed is None else drawing.seed)
         model = record.model if model is None else model
+        if dtype is None and not exact:
+            dtype, exact = (None, True) if record.exact else (record.precision, False)
 
         def begin(model: Model, seeded: options.Drawing) -> Iterator[Event]:
             return _again(model, record, chosen is not None, text, vars(seeded) | own)
