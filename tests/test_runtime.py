@@ -287,7 +287,10 @@ def test_a_full_disk_is_said_to_be_full_however_a_library_tells(
         "no space left on device"
     )
     vague = OSError("4096 requested and 0 written")
-    assert runtime.write_failure(vague, tmp_path) == str(vague)
+    assert runtime.write_failure(vague, tmp_path) == f"{vague}; the disk may be full"
+    later = RuntimeError("unexpected pos 1306112 vs 1306004")
+    later.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    assert runtime.write_failure(later, tmp_path) == "no space left on device"
     usage = runtime.shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(runtime.shutil, "disk_usage", lambda _: usage)
     assert runtime.write_failure(vague, tmp_path / "not" / "there") == "no space left on device"

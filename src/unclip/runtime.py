@@ -283,13 +283,16 @@ def sweep(folder: Path) -> None:
 
 def write_failure(error: Exception, folder: Path) -> str:
     """The reason why a file could not be written into a folder, of a full disk however a library tells it."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
+    earlier: BaseException | None = error
+    while earlier is not None:  # torch.save ends with another error than it began with
+        if isinstance(earlier, OSError) and earlier.errno:
+            return os.strerror(earlier.errno).lower()
+        earlier = earlier.__cause__ or earlier.__context__
     with suppress(OSError):
         place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
         if shutil.disk_usage(place).free < NEXT_TO_NOTHING:
             return os.strerror(errno.ENOSPC).lower()
-    return str(error)
+    return f"{error}; the disk may be full"
 
 
 def reserve(path: Path) -> None:

@@ -49,6 +49,9 @@ WRONG = {
     "layout.sampling={steps=3}": r"layout\.sampling: .* does not draw by diffusion",
     "layout.start=pictograms": r"layout cannot begin with other weights",
     "upsampler-256.model.high_size=512": r"upsampler-256\.model\.high_size: got 512",
+    "upsampler-256.model.patch=24": r"upsampler-256\.model: 64 pixels a side in patches of 24",
+    "decoder.model.patch=7": r"decoder\.model: layout: got 8 cells a side",
+    "glide.model.widths=[8, 8, 8, 8, 8]": r"glide\.model: 16 pixels",
     "upsampler-1024.task.crop=255": r"upsampler-1024\.task\.crop: got 255, allowed is a multiple of 4",
     "upsampler-256.bundle=nowhere": r"upsampler-256: bundle = 'nowhere' says all of it",
     "tokenizer.vocabulary=3": r"vocabulary 3: choose from 259",
@@ -75,6 +78,12 @@ def test_a_mistake_in_any_stage_is_said_before_the_first_trains(
     with pytest.raises((InputError, BundleError, CheckpointError), match=WRONG[setting]):
         Run(every_stage(setting), corpus, tmp_path / "run", CPU).go()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_slip_in_a_key_is_said_before_what_a_corpus_lacks(corpus: Path, tmp_path: Path) -> None:
+    settings = ["classifier.task.pictures.by=subgroup", "decoder.train.bacth=3"]
+    with pytest.raises(InputError, match="did you mean 'batch'"):
+        check(corpus, tmp_path, *settings)
 
 
 def recipe(folder: Path, text: str) -> dict[str, Any]:
@@ -120,7 +129,8 @@ def test_shipped_recipes_pass_their_check_but_for_what_the_corpus_lacks(
         "pictograms-adm": ["adm.task.pictures.by=concept", "classifier.task.pictures.by=concept"],
         "supervised": ["supervised.task.styles=1"],
     }
-    text = Run(recipes.load(name, settings.get(name, [])), corpus, tmp_path, CPU).check()
+    with pytest.warns(UnclipWarning, match="larger than the corpus"):
+        text = Run(recipes.load(name, settings.get(name, [])), corpus, tmp_path, CPU).check()
     assert "in all:" in text
 
 

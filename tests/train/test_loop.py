@@ -89,6 +89,39 @@ def assert_same_bits(one: Any, other: Any, where: str = "") -> None:
         assert one == other, where
 
 
+class Fails(TinyTask):
+    """Fails in the loss of one step."""
+
+    def __init__(self, step: int, error: Exception) -> None:
+        super().__init__()
+        self.left, self.error = step, error
+
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Any]]:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+        return super().loss(model, batch, places)
+
+
+def test_settings_that_no_network_can_be_trained_with_are_said_as_such(tmp_path: Path) -> None:
+    """In the first step. Later ones have shown that they can, and another error is a mistake of ours."""
+    error = RuntimeError("sizes of tensors must match")
+    with pytest.raises(TrainingError, match=r"step 1 of tiny fails.*\(sizes of tensors .*\): settings"):
+        train(Fails(1, error), settings(), tmp_path / "first")
+    with pytest.raises(RuntimeError) as caught:
+        train(Fails(2, error), settings(), tmp_path / "second")
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate"), torch.OutOfMemoryError("CUDA")],
+)
+def test_full_memory_is_said_with_what_helps(error: Exception, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"out of memory in step 2 of tiny: take a smaller batch"):
+        train(Fails(2, error), settings(), tmp_path)
+
+
 # --- exact resume
 
 
@@ -353,8 +386,9 @@ def test_an_error_in_the_batches_reaches_the_caller(tmp_path: Path) -> None:
         def batch(self, places: Places) -> Any:
             raise ZeroDivisionError("in the second thread")
 
-    with pytest.raises(ZeroDivisionError, match="in the second thread"):
+    with pytest.raises(TrainingError, match="in the second thread") as caught:
         train(Broken(), settings(), tmp_path)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert "batches" not in "".join(thread.name for thread in threading.enumerate())
 
 

@@ -66,17 +66,20 @@ def check(run: Results, wanted: Sequence[str]) -> None:
     for stage in run.named:
         if stage == BUNDLE:
             table_of(run)
-            if stage in wanted:
-                bundling.check(run)
         elif "bundle" in run.recipe[stage]:
-            _check_taken_over(run, stage)
+            run.shared(stage)
         elif stage == TOKENIZER:
             from_dict(TokenizerStage, run.recipe[stage], stage)
         else:
-            table = from_dict(StageTables, run.recipe[stage], stage)
-            loop = run.part(stage, "train", LoopConfig)
-            if stage in wanted:
-                _check_trained(run, stage, table, loop)
+            from_dict(StageTables, run.recipe[stage], stage)
+            run.part(stage, "train", LoopConfig)
+    for stage in wanted:
+        if stage == BUNDLE:
+            bundling.check(run)
+        elif "bundle" in run.recipe[stage]:
+            _check_taken_over(run, stage)
+        elif stage != TOKENIZER:
+            _check_trained(run, stage)
 
 
 def _check_taken_over(run: Results, stage: str) -> None:
@@ -98,8 +101,9 @@ def _check_taken_over(run: Results, stage: str) -> None:
             )
 
 
-def _check_trained(run: Results, stage: str, table: StageTables, loop: LoopConfig) -> None:
+def _check_trained(run: Results, stage: str) -> None:
     """Refuse settings that are wrong for a stage's model, task or corpus, or for what it begins with."""
+    table, loop = from_dict(StageTables, run.recipe[stage], stage), run.part(stage, "train", LoopConfig)
     if loop.batch > (most := MOST_OF_A_PICTURE * len(run.train)):
         raise InputError(
             f"{stage}.train.batch: got {loop.batch}, allowed is up to {most:,}, {MOST_OF_A_PICTURE:,} times "

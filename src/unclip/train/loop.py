@@ -26,9 +26,15 @@ from torch import Tensor, nn
 
 from unclip import recipes
 from unclip.config import to_dict, with_defaults
-from unclip.errors import InputError, Interrupted, TrainingError
-from unclip.native import kind_of
-from unclip.runtime import atomic_path, autocast, noise_seed, peak_memory_bytes, pick_precision
+from unclip.errors import InputError, Interrupted, TrainingError, UnclipError, is_out_of_memory
+from unclip.native import IMPOSSIBLE, kind_of
+from unclip.runtime import (
+    atomic_path,
+    autocast,
+    noise_seed,
+    peak_memory_bytes,
+    pick_precision,
+)
 from unclip.train import parallel, state
 from unclip.train.batches import prefetch, to_device
 from unclip.train.config import LoopConfig, Precision
@@ -220,13 +226,34 @@ class Trainer:
         with log as self.log, stop_signals(self.stop), torch.random.fork_rng(devices):
             for note in self.notes:
                 self.log.say(note)
-            with closing(prefetch(self._draw, self.step, self.config.steps)) as batches:
+            with self._explained(), closing(prefetch(self._draw, self.step, self.config.steps)) as batches:
                 self._steps(batches)
             self._finish()
         self.world.barrier()
         if self.stop.is_set():  # in the last step: a sequence of stages must end here too
             raise Interrupted(f"{self.task.name} is done, and stopped before what comes next; {AGAIN}")
         return self.out / state.FINAL
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what a network says of sizes that do not fit, or of full memory, into one clear error."""
+        first, name = self.step, self.task.name
+        try:
+            yield
+        except UnclipError:
+            raise
+        except (*IMPOSSIBLE, MemoryError) as error:
+            step = f"step {self.step + 1:,} of {name}"
+            if is_out_of_memory(error):
+                raise TrainingError(
+                    f"out of memory in {step}: take a smaller batch, or cut it: train.accumulate = 2 or more"
+                ) from error
+            if self.step > first:  # then it is no wrong setting
+                raise
+            raise TrainingError(
+                f"{step} fails, and with it all others ({error}): settings of its model, task and diffusion "
+                "do not go together"
+            ) from error
 
     def _steps(self, batches: Iterable[list[Any]]) -> None:
         config, window = self.config, Window(self.step, self.pictures)

@@ -28,7 +28,8 @@ def text(run: Results, found: Sequence[Standing]) -> str:
         else:
             config = run.part(one.stage, "train", LoopConfig)
             seconds = 0.0 if one.stays else _seconds(run, one, config.steps)
-            time = f"said after {FIRST_STEPS} steps" if seconds is None else f"about {clock(seconds)}"
+            later = f"said after {FIRST_STEPS} steps" if config.steps > FIRST_STEPS else "not known"
+            time = later if seconds is None else f"about {clock(seconds)}"
             left, unknown = left + (seconds or 0.0), unknown or seconds is None
             views = config.steps * config.batch / learned_from(run, one.stage)
             time = "done" if one.stays else _state(one, time)
@@ -70,9 +71,8 @@ def learned_from(run: Results, stage: str) -> int:
     return len(run.train)
 
 
-def say(run: Results, found: Sequence[Standing]) -> None:
-    """Writes the outlook to stderr, and warns of what looks like a mistake."""
-    print(text(run, found), file=sys.stderr, flush=True)
+def remark(run: Results, found: Sequence[Standing]) -> None:
+    """Says what cannot be compared, and warns of what looks like a mistake."""
     untold = [one.stage for one in found if not one.told and not one.stale]
     if untold:
         print(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,6 +54,7 @@ class Run(Results):
         found = standing.of(self, wanted)
         if not redo:
             standing.refuse_stale(self, found)
+        outlook.remark(self, found)
         return outlook.text(self, found)
 
     def go(self, only: str | None = None, redo: bool = False) -> Path:
@@ -72,7 +74,8 @@ class Run(Results):
             if not redo:
                 standing.refuse_stale(self, found)
             if self.writes:
-                outlook.say(self, found)
+                print(outlook.text(self, found), file=sys.stderr, flush=True)
+                outlook.remark(self, found)
                 self._put_aside(found)
             parallel.join(self.device).barrier()
             for stage in self.named if only is None else [only]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unclip.config import from_dict
-from unclip.errors import TrainingError
+from unclip.errors import TrainingError, listed
 from unclip.train import record, state
 from unclip.train.config import LoopConfig
 from unclip.train.results import Results
@@ -70,6 +70,8 @@ def _of(run: Results, stage: str, before: dict[str, Standing]) -> Standing:
         if trained != asked:
             reasons.append(f"train.steps: was {trained}, is {asked}")
     for need in run.needs(stage):
+        if reasons:
+            break  # the first says enough
         if not before[need].stays:
             verb = "goes on" if before[need].steps and not before[need].stale else "is trained anew"
             reasons.append(f"its {need} {verb}")
@@ -92,7 +94,10 @@ def refuse_stale(run: Results, found: Sequence[Standing]) -> None:
     stale = [one for one in found if one.stale]
     if not stale:
         return
-    told = "; ".join(f"{one.stage} ({', '.join(one.stale)})" for one in stale)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for one in stale:
+        alike.setdefault(one.stale, []).append(one.stage)
+    told = "; ".join(f"{listed(stages)} ({listed(reasons)})" for reasons, stages in alike.items())
     again = f"`{run.command} --redo`" if run.command else "go(redo=True)"
     raise TrainingError(
         f"stages of the run in {run.out} are stale: {told}. Give back what has changed, train in another "

@@ -23,6 +23,7 @@ from unclip.train.loop import Task
 from unclip.train.places import Places
 from unclip.train.results import Results
 from unclip.train.settings import Settings
+from unclip.train.tasks.diffusion import check_grid
 from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
 
 Batch = tuple[Tensor, Tensor | None]
@@ -76,6 +77,7 @@ def settings_of(run: Results, stage: str) -> Settings:
             f"{stage}.model.low_size: got {model.low_size}, but what is trained here enlarges nothing: leave "
             "it out"
         )
+    check_grid(f"{stage}.model", model.image_size, model.patch, len(model.widths))
     return Settings(model, settings, diffusion)
 
 

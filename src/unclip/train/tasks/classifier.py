@@ -19,7 +19,7 @@ from unclip.train.places import Places
 from unclip.train.results import Results
 from unclip.train.settings import Settings
 from unclip.train.tasks.adm import ADMTaskConfig
-from unclip.train.tasks.diffusion import random_steps
+from unclip.train.tasks.diffusion import check_grid, random_steps
 from unclip.train.tasks.drawing import HELD_OUT_BATCH
 from unclip.train.tasks.noised import JUDGED_SHARES, diffusion_of, noised, noised_alike
 from unclip.train.tasks.stage import StageTask
@@ -102,6 +102,7 @@ def settings_of(run: Results, stage: str) -> Settings:
     if drawn not in (None, by):
         raise InputError(f"adm is drawn by {drawn}, {stage} tells by {by}: class both alike")
     model = run.part(stage, "model", ClassifierConfig, classes=len(labels_of(run.train, by)))
+    check_grid(f"{stage}.model", model.image_size, model.patch, len(model.widths))
     return Settings(model, settings, diffusion)
 
 

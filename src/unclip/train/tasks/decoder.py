@@ -31,7 +31,7 @@ from unclip.train.places import Places
 from unclip.train.results import Results
 from unclip.train.settings import Settings
 from unclip.train.starting import begun_decoder, start_config
-from unclip.train.tasks.diffusion import DiffusionTask, draw, kept
+from unclip.train.tasks.diffusion import DiffusionTask, check_grid, draw, kept
 from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
 EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
@@ -262,7 +262,9 @@ def settings_of(run: Results, stage: str) -> Settings:
         sizes["text_width"] = clip.text.width
     else:
         sizes["caption"] = {"vocabulary": run.ids().vocabulary}
-    return Settings(run.part(stage, "model", DecoderConfig, **sizes), settings, diffusion)
+    model = run.part(stage, "model", DecoderConfig, **sizes)
+    check_grid(f"{stage}.model", model.image_size, model.patch, len(model.multipliers))
+    return Settings(model, settings, diffusion)
 
 
 def task_of(run: Results, stage: str) -> Task:

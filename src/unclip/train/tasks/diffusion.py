@@ -11,6 +11,7 @@ from unclip.diffusion.denoiser import Network, denoiser
 from unclip.diffusion.loss import Weighting, diffusion_loss
 from unclip.diffusion.samplers import ddim
 from unclip.diffusion.schedule import DiffusionConfig, Schedule, respace
+from unclip.errors import InputError
 from unclip.train.places import Places
 from unclip.train.tasks.stage import StageTask
 
@@ -52,6 +53,16 @@ class DiffusionTask(StageTask):
             noise,
             self.weighting,
             learned_range=self.diffusion.learned_range,
+        )
+
+
+def check_grid(where: str, side: int, patch: int, levels: int) -> None:
+    """Refuse pictures whose patches a UNet of so many levels cannot halve to the last. Raises InputError."""
+    multiple = max(patch, 1) << max(levels - 1, 0)
+    if patch < 1 or side < multiple or side % multiple:
+        raise InputError(
+            f"{where}: {side} pixels a side in patches of {patch}, over {levels} levels: choose a patch of 1 "
+            f"or more, and a multiple of {multiple} pixels"
         )
 
 

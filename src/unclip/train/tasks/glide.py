@@ -22,7 +22,7 @@ from unclip.train.pictures import HeldOut, Pictures, PicturesConfig
 from unclip.train.places import Places
 from unclip.train.results import Results
 from unclip.train.settings import Settings
-from unclip.train.tasks.diffusion import kept
+from unclip.train.tasks.diffusion import check_grid, kept
 from unclip.train.tasks.drawing import HELD_OUT_BATCH, DrawingTask
 
 Batch = tuple[Tensor, Tokens]
@@ -109,6 +109,7 @@ def settings_of(run: Results, stage: str) -> Settings:
             f"{stage}.model: got low_size {model.low_size} and fills_in {model.fills_in}, but only the model "
             "that draws small pictures from a caption is trained here: leave both out"
         )
+    check_grid(f"{stage}.model", model.image_size, model.patch, len(model.widths))
     return Settings(model, run.part(stage, "task", GlideTaskConfig), diffusion)
 
 

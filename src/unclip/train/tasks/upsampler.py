@@ -26,7 +26,7 @@ from unclip.train.loop import Task
 from unclip.train.places import Places
 from unclip.train.results import Results
 from unclip.train.settings import Settings
-from unclip.train.tasks.diffusion import DiffusionTask, draw
+from unclip.train.tasks.diffusion import DiffusionTask, check_grid, draw
 from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
 CROPS_PER_PICTURE = 4  # of one batch: a large picture takes long to read
@@ -128,11 +128,17 @@ def settings_of(run: Results, stage: str) -> Settings:
     model, settings = run.part(stage, "model", UpsamplerConfig), run.part(stage, "task", UpsamplerTaskConfig)
     if stage != f"upsampler-{model.high_size}":
         raise InputError(f"{stage}.model.high_size: got {model.high_size}, the stage is called {stage}")
+    if model.low_size < 1 or model.high_size % model.low_size:
+        raise InputError(
+            f"{stage}.model.low_size: got {model.low_size}, allowed is a divisor of {model.high_size}"
+        )
     if settings.crop > model.high_size or settings.crop % model.scale:
         raise InputError(
             f"{stage}.task.crop: got {settings.crop}, allowed is a multiple of {model.scale} up to "
             f"{model.high_size}"
         )
+    for side in (settings.crop, model.high_size):
+        check_grid(f"{stage}.model", side, model.patch, len(model.multipliers))
     if model.high_size > STORED_SIZE and not len(run.train.large()):
         raise InputError(
             f"{stage} learns from pictures of 1024 px, and the corpus {run.train.folder} has none: build it "
