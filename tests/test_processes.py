@@ -33,6 +33,11 @@ def behave(how: str) -> str:
     return how
 
 
+def sizes(*given: str | bytes | None) -> list[int]:
+    """Another one."""
+    return [-1 if one is None else len(one) for one in given]
+
+
 @pytest.fixture
 def contained() -> Iterator[Contained]:
     """`behave` in a process of its own."""
@@ -92,3 +97,12 @@ def test_nothing_can_be_opened_for_a_while(tmp_path: Path) -> None:
     with no_opening(), pytest.raises(OSError, match="Too many open files"):
         (tmp_path / "a").open()
     assert (tmp_path / "a").read_text() == "a"
+
+
+def test_bytes_arrive_as_they_are() -> None:
+    called = Contained("test_processes:sizes", memory=2**30)
+    try:
+        assert called(b"", "a", bytes(3 * 10**6), None, b"b" * 20, seconds=9) == [0, 1, 3 * 10**6, -1, 20]
+        assert called("no bytes", seconds=9) == [8]
+    finally:
+        called.close()

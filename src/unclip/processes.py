@@ -92,7 +92,13 @@ class Contained:
         """
         try:
             connection = self._connection or self._start()
-            connection.send((seconds, arguments))
+            # bytes on their own: pickled, a picture would be there twice on both sides
+            apart = [isinstance(argument, bytes) for argument in arguments]
+            given = [None if raw else one for raw, one in zip(apart, arguments, strict=True)]
+            connection.send((seconds, apart, given))
+            for argument in arguments:
+                if isinstance(argument, bytes):
+                    connection.send_bytes(argument)
             return connection.recv()
         except (EOFError, ConnectionError):
             code = self._end()
@@ -200,9 +206,13 @@ def serve(handle: int, function: str, memory: int) -> None:
     connection.send("ready")
     with suppress(EOFError):
         while True:
-            seconds, arguments = connection.recv()
+            seconds, apart, given = connection.recv()
+            arguments = [
+                connection.recv_bytes() if raw else one for raw, one in zip(apart, given, strict=True)
+            ]
             _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + seconds)
             connection.send(called(*arguments))
+            del arguments  # the next ones come before they would be replaced
 
 
 def _limit(kind: int, most: int) -> None:
