@@ -1,6 +1,7 @@
 # make draw PROMPT="a red apple"    draws, into the folder pictures
 # make draw PROMPT="빨간 사과" OPTIONS="--n 4 --size 1024 --seed 1"
 # make serve                        serves the Images API on 127.0.0.1:8000; OPTIONS="--port 9000"
+# make studio                       builds the page of `make serve` anew, after a change in studio/ (needs Node.js)
 # make test                         lints, checks types, runs all tests
 #
 # All make .venv and install into it whatever is missing. Another Python: make PYTHON=python3.12 ...
@@ -15,7 +16,7 @@ RUN = .venv/bin/python -m
 unexport PROMPT
 export UNCLIP_PROMPT := $(value PROMPT)
 
-.PHONY: draw serve test lint format docs clean
+.PHONY: draw serve studio test lint format docs clean
 
 draw: .venv/installed
 	@echo "Drawing into $(CURDIR)/pictures:"
@@ -23,6 +24,10 @@ draw: .venv/installed
 
 serve: .venv/installed-serve
 	@$(RUN) unclip serve $(OPTIONS)
+
+studio: .venv/installed-dev
+	$(RUN) unclip.serve.openapi > studio/openapi.json
+	cd studio && npm ci --no-audit --no-fund && npm run types && npm run check && npm test && npm run build
 
 test: lint
 	$(RUN) pytest

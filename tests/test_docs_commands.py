@@ -1,7 +1,8 @@
 """The promise that the commands of README and docs run as they are written, in a fresh clone, in their order.
 
 The word behind a block's language says why it is not run here: `network` (it fetches something), `hours` (it
-trains), `yours` (it needs files of one's own). The command line has to know its commands all the same.
+trains), `serves` (it answers until it is stopped), `yours` (it needs files of one's own). The command line
+has to know its commands all the same.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = {page.name: page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 RUN = ("README.md", "editing.md", "search.md", "python.md")
 BLOCK = re.compile(r"^```(sh|python)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-REASONS = ("network", "hours", "yours")
+REASONS = ("network", "hours", "serves", "yours")
 INDENTED = re.compile(r"^ {4,}(unclip|python|pip|make|model\.|import) ?", re.MULTILINE)
 SECONDS = 900  # for a block
 

@@ -24,6 +24,7 @@ from unclip.serve.jobs import Job, State, Stored
 from unclip.serve.keys import SESSION_SECONDS, Keys
 from unclip.serve.library import add_library
 from unclip.serve.limits import COOKIE, Gate, cookie
+from unclip.serve.page import add_page
 from unclip.serve.requests import Id, document_of
 from unclip.serve.service import Live, Service, base64_of, encoded, png_of, preview_of
 
@@ -120,6 +121,7 @@ def create_app(
     _pictures(app, service)
     add_library(app, service)
     _house(app, service, keys)
+    add_page(app)
     app.openapi = lambda: schema.document(app)  # type: ignore[method-assign]
     return Gate(app, service.metrics, keys, hosts, origins)
 

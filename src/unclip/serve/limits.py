@@ -25,7 +25,8 @@ QUIET_SECONDS = 60.0  # after which an upload that stands still is given up
 COOKIE = "unclip"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-OPEN = ("/health/live", "/health/ready", "/v1/unclip/login", "/v1/unclip/files/")  # need no key
+# Need no key: the page asks for one itself.
+OPEN = ("/health/live", "/health/ready", "/v1/unclip/login", "/v1/unclip/files/", "/studio/")
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -108,7 +109,7 @@ class Gate:
         if self.keys is None:
             return ""
         owner = self._known(headers)
-        if owner is None and not path.startswith(OPEN):
+        if owner is None and path != "/" and not path.startswith(OPEN):
             raise ApiError(
                 401,
                 "no such key: send one as a bearer token",

@@ -1,0 +1,33 @@
+/** The page's language: chosen, else the browser's, else English. */
+
+import { computed, signal } from "@preact/signals";
+import { de } from "../languages/de";
+import { en, type Key } from "../languages/en";
+import { ko } from "../languages/ko";
+import { kept } from "./kept";
+
+export const LANGUAGES = { en: "English", ko: "한국어", de: "Deutsch" } as const;
+export type Language = keyof typeof LANGUAGES;
+const WORDS: Record<Language, Record<Key, string>> = { en, ko, de };
+
+export function fitting(wished: readonly string[]): Language {
+  for (const tag of wished) {
+    const name = tag.slice(0, 2).toLowerCase();
+    if (name in LANGUAGES) return name as Language;
+  }
+  return "en";
+}
+
+const chosen = kept<Language | null>("language", null);
+const browsers = signal<readonly string[]>(globalThis.navigator?.languages ?? []);
+export const language = computed<Language>(() => chosen.value ?? fitting(browsers.value));
+
+export function choose(name: Language): void {
+  chosen.value = name;
+}
+
+/** The words for a key, with `{name}` filled in. */
+export function t(key: Key, values: Record<string, string | number> = {}): string {
+  const text = WORDS[language.value][key];
+  return text.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
+}
