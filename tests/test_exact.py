@@ -215,6 +215,14 @@ def test_the_command_draws_the_bits_that_python_draws(
     assert document["pictures"][0]["settings"]["exact"] == picture.settings["exact"]
 
 
+def test_a_picture_drawn_again_is_computed_as_it_was(tmp_path: Path) -> None:
+    first, again = tmp_path / "first.png", tmp_path / "again.png"
+    command("a cat", "--size", "64", "--out", str(first))
+    called = [sys.executable, "-m", "unclip", "generate", "--like", str(first), "--out", str(again)]
+    subprocess.run(called, capture_output=True, check=True)
+    assert first.read_bytes() == again.read_bytes()
+
+
 def test_steps_of_an_exact_drawing_are_counted(models: dict[str, unclip.Model]) -> None:
     last: dict[str, Event] = {}
     for event in models["pictograms"].stream(MANY, n=2, size=256, seed=5, steps=2):

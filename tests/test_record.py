@@ -76,6 +76,15 @@ def test_a_picture_that_was_computed_otherwise_is_drawn_with_a_warning(
         model.like(exact)
 
 
+def test_an_exact_picture_of_another_processor_is_drawn_with_a_warning(two_priors_bundle: Path) -> None:
+    exact = unclip.load(two_priors_bundle, device="cpu", exact=True)
+    (drawn,) = exact.generate("a red apple", size=64, seed=3)
+    assert same(exact.like(drawn)[0], drawn)
+    other = replace(drawn, settings={**drawn.settings, "exact": "an abacus"})
+    with pytest.warns(UnclipWarning, match=r"drawn on an abacus, and this is .*off by 2 of 255"):
+        exact.like(other)
+
+
 def test_a_picture_begun_from_another_one_asks_for_it(model: Model) -> None:
     source = speckled(64)
     (drawn,) = model.generate("a red apple", size=64, seed=1, init=source, strength=0.5, fit="crop")

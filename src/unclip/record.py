@@ -162,6 +162,11 @@ def like(
         )
     if record.exact and "exact" not in own:
         warn(f"{record.name} was drawn exactly: exact of unclip.load (--exact) draws the same bits")
+    elif record.exact and own["exact"] != record.settings["exact"]:
+        warn(
+            f"{record.name} was drawn on {record.settings['exact']}, and this is {own['exact']}: pixels may "
+            "be off by 2 of 255"
+        )
     known = model.family.honours | {"size"}
     recorded = {name: value for name, value in record.options.items() if name in known}
     chosen: dict[str, Any] = {**recorded, **given}
