@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import unclip
-from support.tiny_bundles import parts_of
-from unclip.bundle import Bundle, save_bundle
+from support.tiny_bundles import dalle_mini_parts, parts_of
+from unclip.bundle import ENGLISH, Bundle, save_bundle
 from unclip.errors import BundleError, UnclipWarning
 from unclip.languages import LANGUAGES, named, unread
 
@@ -99,6 +100,18 @@ def test_a_bundle_names_its_languages(reading: Callable[..., Bundle], tiny_bundl
     assert "Reads English, Korean and German" in (Bundle.load().folder / "README.md").read_text()
     with pytest.raises(BundleError, match="languages: got 'English!', expected codes such as en"):
         reading("English!")
+
+
+def test_bundles_with_published_tokenizers_read_english(tmp_path: Path) -> None:
+    """Karlo and CLIP have CLIP's tokenizer, GLIDE and DALL-E mini their own."""
+    assert set(ENGLISH) == {"clip-bpe", "glide-bpe", "dalle-mini-bpe"}
+    parts = dalle_mini_parts(tmp_path)
+    folder = save_bundle(tmp_path / "mini", name="mini", parts=parts, card="#", family="dalle-mini").folder
+    assert Bundle.load(folder).languages == ("en",)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    assert manifest.pop("languages") == ["en"]  # of an older bundle it is known all the same
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    assert Bundle.load(folder).languages == ("en",)
 
 
 def test_a_prompt_in_another_language_warns_once(reading: Callable[..., Bundle]) -> None:

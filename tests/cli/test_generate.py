@@ -302,3 +302,14 @@ def test_prompts_go_through_a_program_and_are_kept(
     assert "'no-such-program' is no program that is here" in capsys.readouterr().err
     assert generate("a", "--translate", "false", "--size", "64") == 1
     assert "the translator 'false' failed with exit code 1" in capsys.readouterr().err
+
+
+def test_a_text_that_is_taken_for_a_file_name_is_told_of(
+    generate: Generate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate("a cat", "-old car", "--size", "64") == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("ld car/a-cat-")
+    assert "warning: '-old car' was read as --out 'ld car': a text that begins with a dash" in said.err
+    assert generate("a cat", "-omy pictures/", "--size", "64") == 0
+    assert "was read as" not in capsys.readouterr().err

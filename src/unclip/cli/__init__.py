@@ -8,6 +8,7 @@ functions only, so that `unclip --help` answers at once.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -119,6 +120,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         try:
             typed = shlex.join(["unclip", *(sys.argv[1:] if arguments is None else arguments)])
             code = app(args=arguments, prog_name="unclip", standalone_mode=False, obj=typed)
+            _warn_of_swallowed_text(arguments)
             sys.stdout.flush()  # a reader that has gone away shows here, not while Python shuts down
             if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
                 raise KeyboardInterrupt
@@ -169,6 +171,16 @@ def _hint_of_dashes(error: Exception, arguments: Sequence[str] | None) -> str:
         if word.startswith("-") and (" " in word or read_as_option):
             return f"; a text that begins with a dash stands behind --: unclip {verb} -- {shlex.quote(word)}"
     return ""
+
+
+def _warn_of_swallowed_text(arguments: Sequence[str] | None) -> None:
+    """Warn of a text that begins with "-o" and was taken for a file's name: `-old car` is --out "ld car"."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = given[: given.index("--")] if "--" in given else given
+    for word in options if given and given[0] in READ_TEXTS else []:
+        if re.fullmatch(r"-o[^/\\{.=]* [^/\\{.]*", word):
+            read = f"{word!r} was read as --out {word[2:]!r}"
+            _say(f"warning: {read}: a text that begins with a dash stands behind --")
 
 
 def _show_warning(
