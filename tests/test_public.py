@@ -56,7 +56,9 @@ def typing_only() -> dict[str, Any]:
     return {"torch": torch, "Tensor": torch.Tensor, "Schedule": Schedule}
 
 
-INTERNAL = {"Family", "Networks"}  # what `Model.family` and `Model.networks` are: for those who read the code
+# What `Model.family` and `Model.networks` are, and what the server takes from stage to stage: for those who
+# read the code.
+INTERNAL = {"Family", "Networks", "Part", "Piece"}
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         UnclipError,
         UnclipWarning,
     )
-    from unclip.given import Given, Inversion, InvertedNoise, Kind, Known, NoisedPicture, Upper
+    from unclip.given import Given, Inversion, InvertedNoise, Kind, Known, NoisedPicture, Styled, Upper
     from unclip.images import ImageFormat
     from unclip.manipulate.latents import Latents
     from unclip.manipulate.principal_components import Basis
@@ -60,7 +60,7 @@ _NAMES = {
         "BundleError CheckpointError DataError DownloadError InputError Interrupted "
         "PolicyError SearchError TrainingError UnclipError UnclipWarning"
     ),
-    "unclip.given": "Given InvertedNoise Inversion Kind Known NoisedPicture Upper",
+    "unclip.given": "Given InvertedNoise Inversion Kind Known NoisedPicture Styled Upper",
     "unclip.images": "ImageFormat",
     "unclip.manipulate.latents": "Latents",
     "unclip.manipulate.principal_components": "Basis",
@@ -106,6 +106,7 @@ __all__ = [
     "SearchError",
     "SourceType",
     "Start",
+    "Styled",
     "TextRows",
     "TrainingError",
     "UnclipError",
