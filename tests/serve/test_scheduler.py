@@ -295,3 +295,12 @@ def test_memory_bounds_the_bundles_that_are_loaded_and_the_oldest_goes_first(
     roomy.get("tiny")
     roomy.get("two-priors")
     assert list(roomy.loaded) == ["tiny", "two-priors"]
+
+
+def test_what_is_served_goes_through_the_translator(tiny_bundle: Path) -> None:
+    texts = {"빨간 사과": "a red apple"}
+    models = Models.of([str(tiny_bundle)], device="cpu", precision="float32", translate=texts.__getitem__)
+    (picture,) = models.get("tiny").generate("빨간 사과", size=64, seed=1)
+    assert (picture.prompt, picture.settings["translation"]) == ("빨간 사과", "a red apple")
+    with pytest.raises(InputError, match="is no program that is here"):
+        Models.of([str(tiny_bundle)], translate="no-such-program")

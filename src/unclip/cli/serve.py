@@ -49,6 +49,7 @@ def serve(
     keep_days: Annotated[float | None, typer.Option(help="Days that kept pictures stay; for ever.")] = None,
     keep_gb: Annotated[float | None, typer.Option(help="Most that pictures take on disk.")] = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log.")] = False,
+    translate: options.Translate = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     exact: options.Exact = False,
@@ -84,6 +85,7 @@ def serve(
         device=device,
         precision=dtype,
         exact=exact,
+        translate=translate,
         memory=None if memory is None else int(memory * 1e9),
     )
     folder = data or data_folder() / "serve"

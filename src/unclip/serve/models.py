@@ -22,6 +22,7 @@ from unclip.models.upsampler import UpsamplerConfig
 from unclip.runtime import return_freed_memory
 from unclip.stages.networks import Where
 from unclip.stages.painting import Painting
+from unclip.translation import Translate, Translator
 
 # What clients of the hosted service ask for; it means the first bundle.
 HOSTED = ("dall-e-2", "dall-e-3")
@@ -113,6 +114,7 @@ class Models:
         bundles: by name, the first one is meant where no name is given.
         aliases: other names of them.
         where: device, precision and `exact`, as of `unclip.load`.
+        translate: what prompts are put through, as of `unclip.load`.
         memory: bytes that the weights of loaded bundles may have together; None is no bound. Those that were
             drawn with longest ago go before another is loaded.
     """
@@ -121,6 +123,7 @@ class Models:
     aliases: Mapping[str, str] = field(default_factory=dict)
     where: Where = field(default_factory=Where)
     memory: int | None = None
+    translate: Translate | None = None
     loaded: dict[str, Model] = field(default_factory=dict)
 
     @cached_property
@@ -134,13 +137,14 @@ class Models:
         sources: Sequence[str | None],
         aliases: Sequence[str] = (),
         memory: int | None = None,
+        translate: Translate | None = None,
         **where: Unpack[Where],
     ) -> Models:
         """Of bundles' names or folders, and aliases "NAME=BUNDLE".
 
         Raises:
             BundleError: one that is not there, or two of one name.
-            InputError: an alias of another form, or of a bundle that is not served.
+            InputError: an alias of another form or of a bundle that is not served, or no such translator.
         """
         bundles: dict[str, Bundle] = {}
         for source in sources:
@@ -154,7 +158,9 @@ class Models:
             if not (name and equals and meant in bundles):
                 raise InputError(f"alias {alias!r}: give NAME=BUNDLE, a bundle of {listed(bundles)}")
             names[name] = meant
-        return cls(bundles, names, where, memory)
+        if translate is not None:
+            Translator(translate)  # what is wrong with it is said before anything is served
+        return cls(bundles, names, where, memory, translate)
 
     @property
     def first(self) -> str:
@@ -173,7 +179,7 @@ class Models:
         """A model, loaded now if it is not. Raises BundleError as `unclip.load` does."""
         if name not in self.loaded:
             self._make_room(name)
-            self.loaded[name] = Model(self.bundles[name], **self.where)
+            self.loaded[name] = Model(self.bundles[name], translate=self.translate, **self.where)
         self.loaded[name] = self.loaded.pop(name)  # the last is what was drawn with last
         return self.loaded[name]
 
