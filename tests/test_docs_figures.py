@@ -119,6 +119,15 @@ def test_the_table_of_two_families_is_of_the_shipped_bundles(row: str, column: i
     assert said == f"{short(figure['value'])} ({short(figure['low'])}-{short(figure['high'])})"
 
 
+@pytest.mark.parametrize("file", ["clip-intel-r-xeon-r-processor-2.json", "clip-amd-epyc-2.json"])
+def test_the_speed_of_clip_is_that_of_the_processor_that_is_named(file: str) -> None:
+    found = json.loads((RESULTS / file).read_text(encoding="utf-8"))["embed"]
+    (part,) = [part for part in parts(DOCS / "search.md") if part.startswith("## Speed")]
+    own = part.partition(file)[2].partition(".json")[0]
+    for name in ("float32", "bfloat16", "packed bfloat16", "open_clip float32", "open_clip bfloat16"):
+        assert f"| {math.floor(10 * found[name] + 0.5) / 10:.1f} " in own, name
+
+
 def short(value: float) -> str:
     return f"{math.floor(100 * value + 0.5) / 100:.2f}".removeprefix("0")
 
