@@ -124,6 +124,7 @@ def throughput(model: str | None, rounds: int, repeats: int) -> dict[str, Any]:
                 works = {"http": http, "call": call, "http-single": http_single, "call-single": call_single}
                 for kind, work in works.items():
                     took, found = timed(work)
+                    print(f"turn {turn} {kind}: {took:.2f} s", file=sys.stderr, flush=True)
                     if turn == 0:
                         continue  # what is only done once is done now
                     seconds[kind].append(took / (CLIENTS * (1 if kind.endswith("single") else rounds)))
@@ -236,6 +237,7 @@ def cancels(model: str | None, count: int) -> dict[str, Any]:
             job = client.post(JOBS, json={"verb": "generate", "prompt": "a red apple", "n": 2}).json()
             time.sleep(chance.random() * 0.6)
             client.post(f"{JOBS}/{job['id']}/cancel")
+            print(f"cancel {number}", file=sys.stderr, flush=True)
             answer = mate.result()
             if answer.status_code != 200:
                 failed += 1

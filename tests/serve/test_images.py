@@ -177,6 +177,7 @@ def test_a_stream_shows_the_picture_growing(server: Running, partials: int) -> N
     assert same(images[-1], expected.image)
     assert [data["partial_image_index"] for _, data in events[:-1]] == list(range(partials))
     assert {image.size for image in images} == {(256, 256)}
+    assert len({image.tobytes() for image in images}) == partials + 1
     assert events[-1][1]["usage"]["total_tokens"] > 0
     assert events[-1][1]["seed"] == 1
 

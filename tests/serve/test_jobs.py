@@ -184,6 +184,11 @@ def test_a_request_with_the_same_key_gets_the_same_answer(server: Running) -> No
     assert answers[0]["data"] == answers[1]["data"]
     error = refused(server.client.post(GENERATIONS, json={**document, "n": 2}, headers=headers))
     assert error["code"] == "idempotency_key_reused"
+    stream, headers = {**document, "stream": True}, {"idempotency-key": "three"}
+    texts = [server.client.post(GENERATIONS, json=stream, headers=headers).text for _ in range(2)]
+    last = [json.loads(text.split("data: ")[-1]) for text in texts]
+    assert last[0]["type"] == last[1]["type"] == "image_generation.completed"
+    assert last[0]["b64_json"] == last[1]["b64_json"]
     other = server.client.post(GENERATIONS, json=document, headers={"idempotency-key": "two"}).json()
     assert other["data"] != answers[0]["data"]
 

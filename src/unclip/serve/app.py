@@ -28,6 +28,7 @@ from unclip.serve.page import add_page
 from unclip.serve.requests import Id, document_of
 from unclip.serve.service import Live, Service, base64_of, encoded, png_of, preview_of
 
+STREAM = "text/event-stream"
 COMMENT_SECONDS = 10.0  # between two signs of life in a stream
 MOST_LISTED = 100
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -210,8 +211,7 @@ def _images(app: FastAPI, service: Service) -> None:
         if isinstance(live, Job):
             return await _again(service, live, wanted, waiter)
         if wanted.stream:
-            kind = "image_edit" if verb == "edit" else "image_generation"
-            return StreamingResponse(_streamed(request, service, live, kind), media_type="text/event-stream")
+            return StreamingResponse(_streamed(request, service, live), media_type=STREAM)
         await _awaited(request, service, live)
         if live.error is not None:
             raise live.error
@@ -325,15 +325,28 @@ async def _again(service: Service, job: Job, wanted: Asked, waiter: Waiter) -> R
     if not stored:
         raise ApiError(410, "the pictures of this job are deleted", code="gone")
     about = _about(wanted, stored[0].width, stored[0].height)
+    if wanted.stream:
+        last = {**data[0], **about, "usage": _usage(0), "job": job.id}
+        return StreamingResponse(iter([_event(f"{_kind(wanted)}.completed", last)]), media_type=STREAM)
     more = {"usage": _usage(0), "job": job.id, **wanted.echoed}
     return JSONResponse({"created": int(job.created), "data": data, **about, **more})
 
 
-async def _streamed(request: Request, service: Service, live: Live, kind: str) -> AsyncIterator[str]:
+async def _streamed(request: Request, service: Service, live: Live) -> AsyncIterator[str]:
     """Events of a job; where it stands in the queue goes into comments, which clients pass over."""
     gone = asyncio.ensure_future(_gone(request))
-    wanted, sent, ahead = live.asked, 0, -1
-    marks = [(part + 1) / (wanted.partials + 1) for part in range(wanted.partials)]
+    wanted, sent, ahead, kind = live.asked, 0, -1, _kind(live.asked)
+    size = _default(service, wanted) if wanted.size is None else wanted.size[0]
+
+    async def due() -> AsyncIterator[str]:
+        nonlocal sent
+        while sent < len(live.partials):
+            image = await asyncio.to_thread(preview_of, live.partials[sent], size)
+            file = await asyncio.to_thread(png_of, image, wanted)
+            about = {"b64_json": base64_of(file), "partial_image_index": sent}
+            sent += 1
+            yield _event(f"{kind}.partial_image", about | _about(wanted, *image.size))
+
     changes = live.changes()
     try:
         coming = asyncio.ensure_future(anext(changes, False))
@@ -341,14 +354,8 @@ async def _streamed(request: Request, service: Service, live: Live, kind: str) -
             if live.state is State.QUEUED and (now := service.ahead(live)) != ahead:
                 ahead = now
                 yield f": queued, {ahead} ahead, about {service.seconds_left(live):.0f} s\n\n"
-            elif sent < len(marks) and live.fraction >= marks[sent] and live.preview is not None:
-                size = None if wanted.size is None else wanted.size[0]
-                image = await asyncio.to_thread(preview_of, live, size or _default(service, wanted))
-                if image is not None:
-                    file = await asyncio.to_thread(png_of, image, wanted)
-                    about = {"b64_json": base64_of(file), "partial_image_index": sent}
-                    yield _event(f"{kind}.partial_image", about | _about(wanted, *image.size))
-                    sent += 1
+            async for event in due():
+                yield event
             waits = {gone, coming}
             done, _ = await asyncio.wait(waits, timeout=COMMENT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if gone in done:
@@ -360,6 +367,8 @@ async def _streamed(request: Request, service: Service, live: Live, kind: str) -
             if not done:
                 yield f": {live.stage or 'queued'} {live.step} of {live.total}\n\n"
         await live.ended.wait()
+        async for event in due():
+            yield event
         if live.error is not None:
             yield f"data: {json.dumps(live.error.document)}\n\n"
             return
@@ -373,6 +382,11 @@ async def _streamed(request: Request, service: Service, live: Live, kind: str) -
         coming.cancel()
         if not live.kept:
             service.cancel(live)
+
+
+def _kind(wanted: Asked) -> str:
+    """How events of a request are called."""
+    return "image_edit" if wanted.verb == "edit" else "image_generation"
 
 
 def _default(service: Service, wanted: Asked) -> int | None:
@@ -518,15 +532,16 @@ def _jobs(app: FastAPI, service: Service) -> None:
             finally:
                 gone.cancel()
 
-        return StreamingResponse(told(), media_type="text/event-stream")
+        return StreamingResponse(told(), media_type=STREAM)
 
     @app.get("/v1/unclip/jobs/{id}/preview", responses={200: {"content": {"image/png": {}}}})
     async def preview(request: Request, id: Id) -> Response:
         """The picture as it looks by now, a PNG as small as it is painted."""
         one, _ = await found(id, request.state.owner)
-        image = await asyncio.to_thread(preview_of, one) if isinstance(one, Live) else None
-        if image is None:
+        estimate = one.preview if isinstance(one, Live) else None
+        if estimate is None:
             raise ApiError(404, "there is nothing to be seen yet, or any more", code="not_found")
+        image = await asyncio.to_thread(preview_of, estimate)
         from unclip.images import encode
 
         return Response(await asyncio.to_thread(encode, image, "png"), media_type="image/png")

@@ -53,6 +53,7 @@ class Live:
         stage, step, total: what is being done.
         fraction: how much of it is done, 0 to 1.
         preview: (1, 3, S, S) the picture as it looks by now.
+        partials: the pictures on the way that a stream shall show.
         pictures: when it is done.
         stored: of those, what is on disk.
         error: what went wrong.
@@ -74,6 +75,7 @@ class Live:
     total: int = 0
     fraction: float = 0.0
     preview: Tensor | None = None
+    partials: list[Tensor] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -292,25 +294,32 @@ class Service:
     def _heard(self, live: Live, event: Event) -> None:
         live.state, live.stage = State.RUNNING, event.stage
         live.step, live.total = event.step, event.total
+        work, steps = self._shares(live, event)
+        live.fraction = max(live.fraction, min(LAST, work))
         if event.estimate is not None:
             live.preview = event.estimate[:1]
-        live.fraction = max(live.fraction, min(LAST, self._fraction(live, event)))
+            count, most = len(live.partials), live.asked.partials
+            if count < most and steps >= (count + 1) / (most + 1):
+                live.partials.append(live.preview)
         live.notify()
 
-    def _fraction(self, live: Live, event: Event) -> float:
-        """How much is done, by pixels times steps."""
-        abilities = self.models.abilities[live.asked.bundle]
+    def _shares(self, live: Live, event: Event) -> tuple[float, float]:
+        """How much is done, by pixels times steps and by the steps that show something alone."""
+        abilities, asked = self.models.abilities[live.asked.bundle], live.asked
+        done = event.step / max(1, event.total)
         if event.estimate is None:
-            return live.fraction if abilities.steps["generate"] else event.step / max(1, event.total)
-        size = abilities.default_size if live.asked.size is None else live.asked.size[0]
-        larger = abilities.larger.get(size, ())
-        own, behind = abilities.first**2 * max(1, abilities.steps.get(live.asked.verb, 1)), 0
-        whole = own + sum(side**2 * count for side, count in larger)
-        for side, work in [(abilities.first, own), *((side, side**2 * count) for side, count in larger)]:
+            return (live.fraction if abilities.steps["generate"] else done), 0.0
+        size = abilities.default_size if asked.size is None else asked.size[0]
+        painted = [(abilities.first, max(1, abilities.steps.get(asked.verb, 1)))]
+        painted += abilities.larger.get(size, ())
+        work, steps = sum(side**2 * count for side, count in painted), sum(count for _, count in painted)
+        work_behind = steps_behind = 0
+        for side, count in painted:
             if side == event.estimate.shape[-1]:
-                return (behind + work * event.step / max(1, event.total)) / whole
-            behind += work
-        return live.fraction
+                behind = work_behind + side**2 * count * done
+                return behind / work, (steps_behind + count * done) / steps
+            work_behind, steps_behind = work_behind + side**2 * count, steps_behind + count
+        return live.fraction, 0.0
 
     def _over(self, live: Live, outcome: Sequence[Picture] | Exception) -> None:
         task = asyncio.ensure_future(self._finish(live, outcome))
@@ -426,11 +435,9 @@ def encoded(picture: Picture, asked: Asked) -> bytes:
     return picture.encode(asked.output_format, quality=asked.compression)
 
 
-def preview_of(live: Live, size: int | None = None) -> Image.Image | None:
-    """The picture as it looks by now; None before anything can be seen."""
-    if live.preview is None:
-        return None
-    image = live.preview if size is None else resize(live.preview.clamp(-1, 1), size)
+def preview_of(estimate: Tensor, size: int | None = None) -> Image.Image:
+    """The first of estimates (B, 3, S, S) as a picture, enlarged to a side or as small as it is."""
+    image = estimate[:1] if size is None else resize(estimate[:1].clamp(-1, 1), size)
     return to_pil(image[0])
 
 
