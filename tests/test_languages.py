@@ -27,10 +27,10 @@ PROMPTS = Path(__file__).parent.parent / "benchmarks" / "prompts.txt"
         ("红苹果", "Chinese letters"),
         ("تفاحة حمراء", "Arabic letters"),
         ("हरा सेब", "Devanagari letters"),
-        ("une pomme rouge", "words of another language"),
-        ("una manzana roja", "words of another language"),
-        ("een rode appel", "words of another language"),
-        ("jabłko", "words of another language"),
+        ("une pomme rouge", "another language"),
+        ("una manzana roja", "another language"),
+        ("een rode appel", "another language"),
+        ("jabłko", "another language"),
     ],
 )
 def test_prompts_in_other_languages_are_noticed(prompt: str, written: str) -> None:
@@ -73,7 +73,7 @@ def test_no_prompt_of_the_contact_sheet_is_taken_for_another_language() -> None:
 
 def test_a_model_that_reads_english_alone_notices_korean_and_german() -> None:
     assert unread("빨간 사과", ("en",)) == "Hangul letters"
-    assert unread("ein roter Apfel", ("en",)) == "words of another language"
+    assert unread("ein roter Apfel", ("en",)) == "another language"
     assert unread("一个红苹果", ("zh-Hant", "en")) is None
 
 

@@ -136,7 +136,7 @@ def unread(prompt: str, codes: Sequence[str]) -> str | None:
     if others and others.total() >= SHARE * letters.total():
         return f"{_titled(others.most_common(1)[0][0])} letters"
     if "LATIN" in read and letters.keys() & {"LATIN"} and not letters.keys() - {"LATIN"}:
-        return "words of another language" if _marks(prompt, own) >= MARKS else None
+        return "another language" if _marks(prompt, own) >= MARKS else None
     return None
 
 
