@@ -26,7 +26,7 @@ WRONG = {
     "decoder.model.chanels=8": r"decoder\.model\.chanels.*did you mean 'channels'",
     "decoder.task.pictures={sorces={}}": r"decoder\.task\.pictures\.sorces.*did you mean 'sources'",
     "decoder.task.pictures={shift=-1}": r"shift: got -1",
-    "decoder.task.pictures={languages={en=0}}": r"languages: got",
+    "decoder.task.pictures={languages={en=0}}": r"language shares .* are not usable",
     "decoder.task.pictures={sources={folder=0}}": r"leave no picture",
     "decoder.task.pictures={sources={folder=-1}}": r"factor of source 'folder' is -1",
     "decoder.task.text_drop=1.5": r"text_drop: got 1\.5",

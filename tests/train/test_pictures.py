@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from unclip.data.corpus import Corpus
+from unclip.data.folder import Defaults, build_folder
 from unclip.errors import InputError
 from unclip.tokenizer import BytePairTokenizer
-from unclip.train.pictures import ROW, Pictures, PicturesConfig
+from unclip.train.pictures import ROW, HeldOut, Pictures, PicturesConfig
 from unclip.train.places import Places
 
 
@@ -59,3 +61,16 @@ def test_rows_of_hard_negatives_are_of_the_whole_batch(corpus: Path, size: int) 
 def test_a_share_is_a_share() -> None:
     with pytest.raises(InputError, match=r"hard_negatives: got 1\.5, allowed is a share from 0 to 1"):
         PicturesConfig(hard_negatives=1.5)
+
+
+def test_held_out_pictures_without_an_english_caption_are_judged_by_what_they_have(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for k in range(3):
+        Image.new("RGB", (40, 40), (80 * k, 9, 9)).save(source / f"{k}.png")
+        (source / f"{k}.txt").write_text(f"un disque {k}")
+    list(build_folder(source, tmp_path / "corpus", defaults=Defaults(language="fr")))
+    corpus = Corpus(tmp_path / "corpus")
+    held_out = HeldOut(corpus, BytePairTokenizer.train(["un disque"], 300), 12, 32)
+    assert all(names == [corpus.name(k, "fr") for k in range(3)] for names in held_out.names.values())
+    assert held_out.names["en"][0].startswith("un disque ")

@@ -177,6 +177,11 @@ class Corpus:
         """The names, without tags and style, of one picture; empty where the language has none."""
         return captioning.names(self.captions(index), language)
 
+    def name(self, index: int, language: str = "en") -> str:
+        """One name of a picture; where the language has none an English one, or one in any language."""
+        spoken = (language, "en", *self.captions(index))
+        return next((found[0] for code in spoken if (found := self.names(index, code))), "")
+
     def column(self, name: str) -> list[str]:
         """One column of text of the records, by picture."""
         values: list[str] = self.records[name].to_pylist()

@@ -276,7 +276,7 @@ class Trainer:
                 window = Window(self.step, self.pictures)
             if self.step == first + 1:
                 warm = time.monotonic()  # the first step compiles, and fills caches
-            elif self.step == first + FIRST_STEPS < config.steps:
+            elif self.step == first + FIRST_STEPS < config.steps - FIRST_STEPS:
                 left = (time.monotonic() - warm) / (FIRST_STEPS - 1) * (config.steps - self.step)
                 self.log.say(f"about {clock(left)} for the {config.steps - self.step:,} steps left")
             self._look()

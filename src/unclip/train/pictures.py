@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -12,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unclip.data.captions import JUDGED_LANGUAGES, LANGUAGES
+from unclip.data.captions import JUDGED_LANGUAGES, LANGUAGES, check_languages
 from unclip.data.corpus import Corpus
 from unclip.data.records import SCENES
-from unclip.errors import InputError, shown
+from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.models.clip_loss import in_parts
 from unclip.tokenizer import Tokenizer, Tokens
@@ -76,11 +75,7 @@ class PicturesConfig:
         check_shift(self.shift)
         if self.tokens is not None and self.tokens < LEAST_TOKENS:
             raise InputError(f"tokens: got {self.tokens}, allowed is {LEAST_TOKENS} or more, or null for all")
-        shares = self.languages.values()
-        if not all(share >= 0 for share in shares) or not 0 < sum(shares) < math.inf:
-            raise InputError(
-                f"languages: got {shown(dict(self.languages))}, allowed are shares, not all of them 0"
-            )
+        check_languages(self.languages)
 
 
 def check_shift(shift: int) -> None:
@@ -209,8 +204,7 @@ class HeldOut:
         self.images = from_uint8(self.pixels)  # (N, 3, S, S)
         self.concepts = corpus.records["concept"].to_numpy()[index]
         self.names = {
-            language: [(corpus.names(int(i), language) or corpus.names(int(i)))[0] for i in index]
-            for language in JUDGED_LANGUAGES
+            language: [corpus.name(int(i), language) for i in index] for language in JUDGED_LANGUAGES
         }
         self.tokens = {language: tokenizer.batch(names, context) for language, names in self.names.items()}
 
