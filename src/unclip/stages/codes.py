@@ -242,16 +242,10 @@ class Codes(Stage):
             jobs = [batch.jobs[row] for row in rows]
             upper = None if jobs[0].given.upper is None else self.codec.first_rows(jobs[0].given.upper)
             step, count = self.writer.begin(batch.read, batch.jobs, rows, upper), self._count(jobs[0])
-
-            # inference mode must not span a `yield`: it would hold for whoever reads the events
-            def known(last: Tensor | None, step: Step = step) -> Tensor:
-                with networks.computing():
-                    return step(last)
-
             generators = generators_of([(job, CODES) for job in jobs])
             noise = exponential_noise(generators, config.vocabulary, networks.device)
             drawn = [] if upper is None else list(upper.expand(len(jobs), -1).unbind(1))
-            for written in write_codes(known, count, noise, self.writer.sampling):
+            for written in write_codes(networks.computing()(step), count, noise, self.writer.sampling):
                 drawn.append(written)
                 yield None
             codes[rows] = torch.stack(drawn, dim=1)

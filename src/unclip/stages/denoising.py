@@ -122,10 +122,9 @@ class Denoising:
         diffusion = networks.bundle.component(self.name).diffusion
         assert diffusion is not None  # the schedule was made from it
 
-        # inference mode must not span a `yield`: it would hold for whoever reads the events
+        @networks.computing()
         def network(x: Tensor, label: Tensor) -> Tensor:
-            with networks.computing():
-                return model(x, label).float()
+            return model(x, label).float()
 
         return denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)
 

@@ -132,7 +132,10 @@ class Networks:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Networks compute in their precision and record nothing; it must not span a `yield`."""
+        """Networks compute in their precision and record nothing, while it lasts or in what it decorates.
+
+        It must not span a `yield`: inference mode would hold for whoever reads the events.
+        """
         with torch.inference_mode(), autocast(self.device, self.precision):
             yield
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
 import torch
@@ -84,12 +84,7 @@ class Written:
             condition, dot = joined(condition.dropped(), condition), dot.repeat(2)
         with self.networks.computing():
             writing = prior.begin(condition, dot)
-
-        def step(last: Tensor | None) -> Tensor:
-            with self.networks.computing():
-                return prior.step(writing, last)
-
-        codes = []
+        step, codes = self.networks.computing()(partial(prior.step, writing)), []
         for drawn in write_codes(step, prior.config.components, noise, self.sampling, draw_ordered):
             codes.append(drawn)
             yield None
