@@ -74,6 +74,21 @@ def test_others_reach_a_server_with_keys_alone(tmp_path: Path) -> None:
     assert Place(host="0.0.0.0", keys=Keys(tmp_path / "keys")).hosts == ()
 
 
+def test_a_page_that_is_named_may_ask_and_read_and_no_other(tiny_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    key, app = new_key(file, "anna"), "https://app.example"
+    with running(tiny_bundle, tmp_path, place=Place(port=0, keys=Keys(file), origins=(app,))) as server:
+        asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+        preflight = server.client.options(GENERATIONS, headers={"origin": app, **asks})
+        assert preflight.headers["access-control-allow-origin"] == app
+        answer = server.client.post(GENERATIONS, json=SHORT, headers={"origin": app, **bearer(key)})
+        assert answer.headers["access-control-allow-origin"] == app
+        refused(server.client.post(GENERATIONS, json=SHORT, headers={"origin": app}), 401)
+        other = {"origin": "https://evil.example"}
+        refused(server.client.options(GENERATIONS, headers={**other, **asks}), 401)
+        refused(server.client.post(GENERATIONS, json=SHORT, headers={**other, **bearer(key)}), 403)
+
+
 # --- keys ---
 
 

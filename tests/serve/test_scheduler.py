@@ -304,3 +304,34 @@ def test_what_is_served_goes_through_the_translator(tiny_bundle: Path) -> None:
     assert (picture.prompt, picture.settings["translation"]) == ("빨간 사과", "a red apple")
     with pytest.raises(InputError, match="is no program that is here"):
         Models.of([str(tiny_bundle)], translate="no-such-program")
+
+
+def test_exact_pictures_are_the_same_bits_in_any_company(tiny_bundle: Path) -> None:
+    models = Models.of([str(tiny_bundle)], device="cpu", exact=True)
+    with Company(models) as company:
+        free = company.held()
+        for seed in (1, 2, 3):
+            company.add(lambda model, seed=seed: model.stream("a red apple", seed=seed))
+        company.add(lambda model: edit(model, PICTURE, MASK, "a red apple", seed=4, steps=2))
+        free.set()
+        ends = company.wait()
+    model = models.get("tiny")
+    expected = [model.generate("a red apple", seed=seed)[0] for seed in (1, 2, 3)]
+    expected += model.edit(PICTURE, MASK, "a red apple", seed=4, steps=2)
+    for end, other in zip(ends, expected, strict=True):
+        assert not isinstance(end, Exception)
+        assert end[0].image.tobytes() == other.image.tobytes()
+
+
+def test_a_failure_that_nobody_foresaw_ends_what_is_there_and_not_the_server(models: Models) -> None:
+    def fails(event: Event) -> None:
+        raise KeyError("listener")
+
+    with Company(models) as company:
+        company.add(lambda model: model.stream("a red apple", seed=1, size=64), fails)
+        while not company.ends:
+            time.sleep(0.01)
+        company.add(lambda model: model.stream("a red apple", seed=1, size=64))
+        first, second = company.wait()
+    assert isinstance(first, KeyError)
+    assert not isinstance(second, Exception)

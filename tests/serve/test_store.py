@@ -95,10 +95,14 @@ def test_pictures_go_when_their_time_is_over_and_starred_ones_stay(store: Store)
         picture(store, "binned", created=now - 2),
     ]
     store.end("job_1", State.DONE, kept)
+    store.add(Job("job_2", "anna", "generate", "tiny", "a secret"))
+    store.end("job_2", State.DONE)
+    store._rows("update jobs set ended = ended - 90000 where id = 'job_2'")
     store.change("starred", "anna", starred=1)
     store.change("binned", "anna", deleted=now - 8 * DAY)
     assert store.sweep(days=7, most_bytes=None, bin_days=7) == 3
     assert {one.id for one in store.library("anna", 9)} == {"starred", "new"}
+    assert store.job("job_2", "anna") is None  # nobody kept it
     assert {path.name for path in store.pictures.iterdir()} == {"starred.png", "new.png"}
     assert store.sweep(days=None, most_bytes=1500, bin_days=7) == 1
     assert [one.id for one in store.library("anna", 9)] == ["starred"]

@@ -24,6 +24,7 @@ from unclip.errors import UnclipError
 from unclip.runtime import atomic_path
 
 BUSY_SECONDS = 10.0
+PLAIN_SECONDS = 86400.0  # that the row of a request that nobody kept stays
 SCHEMA = """
 create table if not exists jobs (
     id text primary key, owner text not null, verb text not null, bundle text not null, state text not null,
@@ -355,6 +356,8 @@ class Store:
     def sweep(self, days: float | None, most_bytes: int | None, bin_days: float) -> int:
         """Delete what is past its time, and the oldest beyond the room there is; what is starred stays.
 
+        Rows of requests that nobody kept go after a day.
+
         Returns the number of pictures that went.
         """
         now = time.time()
@@ -373,6 +376,7 @@ class Store:
         with self._transaction() as database:
             database.executemany("delete from pictures where id = ?", [(id,) for id in ids])
             database.executemany("delete from embeddings where picture = ?", [(id,) for id in ids])
+            database.execute("delete from jobs where kept = 0 and ended < ?", (now - PLAIN_SECONDS,))
             if days is not None:
                 database.execute(
                     "delete from jobs where ended < ? and id not in (select job from pictures)",

@@ -106,7 +106,8 @@ class Gate:
         crossing = headers.get("sec-fetch-site") == "cross-site" and origin not in self.origins
         if scope["method"] not in SAFE_METHODS and (foreign or crossing):
             raise ApiError(403, "a page of another server may not ask this one", code="foreign_origin")
-        if self.keys is None:
+        asks_first = scope["method"] == "OPTIONS" and origin in self.origins  # a preflight brings no key
+        if self.keys is None or asks_first:
             return ""
         owner = self._known(headers)
         if owner is None and path != "/" and not path.startswith(OPEN):

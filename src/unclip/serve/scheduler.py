@@ -154,17 +154,26 @@ class Scheduler(threading.Thread):
 
     def run(self) -> None:
         while not (self._stopping and not self._tasks and self._commands.empty()):
-            self._obey(wait=not self._tasks)
-            movable = next((task for task in self._tasks if not task._waits), None)
-            waiting = self._next()
-            if movable is not None and (waiting is None or movable.arrived <= waiting.arrived[0]):
-                self._move(movable)
-            elif movable is not None and self._turn:
-                self._turn = False
-                self._move(movable, self._last_seconds)
-            elif waiting is not None:
-                self._turn = True
-                self._through(waiting)
+            try:
+                self._work()
+            except Exception as error:  # what nobody has foreseen ends what is there, and not the server
+                self._waiting.clear()
+                for task in list(self._tasks):
+                    self._end(task, error)
+
+    def _work(self) -> None:
+        """Do what others ask for, then one thing of what there is to draw."""
+        self._obey(wait=not self._tasks)
+        movable = next((task for task in self._tasks if not task._waits), None)
+        waiting = self._next()
+        if movable is not None and (waiting is None or movable.arrived <= waiting.arrived[0]):
+            self._move(movable)
+        elif movable is not None and self._turn:
+            self._turn = False
+            self._move(movable, self._last_seconds)
+        elif waiting is not None:
+            self._turn = True
+            self._through(waiting)
 
     def _next(self) -> Waiting | None:
         """The oldest that waits, or what shall catch up with it."""
