@@ -291,3 +291,10 @@ def test_too_much_text_in_a_picture_is_said_as_such(tmp_path: Path) -> None:
     speckled(8).save(tmp_path / "a.png", pnginfo=texts)
     with pytest.raises(InputError, match=r"a.png is broken: its profile or a text in it has more than 1 MiB"):
         open_image(tmp_path / "a.png")
+
+
+def test_a_profile_that_no_png_gives_back_is_converted_away() -> None:
+    large = saved(Image.new("RGB", (4, 4), (200, 40, 40)), "JPEG", icc_profile=wide_profile() + b"\0" * 2**20)
+    photo, _ = photograph(large)
+    assert photo.profile is None
+    assert photo.own is photo.image

@@ -76,6 +76,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 QUARTER_TURNS = (5, 6, 7, 8)  # those in which width and height change places
+LARGEST_PROFILE = 2**20  # bytes: no larger one is read in a PNG
 STRIP = 2**20  # pixels of a large picture that are converted at once
 # EXIF 2.32, table 9: the eight bytes before a UserComment say how its text is encoded.
 COMMENT_IS_UNICODE = b"UNICODE\0"
@@ -146,8 +147,8 @@ class Photo:
     Attributes:
         image: RGB, or RGBA if transparent; upright, in sRGB.
         own: the same with the numbers of its file, which `profile` explains.
-        profile: of `own`; None is sRGB. Of what is no RGB, or of a profile that cannot be drawn into, there
-            is none, and `own` is `image`.
+        profile: of `own`; None is sRGB. Of what is no RGB, or of a profile that cannot be drawn into or has
+            more than 1 MiB, there is none, and `own` is `image`.
     """
 
     image: Image.Image
@@ -457,7 +458,7 @@ def _in_srgb(image: Image.Image, name: str) -> Image.Image:
 
 def _with_own_colours(image: Image.Image, name: str) -> Photo:
     profile, shown = ColourProfile.of(image, name), _in_srgb(image.copy(), name)
-    if profile is None or not profile.is_drawn_into:
+    if profile is None or len(profile.data) > LARGEST_PROFILE or not profile.is_drawn_into:
         return Photo(shown, shown, None)
     return Photo(shown, image, profile)
 

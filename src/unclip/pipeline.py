@@ -25,7 +25,7 @@ from torch import Tensor
 from unclip.bundle import FAMILIES, Bundle
 from unclip.drawing import Event, Job, Options, Picture, Settings, check_prompt, fresh_seed
 from unclip.embedding import ClipEmbedder
-from unclip.errors import BundleError, InputError, listed, warn
+from unclip.errors import BundleError, InputError, listed, shown, warn
 from unclip.families import Family
 from unclip.given import IDLE, NOTHING, OWN_STYLE, Given, NoisedPicture, Upper
 from unclip.images import open_image, resize, to_pil
@@ -176,7 +176,7 @@ class Pipeline:
         """The side in pixels that is drawn, `asked` or the default. Raises InputError for another."""
         size = self.default_size if asked is None else asked
         if isinstance(size, (str, bool, float)) or size not in self.sizes:
-            raise InputError(f"size {size} is not drawn: choose {listed(self.sizes)}")
+            raise InputError(f"size {shown(size)} is not drawn: choose {listed(self.sizes)}")
         return size
 
     def lengths(self, prompts: Sequence[str]) -> Sequence[int]:

@@ -13,18 +13,22 @@ STDIN = "-"
 
 
 def read_lines(source: str, what: str) -> list[str]:
-    """The lines of a UTF-8 file, or of stdin for `-`, without those that are empty.
+    """The lines of a text file, or of stdin for `-`, without those that are empty.
+
+    It is UTF-8, or UTF-16 where it begins with a byte order mark, as Windows writes it.
 
     Raises:
         InputError: it cannot be read, or is not text; the message says `what` was to be read.
     """
+    from unclip.data.texts import encoding
+
     try:
         data = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
-        lines = data.decode("utf-8-sig").splitlines()
+        lines = data.decode(encoding(data)).splitlines()
     except OSError as error:
         raise InputError(f"cannot read {what} from {source}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"cannot read {what} from {source}: it is not UTF-8 text") from error
+        raise InputError(f"cannot read {what} from {source}: it is neither UTF-8 nor UTF-16 text") from error
     return [line.strip() for line in lines if line.strip()]
 
 
