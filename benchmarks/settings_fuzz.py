@@ -316,7 +316,9 @@ def main() -> None:
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
             sys.exit((folder / "said").read_text())
         found = []
-        for setting in settings(known(corpus, base), options.count, options.seed):
+        for number, setting in enumerate(settings(known(corpus, base), options.count, options.seed)):
+            if number % 25 == 0:
+                print(f"{number} of {options.count}", file=sys.stderr, flush=True)
             found.append(judged(setting, base, corpus, folder))
             if "said" in found[-1]:
                 print(json.dumps(found[-1], ensure_ascii=False, indent=1), flush=True)

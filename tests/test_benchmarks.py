@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -129,3 +131,31 @@ def test_what_the_fuzz_counts_as_a_finding() -> None:
         report.add("picture", 1, end, seconds, peak)
     assert len(report.findings) == 3
     assert report.ends["picture"] == {"read": 1, "finding": 3}
+
+
+@pytest.mark.slow
+def test_settings_of_training_are_tried_each_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """In one of the script's: here threads run that a fork would not have."""
+    out = tmp_path / "found.json"
+    command = [
+        sys.executable,
+        str(SCRIPTS / "settings_fuzz.py"),
+        "--count",
+        "2",
+        "--seed",
+        "5",
+        "--out",
+        str(out),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    found = json.loads(out.read_text())
+    assert (found["bad"], sum(found["ends"].values())) == ([], 2)
+    assert found["settings"]["refused"]
+
+
+def test_the_same_seed_tries_the_same_settings() -> None:
+    script = importlib.import_module("settings_fuzz")
+    known = {"clip.train.batch": 8, "clip.train.schedule": "wsd", "clip.task": {}}
+    first, again = (script.settings(known, 40, seed) for seed in (3, 3))
+    assert first == again != script.settings(known, 40, 4)
+    assert sum(one.partition("=")[0] not in known for one in first) == 4
