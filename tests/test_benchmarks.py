@@ -159,3 +159,9 @@ def test_the_same_seed_tries_the_same_settings() -> None:
     first, again = (script.settings(known, 40, seed) for seed in (3, 3))
     assert first == again != script.settings(known, 40, 4)
     assert sum(one.partition("=")[0] not in known for one in first) == 4
+
+
+def test_the_memory_of_a_folder_of_pictures_is_measured() -> None:
+    (row,) = importlib.import_module("folder_memory").main(["--quick"])
+    assert row["said"].startswith("4 in, 4 kept")
+    assert 50 < row["peak_mb"] < 1000

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -185,3 +187,25 @@ def test_what_unfolds_is_passed_in_time_by_its_length(tmp_path: Path) -> None:
     started = time.process_time()
     assert [key for key, _ in samples(tmp_path / "x.tar.gz", lambda name: 0)] == ["0", "1"]
     assert time.process_time() - started < 6
+
+
+@pytest.mark.parametrize("kind", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_of_what_is_cut_anywhere_nothing_is_missing_in_silence(tmp_path: Path, kind: str) -> None:
+    random = Random(0)
+    files = {f"{n}.jpg": random.randbytes(random.randrange(3000)) for n in range(9)}
+    whole = tar_bytes(files, kind)
+    for _ in range(50):
+        (tmp_path / "x.tar").write_bytes(whole[: random.randrange(len(whole))])
+        found: list[str] = []
+        try:
+            for key, _ in samples(tmp_path / "x.tar", everything):
+                found.append(key)
+        except DataError:
+            continue
+        assert len(found) == len(files)  # the cut is behind the last of them
+
+
+def test_archives_that_are_packed_one_behind_the_other_are_one(tmp_path: Path) -> None:
+    whole = tar_bytes({"0.jpg": bytes(5000), "1.jpg": bytes(5000)}, "w")
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(whole[:3000]) + gzip.compress(whole[3000:]))
+    assert [key for key, _ in samples(tmp_path / "x.tar.gz", everything)] == ["0", "1"]
