@@ -88,7 +88,8 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "") -> Co
             raise InputError(f"missing key {key!r}: {cls.__name__} needs it")
     try:
         return cls(**values)
-    except ValueError as error:  # the dataclass's own check of its values
+    # the dataclass's own check of its values, or sizes that it cannot divide
+    except (ValueError, ArithmeticError) as error:
         raise InputError(f"{where}: {error}" if where else str(error)) from error
 
 

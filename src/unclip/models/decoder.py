@@ -80,6 +80,8 @@ class DecoderConfig:
     augmentation: int = 0
 
     def __post_init__(self) -> None:
+        if not 1 <= self.patch <= self.image_size:
+            raise InputError(f"patch {self.patch}: choose from 1 to image_size, which is {self.image_size}")
         side = self.image_size // self.patch
         if self.layout is not None and (self.layout.side % side or self.layout.embedding != self.embedding):
             raise InputError(
