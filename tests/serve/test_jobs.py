@@ -86,7 +86,8 @@ def test_every_verb_is_drawn_as_a_job(server: Running) -> None:
 
 
 def test_a_job_that_cannot_be_done_is_refused_or_fails_with_the_reason(server: Running) -> None:
-    refused(server.post(JOBS, verb="paint", prompt="x"))
+    for verb in ("paint", {}, [], None, 3):
+        assert refused(server.post(JOBS, verb=verb, prompt="x"))["param"] == "verb"
     assert refused(server.post(JOBS, verb="generate"))["param"] == "prompt"
     assert refused(server.post(JOBS, verb="generate", **{**SHORT, "stream": True}))["param"] == "stream"
     job = ended(server, submitted(server, verb="generate", **{**SHORT, "sampler": "dim"}))

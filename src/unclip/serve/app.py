@@ -226,12 +226,24 @@ def _images(app: FastAPI, service: Service) -> None:
             raise live.error
         return JSONResponse(await _answer(service, live, waiter))
 
-    @app.post("/v1/images/generations", openapi_extra=schema.body("generate"), response_model=schema.Images)
+    streams: dict[int | str, dict[str, Any]] = {200: {"content": {STREAM: {"schema": {"type": "string"}}}}}
+
+    @app.post(
+        "/v1/images/generations",
+        openapi_extra=schema.body("generate"),
+        response_model=schema.Images,
+        responses=streams,
+    )
     async def generations(request: Request) -> Response:
         """Draw pictures from a text."""
         return await draw(request, "generate")
 
-    @app.post("/v1/images/edits", openapi_extra=schema.body("edit"), response_model=schema.Images)
+    @app.post(
+        "/v1/images/edits",
+        openapi_extra=schema.body("edit"),
+        response_model=schema.Images,
+        responses=streams,
+    )
     async def edits(request: Request) -> Response:
         """Draw a part of a picture anew."""
         return await draw(request, "edit")
@@ -472,7 +484,7 @@ def _jobs(app: FastAPI, service: Service) -> None:
         waiter = Waiter.of(request)
         values, files, form = await document_of(request)
         verb = values.pop("verb", None)
-        if verb not in VERBS:
+        if not isinstance(verb, str) or verb not in VERBS:
             raise ApiError(400, f"verb: choose {', '.join(VERBS)}", param="verb", code="invalid_value")
         if values.get("stream"):
             raise ApiError(400, "a job tells of itself at its events: leave stream out", param="stream")
