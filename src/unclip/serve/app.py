@@ -226,7 +226,7 @@ def _images(app: FastAPI, service: Service) -> None:
             raise live.error
         return JSONResponse(await _answer(service, live, waiter))
 
-    streams: dict[int | str, dict[str, Any]] = {200: {"content": {STREAM: {"schema": {"type": "string"}}}}}
+    streams: dict[int | str, dict[str, Any]] = {200: {"content": {STREAM: {}}}}
 
     @app.post(
         "/v1/images/generations",
