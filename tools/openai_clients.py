@@ -64,7 +64,8 @@ def server(scratch: Path) -> Iterator[str]:
         process.terminate()
         code = process.wait(600)
         if "Traceback" in log.read_text() or code != 0:
-            print(log.read_text()[-4000:])
+            said = log.read_text()
+            print(said[said.find("Traceback") :][:4000])
             raise SystemExit(f"the server ended with {code}, or failed once")
 
 
