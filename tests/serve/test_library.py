@@ -70,6 +70,7 @@ def test_labels_are_as_likely_as_the_model_says(server: Running) -> None:
     (expected,) = server.model.clip.classify([file_of(speckled(64))], labels)
     assert {one["label"]: one["probability"] for one in answer["labels"]} == pytest.approx(expected, abs=1e-4)
     refused(server.post("/v1/unclip/classify", image="data:image/png;base64,AAAA", labels=labels))
+    refused(server.post("/v1/unclip/classify", image=uri_of(speckled(64)), labels=["a", "a"]))
 
 
 def test_canvases_are_saved_and_come_back(server: Running) -> None:

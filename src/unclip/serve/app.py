@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 
 from unclip import __version__
+from unclip.errors import UnclipError
 from unclip.serve import schema
 from unclip.serve.contract import VERBS, ApiError, Asked, ResponseFormat, asked, checked
 from unclip.serve.documents import job_document, picture_document
@@ -122,6 +123,9 @@ def create_app(
             expose_headers=["x-request-id"],
         )
     app.add_exception_handler(ApiError, _on_error)
+    app.add_exception_handler(
+        UnclipError, _on_error
+    )  # of a model; others go to the log with where they arose
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(Exception, _on_error)
