@@ -55,7 +55,7 @@ def header_of_168_megapixels() -> bytes:
 
 
 def test_variations_are_named_after_their_picture(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("vary", "a.png", "--n", "2", "--seed", "1") == 0
+    assert run("vary", "a.png", "--n", "2", "--seed", "1", "--strength", "0.9") == 0
     said = capsys.readouterr()
     assert said.out.splitlines() == [f"a-varied-seed1-{index}.png" for index in (0, 1)]
     assert "inversion" in said.err

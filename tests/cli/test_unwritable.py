@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -72,7 +74,11 @@ def test_a_folder_beneath_a_file_is_refused_first(verb: str, capsys: pytest.Capt
 def test_a_folder_without_permission_is_refused_first(
     verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(dir: Path) -> None:
+    real = tempfile.TemporaryFile
+
+    def refuse(*arguments: Any, dir: Path | None = None, **options: Any) -> Any:
+        if dir is None:  # scratch of one's own, in the system's folder
+            return real(*arguments, **options)
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)

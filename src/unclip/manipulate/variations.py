@@ -63,13 +63,13 @@ def vary(
     told = {"operation": "vary", "source": source, "fit": way.fit.value, "strength": f"{strength:g}"}
 
     def work() -> Iterator[Event]:
-        fresh = way.inverting.noise([way.job(index, NOTHING) for index in range(n)])  # (B, 3, S, S)
         if strength == 1:  # of x_T nothing is left, so it need not be found
-            (z_i,), starts = way.inverting.embed([squared(picture, way.fit)]), fresh
+            (z_i,), x_T = way.inverting.embed([squared(picture, way.fit)]), None
         else:
             (found,) = yield from way.latents([picture])
-            z_i, kept = found.z_i, math.sqrt(1 - strength**2)
-            starts = kept * found.x_T + strength * fresh if strength else found.x_T.expand_as(fresh)
+            z_i, x_T = found.z_i, found.x_T  # (3, S, S)
+        fresh = way.inverting.noise([way.job(index, NOTHING) for index in range(n)])  # (B, 3, S, S)
+        starts = fresh if x_T is None else math.sqrt(1 - strength**2) * x_T + strength * fresh
         latents = [Latents(z_i, start, way.inverting.inversion) for start in starts]
         yield from way.draw([one.given(told, eta=strength) for one in latents])
 
