@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from support.tiny_bundles import parts_of
 from unclip import bundle as bundle_module
+from unclip import catalogue
 from unclip.bundle import (
     MANIFEST,
     SHIPPED,
@@ -397,7 +398,8 @@ def test_names_are_looked_up_shipped_first_then_in_the_users_folder(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped, users = tmp_path / "shipped", tmp_path / "xdg" / "unclip" / "bundles"
-    monkeypatch.setattr(bundle_module, "SHIPPED", shipped)
+    for module in (bundle_module, catalogue):
+        monkeypatch.setattr(module, "SHIPPED", shipped)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
     monkeypatch.chdir(tmp_path)
     for folder in (users / "tiny", shipped / "tiny", tmp_path / "tiny"):

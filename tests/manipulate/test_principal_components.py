@@ -93,7 +93,7 @@ def test_a_bundle_with_an_autoregressive_prior_brings_its_own(two_priors_bundle:
         ({}, "brings no principal components"),
         ({"basis": "nowhere"}, "nowhere: no such folder"),
         ({"basis": "."}, "give a folder with two or more"),
-        ({"components": [0]}, "components 0"),
+        ({"components": [0]}, "components is 0"),
         ({"components": []}, "n is 0"),
         ({"components": [17]}, "components 17: this basis has 16"),
         ({"fit": "tile"}, "unknown fit"),

@@ -163,11 +163,11 @@ def test_a_fixed_start_is_the_seeds(model: Model, apple: Image.Image, pear: Imag
     ("wrong", "message"),
     [
         ({"frames": 1}, "takes 2 or more"),
-        ({"frames": 101}, "n is 101"),
+        ({"frames": 101}, "frames is 101"),
         ({"weights": [1.0]}, "1 weights for 2 pictures"),
         ({"weights": [0.0, 0.0]}, "not all 0"),
-        ({"weights": [1.0, -1.0]}, "0 and more"),
-        ({"weights": [1.0, float("nan")]}, "0 and more"),
+        ({"weights": [1.0, -1.0]}, "choose from 0 to"),
+        ({"weights": [1.0, float("nan")]}, "choose from 0 to"),
     ],
 )
 def test_blends_that_cannot_be_are_refused(
@@ -199,7 +199,7 @@ def test_a_text_diff_moves_the_embedding_and_nothing_at_zero(shipped: Model, app
         (("a cat", "a cat"), {}, "does not tell the two texts apart"),
         (("a cat", " "), {}, "is empty"),
         (("", "a cat"), {"amount": 2}, "amount is 2"),
-        (("", "a cat"), {"frames": 0}, "n is 0"),
+        (("", "a cat"), {"frames": 0}, "frames is 0"),
     ],
 )
 def test_text_diffs_that_cannot_be_are_refused(

@@ -1754,6 +1754,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Images"];
+                    "text/event-stream": unknown;
                 };
             };
             /** @description What went wrong. */
@@ -1793,6 +1794,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Images"];
+                    "text/event-stream": unknown;
                 };
             };
             /** @description What went wrong. */
