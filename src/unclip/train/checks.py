@@ -14,7 +14,7 @@ from unclip import native
 from unclip.bundle import SAMPLING, Component, check_ranges, read_sampling
 from unclip.config import choices, from_dict, to_dict
 from unclip.diffusion.schedule import respace
-from unclip.errors import CheckpointError, DataError, InputError, shown
+from unclip.errors import BundleError, CheckpointError, DataError, InputError, shown
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.layout import Layout
 from unclip.train import bundling
@@ -74,12 +74,19 @@ def check(run: Results, wanted: Sequence[str]) -> None:
             from_dict(StageTables, run.recipe[stage], stage)
             run.part(stage, "train", LoopConfig)
     for stage in wanted:
-        if stage == BUNDLE:
-            bundling.check(run)
-        elif "bundle" in run.recipe[stage]:
-            _check_taken_over(run, stage)
-        elif stage != TOKENIZER:
-            _check_trained(run, stage)
+        try:
+            _check_wanted(run, stage)
+        except (BundleError, CheckpointError) as error:
+            raise type(error)(f"{stage}: {error}") from error
+
+
+def _check_wanted(run: Results, stage: str) -> None:
+    if stage == BUNDLE:
+        bundling.check(run)
+    elif "bundle" in run.recipe[stage]:
+        _check_taken_over(run, stage)
+    elif stage != TOKENIZER:
+        _check_trained(run, stage)
 
 
 def _check_taken_over(run: Results, stage: str) -> None:
