@@ -191,6 +191,15 @@ def test_light_modules_stay_light(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_who_draws_loads_nothing_of_corpora_search_or_servers() -> None:
+    code = (
+        "import sys, unclip.model, unclip.cli; "
+        "print([name for name in ('pyarrow', 'usearch', 'fastapi', 'c2pa') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_public_names_arrive_when_they_are_used() -> None:
     import unclip
 

@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import TYPE_CHECKING
 
 from unclip.data.colours import coloured
-from unclip.data.records import Captions
 from unclip.data.styles import phrases
 from unclip.errors import InputError
+
+if TYPE_CHECKING:  # who draws reads prompts with this file, and needs no pyarrow: 27 MB
+    from unclip.data.records import Captions
 
 OTHER = "other"
 LANGUAGES: Mapping[str, float] = {"en": 0.55, "ko": 0.20, "de": 0.20, OTHER: 0.05}
