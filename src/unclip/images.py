@@ -214,11 +214,8 @@ def read_metadata(source: Source) -> dict[str, str]:
     """
     name = _describe(source)
     with _opened(source, name) as image:
+        _read_behind(image, name)
         if image.format == "PNG":
-            try:
-                image.load()  # text may also stand behind the pixels
-            except Exception as error:
-                raise InputError(f"{name} is broken: {fault(error)}") from error
             texts = {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
             texts.pop(PNG_KEY, None)  # `read_source_type` reads it
             return texts
@@ -236,6 +233,15 @@ def read_metadata(source: Source) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
+def _read_behind(image: Image.Image, name: str) -> None:
+    """Text of a PNG may also stand behind its pixels. Raises InputError where they cannot be read."""
+    if image.format == "PNG":
+        try:
+            image.load()
+        except Exception as error:
+            raise InputError(f"{name} is broken: {fault(error)}") from error
+
+
 def read_source_type(source: Source) -> str | None:
     """The IPTC digital source type that the XMP of a picture names (see `xmp.SourceType`), or None.
 
@@ -244,11 +250,7 @@ def read_source_type(source: Source) -> str | None:
     """
     name = _describe(source)
     with _opened(source, name) as image:
-        if image.format == "PNG":
-            try:
-                image.load()  # text may also stand behind the pixels
-            except Exception as error:
-                raise InputError(f"{name} is broken: {fault(error)}") from error
+        _read_behind(image, name)
         packet = image.info.get("xmp") or image.info.get(PNG_KEY) or b""
     return source_type(packet)
 
