@@ -48,6 +48,15 @@ def test_a_picture_through_http_is_the_models_own(server: Running) -> None:
     assert about["usage"]["total_tokens"] > 0
 
 
+def test_an_edit_without_words_removes_what_is_masked(server: Running) -> None:
+    picture, mask = speckled(64), holed(64, 64, (16, 16, 48, 48))
+    answer = server.post(EDITS, prompt="", seed=1, model="tiny", image=uri_of(picture), mask=uri_of(mask))
+    (expected,) = server.model.edit(picture, mask, "", seed=1)
+    (image,) = images_of(answer)
+    assert same(image.convert("RGB"), expected.image.convert("RGB"))
+    refused(server.post(GENERATIONS, prompt=""))
+
+
 @pytest.mark.parametrize("form", [True, False])
 def test_an_edit_through_http_is_the_models_own(server: Running, form: bool) -> None:
     picture, mask = speckled(64), holed(64, 64, (16, 16, 48, 48))

@@ -262,6 +262,14 @@ class Generation(Drawn):
 class Edit(Drawn):
     """`POST /v1/images/edits`: transparent pixels of the mask, or of the picture, are drawn anew."""
 
+    prompt: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PROMPT,
+            description="What the whole picture shall show; empty, what is masked is removed.",
+            examples=["a red apple"],
+        ),
+    ]
     image: Annotated[
         Picture | list[Picture] | None, Field(description="The picture; one of `image` and `images`.")
     ] = None

@@ -1063,7 +1063,7 @@ export interface components {
             n?: number | null;
             /**
              * Prompt
-             * @description What to draw.
+             * @description What the whole picture shall show; empty, what is masked is removed.
              * @example a red apple
              */
             prompt: string;
