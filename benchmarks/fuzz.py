@@ -450,17 +450,30 @@ def command(number: int, seed: int, folder: Path) -> list[str]:
     return command(number + 10**6, seed, folder) if too_slow(settings) else [*words, *usual]
 
 
+# A process tells its peak itself: what its parent asks for begins with the parent's own size.
+COMMAND = """
+import sys
+from unclip.cli import main
+from unclip.runtime import peak_memory_bytes
+path = sys.argv.pop(1)
+code = main(sys.argv[1:])
+open(path, "w").write(str(peak_memory_bytes()))
+sys.exit(code)
+"""
+
+
 def run_command(number: int, words: Sequence[str], report: Report) -> None:
     """Runs a command as a person does."""
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, tempfile.NamedTemporaryFile("r") as peak:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "unclip", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=said, env=environment, timeout=600,
+            [sys.executable, "-c", COMMAND, peak.name, *words], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=said, env=environment, timeout=600,
         )  # fmt: skip
         said.seek(0)
         text = said.read().decode(errors="replace")
+        most = int(peak.read() or 0)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
     end = {0: "drawn", 1: "refused", 2: "refused", 3: "refused"}.get(
@@ -470,7 +483,7 @@ def run_command(number: int, words: Sequence[str], report: Report) -> None:
         end = text.strip().splitlines()[-1][:300]
     elif end == "refused" and not text.strip():
         end = "refused without a word"
-    report.add("command", number, end, seconds, 1024 * ended.ru_maxrss)
+    report.add("command", number, end, seconds, most)
     if end not in ("drawn", "refused"):
         print("   ", words)
 
