@@ -50,6 +50,7 @@ WRONG = {
     "layout.start=pictograms": r"layout cannot begin with other weights",
     "upsampler-256.model.high_size=512": r"upsampler-256\.model\.high_size: got 512",
     "upsampler-256.model.patch=24": r"upsampler-256\.model: 64 pixels a side in patches of 24",
+    "upsampler-256.model.channels=3": r"upsampler-256\.model: .*3 channels of time",
     "decoder.model.patch=7": r"decoder\.model: layout: got 8 cells a side",
     "decoder.model.image_size=7": r"decoder\.model: patch 8: choose from 1 to image_size, which is 7",
     "decoder.model.patch=0": r"decoder\.model: patch 0: choose from 1",

@@ -63,9 +63,14 @@ def add_(spent: Tensor, other: Tensor) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids and a two-layer perceptron: label (B,) -> (B, width_out)."""
+    """Sinusoids and a two-layer perceptron: label (B,) -> (B, width_out).
+
+    Raises ValueError for an odd width: sines and cosines come in pairs.
+    """
 
     def __init__(self, width: int, width_out: int) -> None:
+        if width % 2:
+            raise ValueError(f"{width} channels of time, which are sines and cosines: give an even number")
         super().__init__()
         self.width = width
         self.linear_in = nn.Linear(width, width_out)
