@@ -1,4 +1,4 @@
-"""How far does a picture depend on the way in which it is computed, and what does it cost that it does not?
+"""Measures how far a picture depends on the way in which it is computed, and the cost of `--exact`.
 
     python benchmarks/exactness.py > benchmarks/results/exactness.json
 

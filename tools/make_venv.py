@@ -77,7 +77,7 @@ def has_pip(python: Path) -> bool:
 
 
 def quietly(command: list[str | Path], folder: Path | None = None) -> bool:
-    """Whether a command, run in a folder, succeeds; what it prints is nobody's business."""
+    """True where a command, run in a folder, succeeds; its output is dropped."""
     silent = subprocess.DEVNULL
     try:
         return subprocess.run(command, cwd=folder, stdout=silent, stderr=silent).returncode == 0

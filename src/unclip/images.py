@@ -404,7 +404,7 @@ def _read(
 
 
 def fault(error: Exception) -> str:
-    """What a decoder found wrong with a picture, for messages."""
+    """The fault that a decoder found in a picture, for messages."""
     if "MAX_TEXT_CHUNK" in str(error):
         return "its profile or a text in it has more than 1 MiB, save it without"
     return str(error) or type(error).__name__

@@ -123,7 +123,7 @@ def known(code: str) -> bool:
 
 
 def unread(prompt: str, codes: Sequence[str]) -> str | None:
-    """What a prompt is written in, "Cyrillic letters", where that is none of some languages; else None.
+    """The script or language of a prompt ("Cyrillic letters") that is in none of some languages; else None.
 
     Nothing is said where one of the languages is not known here, or none is named.
     """

@@ -77,7 +77,7 @@ MEANINGS: Mapping[Proof, str] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a file says of where it came from.
+    """The origin that a file claims.
 
     Attributes:
         proof: the strongest thing.
@@ -315,7 +315,7 @@ def kind_of(data: bytes) -> str | None:
 
 
 def verify(path: str | Path, anchors: Sequence[Path] = ()) -> Verdict:
-    """What a picture's file says of where it came from, and what of it holds.
+    """Read the origin that a picture's file claims, and judge its signature.
 
     Args:
         path: the file.

@@ -38,7 +38,7 @@ def valued(text: str) -> str | int | float:
 
 @dataclass(frozen=True)
 class Record:
-    """What a picture's file says of how it was made.
+    """The settings in a picture's file, by which it was drawn.
 
     Attributes:
         name: of the file, for messages.

@@ -87,7 +87,7 @@ class Translator:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name that messages call it by."""
         return f"the translator {self.words[0]!r}" if self.words else "the translator"
 
     def _lines(self, texts: list[str]) -> list[str]:

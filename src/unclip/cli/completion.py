@@ -35,7 +35,7 @@ def recipes(incomplete: str) -> Completed:
 
 
 def prompts(incomplete: str) -> Completed:
-    """What has been typed of a prompt, with the styles of the shipped bundle behind its last comma."""
+    """The typed part of a prompt, completed by styles of the shipped bundle behind its last comma."""
     from unclip.data.styles import STYLE_PHRASES
 
     thing, comma, begun = incomplete.rpartition(",")

@@ -12,7 +12,7 @@ from typing import TextIO, cast
 
 @dataclass
 class Outcome:
-    """What became of the results: the first reason why some could not be written."""
+    """The fate of the results: the first reason why some could not be written."""
 
     lost: OSError | None = None
 

@@ -53,7 +53,7 @@ def language_of(prompt: str) -> str:
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], ...]:
-    """What finds a style in a prompt in lower case: what templates say beside the name."""
+    """Patterns of the words that templates add to a name; they find a style in a lower-case prompt."""
     found: dict[str, None] = {}
     for languages in STYLE_PHRASES.values():
         for language, templates in languages.items():

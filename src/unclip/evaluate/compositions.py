@@ -142,7 +142,7 @@ def hued(picture: np.ndarray, colour: str) -> np.ndarray:
 
 
 def cut_out(picture: np.ndarray, size: int) -> np.ndarray:
-    """What is painted of a picture (H, W, 3), as large as it goes in a square: (size, size, 3)."""
+    """The painted part of a picture (H, W, 3), as large as a square (size, size, 3) allows."""
     rows, columns = np.nonzero((picture < PAINTED).any(axis=2))
     image = Image.fromarray(np.ascontiguousarray(picture))
     if not len(rows):
@@ -181,7 +181,7 @@ class Judged:
         return np.einsum("ne,nke->nk", judge.images(pictures), offered).argmax(axis=1)  # (N,)
 
     def right(self, relation: Relation, wanted: list[str]) -> np.ndarray:
-        """Whether each is what was asked for, bool (N,); thing 0 and thing 1 are the first two offered.
+        """Truth of each picture to its prompt, bool (N,); thing 0 and thing 1 are the first two offered.
 
         `wanted` are the colours.
         """

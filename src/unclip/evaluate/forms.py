@@ -96,7 +96,7 @@ def write(
 
 
 def score(forms: Sequence[Path], key: Path | None = None) -> Scores:
-    """What filled forms say; they are all of one key, which lies beside the first unless it is named.
+    """Count the answers of filled forms of one key, which lies beside the first unless it is named.
 
     A name is right where the column `right` says so ("yes"); where that is empty, where it has the words of
     the prompt, whatever their order, number and articles.

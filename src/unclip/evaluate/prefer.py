@@ -1,4 +1,4 @@
-"""Which of two bundles' pictures of the same prompts do people prefer? (section 5.1 of 2112.10741)"""
+"""Blind pairs of two bundles' pictures of one prompt, for people to prefer (section 5.1 of 2112.10741)."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ class Around:
 
     @classmethod
     def of(cls, photo: Photo, shares: Image.Image, usual: int) -> Self:
-        """What is redrawn, and as much again around it or the usual size, where the picture has so much."""
+        """The redrawn part, and as much again around it or the usual size, where the picture has so much."""
         x0, y0, x1, y1 = cast("tuple[int, int, int, int]", shares.getbbox())
         width, height = shares.size
         hole = max(x1 - x0, y1 - y0)

@@ -104,14 +104,14 @@ def warn_of_next_to_nothing(shares: Image.Image) -> None:
 
 
 def _feathered(hard: Image.Image, width: int) -> Image.Image:
-    """What is drawn, and around it an edge of so many pixels that falls evenly."""
+    """The drawn part, and around it an edge of so many pixels that falls evenly."""
     reach = (width + 1) // 2
     wider = Image.fromarray(grown(np.asarray(hard)[None] > 0, reach)[0].astype(np.uint8) * DRAWN)
     return ImageChops.lighter(wider.filter(ImageFilter.BoxBlur(reach)), hard)
 
 
 def _levels(picture: Image.Image, mask: Image.Image | None) -> tuple[Image.Image, int]:
-    """How far each pixel is drawn, 0 to 255, and from which level on it is where there is no soft edge."""
+    """The share by which each pixel is drawn, 0 to 255, and the least level drawn without soft edges."""
     if mask is None or mask.mode == "RGBA":
         alpha = (picture if mask is None else mask).convert("RGBA").getchannel("A")
         if mask is None or alpha.getextrema() != (KEPT, KEPT):

@@ -60,7 +60,7 @@ def seam(image: Image.Image, keep: Image.Image) -> Seam:
 
 
 def matched(drawn: Image.Image, picture: Image.Image, keep: Image.Image) -> Image.Image:
-    """What was drawn into a picture, RGB, in its light: where the two meet nearly, they meet.
+    """Bring a part that was drawn into a picture, RGB, to the shade of its surroundings along the edge.
 
     Networks miss the shade of what they continue by some levels. Along the edge what is drawn is compared
     with what is kept; the difference is taken from it, less and less towards the middle (`membrane`). Where

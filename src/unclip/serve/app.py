@@ -181,7 +181,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 async def asked_of(request: Request, verb: str, service: Service) -> Asked:
-    """What a request asks for. Raises ApiError that names the field that is wrong."""
+    """The request of a body, checked. Raises ApiError that names the field that is wrong."""
     values, files, form = await document_of(request)
     return asked_by(values, files, form, verb, service)
 
@@ -284,7 +284,7 @@ async def _awaited(request: Request, service: Service, live: Live) -> None:
 
 
 async def _answer(service: Service, live: Live, waiter: Waiter) -> dict[str, Any]:
-    """What a request is answered with."""
+    """The JSON answer to a request."""
     wanted, data = live.asked, []
     if wanted.response_format is ResponseFormat.URL:
         for picture, stored in zip(live.pictures, live.stored, strict=True):
@@ -410,7 +410,7 @@ async def _streamed(request: Request, service: Service, live: Live) -> AsyncIter
 
 
 def _kind(wanted: Asked) -> str:
-    """How events of a request are called."""
+    """The names of the events of a request."""
     return "image_edit" if wanted.verb == "edit" else "image_generation"
 
 

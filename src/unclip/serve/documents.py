@@ -9,7 +9,7 @@ from unclip.serve.service import Live, Service
 
 
 def job_document(service: Service, job: Live | Job, base: str, stored: list[Stored]) -> dict[str, Any]:
-    """What is told of a job."""
+    """The JSON document of a job."""
     verb, bundle = (job.verb, job.bundle) if isinstance(job, Job) else (job.asked.verb, job.asked.bundle)
     found: dict[str, Any] = {
         "id": job.id,
@@ -38,7 +38,7 @@ def job_document(service: Service, job: Live | Job, base: str, stored: list[Stor
 
 
 def picture_document(service: Service, stored: Stored, base: str) -> dict[str, Any]:
-    """What is told of a kept picture."""
+    """The JSON document of a kept picture."""
     return {
         "id": stored.id,
         "object": "unclip.picture",

@@ -19,7 +19,7 @@ MOST_SESSIONS = 10_000
 
 
 def hashed(key: str) -> str:
-    """What the file holds of a key: keys are random and long, so no salt and no slow hash are needed."""
+    """The hash of a key, as the file holds it: keys are long and random, so it needs no salt and no cost."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: its name, where it comes from, whose it is, its bytes."""
+"""The gate that every request passes before a route sees it: name, origin, owner, and count of its bytes."""
 
 from __future__ import annotations
 

@@ -302,7 +302,7 @@ class Scheduler(threading.Thread):
     # --- one stage ---
 
     def _together(self, oldest: Waiting) -> Part:
-        """What goes through the next stage with the oldest part; the rest goes on waiting."""
+        """The parts that go through the next stage with the oldest one; the rest waits."""
         part, stage = oldest.part, oldest.part.left[0]
         self._waiting.remove(oldest)
         whole = oldest.alone or part.batch.read is not None or any(route.competes for route in part.routes)

@@ -104,7 +104,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Keeping:
-    """How long pictures are kept.
+    """Retention of pictures.
 
     Attributes:
         days: in the library; None is for ever.
@@ -304,7 +304,7 @@ class Service:
         live.notify()
 
     def _shares(self, live: Live, event: Event) -> tuple[float, float]:
-        """How much is done, by pixels times steps and by the steps that show something alone."""
+        """The finished share, by pixels times steps and by the steps that show something alone."""
         abilities, asked = self.models.abilities[live.asked.bundle], live.asked
         done = event.step / max(1, event.total)
         if event.estimate is None:
@@ -476,7 +476,7 @@ def _document(asked: Asked) -> dict[str, Any]:
 
 
 def _asked(document: Mapping[str, Any], pictures: Mapping[str, tuple[bytes, ...]]) -> Asked:
-    """What `_document` wrote."""
+    """Read a document that `_document` wrote."""
     asked = Asked(**document)
     return replace(
         asked,

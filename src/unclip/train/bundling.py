@@ -62,7 +62,7 @@ def _components(run: Results) -> dict[str, str]:
 
 
 def _component(run: Results, stage: str) -> Component:
-    """What is known of a component before it is trained."""
+    """The description of a component before it is trained."""
     if (shared := run.shared(stage)) is not None:
         return shared.component(COMPONENTS.get(stage, stage))
     if stage == TOKENIZER:

@@ -1,4 +1,4 @@
-"""What a run is about to do, for the person who waits for it: its stages, their steps, and their time."""
+"""The outlook of a run, for the person who waits for it: its stages, their steps, and their time."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _state(one: Standing, time: str) -> str:
 
 
 def _seconds(run: Results, one: Standing, steps: int) -> float | None:
-    """What is left of a stage, by the time that its steps took so far; None where that is not known."""
+    """The time left of a stage, by the time that its steps took so far; None where that is not known."""
     took = [line["seconds"] / line["step"] for line in read_metrics(run.out / one.stage) if "seconds" in line]
     if not took:
         return None
@@ -63,7 +63,7 @@ def _seconds(run: Results, one: Standing, steps: int) -> float | None:
 
 
 def learned_from(run: Results, stage: str) -> int:
-    """How many pictures of the corpus a stage learns from."""
+    """The number of pictures of the corpus that a stage learns from."""
     settings = run.settings(stage)
     large = getattr(settings.model, "high_size", None)
     if large is not None and large > STORED_SIZE:

@@ -86,7 +86,7 @@ def tables(settings: Settings, loop: LoopConfig) -> dict[str, dict[str, Any]]:
 
 
 def changes(before: Record, now: Record, settings: Mapping[str, Any], goes_on: bool) -> Iterator[str]:
-    """What has changed of that which a stage was trained on, a line each.
+    """Changes to the corpus, parts, start and settings of a trained stage, a line each.
 
     Args:
         before: the stage's record.

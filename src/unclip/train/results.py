@@ -302,7 +302,7 @@ class Results:
         return sha256(path) if path.exists() else ""
 
     def _identity(self, start: str | None) -> str:
-        """Which weights a stage begins with: another text for other ones of the same name."""
+        """The identity of the weights that a stage begins with: it differs for others of the same name."""
         if start is None:
             return ""
         if start.endswith(".safetensors"):

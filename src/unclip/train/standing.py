@@ -1,4 +1,4 @@
-"""How the stages of a run stand: which are done, which go on, which are new, and which are stale."""
+"""The standing of the stages of a run: done, to go on, new, or stale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEFORE = "before"  # the folder of what was trained anew
 
 @dataclass(frozen=True)
 class Standing:
-    """How a stage stands.
+    """The standing of a stage.
 
     Attributes:
         stage: its name.
@@ -41,7 +41,7 @@ class Standing:
 
 
 def of(run: Results, stages: Iterable[str]) -> list[Standing]:
-    """How stages stand, in the order of the recipe; those before a stage must be among them."""
+    """The standing of stages, in the order of the recipe; those before a stage must be among them."""
     found: dict[str, Standing] = {}
     for stage in stages:
         if stage != BUNDLE:
