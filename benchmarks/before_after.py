@@ -52,6 +52,7 @@ print(json.dumps(found))
 def run(source: str, bundle: str) -> dict[str, float]:
     """Times in seconds and peak memory of one run of a version."""
     environment = {**os.environ, "PYTHONPATH": source, "GOMP_SPINCOUNT": "10000"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     with tempfile.TemporaryDirectory() as folder:
         options = ["--seed", "1", "--model", bundle, "--out", folder]
         command = [sys.executable, "-m", "unclip", "generate", "a red apple", *options]

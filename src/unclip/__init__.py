@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from unclip.runtime import limit_spinning
+from unclip.runtime import limit_spinning, no_collections
 
 if TYPE_CHECKING:
     from unclip import provenance, search
@@ -124,7 +124,8 @@ def __getattr__(name: str) -> Any:  # PEP 562
         return importlib.import_module(f"unclip.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'unclip' has no attribute {name!r}: it has {', '.join(__all__)}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    with no_collections():
+        value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

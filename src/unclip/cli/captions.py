@@ -43,7 +43,7 @@ def caption_complete(
     from unclip.drawing import Options, fresh_seed
 
     Options(n=n, seed=seed)  # what is wrong with them is said before anything is loaded
-    from unclip.model import load
+    from unclip import load
     from unclip.models.code_sampling import CodeSampling
 
     sampling, used = CodeSampling(temperature=temperature, top_k=top_k, top_p=top_p), fresh_seed(seed)

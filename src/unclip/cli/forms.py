@@ -51,8 +51,8 @@ def prefer(
     prompts = None if from_file is None else read_lines(from_file, "prompts")
     check_writable(out)
 
+    from unclip import load
     from unclip.evaluate.prefer import prefer as paired
-    from unclip.model import load
 
     with StageProgress() as progress:
         a, b = (load(bundle, device=device, precision=dtype) for bundle in (first, second))

@@ -91,7 +91,7 @@ def draw(
     drawn: list[tuple[str, Picture]] = []
     with StageProgress() as progress:
         progress.update("load", 0, 1)
-        from unclip.model import load
+        from unclip import load
 
         seconds["import"] = time.perf_counter() - started
         model = load(
