@@ -350,6 +350,9 @@ def no_collections() -> Iterator[None]:
     try:
         yield
     finally:
+        if not gc.get_freeze_count():  # else what another has frozen would thaw
+            gc.freeze()  # this and the next line make the new objects old ones, which are seldom looked at
+            gc.unfreeze()
         if collects:
             gc.enable()
 
