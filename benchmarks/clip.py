@@ -45,10 +45,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unclip import __version__
-from unclip.bundle import Bundle, Preprocessing
+from unclip.bundle import Bundle
 from unclip.data.records import Split
 from unclip.embedding import ClipEmbedder
 from unclip.images import SUFFIXES
+from unclip.manifest import Preprocessing
 from unclip.models.clip import CLIP, PRESETS
 from unclip.nn.packed import can_pack, pack_weights_
 from unclip.runtime import atomic_path, autocast, peak_memory_bytes, pick_precision, processor_name

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import unclip
 from support import tiny_bundles
-from unclip.bundle import MANIFEST, save_bundle
+from unclip.bundle import save_bundle
+from unclip.catalogue import MANIFEST
 from unclip.errors import BundleError
 from unclip.runtime import sha256
 

@@ -15,17 +15,8 @@ from safetensors.torch import load_file, save_file
 from support.tiny_bundles import parts_of
 from unclip import bundle as bundle_module
 from unclip import catalogue
-from unclip.bundle import (
-    MANIFEST,
-    SHIPPED,
-    Bundle,
-    Part,
-    available_bundles,
-    find_bundle,
-    read_sampling,
-    sampling_of,
-    save_bundle,
-)
+from unclip.bundle import SHIPPED, Bundle, Part, available_bundles, find_bundle, save_bundle
+from unclip.catalogue import MANIFEST
 from unclip.config import to_dict
 from unclip.diffusion.defaults import (
     ClassifierSampling,
@@ -36,6 +27,7 @@ from unclip.diffusion.defaults import (
 )
 from unclip.diffusion.denoiser import Threshold
 from unclip.errors import BundleError, CheckpointError, InputError
+from unclip.manifest import read_sampling, sampling_of
 from unclip.models.prior import DiffusionPrior, PriorConfig
 from unclip.native import METADATA_KEY, load_model, save_model
 from unclip.runtime import sha256

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from unclip.bundle import FAMILIES
 from unclip.catalogue import PUBLISHED, HubFiles, WebFile, find_published
 from unclip.checkpoints.formats import formats
 from unclip.errors import InputError
+from unclip.manifest import FAMILIES
 from unclip.models import adm, clip, dalle_mini, glide, noised_clip, vqgan, vqvae
 
 CLIP = {

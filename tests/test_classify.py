@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from support.colour_clip import PRIMARIES, MeanColours
-from unclip.bundle import Preprocessing
 from unclip.classify import (
     TEMPLATES,
     Classifier,
@@ -22,6 +21,7 @@ from unclip.classify import (
 )
 from unclip.embedding import ClipEmbedder
 from unclip.errors import InputError
+from unclip.manifest import Preprocessing
 
 
 @pytest.fixture

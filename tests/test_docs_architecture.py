@@ -12,9 +12,9 @@ import pytest
 
 from test_layering import LEVELS
 from unclip import recipes
-from unclip.bundle import FAMILIES
 from unclip.checkpoints.formats import formats
 from unclip.drawing import Job, Options
+from unclip.manifest import FAMILIES
 from unclip.pipeline import Pipeline
 
 ROOT = Path(__file__).parent.parent

@@ -11,9 +11,10 @@ import pytest
 
 import unclip
 from support.tiny_bundles import dalle_mini_parts, parts_of
-from unclip.bundle import ENGLISH, Bundle, save_bundle
+from unclip.bundle import Bundle, save_bundle
 from unclip.errors import BundleError, UnclipWarning
 from unclip.languages import LANGUAGES, named, unread
+from unclip.manifest import ENGLISH
 
 SHIPPED = ("en", "ko", "de")
 PROMPTS = Path(__file__).parent.parent / "benchmarks" / "prompts.txt"

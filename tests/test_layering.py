@@ -13,7 +13,7 @@ LEVELS = [
     {"config", "runtime", "processes", "errors"},
     {"nn", "diffusion", "tokenizer", "images", "colour_profiles", "sheets", "xmp", "languages"},
     {"models"},
-    {"native", "catalogue", "bundle", "checkpoints", "data", "recipes"},
+    {"native", "catalogue", "bundle", "manifest", "checkpoints", "data", "recipes"},
     {
         *(
             "model",

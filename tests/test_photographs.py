@@ -13,10 +13,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from unclip import cli
-from unclip.bundle import Bundle, Photographic
+from unclip.bundle import Bundle
 from unclip.catalogue import KNOWS_PHOTOGRAPHS, PUBLISHED, Ability
 from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, UnclipWarning
+from unclip.manifest import Photographic
 from unclip.photographs import Watch
 
 PHOTOGRAPHS = Path(__file__).parent / "fixtures" / "photographs"

@@ -12,9 +12,10 @@ from PIL import Image
 
 import unclip
 from support.tiny_bundles import unclip_parts
-from unclip.bundle import Bundle, Styles, save_bundle
+from unclip.bundle import Bundle, save_bundle
 from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
+from unclip.manifest import Styles
 from unclip.model import Model
 from unclip.styling import chosen
 

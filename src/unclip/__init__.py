@@ -19,7 +19,7 @@ from unclip.runtime import limit_spinning, no_collections
 
 if TYPE_CHECKING:
     from unclip import provenance, search
-    from unclip.bundle import Bundle, Preprocessing
+    from unclip.bundle import Bundle
     from unclip.classify import Classifier
     from unclip.drawing import Event, Job, Options, Picture
     from unclip.embedding import ClipEmbedder, TextRows
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from unclip.given import Given, Inversion, InvertedNoise, Kind, Known, NoisedPicture, Styled, Upper
     from unclip.images import ImageFormat
+    from unclip.manifest import Preprocessing
     from unclip.manipulate.latents import Latents
     from unclip.manipulate.principal_components import Basis
     from unclip.manipulate.variations import Start
@@ -52,7 +53,8 @@ limit_spinning()  # here, for torch reads the setting when it is loaded
 
 # Where each public name is; docs/python.md says what it is.
 _NAMES = {
-    "unclip.bundle": "Bundle Preprocessing",
+    "unclip.bundle": "Bundle",
+    "unclip.manifest": "Preprocessing",
     "unclip.classify": "Classifier",
     "unclip.drawing": "Event Job Options Picture",
     "unclip.embedding": "ClipEmbedder TextRows",

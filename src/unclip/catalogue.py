@@ -72,7 +72,7 @@ class Published:
 
     Attributes:
         name: what it is pulled and loaded by.
-        family: of the bundle that it becomes, one of `bundle.FAMILIES`.
+        family: of the bundle that it becomes, one of `manifest.FAMILIES`.
         format: that its files have, a name in `checkpoints.formats`.
         abilities: what it can do.
         parameters: how many, by component.

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.bundle import Preprocessing
 from unclip.errors import InputError, listed
 from unclip.images import SUFFIXES, Source
+from unclip.manifest import Preprocessing
 from unclip.photographs import Knowing, Watch
 from unclip.processes import cores
 from unclip.search.reading import Job, read_all, readers

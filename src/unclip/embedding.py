@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.bundle import Bundle, Photographic, Preprocessing
+from unclip.bundle import Bundle
 from unclip.classify import DEFAULT_TEMPLATES, Classifier
 from unclip.errors import BundleError, InputError
 from unclip.images import Source, fit, from_uint8, open_image, several, to_pil
+from unclip.manifest import Photographic, Preprocessing
 from unclip.models.clip import CLIP, CLIPConfig, ClipText, ClipTextConfig
 from unclip.nn.packed import can_pack, pack_weights_
 from unclip.processes import cores

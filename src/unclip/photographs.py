@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from unclip.bundle import Photographic
 from unclip.catalogue import KNOWS_PHOTOGRAPHS
 from unclip.errors import warn
+from unclip.manifest import Photographic
 
 SHARE = 0.2  # of the pictures seen: one in a hundred pictograms is taken for a photograph
 

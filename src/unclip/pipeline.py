@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self, Unpack
 
 from torch import Tensor
 
-from unclip.bundle import FAMILIES, Bundle
+from unclip.bundle import Bundle
 from unclip.drawing import Event, Job, Options, Picture, Settings, check_prompt, fresh_seed
 from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, InputError, listed, shown, warn
@@ -31,6 +31,7 @@ from unclip.given import IDLE, NOTHING, OWN_STYLE, Given, NoisedPicture, Upper
 from unclip.images import open_image, resize, to_pil
 from unclip.keywords import spelled_out
 from unclip.languages import named, unread
+from unclip.manifest import FAMILIES
 from unclip.runtime import own_defaults
 from unclip.stages import known
 from unclip.stages.networks import Networks, Where

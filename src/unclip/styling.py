@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
-from unclip.bundle import Styles
 from unclip.data.prompts import in_style, names_style
 from unclip.data.styles import ANY_STYLE
 from unclip.drawing import Job
 from unclip.errors import InputError, shown
 from unclip.given import Styled
+from unclip.manifest import Styles
 
 Truncated = Callable[[Sequence[str]], Sequence[str | None]]
 """The end of each prompt that will not be read; None where all of it is."""

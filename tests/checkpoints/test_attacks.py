@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from support import contained
-from unclip.bundle import MANIFEST
+from unclip.catalogue import MANIFEST
 from unclip.errors import InputError
 from unclip.native import METADATA_KEY
 from unclip.runtime import sha256

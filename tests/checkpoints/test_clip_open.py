@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reference import clip as reference
-from unclip.bundle import Preprocessing, save_bundle
+from unclip.bundle import save_bundle
 from unclip.checkpoints import clip_open
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.errors import CheckpointError
 from unclip.images import fit
+from unclip.manifest import Preprocessing
 from unclip.models.clip import CLIP
 from unclip.nn.transformer import Activation
 from unclip.tokenizer import CLIP_VOCABULARY

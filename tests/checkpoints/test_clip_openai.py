@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from reference import clip as reference
 from support.tensors import error
-from unclip.bundle import Preprocessing, save_bundle
+from unclip.bundle import save_bundle
 from unclip.checkpoints import clip_openai
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.errors import CheckpointError, InputError
+from unclip.manifest import Preprocessing
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD, PRESETS
 from unclip.native import unfilled
 from unclip.nn.transformer import Activation

@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from support.captions import CAPTIONS
-from unclip.bundle import Bundle, Preprocessing, save_bundle
+from unclip.bundle import Bundle, save_bundle
 from unclip.checkpoints import clip_transformers
 from unclip.checkpoints.foreign import Conversion, Source
 from unclip.embedding import ClipEmbedder
 from unclip.errors import CheckpointError
 from unclip.images import crop_square, from_uint8
+from unclip.manifest import Preprocessing
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD
 from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, SHIPPED_VOCABULARY, CLIPTokenizer
 

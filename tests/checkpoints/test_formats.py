@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import save_file
 
 from support.tiny import OPENAI_CLIP
-from unclip.bundle import Bundle, Part, Preprocessing, save_bundle
+from unclip.bundle import Bundle, Part, save_bundle
 from unclip.checkpoints import clip_openai
 from unclip.checkpoints.formats import MODULES, Step, convert, export, find_format, formats
 from unclip.errors import BundleError, CheckpointError, InputError
+from unclip.manifest import Preprocessing
 from unclip.models.clip import CLIP
 from unclip.nn.transformer import Activation
 from unclip.tokenizer import SHIPPED_VOCABULARY, CLIPTokenizer

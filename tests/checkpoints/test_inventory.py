@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unclip.bundle import MANIFEST
-from unclip.catalogue import PUBLISHED
+from unclip.catalogue import MANIFEST, PUBLISHED
 from unclip.checkpoints.inventory import Model, models
 
 

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from support.styled_corpus import COLOURS
 from support.work import done
 from unclip import recipes
-from unclip.bundle import Preprocessing
 from unclip.cli.robustness import register
 from unclip.data.classes import Classes
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.errors import InputError
 from unclip.evaluate.robustness import Robustness, robustness
+from unclip.manifest import Preprocessing
 from unclip.train.log import read_metrics
 from unclip.train.run import Run
 from unclip.train.state import checkpoint_paths, read_checkpoint

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unclip.bundle import Preprocessing
 from unclip.images import fit, open_image
+from unclip.manifest import Preprocessing
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 PRIMARIES = {name: COLOURS[name] for name in ("red", "green", "blue")}

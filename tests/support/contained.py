@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 
 import unclip
-from unclip.bundle import MANIFEST
+from unclip.catalogue import MANIFEST
 from unclip.checkpoints.formats import convert, formats
 from unclip.errors import UnclipError
 from unclip.tokenizer import BytePairTokenizer

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from support.tiny import CODEC, DALLE1, DALLE_MINI, DECODER, nudge_, randomise_
-from unclip.bundle import Bundle, Part, Preprocessing, save_bundle
+from unclip.bundle import Bundle, Part, save_bundle
 from unclip.checkpoints import karlo
 from unclip.checkpoints.foreign import Conversion
 from unclip.diffusion.defaults import DecoderSampling, PriorSampling, Sampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
+from unclip.manifest import Preprocessing
 from unclip.models.ar_prior import ArPrior, ArPriorConfig
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.code_sampling import CodeSampling

@@ -16,7 +16,7 @@ from torch import Tensor
 from support.tiny_bundles import parts_of
 from support.tiny_recipe import HEAD
 from unclip import cli, load, recipes
-from unclip.bundle import Bundle, Part, read_sampling, save_bundle
+from unclip.bundle import Bundle, Part, save_bundle
 from unclip.config import to_dict
 from unclip.data.corpus import Corpus
 from unclip.data.folder import build_folder
@@ -25,6 +25,7 @@ from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.drawing import Picture
 from unclip.errors import InputError
 from unclip.images import to_tensor
+from unclip.manifest import read_sampling
 from unclip.models.adm import Classifier
 from unclip.models.noised_clip import NoisedCLIP
 from unclip.models.upsampler import Upsampler, UpsamplerConfig

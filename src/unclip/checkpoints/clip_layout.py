@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import TypeVar
 
-from unclip.bundle import Bundle, Part, Preprocessing
+from unclip.bundle import Bundle, Part
 from unclip.checkpoints.foreign import Conversion, Options, Source, build
 from unclip.checkpoints.table import Rule, Shape, Table
 from unclip.checkpoints.weights import Weights, count_children
 from unclip.errors import CheckpointError, InputError
 from unclip.images import Fitting
+from unclip.manifest import Preprocessing
 from unclip.models.clip import (
     CLIP,
     CLIP_MEAN,

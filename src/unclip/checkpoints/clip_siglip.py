@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unclip.bundle import Bundle, Part, Preprocessing
+from unclip.bundle import Bundle, Part
 from unclip.checkpoints.clip_layout import chosen_activation, heads_of_width
 from unclip.checkpoints.clip_open import (
     CONFIG,
@@ -32,6 +32,7 @@ from unclip.checkpoints.foreign import Conversion, Format, Options, Source, buil
 from unclip.checkpoints.table import Rule, Shape, Table
 from unclip.checkpoints.weights import count_children
 from unclip.errors import CheckpointError, InputError
+from unclip.manifest import Preprocessing
 from unclip.models.clip import CLIP, CLIP_MEAN, CLIP_STD, SIGMOID_INITIAL_BIAS, CLIPConfig
 from unclip.models.siglip import NORM_EPSILON, Gelu, SiglipTextConfig, SiglipVisionConfig
 from unclip.tokenizer import TOKENIZER_FILE

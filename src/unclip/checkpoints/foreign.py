@@ -168,7 +168,7 @@ class Conversion:
 
     Attributes:
         name: what the bundle is to be called unless somebody says otherwise.
-        family: one of `bundle.FAMILIES`.
+        family: one of `manifest.FAMILIES`.
         parts: components by name.
         licence: of the weights, where it is known.
         data: what they were trained on, where it is known.
@@ -190,7 +190,7 @@ class Format:
     Attributes:
         name: "clip-openai".
         title: what it is, for people: "OpenAI's CLIP (TorchScript archive or state dict)".
-        family: what its conversion is, one of `bundle.FAMILIES`.
+        family: what its conversion is, one of `manifest.FAMILIES`.
         looks_like: whether a source is of this format, from names, shapes and configs alone.
         convert: the conversion; `Format.read` is what others call.
         options: what may be asked of `convert` beside the source, name to meaning.

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from unclip.bundle import LAST_STEP, Part, Preprocessing
+from unclip.bundle import Part
 from unclip.checkpoints.foreign import Conversion
 from unclip.checkpoints.table import Rule
 from unclip.diffusion.defaults import DecoderSampling, PriorSampling, Sampling
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.errors import CheckpointError
+from unclip.manifest import LAST_STEP, Preprocessing
 from unclip.models.decoder import Decoder
 from unclip.models.prior import DiffusionPrior
 from unclip.models.upsampler import Upsampler

@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from unclip.bundle import Preprocessing
 from unclip.checkpoints.clip_layout import TOKENIZER_OPTION, find_tokenizer
 from unclip.checkpoints.clip_transformers import (
     ACTIVATIONS,
@@ -61,6 +60,7 @@ from unclip.checkpoints.karlo_keys import (
 from unclip.checkpoints.table import Table
 from unclip.checkpoints.transforms import filled, gathered, renamed
 from unclip.errors import CheckpointError
+from unclip.manifest import Preprocessing
 from unclip.models.caption import Unconditional
 from unclip.models.clip import (
     LARGEST_SCALE,

@@ -10,7 +10,7 @@ from typing import Any, cast
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unclip.bundle import LAST_STEP, Bundle
+from unclip.bundle import Bundle
 from unclip.checkpoints.clip_transformers import (
     IMAGE_RULES,
     PREPROCESSING,
@@ -48,6 +48,7 @@ from unclip.checkpoints.table import Table
 from unclip.diffusion.denoiser import Threshold
 from unclip.diffusion.schedule import ScheduleName
 from unclip.errors import CheckpointError
+from unclip.manifest import LAST_STEP
 from unclip.models import decoder as decoders
 from unclip.models import prior as priors
 from unclip.models import upsampler as upsamplers

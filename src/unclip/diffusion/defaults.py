@@ -1,7 +1,7 @@
 """The defaults that a bundle keeps for a component: how it draws unless it is told otherwise.
 
 `Sampling` is what every component honours. What one kind of model honours besides has a class of its own;
-`bundle.SAMPLING` says which kind reads which.
+`manifest.SAMPLING` says which kind reads which.
 """
 
 from __future__ import annotations

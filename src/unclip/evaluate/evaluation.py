@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unclip.bundle import FAMILIES, Bundle
+from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
 from unclip.data.records import Split
 from unclip.errors import BundleError, InputError, UnclipWarning
@@ -21,6 +21,7 @@ from unclip.evaluate.encoder import Encoder, Step
 from unclip.evaluate.figures import Findings
 from unclip.evaluate.sample import HELD_OUT, Sample, languages_of, take
 from unclip.evaluate.stages import Stages
+from unclip.manifest import FAMILIES
 from unclip.model import Model, load
 from unclip.runtime import pick_device, pick_precision
 from unclip.stages.networks import INT8

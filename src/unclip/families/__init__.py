@@ -1,7 +1,7 @@
 """The way in which each family draws: its stages in their order, sizes, defaults, and what it honours.
 
-A family is a file of this folder with one class, named in `bundle.FAMILIES`. To write one, say what `Family`
-leaves open; everything around that is in `pipeline.py`.
+A family is a file of this folder with one class, named in `manifest.FAMILIES`. To write one, say what
+`Family` leaves open; everything around that is in `pipeline.py`.
 """
 
 from __future__ import annotations

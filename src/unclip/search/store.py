@@ -29,7 +29,7 @@ from unclip.runtime import check_writable
 FOLDER = ".unclip-index"  # within the folder of pictures
 DATABASE = "index.sqlite"
 LOCK = "writer.sqlite"
-PREPARED = "prepared"  # setting: how pictures were prepared for the CLIP, `bundle.Preprocessing.identity`
+PREPARED = "prepared"  # setting: how pictures were prepared for the CLIP, `manifest.Preprocessing.identity`
 FORMAT = "1"
 BUSY_SECONDS = 30.0  # that a commit waits for another connection's
 SCHEMA = """

@@ -9,9 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from unclip.bundle import LAST_STEP
 from unclip.diffusion.denoiser import Denoised, Denoiser
 from unclip.errors import BundleError, listed
+from unclip.manifest import LAST_STEP
 from unclip.stages import known
 from unclip.stages.denoising import Denoising, default_sampling
 from unclip.stages.networks import Networks

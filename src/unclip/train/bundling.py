@@ -5,20 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from unclip import __version__, native
-from unclip.bundle import (
-    FORMAT,
-    Component,
-    Manifest,
-    Part,
-    Preprocessing,
-    Shared,
-    check_manifest,
-    read_sampling,
-    save_bundle,
-)
+from unclip.bundle import Part, Shared, save_bundle
 from unclip.config import to_dict
 from unclip.diffusion.schedule import DiffusionConfig
 from unclip.errors import CheckpointError, InputError
+from unclip.manifest import FORMAT, Component, Manifest, Preprocessing, check_manifest, read_sampling
 from unclip.models.clip import CLIP
 from unclip.models.code_sampling import CodeSampling
 from unclip.train import card, standing, state

@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from unclip import native
-from unclip.bundle import SAMPLING, Component, check_ranges, read_sampling
 from unclip.config import choices, from_dict, to_dict
 from unclip.diffusion.schedule import respace
 from unclip.errors import BundleError, CheckpointError, DataError, InputError, shown
+from unclip.manifest import SAMPLING, Component, check_ranges, read_sampling
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.layout import Layout
 from unclip.train import bundling

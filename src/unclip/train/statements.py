@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from unclip.bundle import Styles
 from unclip.config import from_dict
 from unclip.data.corpus import Corpus
 from unclip.data.sources import SOURCES
 from unclip.data.styles import ANY_STYLE
 from unclip.errors import escaped
+from unclip.manifest import Styles
 from unclip.train import record
 from unclip.train.results import Results
 from unclip.train.stages import TOKENIZER
