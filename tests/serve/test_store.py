@@ -12,7 +12,7 @@ import pytest
 
 from unclip.errors import UnclipError
 from unclip.serve.admission import Admission
-from unclip.serve.contract import ApiError
+from unclip.serve.errors import ApiError
 from unclip.serve.jobs import Job, State, Store, Stored
 
 DAY = 86400.0

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from unclip.serve.contract import ApiError
+from unclip.serve.errors import ApiError
 
 MOST_RETRY_SECONDS = 60  # clients give up on, or ignore, a longer Retry-After
 FIRST_RATE = 1e6  # pixels times steps in a second, before anything was drawn

@@ -1,8 +1,4 @@
-"""The Images API: its fields, which of them are honoured and how, and which are refused.
-
-https://platform.openai.com/docs/api-reference/images, as the packages `openai` 1.109, 2.54 and 3.57 speak it.
-Every field is read here. What is honoured becomes an `Asked`; what is not is refused by name.
-"""
+"""The Images API: what a request comes to. Every field is read: what is not honoured is refused by name."""
 
 from __future__ import annotations
 
@@ -11,358 +7,32 @@ import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from unclip.drawing import Options
-from unclip.errors import InputError, PolicyError, UnclipError, listed
+from unclip.errors import InputError, listed
 from unclip.images import ImageFormat, header
-from unclip.manipulate.editing import MOST_ROUNDS
-from unclip.manipulate.variations import MOST_BLENDED
+from unclip.serve.errors import ApiError, plain
+from unclip.serve.fields import (
+    HOSTED_STYLES,
+    PICTURES,
+    REFUSED,
+    REFUSED_VALUES,
+    SETTINGS,
+    STEPS,
+    Blend,
+    Edit,
+    Fields,
+    Quality,
+    Reference,
+    ResponseFormat,
+)
 from unclip.serve.models import HOSTED, Models
-from unclip.serve.scheduler import Cancelled, OutOfMemory
 
-LONGEST_PROMPT = 32_000  # characters, as in the API
-MOST_PICTURES = 10  # of one request
-MOST_PARTIALS = 3
-LONGEST_MARGIN = 4096  # pixels
 LARGEST_FILE = 50 * 2**20  # bytes of a picture, as in the API
-PICTURES = ("image", "mask", "init", "start")  # fields
-BROKEN = re.compile(r"is broken: .*", re.DOTALL)
 DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
-INVALID = "invalid_request_error"
 
-
-class ApiError(Exception):
-    """An answer that is an error, in the API's form.
-
-    Attributes:
-        status: of HTTP.
-        message: for a person.
-        param: the field that is wrong.
-        code: for a program.
-        type: the API's kind of error.
-        headers: of the answer.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-        type: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        more: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
-        self.type = type or (INVALID if status < 500 else "server_error")
-        self.headers, self.more = dict(headers or {}), dict(more or {})
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The body, with all four keys, as clients expect it."""
-        four = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return {"error": four | self.more}
-
-    @classmethod
-    def of(cls, error: Exception, params: Sequence[str] = ()) -> ApiError:
-        """What is told of an error; of one that is not ours, nothing but that it happened."""
-        match error:
-            case ApiError():
-                return error
-            case PolicyError():
-                return cls(400, str(error), param="prompt", code="content_policy_violation")
-            case InputError():
-                message = plain(str(error))
-                return cls(400, message, param=_named_in(message, params), code="invalid_value")
-            case Cancelled():
-                return cls(499, "the job was cancelled", code="cancelled")
-            case OutOfMemory():
-                return cls(500, str(error), code="out_of_memory", headers={"x-should-retry": "false"})
-            case UnclipError():
-                return cls(500, "the model cannot be used: see the server's log", code="model_error")
-            case _:
-                return cls(500, "the server failed: see its log", code="internal_error")
-
-
-def _named_in(message: str, params: Sequence[str]) -> str | None:
-    """The field that a message of `unclip` is about: the first that it names."""
-    words = re.findall(r"\w+", message)
-    return next((word for word in words if word in params), None)
-
-
-# --- the fields ---
-
-
-class Quality(StrEnum):
-    """How many steps are taken, in shares of what the bundle takes by itself."""
-
-    AUTO = "auto"
-    STANDARD = "standard"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    HD = "hd"
-    XHIGH = "xhigh"
-    MAX = "max"
-
-
-STEPS: Mapping[Quality, float] = {
-    Quality.AUTO: 1,
-    Quality.STANDARD: 1,
-    Quality.LOW: 0.5,
-    Quality.MEDIUM: 1,
-    Quality.HIGH: 2,
-    Quality.HD: 2,
-    Quality.XHIGH: 3,
-    Quality.MAX: 4,
-}
-HOSTED_STYLES = ("natural", "vivid")
-VIVID = 1.5  # times the bundle's own guidance
-
-
-class ResponseFormat(StrEnum):
-    URL = "url"
-    B64_JSON = "b64_json"
-
-
-Picture = Annotated[
-    str,
-    Field(
-        description="In JSON a data URI (`data:image/png;base64,...`), in a form a file.",
-        examples=[
-            "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYPgP"
-            "AAEDAQDZqt2ZAAAAAElFTkSuQmCC"
-        ],
-    ),
-]
-Guidance = Annotated[float | None, Field(ge=0, le=Options.MOST_GUIDANCE)]
-
-
-class Reference(BaseModel):
-    """A picture, as newer clients name it in JSON."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    image_url: Picture
-
-
-class Fields(BaseModel):
-    """The fields that all endpoints have."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    model: Annotated[
-        str | None,
-        Field(
-            description="A bundle; absent, null, `dall-e-2`, `dall-e-3` and `gpt-image-*` are the first one.",
-            max_length=256,
-        ),
-    ] = None
-    size: Annotated[
-        str | None,
-        Field(
-            description="`auto` or WxH, what the bundle draws; of an edit the picture's own by default.",
-            pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$",
-            examples=["256x256"],
-        ),
-    ] = None
-    response_format: Annotated[
-        Literal["url", "b64_json"] | None,
-        Field(description="By default `url` with the DALL-E names, else and in a stream `b64_json`."),
-    ] = None
-    output_format: Annotated[Literal["png", "jpeg", "webp"] | None, Field(description="png by default.")] = (
-        None
-    )
-    output_compression: Annotated[
-        int | None, Field(ge=0, le=100, description="Quality of JPEG and WebP, 100 the best.")
-    ] = None
-    user: Annotated[str | None, Field(max_length=512, description="Kept with the job.")] = None
-    safety_identifier: Annotated[
-        str | None, Field(max_length=512, description="The newer name of `user`; it wins, and is echoed.")
-    ] = None
-    seed: Annotated[
-        int | None,
-        Field(ge=0, le=2**64 - 1, description="The same draws the same again; random by default."),
-    ] = None
-    steps: Annotated[
-        int | str | None, Field(description="Of the decoder: a count, or a spacing (`fast27`).")
-    ] = None
-    guidance: Guidance = None
-
-
-Count = Annotated[int | None, Field(ge=1, le=MOST_PICTURES, description="Pictures; 1 with `stream`.")]
-Fit = Annotated[
-    Literal["letterbox", "crop", "stretch"] | None,
-    Field(description="What is done with a picture that is not square."),
-]
-
-
-class Drawn(Fields):
-    """The fields of what is drawn after a text."""
-
-    n: Count = None
-
-    prompt: Annotated[
-        str,
-        Field(min_length=1, max_length=LONGEST_PROMPT, description="What to draw.", examples=["a red apple"]),
-    ]
-    quality: Annotated[
-        Literal["auto", "standard", "low", "medium", "high", "hd", "xhigh", "max"] | None,
-        Field(description="Steps in shares of the bundle's own: low a half, high and hd 2, xhigh 3, max 4."),
-    ] = None
-    background: Annotated[
-        Literal["auto", "opaque"] | None,
-        Field(description="Pictures are on white; `transparent` is refused."),
-    ] = None
-    moderation: Annotated[
-        Literal["auto", "low"] | None, Field(description="Both are what the server's owner has set.")
-    ] = None
-    stream: Annotated[bool | None, Field(description="Answer with events; one picture only.")] = None
-    partial_images: Annotated[
-        int | None, Field(ge=0, le=MOST_PARTIALS, description="Pictures on the way, with `stream`.")
-    ] = None
-    prior: Annotated[Literal["diffusion", "ar", "none"] | None, Field(description="Draws the embedding.")] = (
-        None
-    )
-    prior_guidance: Guidance = None
-    candidates: Annotated[int | None, Field(ge=1, le=Options.MOST_CANDIDATES)] = None
-
-
-class Generation(Drawn):
-    """`POST /v1/images/generations`."""
-
-    style: Annotated[
-        str | None,
-        Field(
-            description="A style of the bundle; or natural, its own guidance, or vivid, 1.5 times that.",
-            max_length=100,
-        ),
-    ] = None
-    sampler: Annotated[str | None, Field(max_length=64)] = None
-    rerank: Annotated[
-        int | None, Field(ge=1, le=Options.MOST, description="Draw so many small ones, keep the best n.")
-    ] = None
-    temperature: Annotated[float | None, Field(ge=0.01, le=100)] = None
-    top_k: Annotated[int | None, Field(ge=1, le=Options.MOST_CODES)] = None
-    top_p: Annotated[float | None, Field(ge=0.01, le=1)] = None
-    clip_guidance: Guidance = None
-    init: Picture | None = None
-    strength: Annotated[float | None, Field(ge=0, le=1)] = None
-    fit: Fit = None
-    start: Picture | None = None
-    keep_rows: Annotated[int | None, Field(ge=1, le=Options.MOST_CODES)] = None
-
-
-class Edit(Drawn):
-    """`POST /v1/images/edits`: transparent pixels of the mask, or of the picture, are drawn anew."""
-
-    prompt: Annotated[
-        str,
-        Field(
-            max_length=LONGEST_PROMPT,
-            description="What the whole picture shall show; empty, what is masked is removed.",
-            examples=["a red apple"],
-        ),
-    ]
-    image: Annotated[
-        Picture | list[Picture] | None, Field(description="The picture; one of `image` and `images`.")
-    ] = None
-    images: Annotated[list[Reference] | None, Field(description="The same, as newer clients name it.")] = None
-    mask: Annotated[Picture | Reference | None, Field(description="As large as the picture.")] = None
-    input_fidelity: Annotated[
-        Literal["high"] | None, Field(description="What is not masked stays bit for bit: `low` is refused.")
-    ] = None
-    rounds: Annotated[int | None, Field(ge=1, le=MOST_ROUNDS)] = None
-    fit: Fit = None
-
-
-class Variation(Fields):
-    """`POST /v1/images/variations`."""
-
-    n: Count = None
-    image: Annotated[Picture | list[Picture], Field(description="The picture.")]
-    strength: Annotated[float | None, Field(ge=0, le=1, description="0 gives the picture back.")] = None
-    fit: Fit = None
-
-
-class Blend(Fields):
-    """Pictures between pictures."""
-
-    image: Annotated[list[Picture], Field(min_length=2, max_length=MOST_BLENDED)]
-    frames: Annotated[int, Field(ge=2, le=Options.MOST, description="All that are drawn.")] = 8
-    weights: Annotated[
-        list[float] | None, Field(description="One for each picture: a single mixture in place of frames.")
-    ] = None
-    start: Annotated[Literal["slerp", "fixed"] | None, Field(description="The noise of the frames.")] = None
-    fit: Fit = None
-
-
-class Restyle(Fields):
-    """A picture moved as one text differs from another."""
-
-    image: Picture
-    prompt: Annotated[str, Field(min_length=1, max_length=LONGEST_PROMPT, description="What it shall be.")]
-    origin: Annotated[str, Field(max_length=LONGEST_PROMPT, description="What it is.")] = ""
-    amount: Annotated[float | None, Field(ge=0, le=1)] = None
-    frames: Annotated[int, Field(ge=1, le=Options.MOST)] = 1
-    fit: Fit = None
-
-
-class Outpaint(Drawn):
-    """A picture extended by pixels on each side."""
-
-    image: Picture
-    left: Annotated[int, Field(ge=0, le=LONGEST_MARGIN)] = 0
-    right: Annotated[int, Field(ge=0, le=LONGEST_MARGIN)] = 0
-    top: Annotated[int, Field(ge=0, le=LONGEST_MARGIN)] = 0
-    bottom: Annotated[int, Field(ge=0, le=LONGEST_MARGIN)] = 0
-    rounds: Annotated[int | None, Field(ge=1, le=MOST_ROUNDS)] = None
-
-
-VERBS: Mapping[str, type[Fields]] = {
-    "generate": Generation,
-    "edit": Edit,
-    "vary": Variation,
-    "blend": Blend,
-    "restyle": Restyle,
-    "outpaint": Outpaint,
-}
-
-# Fields of the hosted contract that are refused whatever they are, and why.
-REFUSED: Mapping[str, str] = {
-    "markup": "marks on pictures are not read: give a mask",
-    "frame_count": "single pictures are drawn: leave it out",
-    "frame_duration_ms": "single pictures are drawn: leave it out",
-    "svg": "pixels are drawn: leave it out",
-    "complexity": "pixels are drawn: leave it out",
-}
-# Values that are refused, and why.
-REFUSED_VALUES: Mapping[tuple[str, str], str] = {
-    ("background", "transparent"): "pictures are drawn on white: choose opaque or auto",
-    ("output_format", "gif"): "single pictures are drawn: choose png, jpeg or webp",
-    ("output_format", "svg"): "pixels are drawn: choose png, jpeg or webp",
-    ("input_fidelity", "low"): "what is not masked stays bit for bit: choose high, or leave it out",
-}
-SETTINGS = {
-    Generation: (
-        *("seed", "steps", "guidance", "prior", "prior_guidance", "candidates", "sampler", "rerank"),
-        *("temperature", "top_k", "top_p", "clip_guidance", "strength", "fit", "keep_rows"),
-    ),
-    Edit: ("seed", "steps", "guidance", "prior", "prior_guidance", "candidates", "rounds", "fit"),
-    Variation: ("seed", "steps", "guidance", "strength", "fit"),
-    Blend: ("seed", "steps", "guidance", "weights", "start", "fit"),
-    Restyle: ("seed", "steps", "guidance", "origin", "amount", "fit"),
-    Outpaint: (
-        *("seed", "steps", "guidance", "prior", "prior_guidance", "candidates", "rounds"),
-        *("left", "right", "top", "bottom"),
-    ),
-}
 AnyFields = TypeVar("AnyFields", bound=BaseModel)
 
 
@@ -556,11 +226,6 @@ def _check_picture(name: str, data: bytes) -> None:
         header(data)
     except InputError as error:
         raise ApiError(400, plain(str(error)), param=name, code="invalid_image") from None
-
-
-def plain(message: str) -> str:
-    """A message of `unclip` without what a decoder says, which may tell of the server's memory."""
-    return BROKEN.sub("is broken", message)
 
 
 def single(pictures: Mapping[str, tuple[bytes, ...]], name: str) -> bytes:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unclip.serve.contract import ApiError
+from unclip.serve.errors import ApiError
 from unclip.serve.keys import Keys
 from unclip.serve.log import log
 from unclip.serve.metrics import Metrics

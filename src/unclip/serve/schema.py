@@ -9,8 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-from unclip.serve import contract
-from unclip.serve.contract import PICTURES, VERBS
+from unclip.serve import fields
+from unclip.serve.fields import PICTURES, VERBS
 
 STAND_IN = "data:image/png;base64,"  # of a file, where a form's fields are checked
 COMPONENTS = "#/components/schemas/{model}"
@@ -156,7 +156,7 @@ class Login(BaseModel):
 class Classify(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    image: contract.Picture
+    image: fields.Picture
     labels: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=200)]
     model: str | None = None
 
@@ -174,7 +174,7 @@ class Search(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     text: Annotated[str | None, Field(min_length=1, max_length=2000)] = None
-    image: contract.Picture | None = None
+    image: fields.Picture | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     model: str | None = None
 

@@ -24,7 +24,9 @@ from unclip.images import ImageFormat, encode, resize, to_pil
 from unclip.model import Model
 from unclip.runtime import atomic_path
 from unclip.serve.admission import Admission
-from unclip.serve.contract import ApiError, Asked, Quality, ResponseFormat
+from unclip.serve.contract import Asked
+from unclip.serve.errors import ApiError
+from unclip.serve.fields import Quality, ResponseFormat
 from unclip.serve.jobs import Job, State, Store, Stored, new_id
 from unclip.serve.log import log
 from unclip.serve.metrics import Metrics

@@ -11,7 +11,9 @@ from unclip.manipulate.editing import edit
 from unclip.manipulate.outpaint import Margins, outpaint
 from unclip.manipulate.variations import blend, restyle, vary
 from unclip.model import Model
-from unclip.serve.contract import HOSTED_STYLES, STEPS, VIVID, ApiError, Asked, single
+from unclip.serve.contract import Asked, single
+from unclip.serve.errors import ApiError
+from unclip.serve.fields import HOSTED_STYLES, STEPS, VIVID
 from unclip.serve.models import Abilities
 
 MARGINS = ("left", "right", "top", "bottom")
