@@ -20,7 +20,8 @@ from unclip.manipulate.variations import blend, vary
 from unclip.model import Model
 from unclip.pipeline import Part, pictures_of
 from unclip.serve.models import Models
-from unclip.serve.scheduler import Cancelled, OutOfMemory, Scheduler, Task
+from unclip.serve.scheduler import Scheduler
+from unclip.serve.worker import Cancelled, OutOfMemory, Task
 
 PATIENCE = 300.0
 Begin = Callable[[Model], Iterator[Event]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unclip.errors import InputError, PolicyError, UnclipError
-from unclip.serve.scheduler import Cancelled, OutOfMemory
+from unclip.serve.worker import Cancelled, OutOfMemory
 
 BROKEN = re.compile(r"is broken: .*", re.DOTALL)
 INVALID = "invalid_request_error"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Unpack
@@ -12,7 +12,7 @@ from PIL import Image
 from unclip.bundle import Bundle
 from unclip.data.styles import ANY_STYLE
 from unclip.diffusion.defaults import GuidedSampling
-from unclip.drawing import Job, Options
+from unclip.drawing import Event, Job, Options
 from unclip.errors import BundleError, InputError, listed
 from unclip.given import Given, Inversion, Kind, Known
 from unclip.model import Model
@@ -183,6 +183,11 @@ class Models:
         self.loaded[name] = self.loaded.pop(name)  # the last is what was drawn with last
         return self.loaded[name]
 
+    def load(self, name: str) -> None:
+        """Have a model read its networks, as a first picture would."""
+        model = self.get(name)
+        model.parts([Job(example(model), 0, 0)], Options(size=model.default_size))
+
     def unload(self, name: str) -> None:
         """Let a model go."""
         self.loaded.pop(name, None)
@@ -197,3 +202,13 @@ class Models:
     def weight(self, name: str) -> int:
         """Bytes of a bundle's files."""
         return sum(component.bytes for component in self.bundles[name].components.values())
+
+
+def example(model: Model) -> str:
+    """A prompt that the bundle draws."""
+    return "anything" if model.bundle.family == "adm" else "a red apple"
+
+
+def first_picture(model: Model) -> Iterator[Event]:
+    """Draw something: whoever has drawn once is warm."""
+    return model.stream(example(model), seed=0)

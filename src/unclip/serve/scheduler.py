@@ -17,59 +17,20 @@ import queue
 import threading
 import time
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 from unclip.drawing import Event, Job, Options, Picture
-from unclip.errors import UnclipError, UnclipWarning, is_out_of_memory
+from unclip.errors import UnclipWarning, is_out_of_memory
 from unclip.model import Model
 from unclip.pipeline import PICTURES, Part, Piece, Route, pieces
 from unclip.serve.models import Models
+from unclip.serve.worker import Cancelled, Observe, OutOfMemory, Result, Task
 
 WAITING = Event("waiting", 0, 0, 0.0)
 IDLE_SECONDS = 1.0  # between two looks at whether to stop
-
-Result = TypeVar("Result")
-Begin = Callable[[Model], Iterator[Event]]
-"""Makes events of a model: a verb with its arguments."""
-
-
-class Cancelled(UnclipError):
-    """Nobody wants the pictures any more."""
-
-
-class OutOfMemory(UnclipError):
-    """There is not enough memory for a picture, not even alone."""
-
-
-@dataclass(eq=False)
-class Task:
-    """A request on its way.
-
-    Attributes:
-        bundle: name of the bundle that draws.
-        begin: the verb; it is called in the scheduler's thread, and refuses what is wrong.
-        tell: hears of the events; called in the scheduler's thread, as the next.
-        end: is given the pictures, or what went wrong.
-        arrived: orders the tasks.
-    """
-
-    bundle: str
-    begin: Begin
-    tell: Callable[[Event], None] = lambda event: None
-    end: Callable[[Sequence[Picture] | Exception], None] = lambda outcome: None
-    arrived: int = 0
-    warnings: list[str] = field(default_factory=list)
-    cancelled: bool = False
-    seconds: float = 0.0
-    _events: Iterator[Event] | None = None
-    _inbox: deque[Event] = field(default_factory=deque)
-    _failure: Exception | None = None
-    _finished: list[Picture] = field(default_factory=list)
-    _waits: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +56,14 @@ class Shared(Model):
 
 
 class Scheduler(threading.Thread):
-    """Draws what is submitted, until it is stopped.
+    """The worker (`worker.Worker`) of this process.
 
     Args:
         models: the bundles.
         observe: hears of each batch: the stage, its rows, and the seconds that it took.
     """
 
-    def __init__(
-        self, models: Models, observe: Callable[[str, int, float], None] = lambda stage, rows, seconds: None
-    ) -> None:
+    def __init__(self, models: Models, observe: Observe = lambda stage, rows, seconds: None) -> None:
         super().__init__(name="unclip-scheduler", daemon=True)
         self.models = models
         self._observe = observe
@@ -144,6 +103,23 @@ class Scheduler(threading.Thread):
 
         self._commands.put(command)
         return future
+
+    def with_model(self, bundle: str, work: Callable[[Model], Result]) -> Future[Result]:
+        """Do something with a model, loaded now if it is not, between two steps."""
+        return self.call(lambda: work(self.models.get(bundle)))
+
+    def load(self, bundle: str) -> Future[None]:
+        """Have a bundle read its networks, between two steps."""
+        return self.call(lambda: self.models.load(bundle))
+
+    def unload(self, bundle: str) -> Future[None]:
+        """Let a bundle's networks go, between two steps."""
+        return self.call(lambda: self.models.unload(bundle))
+
+    @property
+    def loaded(self) -> Collection[str]:
+        """Names of the bundles whose networks are in memory."""
+        return tuple(self.models.loaded)
 
     def stop(self) -> None:
         """End the thread when nothing is left to draw."""
@@ -234,6 +210,8 @@ class Scheduler(threading.Thread):
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always", UnclipWarning)
                 model = self.models.get(task.bundle)
+                if task.prompt:
+                    (task.tokens,) = model.lengths([task.prompt])
                 task._events = task.begin(Shared(model, lambda parts: self._handed_in(task, parts)))
             task.warnings = [str(one.message) for one in said if issubclass(one.category, UnclipWarning)]
         except Exception as error:

@@ -11,17 +11,17 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
 from torch import Tensor
 
-from unclip.drawing import Event, Picture
+from unclip.drawing import Event, Picture, fresh_seed
 from unclip.images import ImageFormat, encode, resize, to_pil
-from unclip.model import Model
 from unclip.runtime import atomic_path
 from unclip.serve.admission import Admission
 from unclip.serve.contract import Asked
@@ -30,9 +30,10 @@ from unclip.serve.fields import Quality, ResponseFormat
 from unclip.serve.jobs import Job, State, Store, Stored, new_id
 from unclip.serve.log import log
 from unclip.serve.metrics import Metrics
-from unclip.serve.models import Models
-from unclip.serve.scheduler import Cancelled, Scheduler, Task
+from unclip.serve.models import Models, first_picture
+from unclip.serve.scheduler import Scheduler
 from unclip.serve.verbs import begun, settings_of, work_of
+from unclip.serve.worker import Cancelled, Observe, Task, Worker
 
 URL_SECONDS = 3600  # a picture's address is good for so long, as in the API
 SWEEP_SECONDS = 60.0
@@ -124,6 +125,7 @@ class Service:
 
     Args:
         models: the bundles.
+        worker: makes what draws, told of the bundles and of who hears of batches.
         store: where jobs and pictures are kept.
         admission: bounds.
         keeping: how long.
@@ -136,6 +138,7 @@ class Service:
         models: Models,
         store: Store,
         *,
+        worker: Callable[[Models, Observe], Worker] = Scheduler,
         admission: Admission | None = None,
         keeping: Keeping = Keeping(),
         public_url: str | None = None,
@@ -145,7 +148,7 @@ class Service:
         self.admission, self.keeping = admission or Admission(), keeping
         self.public_url, self.log_prompts = public_url, log_prompts
         self.metrics = Metrics(self.admission)
-        self.scheduler = Scheduler(models, self.metrics.batch)
+        self.worker = worker(models, self.metrics.batch)
         self.live: dict[str, Live] = {}
         self.ready = self.draining = False
         self.secret = _secret(store.folder / "secret")
@@ -155,9 +158,9 @@ class Service:
     # --- life ---
 
     async def start(self) -> None:
-        """Start the scheduler, take up what a killed server left, and draw a first picture."""
+        """Start the worker, take up what a killed server left, and draw a first picture."""
         self._loop = asyncio.get_running_loop()
-        self.scheduler.start()
+        self.worker.start()
         for job in await asyncio.to_thread(self.store.unfinished):
             await self._resume(job)
         self._sweeper = asyncio.create_task(self._sweep())
@@ -169,8 +172,7 @@ class Service:
         def end(outcome: Sequence[Picture] | Exception) -> None:
             self._loop.call_soon_threadsafe(done.set_result, outcome)
 
-        bundle = self.models.first
-        self.scheduler.submit(Task(bundle, lambda model: model.stream(example(model), seed=0), end=end))
+        self.worker.submit(Task(self.models.first, first_picture, end=end))
         outcome = await done
         if isinstance(outcome, Exception):
             raise outcome
@@ -184,9 +186,9 @@ class Service:
         for live in list(self.live.values()):
             if live.kept and live.task is not None:
                 live.task.end = lambda outcome: None  # it stays queued
-                self.scheduler.cancel(live.task)
-        self.scheduler.stop()
-        await asyncio.to_thread(self.scheduler.join)
+                self.worker.cancel(live.task)
+        self.worker.stop()
+        await asyncio.to_thread(self.worker.join)
         if self._ends:
             await asyncio.wait(self._ends)
         self.store.close()
@@ -237,8 +239,10 @@ class Service:
             raise ApiError(503, "the server is stopping", code="stopping", headers={"retry-after": "5"})
         abilities = self.models.abilities[asked.bundle]
         settings_of(asked, abilities)
-        work, document = work_of(asked, abilities), _document(asked)
-        fingerprint = _fingerprint(asked, document) if idempotency is not None else None
+        work = work_of(asked, abilities)
+        fingerprint = _fingerprint(asked, _document(asked)) if idempotency is not None else None
+        # a worker that dies, or a server, draws it again, and it is the same picture
+        asked = replace(asked, settings={"seed": fresh_seed(), **asked.settings})
         self.admission.enter(who, work, patience)
         live = Live(
             *(new_id("job"), asked, owner, who, kept or idempotency is not None, work),
@@ -252,7 +256,7 @@ class Service:
                 bundle=asked.bundle,
                 prompt=asked.prompt,
                 kept=live.kept,
-                request=document,
+                request=_document(asked),
                 idempotency=idempotency,
                 fingerprint=fingerprint,
                 created=live.created,
@@ -284,14 +288,17 @@ class Service:
         def end(outcome: Sequence[Picture] | Exception) -> None:
             post(self._over, live, outcome)
 
-        def begin(model: Model) -> Iterator[Event]:
-            if live.asked.prompt:
-                live.tokens = model.lengths([live.asked.prompt])[0]
-            return begun(live.asked, abilities, model)
-
-        live.task = Task(live.asked.bundle, begin, tell=tell, end=end)
+        asked = live.asked
+        live.task = Task(
+            asked.bundle,
+            partial(begun, asked, abilities),
+            prompt=asked.prompt,
+            every_estimate=asked.partials > 0,
+            tell=tell,
+            end=end,
+        )
         self.live[live.id] = live
-        self.scheduler.submit(live.task)
+        self.worker.submit(live.task)
 
     def _heard(self, live: Live, event: Event) -> None:
         live.state, live.stage = State.RUNNING, event.stage
@@ -330,7 +337,7 @@ class Service:
 
     async def _finish(self, live: Live, outcome: Sequence[Picture] | Exception) -> None:
         assert live.task is not None
-        live.warnings = live.task.warnings
+        live.warnings, live.tokens = live.task.warnings, live.task.tokens
         if isinstance(outcome, Exception):
             live.error = ApiError.of(outcome, params=_params(live.asked))
             state = State.CANCELLED if isinstance(outcome, Cancelled) else State.FAILED
@@ -398,7 +405,7 @@ class Service:
     def cancel(self, live: Live) -> None:
         """End a job before its next step."""
         if live.task is not None and not live.ended.is_set():
-            self.scheduler.cancel(live.task)
+            self.worker.cancel(live.task)
 
     def seconds_left(self, live: Live) -> float:
         """An estimate of when a job will be done."""
@@ -412,7 +419,7 @@ class Service:
 
     async def with_model(self, bundle: str, work: Callable[[Any], Result]) -> Result:
         """Do something with a model, between two steps of what is drawn."""
-        return await asyncio.wrap_future(self.scheduler.call(lambda: work(self.models.get(bundle))))
+        return await asyncio.wrap_future(self.worker.with_model(bundle, work))
 
     # --- pictures ---
 
@@ -449,11 +456,6 @@ def base64_of(data: bytes) -> str:
 
 def png_of(image: Image.Image, asked: Asked) -> bytes:
     return encode(image, asked.output_format, quality=asked.compression)
-
-
-def example(model: Model) -> str:
-    """A prompt that the bundle draws."""
-    return "anything" if model.bundle.family == "adm" else "a red apple"
 
 
 def _secret(path: Path) -> bytes:

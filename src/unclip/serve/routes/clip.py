@@ -92,13 +92,18 @@ def add_clip(app: FastAPI, service: Service) -> None:
         missing = [row for row in rows if row.id not in known]
         for start in range(0, len(missing), EMBEDDED_AT_ONCE):
             some = missing[start : start + EMBEDDED_AT_ONCE]
-            paths = [store.pictures / one.file for one in some]
+            # the worker may be on another machine, which has no such files
+            contents = await asyncio.to_thread(_contents, [store.pictures / one.file for one in some])
 
-            def embed(model: Model, paths: Sequence[Path] = paths) -> np.ndarray:
-                return sees(model).embed_images(paths).numpy()
+            def embed(model: Model, contents: Sequence[bytes] = contents) -> np.ndarray:
+                return sees(model).embed_images(contents).numpy()
 
             found = await service.with_model(bundle, embed)
             fresh = dict(zip([one.id for one in some], found, strict=True))
             await asyncio.to_thread(store.embed, identity, fresh)
             known |= fresh
         return np.stack([known[row.id] for row in rows]) if rows else np.zeros((0, 0))
+
+
+def _contents(paths: Sequence[Path]) -> list[bytes]:
+    return [path.read_bytes() for path in paths]

@@ -23,7 +23,7 @@ def add_house(app: FastAPI, service: Service, keys: Keys | None) -> None:
     @app.get("/health/ready", response_model=schema.Health)
     async def ready() -> Response:
         """A picture has been drawn, and the server is not stopping."""
-        if service.draining or not service.ready or not service.scheduler.is_alive():
+        if service.draining or not service.ready or not service.worker.is_alive():
             raise ApiError(503, "not ready", code="not_ready")
         return JSONResponse({"status": "ready"})
 

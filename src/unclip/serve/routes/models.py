@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path
 from fastapi.responses import JSONResponse, Response
 
-from unclip.drawing import Job, Options
 from unclip.serve import schema
 from unclip.serve.errors import ApiError
-from unclip.serve.service import Service, example
+from unclip.serve.service import Service
 
 
 def add_models(app: FastAPI, service: Service) -> None:
@@ -38,7 +37,7 @@ def add_models(app: FastAPI, service: Service) -> None:
             "guidance": able.guidance,
             "styles": list(able.styles),
             "languages": list(bundle.languages),
-            "loaded": name in models.loaded,
+            "loaded": name in service.worker.loaded,
         }
 
     @app.get("/v1/models", response_model=schema.ModelList)
@@ -55,21 +54,12 @@ def add_models(app: FastAPI, service: Service) -> None:
         return JSONResponse(entry(name))
 
     async def changed(name: str, load: bool) -> Response:
-        models = service.models
-        if name not in models.bundles:
+        if name not in service.models.bundles:
             raise ApiError(404, f"no model {name[:64]!r}", param="model", code="model_not_found")
-        started = time.perf_counter()
-
-        def work() -> None:
-            if load:
-                model = models.get(name)
-                model.parts([Job(example(model), 0, 0)], Options(size=model.default_size))
-            else:
-                models.unload(name)
-
-        await asyncio.wrap_future(service.scheduler.call(work))
+        worker, started = service.worker, time.perf_counter()
+        await asyncio.wrap_future(worker.load(name) if load else worker.unload(name))
         seconds = round(time.perf_counter() - started, 3)
-        return JSONResponse({"id": name, "loaded": name in models.loaded, "seconds": seconds})
+        return JSONResponse({"id": name, "loaded": name in worker.loaded, "seconds": seconds})
 
     @app.post("/v1/unclip/models/{model}/load", response_model=schema.Loaded)
     async def load(model: str) -> Response:
