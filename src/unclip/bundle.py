@@ -53,6 +53,7 @@ from unclip.tokenizer import (
 )
 
 CARD = "README.md"
+PROMPTS = "prompts.json"  # by language, what the bundle draws well; no part of its identity
 DEFAULT = "pictograms"
 
 
@@ -124,6 +125,24 @@ class Bundle:
         """Codes of the languages that prompts are read in, such as "en"; none where that is not known."""
         tokenizer = self.components.get(TOKENIZER)
         return self.manifest.languages or read_by(tokenizer.kind if tokenizer else "")
+
+    @property
+    def prompts(self) -> Mapping[str, tuple[str, ...]]:
+        """Prompts that it draws well, by a language's code; empty where nobody has said.
+
+        Raises:
+            BundleError: its file of them is of another form.
+        """
+        path = self.folder / PROMPTS
+        if not path.is_file():
+            return {}
+        try:
+            found = json.loads(path.read_text("utf-8"))
+            return {str(language): tuple(map(str, texts)) for language, texts in found.items()}
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise BundleError(
+                f"bundle {self.name}: {PROMPTS} cannot be read ({error}): give lists of texts by language"
+            ) from error
 
     @property
     def identity(self) -> str:

@@ -202,6 +202,13 @@ class Edit(Drawn):
         Literal["high"] | None, Field(description="What is not masked stays bit for bit: `low` is refused.")
     ] = None
     rounds: Annotated[int | None, Field(ge=1, le=MOST_ROUNDS)] = None
+    feather: Annotated[
+        int | Literal["mask"] | None,
+        Field(
+            union_mode="left_to_right",
+            description="Pixels of a soft edge around what is drawn, or `mask` for the mask's own.",
+        ),
+    ] = None
     fit: Fit = None
 
 
@@ -277,7 +284,7 @@ SETTINGS = {
         *("seed", "steps", "guidance", "prior", "prior_guidance", "candidates", "sampler", "rerank"),
         *("temperature", "top_k", "top_p", "clip_guidance", "strength", "fit", "keep_rows"),
     ),
-    Edit: ("seed", "steps", "guidance", "prior", "prior_guidance", "candidates", "rounds", "fit"),
+    Edit: ("seed", "steps", "guidance", "prior", "prior_guidance", "candidates", "rounds", "feather", "fit"),
     Variation: ("seed", "steps", "guidance", "strength", "fit"),
     Blend: ("seed", "steps", "guidance", "weights", "start", "fit"),
     Restyle: ("seed", "steps", "guidance", "origin", "amount", "fit"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
+from unclip.images import MAX_PIXELS
 from unclip.serve import fields
 from unclip.serve.fields import PICTURES, VERBS
 
 STAND_IN = "data:image/png;base64,"  # of a file, where a form's fields are checked
+Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
+Margin = Annotated[int, Field(ge=0, le=fields.LONGEST_MARGIN)]
 COMPONENTS = "#/components/schemas/{model}"
 
 
@@ -54,6 +57,17 @@ class Images(BaseModel):
     warnings: list[str] | None = None
 
 
+class Option(BaseModel):
+    """A setting that means something to a bundle, with its range."""
+
+    name: str
+    minimum: float | None
+    maximum: float | None
+    whole: bool
+    choices: list[str]
+    default: float | None
+
+
 class Model(BaseModel):
     id: str
     object: str
@@ -67,6 +81,9 @@ class Model(BaseModel):
     sizes: list[str]
     default_size: str
     settings: list[str]
+    options: list[Option]
+    prompts: dict[str, list[str]]
+    bytes: int
     steps: dict[str, int]
     guidance: float | None
     styles: list[str]
@@ -211,6 +228,38 @@ class Canvases(BaseModel):
     data: list[CanvasEntry]
 
 
+class Extension(BaseModel):
+    """A picture's size, and the pixels that are to be added on each side."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = None
+    width: Side
+    height: Side
+    left: Margin = 0
+    right: Margin = 0
+    top: Margin = 0
+    bottom: Margin = 0
+
+
+class Tiles(BaseModel):
+    """Squares in the order in which they are drawn: corners in pixels of the extended picture."""
+
+    side: int
+    corners: list[tuple[int, int]]
+
+
+class Origin(BaseModel):
+    """The origin that a picture's file claims, and how far that is proved."""
+
+    proof: Literal["trusted", "unknown-key", "altered", "broken", "labelled", "settings", "nothing"]
+    signer: str | None
+    made: str | None
+    settings: dict[str, str]
+    parents: list[str]
+    detail: str
+
+
 class Loaded(BaseModel):
     id: str
     loaded: bool
@@ -254,7 +303,8 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, routes=app.routes)
         kinds: list[Any] = [
-            (kind, "validation") for kind in (*VERBS.values(), Change, Login, Classify, Search, CanvasBody)
+            (kind, "validation")
+            for kind in (*VERBS.values(), Change, Login, Classify, Search, CanvasBody, Extension)
         ]
         _, definitions = models_json_schema(kinds, ref_template=COMPONENTS)
         found["components"]["schemas"] |= definitions["$defs"]

@@ -104,6 +104,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/unclip/models/{model}/load": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Load
+         * @description Have a bundle read its networks, as a first picture would.
+         */
+        post: operations["load_v1_unclip_models__model__load_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/models/{model}/unload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unload
+         * @description Let a bundle's networks go; they are read again when something is to be drawn.
+         */
+        post: operations["unload_v1_unclip_models__model__unload_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/unclip/jobs": {
         parameters: {
             query?: never;
@@ -440,27 +480,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/v1/unclip/models/{model}/load": {
+    "/v1/unclip/models/{model}/card": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
-        put?: never;
         /**
-         * Load
-         * @description Have a bundle read its networks, as a first picture would.
+         * Card
+         * @description What a bundle is made of, learned from and measured at: its README, as Markdown.
          */
-        post: operations["load_v1_unclip_models__model__load_post"];
+        get: operations["card_v1_unclip_models__model__card_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/v1/unclip/models/{model}/unload": {
+    "/v1/unclip/verify": {
         parameters: {
             query?: never;
             header?: never;
@@ -470,10 +510,50 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Unload
-         * @description Let a bundle's networks go; they are read again when something is to be drawn.
+         * Origin
+         * @description The origin that a picture claims, and how far that is proved, as `unclip verify` says it.
          */
-        post: operations["unload_v1_unclip_models__model__unload_post"];
+        post: operations["origin_v1_unclip_verify_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/tiles": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tiles
+         * @description The tiles that an extension takes, before it is drawn.
+         */
+        post: operations["tiles_v1_unclip_tiles_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/animation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Animation
+         * @description Kept pictures of one size, their ids with commas between, as one moving picture.
+         */
+        get: operations["animation_v1_unclip_animation_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -766,6 +846,14 @@ export interface components {
             default_size: string;
             /** Settings */
             settings: string[];
+            /** Options */
+            options: components["schemas"]["Option"][];
+            /** Prompts */
+            prompts: {
+                [key: string]: string[];
+            };
+            /** Bytes */
+            bytes: number;
             /** Steps */
             steps: {
                 [key: string]: number;
@@ -785,6 +873,47 @@ export interface components {
             object: string;
             /** Data */
             data: components["schemas"]["Model"][];
+        };
+        /**
+         * Option
+         * @description A setting that means something to a bundle, with its range.
+         */
+        Option: {
+            /** Name */
+            name: string;
+            /** Minimum */
+            minimum: number | null;
+            /** Maximum */
+            maximum: number | null;
+            /** Whole */
+            whole: boolean;
+            /** Choices */
+            choices: string[];
+            /** Default */
+            default: number | null;
+        };
+        /**
+         * Origin
+         * @description The origin that a picture's file claims, and how far that is proved.
+         */
+        Origin: {
+            /**
+             * Proof
+             * @enum {string}
+             */
+            proof: "trusted" | "unknown-key" | "altered" | "broken" | "labelled" | "settings" | "nothing";
+            /** Signer */
+            signer: string | null;
+            /** Made */
+            made: string | null;
+            /** Settings */
+            settings: {
+                [key: string]: string;
+            };
+            /** Parents */
+            parents: string[];
+            /** Detail */
+            detail: string;
         };
         /** Picture */
         Picture: {
@@ -847,6 +976,19 @@ export interface components {
             label: string;
             /** Probability */
             probability: number;
+        };
+        /**
+         * Tiles
+         * @description Squares in the order in which they are drawn: corners in pixels of the extended picture.
+         */
+        Tiles: {
+            /** Side */
+            side: number;
+            /** Corners */
+            corners: [
+                number,
+                number
+            ][];
         };
         /**
          * Blend
@@ -1143,11 +1285,52 @@ export interface components {
              */
             rounds?: number | null;
             /**
+             * Feather
+             * @description Pixels of a soft edge around what is drawn, or `mask` for the mask's own.
+             * @default null
+             */
+            feather?: number | "mask" | null;
+            /**
              * Fit
              * @description What is done with a picture that is not square.
              * @default null
              */
             fit?: ("letterbox" | "crop" | "stretch") | null;
+        };
+        /**
+         * Extension
+         * @description A picture's size, and the pixels that are to be added on each side.
+         */
+        Extension: {
+            /**
+             * Model
+             * @default null
+             */
+            model?: string | null;
+            /** Width */
+            width: number;
+            /** Height */
+            height: number;
+            /**
+             * Left
+             * @default 0
+             */
+            left?: number;
+            /**
+             * Right
+             * @default 0
+             */
+            right?: number;
+            /**
+             * Top
+             * @default 0
+             */
+            top?: number;
+            /**
+             * Bottom
+             * @default 0
+             */
+            bottom?: number;
         };
         /**
          * Generation
@@ -1905,6 +2088,68 @@ export interface operations {
             };
         };
     };
+    load_v1_unclip_models__model__load_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Loaded"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    unload_v1_unclip_models__model__unload_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Loaded"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     jobs_v1_unclip_jobs_get: {
         parameters: {
             query?: {
@@ -2559,7 +2804,7 @@ export interface operations {
             };
         };
     };
-    load_v1_unclip_models__model__load_post: {
+    card_v1_unclip_models__model__card_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -2576,7 +2821,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Loaded"];
+                    "application/json": unknown;
+                    "text/markdown": unknown;
                 };
             };
             /** @description What went wrong. */
@@ -2590,13 +2836,83 @@ export interface operations {
             };
         };
     };
-    unload_v1_unclip_models__model__unload_post: {
+    origin_v1_unclip_verify_post: {
         parameters: {
             query?: never;
             header?: never;
-            path: {
-                model: string;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    /** Format: binary */
+                    image?: string;
+                };
             };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Origin"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    tiles_v1_unclip_tiles_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Extension"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tiles"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    animation_v1_unclip_animation_get: {
+        parameters: {
+            query: {
+                ids: string;
+                format?: "gif" | "webp";
+            };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
@@ -2607,7 +2923,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Loaded"];
+                    "application/json": unknown;
+                    "image/gif": unknown;
+                    "image/webp": unknown;
                 };
             };
             /** @description What went wrong. */

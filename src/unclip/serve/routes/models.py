@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from unclip.serve import schema
 from unclip.serve.errors import ApiError
+from unclip.serve.routes.aids import options_of
 from unclip.serve.service import Service
 
 
@@ -33,6 +34,9 @@ def add_models(app: FastAPI, service: Service) -> None:
             "sizes": [f"{side}x{side}" for side in able.sizes],
             "default_size": f"{able.default_size}x{able.default_size}",
             "settings": list(able.settings),
+            "options": options_of(able),
+            "prompts": {language: list(texts) for language, texts in bundle.prompts.items()},
+            "bytes": models.weight(name),
             "steps": dict(able.steps),
             "guidance": able.guidance,
             "styles": list(able.styles),
