@@ -95,7 +95,7 @@ class Model(Pipeline):
         self,
         *images: Source,
         frames: int = 8,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | Sequence[Sequence[float]] | None = None,
         start: Start = Start.SLERP,
         **settings: Unpack[FromLatents],
     ) -> list[Picture]:

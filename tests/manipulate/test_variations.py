@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from support.pictures import difference, holed, pixels, speckled
+from support.pictures import ROUNDING, difference, holed, pixels, speckled
 from unclip.errors import InputError
 from unclip.given import Inversion
 from unclip.images import fit_square
 from unclip.manipulate.latents import Latents, mixed, slerp
-from unclip.manipulate.variations import Start
+from unclip.manipulate.variations import Start, plane
 from unclip.model import Model
 from unclip.runtime import sha256
 
@@ -149,6 +149,29 @@ def test_weights_draw_one_mixture(model: Model, apple: Image.Image, pear: Image.
     (half,) = model.blend(apple, pear, weights=[1, 1], size=64, seed=2, steps=STEPS)
     middle = model.blend(apple, pear, frames=3, size=64, seed=2, steps=STEPS)[1]
     assert difference(half, middle) <= 1
+
+
+def test_several_mixtures_are_a_frame_each(model: Model, apple: Image.Image, pear: Image.Image) -> None:
+    both = model.blend(apple, pear, weights=[[1, 1], [0, 2]], size=64, seed=2, steps=STEPS)
+    assert [picture.settings["weights"] for picture in both] == ["1, 1", "0, 2"]
+    (half,) = model.blend(apple, pear, weights=[1, 1], size=64, seed=2, steps=STEPS)
+    assert difference(both[0], half) <= ROUNDING
+    with pytest.raises(InputError, match="1 weights for 2 pictures"):
+        model.blend(apple, pear, weights=[[1, 1], [1]])
+    with pytest.raises(InputError, match="at most 100"):
+        model.blend(apple, pear, weights=[[1, 1]] * 101)
+
+
+def test_a_plane_has_its_pictures_as_corners_and_mixes_between() -> None:
+    four = plane(3, 4)
+    assert [four[place] for place in (0, 2, 6, 8)] == [[float(a == b) for a in range(4)] for b in range(4)]
+    assert four[4] == [0.25] * 4
+    three = plane(3, 3)
+    assert (three[0], three[2], three[7]) == ([1, 0, 0], [0, 1, 0], [0, 0, 1])
+    assert all(sum(weights) == pytest.approx(1) for weights in (*three, *four))
+    for side, pictures in ((1, 4), (11, 4), (3, 2), (3, 5)):
+        with pytest.raises(InputError):
+            plane(side, pictures)
 
 
 def test_a_fixed_start_is_the_seeds(model: Model, apple: Image.Image, pear: Image.Image) -> None:

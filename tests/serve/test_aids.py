@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,13 @@ def test_an_origin_is_what_the_file_claims_with_its_settings(server: Running) ->
     assert (origin["settings"]["prompt"], origin["settings"]["seed"]) == ("a red apple", "5")
     plain = file_of(Image.new("RGB", (8, 8)))
     assert server.client.post("/v1/unclip/verify", files={"image": plain}).json()["proof"] == "nothing"
-    refused(server.client.post("/v1/unclip/verify", files={"image": b"no picture"}))
+    uri = f"data:image/png;base64,{base64.b64encode(file).decode()}"
+    assert server.post("/v1/unclip/verify", image=uri).json() == origin
+    for broken in (b"no picture", file[:60]):
+        error = refused(server.client.post("/v1/unclip/verify", files={"image": broken}))
+        assert "/" not in error["message"].replace("PNG, JPEG", "")
+    refused(server.post("/v1/unclip/verify", image="https://example.org/a.png"))
+    refused(server.post("/v1/unclip/verify"))
 
 
 def test_tiles_are_told_before_they_are_drawn_as_they_are_drawn(server: Running) -> None:
@@ -109,6 +116,10 @@ def test_frames_come_as_one_moving_picture(server: Running, kind: str) -> None:
     image = Image.open(io.BytesIO(answer.content))
     assert answer.headers["content-type"] == f"image/{kind}"
     assert (image.n_frames, image.size) == (3, (64, 64))
+    slow = f"/v1/unclip/animation?ids={','.join(ids)}&format={kind}&milliseconds=500&back=true"
+    image = Image.open(io.BytesIO(server.client.get(slow).content))
+    assert image.n_frames == 4
+    assert kind == "webp" or image.info["duration"] == 500
     refused(server.client.get(f"/v1/unclip/animation?ids={ids[0]}"))
     refused(server.client.get(f"/v1/unclip/animation?ids={ids[0]},pic_0"), 404)
     refused(server.client.get(f"/v1/unclip/animation?ids={ids[0]},{drawn(server, 0, 256)}"))

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from PIL import Image
 
-from support.pictures import holed, speckled
+from support.pictures import ROUNDING, holed, speckled
 from support.serving import PATIENCE, Running, file_of, refused, running, same, uri_of
 from unclip.serve.admission import Admission
 from unclip.serve.jobs import State, Store
@@ -83,6 +84,28 @@ def test_every_verb_is_drawn_as_a_job(server: Running) -> None:
     jobs = server.client.get(f"{JOBS}?limit=2").json()["data"]
     file = server.client.get(jobs[1]["pictures"][0]["url"]).content
     assert same(Image.open(io.BytesIO(file)), expected.image)
+
+
+def test_three_or_four_pictures_are_blended_to_a_plane(server: Running) -> None:
+    images = [uri_of(speckled(64, 64, seed=seed)) for seed in range(4)]
+    common = {"verb": "blend", "seed": 1, "steps": 2, "size": "64x64", "model": "tiny"}
+    job = ended(server, submitted(server, **common, image=images, plane=2))
+    weights = [picture["settings"]["weights"] for picture in job["pictures"]]
+    assert weights == ["1, 0, 0, 0", "0, 1, 0, 0", "0, 0, 1, 0", "0, 0, 0, 1"]
+    files = [file_of(speckled(64, 64, seed=seed)) for seed in range(4)]
+    for position, one in enumerate(job["pictures"]):
+        mixture = [float(position == place) for place in range(4)]
+        (expected,) = server.model.blend(*files, weights=mixture, seed=1, steps=2, size=64)
+        image = Image.open(io.BytesIO(server.client.get(one["url"]).content))
+        apart = np.abs(np.asarray(image).astype(int) - np.asarray(expected.image).astype(int))
+        assert apart.max() <= ROUNDING
+    mixtures = [[2, 1, 1], [0, 1, 1]]
+    job = ended(server, submitted(server, **common, image=images[:3], weights=mixtures))
+    assert [one["settings"]["weights"] for one in job["pictures"]] == ["2, 1, 1", "0, 1, 1"]
+    error = refused(server.post(JOBS, **common, image=images, plane=2, weights=[1, 1, 1, 1]))
+    assert error["param"] == "plane"
+    refused(server.post(JOBS, **common, image=images[:2], plane=2))
+    refused(server.post(JOBS, **common, image=images, plane=11))
 
 
 def test_a_job_that_cannot_be_done_is_refused_or_fails_with_the_reason(server: Running) -> None:

@@ -93,3 +93,49 @@ def test_a_model_is_let_go_and_read_again(server: Running) -> None:
     assert server.client.post(f"{path}/load").json()["loaded"]
     assert server.service.models.loaded["tiny"].networks.held
     refused(server.client.post("/v1/unclip/models/nope/load"), 404)
+
+
+def test_a_picture_that_is_made_of_another_names_it_as_its_parent(server: Running) -> None:
+    parent = ids_of(server)[0]
+    file = server.client.get(f"{PICTURES}/{parent}/file").content
+    fields = {"size": "64x64", "seed": "9", "steps": "2", "model": "tiny"}
+    keep = {"x-unclip-keep": "1"}
+    answer = server.client.post("/v1/images/variations", data=fields, files={"image": file}, headers=keep)
+    assert answer.is_success
+    made = server.client.get(f"{PICTURES}?limit=1").json()["data"][0]
+    assert made["job"] == answer.json()["job"]
+    assert made["parents"] == [parent]
+    assert server.client.get(f"{PICTURES}/{parent}").json()["parents"] == []
+
+
+def test_the_library_is_filtered_by_bundle_and_date(server: Running) -> None:
+    newest, *older = server.client.get(PICTURES).json()["data"]
+    found = server.client.get(f"{PICTURES}?since={newest['created']!r}").json()["data"]
+    assert [one["id"] for one in found] == [newest["id"]]
+    found = server.client.get(f"{PICTURES}?until={newest['created']!r}&model=tiny").json()["data"]
+    assert [one["id"] for one in found] == [one["id"] for one in older]
+    assert server.client.get(f"{PICTURES}?model=other").json()["data"] == []
+
+
+def test_boards_are_made_filled_renamed_and_taken_away_and_their_pictures_stay(server: Running) -> None:
+    boards, (first, second, *_) = "/v1/unclip/boards", ids_of(server)
+    server.post(boards, name="empty")
+    answer = server.client.patch(PICTURES, json={"ids": [second, first, "pic_0"], "board": "과일/fruit"})
+    assert answer.json() == {"changed": [second, first]}
+    found = server.client.get(boards).json()["data"]
+    assert found == [
+        {"name": "empty", "count": 0, "cover": None},
+        {"name": "과일/fruit", "count": 2, "cover": first},
+    ]
+    server.client.patch(f"{PICTURES}/{first}", json={"deleted": True})
+    assert server.client.get(boards).json()["data"][1] == {"name": "과일/fruit", "count": 1, "cover": second}
+    server.client.patch(f"{PICTURES}/{first}", json={"deleted": False})
+    server.client.patch(f"{boards}/과일/fruit", json={"name": "empty"}).raise_for_status()  # they become one
+    assert [(one["name"], one["count"]) for one in server.client.get(boards).json()["data"]] == [("empty", 2)]
+    assert server.client.delete(f"{boards}/empty").status_code == 204
+    assert server.client.get(boards).json()["data"] == []
+    assert server.client.get(f"{PICTURES}/{first}").json()["board"] == ""
+    refused(server.client.delete(f"{boards}/empty"), 404)
+    refused(server.client.patch(f"{boards}/nope", json={"name": "x"}), 404)
+    for name in ("", "a\nb", "x" * 101):
+        refused(server.post(boards, name=name))

@@ -13,7 +13,7 @@ import pytest
 from unclip.errors import UnclipError
 from unclip.serve.admission import Admission
 from unclip.serve.errors import ApiError
-from unclip.serve.jobs import Job, State, Store, Stored
+from unclip.serve.jobs import Job, State, Store, Stored, Wanted
 
 DAY = 86400.0
 
@@ -126,8 +126,8 @@ def test_a_folder_that_is_no_store_is_told(tmp_path: Path) -> None:
 def test_texts_are_never_part_of_a_query(store: Store) -> None:
     store.add(Job("job_1", "anna", "generate", "tiny"))
     store.end("job_1", State.DONE, [picture(store, "pic_1", prompt='it\'s 100% "red"')])
-    assert len(store.library("anna", 9, text='\'s 100% "RED"')) == 1
-    assert store.library("anna", 9, text="' or 1=1 --") == []
+    assert len(store.library("anna", 9, Wanted('\'s 100% "RED"'))) == 1
+    assert store.library("anna", 9, Wanted("' or 1=1 --")) == []
     assert store.library("' or 1=1 --", 9) == []
     with pytest.raises(sqlite3.IntegrityError):
         store.add(Job("job_1", "anna", "generate", "tiny"))
@@ -169,3 +169,23 @@ def test_the_estimate_follows_what_is_measured() -> None:
     for _ in range(40):
         admission.measured(500, 1.0)
     assert admission.seconds(1000) == pytest.approx(2.0, rel=0.01)
+
+
+def test_a_folder_of_an_earlier_version_is_taken_on(tmp_path: Path) -> None:
+    """Without digests and parents of pictures, and without boards."""
+    store = Store(tmp_path)
+    store.add(Job("job_1", "anna", "generate", "tiny"))
+    store.end("job_1", State.DONE, [picture(store, "pic_1")])
+    store.change("pic_1", "anna", board="fruit")
+    for statement in (
+        "drop index pictures_digest",
+        "drop table boards",
+        "alter table pictures drop column digest",
+        "alter table pictures drop column parents",
+    ):
+        store._rows(statement)
+    store.close()
+    again = Store(tmp_path)
+    (found,) = again.library("anna", 9)
+    assert (found.digest, found.parents) == ("", ())
+    assert again.boards("anna") == [{"name": "fruit", "count": 1, "cover": "pic_1"}]

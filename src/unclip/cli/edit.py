@@ -49,6 +49,10 @@ def blend(
         str | None,
         typer.Option(metavar="A,B,...", help="Draw one mixture instead, with a weight for each picture."),
     ] = None,
+    plane: Annotated[
+        int | None,
+        typer.Option(metavar="SIDE", help="Draw a plane of mixtures of 3 or 4 pictures, SIDE by SIDE."),
+    ] = None,
     start: Annotated[
         str,
         typer.Option(help="slerp: the ends are the pictures; fixed: all frames are drawn from one noise."),
@@ -65,7 +69,14 @@ def blend(
 
     if start not in list(variations.Start):
         raise InputError(f"unknown start {start!r}: choose {', '.join(variations.Start)}")
-    shares = None if weights is None else numbers("weights", weights, float)
+    if weights is not None and plane is not None:
+        raise InputError("--plane chooses the weights: leave --weights out")
+    shares: list[float] | list[list[float]] | None = None
+    count = frames
+    if plane is not None:
+        shares, count = variations.plane(plane, len(images)), plane**2
+    elif weights is not None:
+        shares, count = numbers("weights", weights, float), 1
     draw(
         lambda model, seeded: variations.blend(
             model,
@@ -79,7 +90,7 @@ def blend(
         drawing,
         common,
         ["-".join(image.stem for image in images)],
-        frames if weights is None else 1,
+        count,
         together.strips(),
         parents=images,
     )

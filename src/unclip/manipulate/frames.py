@@ -77,14 +77,19 @@ class Strip:
 
 
 def moving(
-    images: Sequence[Image.Image], kind: StripKind, texts: dict[str, str], made: SourceType | None = None
+    images: Sequence[Image.Image],
+    kind: StripKind,
+    texts: dict[str, str],
+    made: SourceType | None = None,
+    *,
+    milliseconds: int = FRAME_MILLISECONDS,
 ) -> bytes:
-    """Pictures of one size as a GIF or WebP that runs for ever.
+    """Pictures of one size as a GIF or WebP that runs for ever, each shown for so many milliseconds.
 
     `texts` go into it as one JSON object, and `made`, the part that a model had in it, as XMP.
     """
     buffer = io.BytesIO()
-    options = {"save_all": True, "append_images": list(images[1:]), "duration": FRAME_MILLISECONDS, "loop": 0}
+    options = {"save_all": True, "append_images": list(images[1:]), "duration": milliseconds, "loop": 0}
     document = json.dumps(texts).encode()
     xmp = {} if made is None else {"xmp": made.packet}
     if kind is StripKind.GIF:

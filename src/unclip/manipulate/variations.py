@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch.nn.functional as F
 
@@ -82,7 +82,7 @@ def blend(
     images: Sequence[Source],
     *,
     frames: int = 8,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | Sequence[Sequence[float]] | None = None,
     start: Start = Start.SLERP,
     **settings: Unpack[FromLatents],
 ) -> Iterator[Event]:
@@ -93,30 +93,29 @@ def blend(
         images: two or more, at most 16; the frames lead from each to the next.
         frames: how many in all, 2 to 100, as many as there are pictures at least.
         weights: one for each picture, not negative, not all zero: one mixture of all of them instead of a
-            way; `frames` is then not used.
+            way; or several such lists, a frame each, as of a plane between three or four pictures (`plane`);
+            `frames` is then not used.
         start: see `Start`.
         settings: see `FromLatents`.
     """
     images, start = several(images), Start.named(start)
     if not 2 <= len(images) <= MOST_BLENDED:
         raise InputError(f"{len(images)} pictures to blend: give from 2 to {MOST_BLENDED}")
+    shares: list[list[float]] = []
     if weights is not None:
-        weights = _checked_weights(weights, len(images))
+        shares = _mixtures(weights, len(images))
     else:
         frames = checked_number("frames", frames, 1, Options.MOST)
         if frames < len(images):
             raise InputError(
                 f"frames is {frames}: blending {len(images)} pictures takes {len(images)} or more"
             )
-    way = Way.of(model, frames if weights is None else 1, settings)
+        shares = [_way(frame / max(1, frames - 1), len(images)) for frame in range(frames)]
+    way = Way.of(model, len(shares), settings)
     pictures, sources = zip(*(opened(image) for image in images), strict=True)
     told = {"operation": "blend", "source": ", ".join(sources), "fit": way.fit.value, "start": str(start)}
     if weights is None:
-        shares = [_way(frame / (frames - 1), len(images)) for frame in range(frames)]
         told["frames"] = str(frames)
-    else:
-        shares = [list(weights)]
-        told["weights"] = ", ".join(f"{weight:g}" for weight in weights)
 
     def work() -> Iterator[Event]:
         found = yield from way.latents(pictures)
@@ -125,10 +124,33 @@ def blend(
         for share in shares:
             z_i = mixed([one.z_i for one in found], share)
             x_T = mixed([one.x_T for one in found], share) if start is Start.SLERP else noise
-            given.append(Latents(z_i, x_T, way.inverting.inversion).given(told, shared=0))
+            own = {} if weights is None else {"weights": ", ".join(f"{one:g}" for one in share)}
+            given.append(Latents(z_i, x_T, way.inverting.inversion).given(told | own, shared=0))
         yield from way.draw(given)
 
     return work()
+
+
+def plane(side: int, pictures: int) -> list[list[float]]:
+    """Weights for `blend` of a plane between three or four pictures, `side` x `side`, row by row.
+
+    Four pictures are its corners (top left, top right, bottom left, bottom right), mixed bilinearly. Three
+    are two corners above and the middle of the lower side.
+
+    Raises:
+        InputError: another number of pictures, or a side below 2 or with more frames than are drawn at once.
+    """
+    most = math.isqrt(Options.MOST)
+    side = checked_number("side", side, 2, most)
+    if pictures not in (3, 4):
+        raise InputError(f"{pictures} pictures: a plane lies between 3 or 4")
+    shares = []
+    for row in range(side):
+        for column in range(side):
+            x, y = column / (side - 1), row / (side - 1)
+            above = [(1 - x) * (1 - y), x * (1 - y)]
+            shares.append([*above, (1 - x) * y, x * y] if pictures == 4 else [*above, y])
+    return shares
 
 
 @spelled_out(FromLatents)
@@ -197,6 +219,17 @@ def _way(position: float, count: int) -> list[float]:
     """Shares of `count` pictures at a position from 0 (the first) to 1 (the last)."""
     place = position * (count - 1)
     return [max(0.0, 1 - abs(place - picture)) for picture in range(count)]
+
+
+def _mixtures(weights: Sequence[Any], count: int) -> list[list[float]]:
+    """One mixture or several, checked."""
+    nested = hasattr(weights, "__iter__") and not isinstance(weights, str)
+    several: list[Any] = list(weights) if nested else [weights]
+    if not any(hasattr(one, "__iter__") for one in several):
+        return [_checked_weights(several, count)]
+    if len(several) > Options.MOST:
+        raise InputError(f"{len(several)} mixtures: at most {Options.MOST} are drawn at once")
+    return [_checked_weights(one, count) for one in several]
 
 
 def _checked_weights(weights: Sequence[float], count: int) -> list[float]:

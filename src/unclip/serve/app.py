@@ -22,6 +22,7 @@ from unclip.serve.keys import Keys
 from unclip.serve.limits import Gate
 from unclip.serve.page import add_page
 from unclip.serve.routes.aids import add_aids
+from unclip.serve.routes.boards import add_boards
 from unclip.serve.routes.canvases import add_canvases
 from unclip.serve.routes.clip import add_clip
 from unclip.serve.routes.house import add_house
@@ -89,7 +90,10 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(Exception, _on_error)
-    for add in (add_images, add_models, add_jobs, add_pictures, add_clip, add_canvases, add_aids):
+    for add in (
+        *(add_images, add_models, add_jobs, add_pictures, add_boards),
+        *(add_clip, add_canvases, add_aids),
+    ):
         add(app, service)
     add_house(app, service, keys)
     add_page(app)

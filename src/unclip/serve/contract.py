@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from unclip.errors import InputError, listed
 from unclip.images import ImageFormat, header
+from unclip.manipulate.variations import plane
 from unclip.serve.errors import ApiError, plain
 from unclip.serve.fields import (
     HOSTED_STYLES,
@@ -142,6 +143,8 @@ def asked(verb: str, fields: Fields, models: Models, pictures: Mapping[str, tupl
         raise ApiError(400, "style chooses the guidance: give one of the two", param="style", code="conflict")
     stream = bool(getattr(fields, "stream", None))
     n = getattr(fields, "frames", None) or getattr(fields, "n", None) or 1
+    if isinstance(fields, Blend):
+        n, settings = _mixed(fields, len(given.get("image", ())), settings)
     partials = getattr(fields, "partial_images", None)
     if stream and n > 1:
         raise ApiError(
@@ -184,6 +187,19 @@ def asked(verb: str, fields: Fields, models: Models, pictures: Mapping[str, tupl
     )
 
 
+def _mixed(fields: Blend, count: int, settings: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """How many pictures a blend draws, and its settings: frames, mixtures, or a plane of mixtures."""
+    if fields.plane is not None:
+        if fields.weights is not None:
+            message = "plane chooses the weights: give one of the two"
+            raise ApiError(400, message, param="plane", code="conflict")
+        settings = {**settings, "weights": plane(fields.plane, count)}
+    weights = settings.get("weights")
+    if weights is None:
+        return fields.frames, settings
+    return (len(weights) if weights and isinstance(weights[0], list) else 1), settings
+
+
 def _size(size: str | None, sizes: Sequence[int], own: tuple[int, int] | None) -> tuple[int, int] | None:
     """Width and height; None for the default. Raises ApiError for what is neither drawn nor `own`."""
     if size is None or size == "auto":
@@ -213,11 +229,11 @@ def _pictures_of(fields: Fields, files: dict[str, tuple[bytes, ...]]) -> dict[st
         files[name] = tuple(uri if isinstance(uri, bytes) else decoded(uri, name) for uri in uris)
     for name, several in files.items():
         for data in several:
-            _check_picture(name, data)
+            check_picture(name, data)
     return files
 
 
-def _check_picture(name: str, data: bytes) -> None:
+def check_picture(name: str, data: bytes) -> None:
     """Refuse what is no picture, or too large, by its header. Raises ApiError."""
     if len(data) > LARGEST_FILE:
         message = f"{name} has {len(data)} bytes: at most {LARGEST_FILE} are taken"
@@ -242,7 +258,7 @@ def single(pictures: Mapping[str, tuple[bytes, ...]], name: str) -> bytes:
 def picture_of(uri: str, name: str) -> bytes:
     """The file of a data URI that is a picture. Raises ApiError where it is none."""
     data = decoded(uri, name)
-    _check_picture(name, data)
+    check_picture(name, data)
     return data
 
 

@@ -54,6 +54,7 @@ def picture_document(service: Service, stored: Stored, base: str) -> dict[str, A
         "prompt": stored.prompt,
         "model": stored.bundle,
         "settings": dict(stored.settings),
+        "parents": list(stored.parents),
         "created": stored.created,
         "starred": stored.starred,
         "board": stored.board,

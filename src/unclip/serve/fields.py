@@ -227,7 +227,15 @@ class Blend(Fields):
     image: Annotated[list[Picture], Field(min_length=2, max_length=MOST_BLENDED)]
     frames: Annotated[int, Field(ge=2, le=Options.MOST, description="All that are drawn.")] = 8
     weights: Annotated[
-        list[float] | None, Field(description="One for each picture: a single mixture in place of frames.")
+        list[float] | list[list[float]] | None,
+        Field(
+            description="One for each picture: a mixture of all in place of frames; or several such lists.",
+            examples=[[2, 1, 1], [[1, 0, 0], [0, 1, 0], [0.5, 0.25, 0.25]]],
+        ),
+    ] = None
+    plane: Annotated[
+        int | None,
+        Field(ge=2, le=10, description="Side of a plane of mixtures of 3 or 4 pictures, in place of frames."),
     ] = None
     start: Annotated[Literal["slerp", "fixed"] | None, Field(description="The noise of the frames.")] = None
     fit: Fit = None

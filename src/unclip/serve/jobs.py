@@ -38,10 +38,14 @@ create table if not exists pictures (
     file text not null, format text not null, bytes integer not null, width integer not null,
     height integer not null, seed text not null, number integer not null, score real, prompt text not null,
     bundle text not null, settings text not null, created real not null, expires real,
-    starred integer not null default 0, board text not null default '', deleted real
+    starred integer not null default 0, board text not null default '', deleted real,
+    digest text not null default '', parents text not null default '[]'
 ) strict;
 create index if not exists pictures_created on pictures (owner, created);
 create index if not exists pictures_job on pictures (job);
+create table if not exists boards (
+    owner text not null, name text not null, created real not null, primary key (owner, name)
+) strict, without rowid;
 create table if not exists embeddings (
     picture text not null, clip text not null, vector blob not null, primary key (picture, clip)
 ) strict, without rowid;
@@ -50,6 +54,9 @@ create table if not exists canvases (
     updated real not null
 ) strict;
 """
+# Columns that folders of an earlier version lack; and what needs them.
+ADDED = {"digest": "text not null default ''", "parents": "text not null default '[]'"}
+LATER = "create index if not exists pictures_digest on pictures (owner, digest);"
 
 
 class State(StrEnum):
@@ -97,7 +104,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Stored:
-    """A row of the table of pictures; `expires` is of what is not in the library."""
+    """A row of the table of pictures.
+
+    Attributes:
+        digest: SHA-256 of the file.
+        parents: ids of the pictures that it was made of.
+        expires: of what is not in the library.
+    """
 
     id: str
     job: str
@@ -119,6 +132,28 @@ class Stored:
     starred: bool = False
     board: str = ""
     deleted: float | None = None
+    digest: str = ""
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which pictures of the library; None is any.
+
+    Attributes:
+        text: within the prompt, whatever its case.
+        starred, board, bundle: of them.
+        since, until: seconds since 1970, between which they were made.
+        deleted: those in the bin, and no others.
+    """
+
+    text: str = ""
+    starred: bool | None = None
+    board: str | None = None
+    bundle: str | None = None
+    since: float | None = None
+    until: float | None = None
+    deleted: bool = False
 
 
 def new_id(kind: str) -> str:
@@ -147,6 +182,10 @@ class Store:
             self._database.execute("pragma journal_mode=wal")
             self._database.execute("pragma synchronous=full")
             self._database.executescript(SCHEMA)
+            there = {row["name"] for row in self._database.execute("pragma table_info(pictures)")}
+            for name in ADDED.keys() - there:
+                self._database.execute(f"alter table pictures add column {name} {ADDED[name]}")
+            self._database.executescript(LATER)
         except sqlite3.Error as error:
             raise UnclipError(f"cannot keep jobs in {folder}: {error}; give another folder") from error
 
@@ -213,7 +252,7 @@ class Store:
         """Say how a job ended, with its pictures, whose files are written; one that has ended stays so."""
         columns = (
             *("id", "job", "owner", "position", "file", "format", "bytes", "width", "height", "seed"),
-            *("number", "score", "prompt", "bundle", "settings", "created", "expires"),
+            *("number", "score", "prompt", "bundle", "settings", "created", "expires", "digest", "parents"),
         )
         with self._transaction() as database:
             changed = database.execute(
@@ -224,7 +263,9 @@ class Store:
                 return
             marks = ", ".join("?" * len(columns))
             for one in pictures:
-                row = vars(one) | {"seed": str(one.seed), "settings": json.dumps(dict(one.settings))}
+                texts = {"settings": dict(one.settings), "parents": list(one.parents)}
+                row = vars(one) | {"seed": str(one.seed)}
+                row |= {name: json.dumps(value) for name, value in texts.items()}
                 database.execute(
                     f"insert into pictures ({', '.join(columns)}) values ({marks})",
                     [row[column] for column in columns],
@@ -276,29 +317,24 @@ class Store:
         return found if found is not None and owner in (None, found.owner) else None
 
     def library(
-        self,
-        owner: str,
-        limit: int,
-        *,
-        before: float | None = None,
-        text: str = "",
-        starred: bool | None = None,
-        board: str | None = None,
-        deleted: bool = False,
+        self, owner: str, limit: int, wanted: Wanted = Wanted(), *, before: float | None = None
     ) -> list[Stored]:
         """Pictures that are kept, the newest first."""
         query = ["select * from pictures where owner = ? and expires is null and created < ?"]
         values: list[Any] = [owner, before or 1e12]
-        query.append(f"and deleted is {'not ' if deleted else ''}null")
-        if text:
-            query.append("and instr(lower(prompt), lower(?)) > 0")
-            values.append(text)
-        if starred is not None:
-            query.append("and starred = ?")
-            values.append(int(starred))
-        if board is not None:
-            query.append("and board = ?")
-            values.append(board)
+        query.append(f"and deleted is {'not ' if wanted.deleted else ''}null")
+        conditions = (
+            ("instr(lower(prompt), lower(?)) > 0", wanted.text or None),
+            ("starred = ?", None if wanted.starred is None else int(wanted.starred)),
+            ("board = ?", wanted.board),
+            ("bundle = ?", wanted.bundle),
+            ("created >= ?", wanted.since),
+            ("created < ?", wanted.until),
+        )
+        for condition, value in conditions:
+            if value is not None:
+                query.append(f"and {condition}")
+                values.append(value)
         query.append("order by created desc, position desc limit ?")
         return [_stored(row) for row in self._rows(" ".join(query), (*values, limit))]
 
@@ -311,6 +347,57 @@ class Store:
                     f"update pictures set {name} = ? where id = ? and owner = ?", (changes[name], id, owner)
                 )
         return self.picture(id, owner)
+
+    def named(self, owner: str, digests: Sequence[str]) -> tuple[str, ...]:
+        """Ids of the kept pictures whose files have these SHA-256, of each the newest."""
+        query = (
+            "select id from pictures where owner = ? and digest = ? and expires is null "
+            "order by created desc limit 1"
+        )
+        found = [row["id"] for digest in digests for row in self._rows(query, (owner, digest))]
+        return tuple(dict.fromkeys(found))
+
+    # --- boards ---
+
+    def boards(self, owner: str) -> list[dict[str, Any]]:
+        """The boards by name: how many pictures are on each, and the newest of them."""
+        query = (
+            "select name, count(pictures.id) as count, "
+            "(select id from pictures as one where one.owner = ?1 and one.board = name and "
+            "one.deleted is null and one.expires is null order by one.created desc limit 1) as cover from "
+            "(select name from boards where owner = ?1 union select board from pictures where owner = ?1 "
+            "and board <> '' and expires is null) left join pictures on pictures.owner = ?1 and "
+            "pictures.board = name and pictures.deleted is null and pictures.expires is null "
+            "group by name order by lower(name), name"
+        )
+        return [dict(row) for row in self._rows(query, (owner,))]
+
+    def make_board(self, owner: str, name: str, most: int) -> bool:
+        """Make a board that is empty, where it is not there; False where there would be more than `most`."""
+        with self._transaction() as database:
+            count = database.execute("select count(*) from boards where owner = ?", (owner,)).fetchone()[0]
+            if count >= most:
+                return False
+            database.execute("insert or ignore into boards values (?, ?, ?)", (owner, name, time.time()))
+        return True
+
+    def rename_board(self, owner: str, name: str, to: str | None) -> bool:
+        """Rename a board, into another one perhaps; None takes it away, and its pictures stay.
+
+        Returns False where there is none of that name.
+        """
+        with self._transaction() as database:
+            there = database.execute(
+                "delete from boards where owner = ? and name = ?", (owner, name)
+            ).rowcount
+            there += database.execute(
+                "update pictures set board = ? where owner = ? and board = ?", (to or "", owner, name)
+            ).rowcount
+            if there and to is not None:
+                database.execute("insert or ignore into boards values (?, ?, ?)", (owner, to, time.time()))
+        return bool(there)
+
+    # --- what CLIP sees ---
 
     def embeddings(self, clip: str) -> dict[str, np.ndarray]:
         """CLIP's embeddings (E,) of pictures, by their ids, of the CLIP of this identity."""
@@ -411,6 +498,7 @@ def _stored(row: sqlite3.Row) -> Stored:
     values |= {
         "seed": int(values["seed"]),
         "settings": json.loads(values["settings"]),
+        "parents": tuple(json.loads(values["parents"])),
         "starred": bool(values["starred"]),
     }
     return Stored(**values)

@@ -16,6 +16,9 @@ from unclip.serve.fields import PICTURES, VERBS
 STAND_IN = "data:image/png;base64,"  # of a file, where a form's fields are checked
 Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
 Margin = Annotated[int, Field(ge=0, le=fields.LONGEST_MARGIN)]
+MOST_CHANGED = 1000  # pictures in one request
+PictureId = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
+BoardName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$", examples=["fruit"])]
 COMPONENTS = "#/components/schemas/{model}"
 
 
@@ -111,6 +114,7 @@ class Picture(BaseModel):
     prompt: str
     model: str
     settings: dict[str, str]
+    parents: list[str]
     created: float
     starred: bool
     board: str
@@ -160,8 +164,43 @@ class Change(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     starred: bool | None = None
-    board: Annotated[str | None, Field(max_length=100)] = None
+    board: Annotated[
+        Literal[""] | BoardName | None, Field(description="With nothing in it, it is taken off its board.")
+    ] = None
     deleted: bool | None = None
+
+
+class Changes(Change):
+    """What is changed of several kept pictures."""
+
+    ids: Annotated[list[PictureId], Field(min_length=1, max_length=MOST_CHANGED)]
+
+
+class Changed(BaseModel):
+    changed: list[str]
+
+
+class BoardBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: BoardName
+
+
+class Board(BaseModel):
+    name: str
+    count: int
+    cover: str | None
+
+
+class Boards(BaseModel):
+    object: str
+    data: list[Board]
+
+
+class Verify(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    image: fields.Picture
 
 
 class Login(BaseModel):
@@ -294,18 +333,26 @@ def plain_body(kind: type[BaseModel]) -> dict[str, Any]:
     return _content({"application/json": {"schema": {"$ref": COMPONENTS.format(model=kind.__name__)}}})
 
 
+def file_or_plain_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """The same, or a form with the file of its picture."""
+    form = {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
+    plain: dict[str, Any] = plain_body(kind)["requestBody"]["content"]
+    return _content(plain | {"multipart/form-data": {"schema": {**form, "required": ["image"]}}})
+
+
 def _content(content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
+
+
+# Of requests that do not draw.
+BODIES = (Change, Changes, BoardBody, Verify, Login, Classify, Search, CanvasBody, Extension)
 
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document."""
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        kinds: list[Any] = [
-            (kind, "validation")
-            for kind in (*VERBS.values(), Change, Login, Classify, Search, CanvasBody, Extension)
-        ]
+        kinds: list[Any] = [(kind, "validation") for kind in (*VERBS.values(), *BODIES)]
         _, definitions = models_json_schema(kinds, ref_template=COMPONENTS)
         found["components"]["schemas"] |= definitions["$defs"]
         for path in found["paths"].values():

@@ -38,6 +38,7 @@ from unclip.serve.worker import Cancelled, Observe, Task, Worker
 URL_SECONDS = 3600  # a picture's address is good for so long, as in the API
 SWEEP_SECONDS = 60.0
 SECRET_BYTES = 32
+MADE_OF = ("image", "init", "start")  # fields whose pictures are parents of what is drawn
 LAST = 0.99  # of the way, until it is there
 
 Result = TypeVar("Result")
@@ -381,6 +382,8 @@ class Service:
     def _written(self, live: Live, position: int, picture: Picture, expires: float | None) -> Stored:
         id = f"pic_{live.id.removeprefix('job_')}_{position}"
         data = encoded(picture, live.asked)
+        given = [file for name in MADE_OF for file in live.asked.pictures.get(name, ())]
+        parents = self.store.named(live.owner, [hashlib.sha256(file).hexdigest() for file in given])
         kind = live.asked.output_format
         return Stored(
             id=id,
@@ -400,6 +403,8 @@ class Service:
             settings=dict(picture.settings),
             created=time.time(),
             expires=expires,
+            digest=hashlib.sha256(data).hexdigest(),
+            parents=parents,
         )
 
     def cancel(self, live: Live) -> None:

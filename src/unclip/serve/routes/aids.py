@@ -17,11 +17,11 @@ from PIL import Image
 from unclip.diffusion.samplers import SAMPLERS
 from unclip.drawing import Options
 from unclip.images import MAX_PIXELS, WHITE, open_image, read_source_type
-from unclip.manipulate.frames import StripKind, moving
+from unclip.manipulate.frames import FRAME_MILLISECONDS, StripKind, moving
 from unclip.manipulate.outpaint import Canvas, Margins, tile_for
 from unclip.provenance import verify
 from unclip.serve import schema
-from unclip.serve.contract import checked, single
+from unclip.serve.contract import check_picture, checked, decoded, single
 from unclip.serve.errors import ApiError
 from unclip.serve.fields import Generation
 from unclip.serve.models import Abilities
@@ -105,18 +105,21 @@ def _cards(app: FastAPI, service: Service) -> None:
 
 
 def _origins(app: FastAPI) -> None:
-    files = {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
-    form = {"multipart/form-data": {"schema": files}}
-
     @app.post(
         "/v1/unclip/verify",
-        openapi_extra={"requestBody": {"required": True, "content": form}},
+        openapi_extra=schema.file_or_plain_body(schema.Verify),
         response_model=schema.Origin,
     )
     async def origin(request: Request) -> Response:
-        """The origin that a picture claims, and how far that is proved, as `unclip verify` says it."""
-        _, pictures, _ = await document_of(request)
-        data = single(pictures, "image")
+        """The origin that a picture claims, and how far that is proved, as `unclip verify` says it.
+
+        In a form the file is the part `image`, in JSON a data URI; its bytes as they are, for a program that
+        saves a picture anew drops what is asked for.
+        """
+        values, files, form = await document_of(request)
+        uri = "" if form else checked(schema.Verify, values).image
+        data = single(files, "image") if form else decoded(uri, "image")
+        check_picture("image", data)
 
         def found() -> dict[str, Any]:
             with tempfile.TemporaryDirectory() as folder:
@@ -162,8 +165,13 @@ def _animations(app: FastAPI, service: Service) -> None:
         request: Request,
         ids: Annotated[str, Query(pattern=r"^[a-z0-9_,]+$", max_length=8000)],
         format: Literal["gif", "webp"] = "gif",
+        milliseconds: Annotated[int, Query(ge=20, le=10_000)] = FRAME_MILLISECONDS,
+        back: bool = False,
     ) -> Response:
-        """Kept pictures of one size, their ids with commas between, as one moving picture."""
+        """Kept pictures of one size, their ids with commas between, as one moving picture.
+
+        Each is shown for so many milliseconds; with `back` they run back again.
+        """
         store, names = service.store, ids.split(",")
         if not 2 <= len(names) <= Options.MOST:
             message = f"{len(names)} pictures: give 2 to {Options.MOST}"
@@ -177,10 +185,11 @@ def _animations(app: FastAPI, service: Service) -> None:
             if len({(one.width, one.height) for one in rows}) > 1:
                 raise ApiError(400, "pictures of several sizes: give those of one", param="ids")
             images = [open_image(store.pictures / one.file).convert("RGB") for one in rows]
+            images += images[-2:0:-1] if back else []
             texts = {"prompt": rows[0].prompt, "model": rows[0].bundle, **rows[0].settings}
             marks = [read_source_type(store.pictures / one.file) for one in rows]
             made = next((SourceType(mark) for mark in marks if mark in list(SourceType)), None)
-            return moving(images, StripKind(format), texts, made)
+            return moving(images, StripKind(format), texts, made, milliseconds=milliseconds)
 
         headers = {"content-disposition": f'attachment; filename="frames.{format}"'}
         return Response(await asyncio.to_thread(found), media_type=f"image/{format}", headers=headers)

@@ -16,11 +16,21 @@ from unclip.serve import schema
 from unclip.serve.contract import checked
 from unclip.serve.documents import picture_document
 from unclip.serve.errors import ApiError
-from unclip.serve.jobs import Stored
+from unclip.serve.jobs import Stored, Wanted
 from unclip.serve.requests import MOST_LISTED, Id, document_of
 from unclip.serve.service import Service
 
 MOST_ZIPPED = 100  # pictures
+
+
+def changes_of(wanted: schema.Change) -> dict[str, Any]:
+    """Columns of the store, as a request wants them."""
+    changes: dict[str, Any] = wanted.model_dump(exclude_none=True, exclude={"ids"})
+    if "deleted" in changes:
+        changes["deleted"] = time.time() if changes["deleted"] else None
+    if "starred" in changes:
+        changes["starred"] = int(changes["starred"])
+    return changes
 
 
 def add_pictures(app: FastAPI, service: Service) -> None:
@@ -65,20 +75,18 @@ def add_pictures(app: FastAPI, service: Service) -> None:
         text: Annotated[str, Query(max_length=200)] = "",
         starred: bool | None = None,
         board: Annotated[str | None, Query(max_length=100)] = None,
+        model: Annotated[str | None, Query(max_length=256)] = None,
+        since: Annotated[float | None, Query(ge=0, le=1e12)] = None,
+        until: Annotated[float | None, Query(ge=0, le=1e12)] = None,
         deleted: bool = False,
     ) -> Response:
-        """Kept pictures, the newest first; `before` is the `next` of the answer before."""
-        rows = await asyncio.to_thread(
-            lambda: store.library(
-                request.state.owner,
-                limit,
-                before=before,
-                text=text,
-                starred=starred,
-                board=board,
-                deleted=deleted,
-            )
-        )
+        """Kept pictures, the newest first; `before` is the `next` of the answer before.
+
+        `since` and `until` are seconds since 1970; `board=` with nothing finds what is on none.
+        """
+        wanted = Wanted(text, starred, board, model, since, until, deleted)
+        owner = request.state.owner
+        rows = await asyncio.to_thread(lambda: store.library(owner, limit, wanted, before=before))
         data = [picture_document(service, row, str(request.base_url)) for row in rows]
         following = rows[-1].created if len(rows) == limit else None
         return JSONResponse({"object": "list", "data": data, "next": following})
@@ -104,14 +112,27 @@ def add_pictures(app: FastAPI, service: Service) -> None:
         values, _, _ = await document_of(request)
         wanted = checked(schema.Change, values)
         await found(id, request.state.owner)
-        changes: dict[str, Any] = wanted.model_dump(exclude_none=True)
-        if "deleted" in changes:
-            changes["deleted"] = time.time() if changes["deleted"] else None
-        if "starred" in changes:
-            changes["starred"] = int(changes["starred"])
+        changes = changes_of(wanted)
         stored = await asyncio.to_thread(lambda: store.change(id, request.state.owner, **changes))
         assert stored is not None
         return JSONResponse(picture_document(service, stored, str(request.base_url)))
+
+    @app.patch(
+        "/v1/unclip/pictures",
+        openapi_extra=schema.plain_body(schema.Changes),
+        response_model=schema.Changed,
+    )
+    async def change_all(request: Request) -> Response:
+        """The same of several at once; those that are not there are passed over, and not answered."""
+        values, _, _ = await document_of(request)
+        wanted = checked(schema.Changes, values)
+        changes, owner = changes_of(wanted), request.state.owner
+
+        def work() -> list[str]:
+            there = (id for id in dict.fromkeys(wanted.ids) if store.picture(id, owner) is not None)
+            return [id for id in there if store.change(id, owner, **changes) is not None]
+
+        return JSONResponse({"changed": await asyncio.to_thread(work)})
 
     @app.get("/v1/unclip/pictures/{id}/thumbnail", responses={200: {"content": {"image/webp": {}}}})
     async def thumbnail(
