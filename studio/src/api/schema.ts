@@ -298,6 +298,8 @@ export interface paths {
         /**
          * Library
          * @description Kept pictures, the newest first; `before` is the `next` of the answer before.
+         *
+         *     `since` and `until` are seconds since 1970; `board=` with nothing finds what is on none.
          */
         get: operations["library_v1_unclip_pictures_get"];
         put?: never;
@@ -305,7 +307,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change All
+         * @description The same of several at once; those that are not there are passed over, and not answered.
+         */
+        patch: operations["change_all_v1_unclip_pictures_patch"];
         trace?: never;
     };
     "/v1/unclip/pictures/{id}": {
@@ -390,6 +396,54 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/boards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Boards
+         * @description The boards by name, with the count of their pictures and the newest one as a cover.
+         */
+        get: operations["boards_v1_unclip_boards_get"];
+        put?: never;
+        /**
+         * Make
+         * @description Make a board with nothing on it; a picture is put on it by its own `board`.
+         */
+        post: operations["make_v1_unclip_boards_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/boards/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove
+         * @description Take a board away; its pictures stay in the library.
+         */
+        delete: operations["remove_v1_unclip_boards__name__delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Rename
+         * @description Rename a board; where one of the new name is there, they become one.
+         */
+        patch: operations["rename_v1_unclip_boards__name__patch"];
         trace?: never;
     };
     "/v1/unclip/classify": {
@@ -512,6 +566,9 @@ export interface paths {
         /**
          * Origin
          * @description The origin that a picture claims, and how far that is proved, as `unclip verify` says it.
+         *
+         *     In a form the file is the part `image`, in JSON a data URI; its bytes as they are, for a program that
+         *     saves a picture anew drops what is asked for.
          */
         post: operations["origin_v1_unclip_verify_post"];
         delete?: never;
@@ -550,6 +607,8 @@ export interface paths {
         /**
          * Animation
          * @description Kept pictures of one size, their ids with commas between, as one moving picture.
+         *
+         *     Each is shown for so many milliseconds; with `back` they run back again.
          */
         get: operations["animation_v1_unclip_animation_get"];
         put?: never;
@@ -664,6 +723,22 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** Board */
+        Board: {
+            /** Name */
+            name: string;
+            /** Count */
+            count: number;
+            /** Cover */
+            cover: string | null;
+        };
+        /** Boards */
+        Boards: {
+            /** Object */
+            object: string;
+            /** Data */
+            data: components["schemas"]["Board"][];
+        };
         /** Cancelled */
         Cancelled: {
             /** Cancelled */
@@ -711,6 +786,11 @@ export interface components {
             code: string | null;
         } & {
             [key: string]: unknown;
+        };
+        /** Changed */
+        Changed: {
+            /** Changed */
+            changed: string[];
         };
         /** Error */
         Error: {
@@ -947,6 +1027,8 @@ export interface components {
             settings: {
                 [key: string]: string;
             };
+            /** Parents */
+            parents: string[];
             /** Created */
             created: number;
             /** Starred */
@@ -1065,10 +1147,38 @@ export interface components {
             frames?: number;
             /**
              * Weights
-             * @description One for each picture: a single mixture in place of frames.
+             * @description One for each picture: a mixture of all in place of frames; or several such lists.
+             * @default null
+             * @example [
+             *       2,
+             *       1,
+             *       1
+             *     ]
+             * @example [
+             *       [
+             *         1,
+             *         0,
+             *         0
+             *       ],
+             *       [
+             *         0,
+             *         1,
+             *         0
+             *       ],
+             *       [
+             *         0.5,
+             *         0.25,
+             *         0.25
+             *       ]
+             *     ]
+             */
+            weights?: number[] | number[][] | null;
+            /**
+             * Plane
+             * @description Side of a plane of mixtures of 3 or 4 pictures, in place of frames.
              * @default null
              */
-            weights?: number[] | null;
+            plane?: number | null;
             /**
              * Start
              * @description The noise of the frames.
@@ -1081,6 +1191,14 @@ export interface components {
              * @default null
              */
             fit?: ("letterbox" | "crop" | "stretch") | null;
+        };
+        /** BoardBody */
+        BoardBody: {
+            /**
+             * Name
+             * @example fruit
+             */
+            name: string;
         };
         /** CanvasBody */
         CanvasBody: {
@@ -1107,14 +1225,39 @@ export interface components {
             starred?: boolean | null;
             /**
              * Board
+             * @description With nothing in it, it is taken off its board.
              * @default null
              */
-            board?: string | null;
+            board?: "" | string | null;
             /**
              * Deleted
              * @default null
              */
             deleted?: boolean | null;
+        };
+        /**
+         * Changes
+         * @description What is changed of several kept pictures.
+         */
+        Changes: {
+            /**
+             * Starred
+             * @default null
+             */
+            starred?: boolean | null;
+            /**
+             * Board
+             * @description With nothing in it, it is taken off its board.
+             * @default null
+             */
+            board?: "" | string | null;
+            /**
+             * Deleted
+             * @default null
+             */
+            deleted?: boolean | null;
+            /** Ids */
+            ids: string[];
         };
         /** Classify */
         Classify: {
@@ -1902,6 +2045,15 @@ export interface components {
              */
             fit?: ("letterbox" | "crop" | "stretch") | null;
         };
+        /** Verify */
+        Verify: {
+            /**
+             * Image
+             * @description In JSON a data URI (`data:image/png;base64,...`), in a form a file.
+             * @example data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYPgPAAEDAQDZqt2ZAAAAAElFTkSuQmCC
+             */
+            image: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -2420,6 +2572,9 @@ export interface operations {
                 text?: string;
                 starred?: boolean | null;
                 board?: string | null;
+                model?: string | null;
+                since?: number | null;
+                until?: number | null;
                 deleted?: boolean;
             };
             header?: never;
@@ -2435,6 +2590,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Pictures"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    change_all_v1_unclip_pictures_patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Changes"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Changed"];
                 };
             };
             /** @description What went wrong. */
@@ -2601,6 +2789,132 @@ export interface operations {
                 content: {
                     "application/json": unknown;
                     "application/zip": unknown;
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    boards_v1_unclip_boards_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Boards"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    make_v1_unclip_boards_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BoardBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Boards"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    remove_v1_unclip_boards__name__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    rename_v1_unclip_boards__name__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BoardBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Boards"];
                 };
             };
             /** @description What went wrong. */
@@ -2845,9 +3159,10 @@ export interface operations {
         };
         requestBody: {
             content: {
+                "application/json": components["schemas"]["Verify"];
                 "multipart/form-data": {
                     /** Format: binary */
-                    image?: string;
+                    image: string;
                 };
             };
         };
@@ -2910,6 +3225,8 @@ export interface operations {
             query: {
                 ids: string;
                 format?: "gif" | "webp";
+                milliseconds?: number;
+                back?: boolean;
             };
             header?: never;
             path?: never;
