@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,10 @@ from PIL import Image
 
 from unclip.model import Model
 from unclip.serve.admission import Admission
+from unclip.serve.folders import Folders
 from unclip.serve.jobs import Store
 from unclip.serve.models import Models
+from unclip.serve.pulls import Pulls
 from unclip.serve.server import Place, Server
 from unclip.serve.service import Service
 
@@ -48,11 +50,19 @@ class Running:
 
 @contextmanager
 def running(
-    bundle: Path, folder: Path, *, admission: Admission | None = None, place: Place | None = None
+    bundle: Path,
+    folder: Path,
+    *,
+    admission: Admission | None = None,
+    place: Place | None = None,
+    folders: Sequence[Path] = (),
+    pulls: Pulls | None = None,
 ) -> Iterator[Running]:
     """A server of a bundle, in float32, which has drawn its first picture."""
     models = Models.of([str(bundle)], device="cpu", precision="float32")
-    service = Service(models, Store(folder), admission=admission)
+    service = Service(
+        models, Store(folder), admission=admission, folders=Folders(folders, folder), pulls=pulls
+    )
     ready = threading.Event()
     server = Server(service, place or Place(port=0), lambda address: ready.set())
     thread = threading.Thread(target=server.run)

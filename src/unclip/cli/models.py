@@ -82,40 +82,31 @@ def pull(
     Ctrl-C keeps what has come: the same command goes on. HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HOME and
     the usual variables for proxies are heeded.
     """
-    from unclip.bundle import check_folder
+    from itertools import chain
+
     from unclip.catalogue import MANIFEST, find_published
-    from unclip.checkpoints.download import discard, fetch, kept, opened
+    from unclip.checkpoints.download import Transfer, kept
+    from unclip.checkpoints.pulling import pull as pulling
     from unclip.cli.progress import StageProgress
     from unclip.errors import Interrupted
-    from unclip.runtime import check_writable
 
     model = find_published(name)
     if (model.bundle_folder / MANIFEST).is_file() and not force:
         typer.echo("is there already; --force fetches it again", err=True)
         typer.echo(model.bundle_folder)
         return
-    check_folder(model.bundle_folder)
-    check_writable(model.download_folder)
+    steps: list[Step] = []
     try:
+        events = pulling(model, dtype=dtype, keep=keep)
         with StageProgress(sizes=True) as progress:
-            for event in fetch(model):
+            for event in events:
+                if not isinstance(event, Transfer):
+                    steps.append(event)  # the files are there: what follows counts no bytes
+                    break
                 progress.update(event.file, event.done, event.total)
-        from unclip.checkpoints.formats import convert as conversion
-
-        steps = conversion(
-            opened(model),
-            model.bundle_folder,
-            format=model.format,
-            name=model.name,
-            dtype=dtype,
-            licence=model.licence,
-            origin=model.page,
-        )
-        _show(steps)
+        _show(step for step in chain(steps, events) if not isinstance(step, Transfer))
     except KeyboardInterrupt as error:
         raise Interrupted(f"interrupted: {kept(model)}") from error
-    if not keep:
-        discard(model)
     typer.echo(model.bundle_folder)
 
 

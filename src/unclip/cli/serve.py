@@ -48,6 +48,16 @@ def serve(
     most_jobs: Annotated[int, typer.Option(help="Jobs that may wait.")] = 64,
     keep_days: Annotated[float | None, typer.Option(help="Days that kept pictures stay; for ever.")] = None,
     keep_gb: Annotated[float | None, typer.Option(help="Most that pictures take on disk.")] = None,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Pictures that may be indexed and searched, several times."),
+    ] = None,
+    allow_pull: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pull", help="Who has a key may fetch published models; without --keys one may anyway."
+        ),
+    ] = False,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log.")] = False,
     translate: options.Translate = None,
     device: options.Device = None,
@@ -73,9 +83,11 @@ def serve(
         raise InputError(f"{error.name} is missing: install unclip[serve]") from error
     from unclip.runtime import data_folder
     from unclip.serve.admission import Admission
+    from unclip.serve.folders import Folders
     from unclip.serve.jobs import Store
     from unclip.serve.keys import Keys
     from unclip.serve.models import Models
+    from unclip.serve.pulls import Pulls
     from unclip.serve.service import Keeping, Service
 
     place = Place(host, port, public_url, None if keys is None else Keys(keys), tuple(cors or ()))
@@ -88,14 +100,16 @@ def serve(
         translate=translate,
         memory=None if memory is None else int(memory * 1e9),
     )
-    folder = data or data_folder() / "serve"
-    with lock(folder):
+    home = data or data_folder() / "serve"
+    with lock(home):
         service = Service(
             models,
-            Store(folder),
+            Store(home),
             admission=Admission(most_jobs=most_jobs),
             keeping=Keeping(keep_days, None if keep_gb is None else int(keep_gb * 1e9)),
             public_url=public_url,
             log_prompts=log_prompts,
+            folders=Folders(folder or (), home),
+            pulls=Pulls() if keys is None or allow_pull else None,
         )
         Server(service, place, lambda address: typer.echo(f"unclip: ready on {address}", err=True)).run()

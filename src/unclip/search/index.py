@@ -211,9 +211,19 @@ class Index:
 
     def thumbnail(self, hit: Hit) -> Image.Image | None:
         """The kept thumbnail of a hit, at most 256 pixels; None where the picture is gone from the index."""
-        with self._lock:
-            data = self._store.thumbnail(hit.number)
+        data = self.thumbnail_file(hit.number)
         return None if data is None else Image.open(io.BytesIO(data))
+
+    def thumbnail_file(self, number: int) -> bytes | None:
+        """The same of a picture's number, as the JPEG that is kept."""
+        with self._lock:
+            return self._store.thumbnail(number)
+
+    def path(self, number: int) -> Path | None:
+        """The first file of a picture, by its number; None where it is gone from the index."""
+        with self._lock:
+            files = self._store.files_of([number], "1", ()).get(number)
+        return self.folder / files[0][0].path if files else None
 
     # --- how ---
 

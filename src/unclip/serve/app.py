@@ -25,6 +25,7 @@ from unclip.serve.routes.aids import add_aids
 from unclip.serve.routes.boards import add_boards
 from unclip.serve.routes.canvases import add_canvases
 from unclip.serve.routes.clip import add_clip
+from unclip.serve.routes.folders import add_folders
 from unclip.serve.routes.house import add_house
 from unclip.serve.routes.images import add_images
 from unclip.serve.routes.jobs import add_jobs
@@ -92,7 +93,7 @@ def create_app(
     app.add_exception_handler(Exception, _on_error)
     for add in (
         *(add_images, add_models, add_jobs, add_pictures, add_boards),
-        *(add_clip, add_canvases, add_aids),
+        *(add_clip, add_canvases, add_aids, add_folders),
     ):
         add(app, service)
     add_house(app, service, keys)

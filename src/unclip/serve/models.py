@@ -178,10 +178,19 @@ class Models:
     def get(self, name: str) -> Model:
         """A model, loaded now if it is not. Raises BundleError as `unclip.load` does."""
         if name not in self.loaded:
+            self.add(name)  # in another process it may have been added without this one
             self._make_room(name)
             self.loaded[name] = Model(self.bundles[name], translate=self.translate, **self.where)
         self.loaded[name] = self.loaded.pop(name)  # the last is what was drawn with last
         return self.loaded[name]
+
+    def add(self, name: str) -> None:
+        """Serve a bundle of the user's disk as well. Raises BundleError where it is none that draws."""
+        if name not in self.bundles:
+            bundle = Bundle.load(name)
+            # new ones, for somebody may be going through those that are there
+            self.abilities = {**self.abilities, name: Abilities.of(Model(bundle, **self.where))}
+            self.bundles = {**self.bundles, name: bundle}
 
     def load(self, name: str) -> None:
         """Have a model read its networks, as a first picture would."""

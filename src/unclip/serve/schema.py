@@ -267,6 +267,108 @@ class Canvases(BaseModel):
     data: list[CanvasEntry]
 
 
+class Folder(BaseModel):
+    """A folder that the server's owner has allowed; `state` is that of its indexing since the start."""
+
+    id: str
+    object: str
+    name: str
+    indexed: bool
+    pictures: int
+    files: int
+    skipped: int
+    state: Literal["running", "done", "failed", "cancelled"] | None
+    stage: str
+    done: int
+    total: int
+    error: str | None
+    photographs: bool
+
+
+class Folders(BaseModel):
+    object: str
+    data: list[Folder]
+
+
+class Indexing(BaseModel):
+    """The bundle whose CLIP looks at a folder."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: Annotated[str | None, Field(max_length=256)] = None
+
+
+class FolderSearch(BaseModel):
+    """A search in a folder, by text, by picture, or by both."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Annotated[str | None, Field(min_length=1, max_length=2000, examples=["a red apple"])] = None
+    image: fields.Picture | None = None
+    without: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=2000)]] | None, Field(max_length=20)
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 20
+    threshold: Annotated[float, Field(ge=0, le=1, description="Least probability.")] = 0.0
+    since: Annotated[str | None, Field(max_length=10, examples=["2024-05-31"])] = None
+    until: Annotated[str | None, Field(max_length=10)] = None
+    aspect: Annotated[str | None, Field(max_length=20, examples=["square", "16:9"])] = None
+
+
+class FolderHit(BaseModel):
+    number: int
+    name: str
+    probability: float
+    similarity: float
+    width: int
+    height: int
+    bytes: int
+    date: str
+    copies: list[str]
+
+
+class FolderFound(BaseModel):
+    object: str
+    data: list[FolderHit]
+
+
+class Fetching(BaseModel):
+    """A model on its way: `done` of `total` bytes of the file `stage`, or a step of the conversion."""
+
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    stage: str
+    done: int
+    total: int
+    error: str | None
+
+
+class Known(BaseModel):
+    """A model that has a name, whether it is on disk or not."""
+
+    id: str
+    object: str
+    family: str
+    abilities: list[str]
+    parameters: int
+    memory_bytes: dict[str, dict[str, int]]
+    licence: str
+    page: str
+    on_disk: bool
+    stored_bytes: int
+    unfinished_bytes: int
+    broken: bool
+    draws: bool
+    served: bool
+    loaded: bool
+    can_pull: bool
+    pull: Fetching | None
+
+
+class AllKnown(BaseModel):
+    object: str
+    data: list[Known]
+
+
 class Extension(BaseModel):
     """A picture's size, and the pixels that are to be added on each side."""
 
@@ -345,7 +447,19 @@ def _content(content: dict[str, Any]) -> dict[str, Any]:
 
 
 # Of requests that do not draw.
-BODIES = (Change, Changes, BoardBody, Verify, Login, Classify, Search, CanvasBody, Extension)
+BODIES = (
+    Change,
+    Changes,
+    BoardBody,
+    Verify,
+    Login,
+    Classify,
+    Search,
+    CanvasBody,
+    Extension,
+    Indexing,
+    FolderSearch,
+)
 
 
 def document(app: FastAPI) -> dict[str, Any]:

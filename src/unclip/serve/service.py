@@ -12,6 +12,7 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -20,17 +21,21 @@ from typing import Any, TypeVar
 from PIL import Image
 from torch import Tensor
 
+from unclip.catalogue import available_bundles
 from unclip.drawing import Event, Picture, fresh_seed
+from unclip.errors import BundleError
 from unclip.images import ImageFormat, encode, resize, to_pil
 from unclip.runtime import atomic_path
 from unclip.serve.admission import Admission
 from unclip.serve.contract import Asked
 from unclip.serve.errors import ApiError
 from unclip.serve.fields import Quality, ResponseFormat
+from unclip.serve.folders import Folders
 from unclip.serve.jobs import Job, State, Store, Stored, new_id
 from unclip.serve.log import log
 from unclip.serve.metrics import Metrics
 from unclip.serve.models import Models, first_picture
+from unclip.serve.pulls import Pulls
 from unclip.serve.scheduler import Scheduler
 from unclip.serve.verbs import begun, settings_of, work_of
 from unclip.serve.worker import Cancelled, Observe, Task, Worker
@@ -132,6 +137,8 @@ class Service:
         keeping: how long.
         public_url: how clients reach it; None is where they have come to.
         log_prompts: whether the log may say what is drawn.
+        folders: those that may be searched.
+        pulls: fetches published models; None refuses it.
     """
 
     def __init__(
@@ -144,10 +151,15 @@ class Service:
         keeping: Keeping = Keeping(),
         public_url: str | None = None,
         log_prompts: bool = False,
+        folders: Folders | None = None,
+        pulls: Pulls | None = None,
     ) -> None:
         self.models, self.store = models, store
         self.admission, self.keeping = admission or Admission(), keeping
         self.public_url, self.log_prompts = public_url, log_prompts
+        self.folders, self.pulls = folders or Folders((), store.folder), pulls
+        if pulls is not None:
+            pulls.fetched = self._fetched
         self.metrics = Metrics(self.admission)
         self.worker = worker(models, self.metrics.batch)
         self.live: dict[str, Live] = {}
@@ -182,6 +194,9 @@ class Service:
     async def stop(self) -> None:
         """Draw what somebody waits for; what is kept is drawn after the next start."""
         self.draining = True
+        if self.pulls is not None:
+            self.pulls.stop()
+        await asyncio.to_thread(self.folders.stop)  # it needs the worker still
         if self._sweeper is not None:
             self._sweeper.cancel()
         for live in list(self.live.values()):
@@ -193,6 +208,15 @@ class Service:
         if self._ends:
             await asyncio.wait(self._ends)
         self.store.close()
+
+    def is_on_disk(self, name: str) -> bool:
+        """Can a bundle of this name be served, though it is not by now?"""
+        return name in available_bundles()
+
+    def _fetched(self, name: str) -> None:
+        """A bundle stands: it is served, if it draws."""
+        with suppress(BundleError):
+            self.models.add(name)
 
     async def _sweep(self) -> None:
         while True:

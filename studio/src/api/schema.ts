@@ -104,6 +104,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/unclip/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All Known
+         * @description The models that have a name: those on disk, and the published ones that can be fetched.
+         */
+        get: operations["all_known_v1_unclip_models_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/models/{model}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One Known
+         * @description A model that has a name, and how far it has been fetched.
+         */
+        get: operations["one_known_v1_unclip_models__model__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/models/{model}/pull": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pull
+         * @description Fetch a published model; when its bundle stands it is served, if it draws.
+         */
+        post: operations["pull_v1_unclip_models__model__pull_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/models/{model}/pull/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Pull
+         * @description Stop fetching a model; what has come is kept, and the next time goes on from there.
+         */
+        post: operations["cancel_pull_v1_unclip_models__model__pull_cancel_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/unclip/models/{model}/load": {
         parameters: {
             query?: never;
@@ -115,7 +195,7 @@ export interface paths {
         put?: never;
         /**
          * Load
-         * @description Have a bundle read its networks, as a first picture would.
+         * @description Have a bundle read its networks, as a first picture would; one on disk is served from now on.
          */
         post: operations["load_v1_unclip_models__model__load_post"];
         delete?: never;
@@ -619,6 +699,146 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/unclip/folders": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Allowed
+         * @description The folders that the owner of the server has allowed, and how far they are indexed.
+         */
+        get: operations["allowed_v1_unclip_folders_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/folders/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Folder
+         * @description A folder, and how far it is indexed.
+         */
+        get: operations["folder_v1_unclip_folders__id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/folders/{id}/index": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Index
+         * @description Index a folder, or bring its index up to date; the folder tells how far it is.
+         */
+        post: operations["index_v1_unclip_folders__id__index_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/folders/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel
+         * @description Stop indexing a folder after the batch that it is at; what is done is kept.
+         */
+        post: operations["cancel_v1_unclip_folders__id__cancel_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/folders/{id}/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Search
+         * @description The folder's pictures that suit a text, a picture or both best, the most probable first.
+         */
+        post: operations["search_v1_unclip_folders__id__search_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/folders/{id}/pictures/{number}/thumbnail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Thumbnail
+         * @description A picture of a folder as a small JPEG.
+         */
+        get: operations["thumbnail_v1_unclip_folders__id__pictures__number__thumbnail_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unclip/folders/{id}/pictures/{number}/file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * File
+         * @description A picture of a folder, its file as it is.
+         */
+        get: operations["file_v1_unclip_folders__id__pictures__number__file_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health/live": {
         parameters: {
             query?: never;
@@ -723,6 +943,13 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** AllKnown */
+        AllKnown: {
+            /** Object */
+            object: string;
+            /** Data */
+            data: components["schemas"]["Known"][];
+        };
         /** Board */
         Board: {
             /** Name */
@@ -795,6 +1022,92 @@ export interface components {
         /** Error */
         Error: {
             error: components["schemas"]["Cause"];
+        };
+        /**
+         * Fetching
+         * @description A model on its way: `done` of `total` bytes of the file `stage`, or a step of the conversion.
+         */
+        Fetching: {
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "queued" | "running" | "done" | "failed" | "cancelled";
+            /** Stage */
+            stage: string;
+            /** Done */
+            done: number;
+            /** Total */
+            total: number;
+            /** Error */
+            error: string | null;
+        };
+        /**
+         * Folder
+         * @description A folder that the server's owner has allowed; `state` is that of its indexing since the start.
+         */
+        Folder: {
+            /** Id */
+            id: string;
+            /** Object */
+            object: string;
+            /** Name */
+            name: string;
+            /** Indexed */
+            indexed: boolean;
+            /** Pictures */
+            pictures: number;
+            /** Files */
+            files: number;
+            /** Skipped */
+            skipped: number;
+            /** State */
+            state: ("running" | "done" | "failed" | "cancelled") | null;
+            /** Stage */
+            stage: string;
+            /** Done */
+            done: number;
+            /** Total */
+            total: number;
+            /** Error */
+            error: string | null;
+            /** Photographs */
+            photographs: boolean;
+        };
+        /** FolderFound */
+        FolderFound: {
+            /** Object */
+            object: string;
+            /** Data */
+            data: components["schemas"]["FolderHit"][];
+        };
+        /** FolderHit */
+        FolderHit: {
+            /** Number */
+            number: number;
+            /** Name */
+            name: string;
+            /** Probability */
+            probability: number;
+            /** Similarity */
+            similarity: number;
+            /** Width */
+            width: number;
+            /** Height */
+            height: number;
+            /** Bytes */
+            bytes: number;
+            /** Date */
+            date: string;
+            /** Copies */
+            copies: string[];
+        };
+        /** Folders */
+        Folders: {
+            /** Object */
+            object: string;
+            /** Data */
+            data: components["schemas"]["Folder"][];
         };
         /** Found */
         Found: {
@@ -890,6 +1203,49 @@ export interface components {
             data: components["schemas"]["Job"][];
             /** Next */
             next: number | null;
+        };
+        /**
+         * Known
+         * @description A model that has a name, whether it is on disk or not.
+         */
+        Known: {
+            /** Id */
+            id: string;
+            /** Object */
+            object: string;
+            /** Family */
+            family: string;
+            /** Abilities */
+            abilities: string[];
+            /** Parameters */
+            parameters: number;
+            /** Memory Bytes */
+            memory_bytes: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+            /** Licence */
+            licence: string;
+            /** Page */
+            page: string;
+            /** On Disk */
+            on_disk: boolean;
+            /** Stored Bytes */
+            stored_bytes: number;
+            /** Unfinished Bytes */
+            unfinished_bytes: number;
+            /** Broken */
+            broken: boolean;
+            /** Draws */
+            draws: boolean;
+            /** Served */
+            served: boolean;
+            /** Loaded */
+            loaded: boolean;
+            /** Can Pull */
+            can_pull: boolean;
+            pull: components["schemas"]["Fetching"] | null;
         };
         /** Loaded */
         Loaded: {
@@ -1476,6 +1832,57 @@ export interface components {
             bottom?: number;
         };
         /**
+         * FolderSearch
+         * @description A search in a folder, by text, by picture, or by both.
+         */
+        FolderSearch: {
+            /**
+             * Text
+             * @default null
+             * @example a red apple
+             */
+            text?: string | null;
+            /**
+             * Image
+             * @default null
+             */
+            image?: string | null;
+            /**
+             * Without
+             * @default null
+             */
+            without?: string[] | null;
+            /**
+             * Limit
+             * @default 20
+             */
+            limit?: number;
+            /**
+             * Threshold
+             * @description Least probability.
+             * @default 0
+             */
+            threshold?: number;
+            /**
+             * Since
+             * @default null
+             * @example 2024-05-31
+             */
+            since?: string | null;
+            /**
+             * Until
+             * @default null
+             */
+            until?: string | null;
+            /**
+             * Aspect
+             * @default null
+             * @example square
+             * @example 16:9
+             */
+            aspect?: string | null;
+        };
+        /**
          * Generation
          * @description `POST /v1/images/generations`.
          */
@@ -1661,6 +2068,17 @@ export interface components {
              * @default null
              */
             keep_rows?: number | null;
+        };
+        /**
+         * Indexing
+         * @description The bundle whose CLIP looks at a folder.
+         */
+        Indexing: {
+            /**
+             * Model
+             * @default null
+             */
+            model?: string | null;
         };
         /** Login */
         Login: {
@@ -2227,6 +2645,128 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    all_known_v1_unclip_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AllKnown"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    one_known_v1_unclip_models__model__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Known"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    pull_v1_unclip_models__model__pull_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fetching"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    cancel_pull_v1_unclip_models__model__pull_cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fetching"];
                 };
             };
             /** @description What went wrong. */
@@ -3243,6 +3783,233 @@ export interface operations {
                     "application/json": unknown;
                     "image/gif": unknown;
                     "image/webp": unknown;
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    allowed_v1_unclip_folders_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Folders"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    folder_v1_unclip_folders__id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Folder"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    index_v1_unclip_folders__id__index_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Indexing"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Folder"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    cancel_v1_unclip_folders__id__cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Folder"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    search_v1_unclip_folders__id__search_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FolderSearch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FolderFound"];
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    thumbnail_v1_unclip_folders__id__pictures__number__thumbnail_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                    "image/jpeg": unknown;
+                };
+            };
+            /** @description What went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    file_v1_unclip_folders__id__pictures__number__file_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                    "image/*": unknown;
                 };
             };
             /** @description What went wrong. */
