@@ -11,6 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from unclip.data.faces import FACE_KITS, FaceKit, choices
+
 Files = Mapping[str, bytes]
 TONES = ("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF")
 TONE_NAMES = {
@@ -258,3 +260,73 @@ def write_archives(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in packages.items():
         (folder / name).write_bytes(content)
+
+
+def write_later_archives(folder: Path) -> None:
+    """One small package for each source that came later, and for each kit of faces."""
+    disc = '<g fill="none"><path fill="#fabc3d" d="M24 47.998c13.255 0 24-10.745 24-24"/>'
+    plain = {"rocket": {"body": body("#0a8", 4)}, "tool-box": {"body": body("#a80", 5)}}
+    flags = {"jp": {"body": body("#e00", 2)}, "us-ca": {"body": body("#00e", 2)}}
+    signs = {"pie-chart": {"body": body("#8fbffa")}, "pie-chart-flat": {"body": body("#2859c5", 3)}}
+    packages = {
+        "streamline-ultimate-color-1.2.2": {
+            **plain,
+            "wechat-logo": {"body": body("#0f0")},
+            "logout-door": {"body": body("#12a", 7)},
+        },
+        "streamline-kameleon-color-1.2.2": {
+            "bomb": {"body": f'{disc}<path fill="#434c6d" d="M2 2h12v14H2z"/></g>'},
+            "bank": {"body": f'{disc}<path fill="#f4f4f4" d="M2 2h12v14H2z"/></g>'},
+            "bomb-duo": {"body": body("#00f")},
+            "spongebob": {"body": body("#ff0")},
+        },
+        "streamline-stickies-color-1.2.2": {"snow-man": {"body": body("#5ef", 6)}},
+        "fluent-color-1.2.21": {"book-16": {"body": body("#36c")}, "book-48": {"body": body("#36d", 8)}},
+        "circle-flags-1.2.11": {**flags, "ja": {"body": body("#e01"), "hidden": True}},
+        "flag-1.2.12": {"jp-4x3": {"body": body("#e02", 3)}, "jp-1x1": {"body": body("#e03")}},
+        "flagpack-1.2.8": flags,
+        "cif-1.2.7": flags,
+        **{f"streamline{kind}-color-1.2.2": signs for kind in ("", "-flex", "-plump", "-sharp")},
+    }
+    for name, icons in packages.items():
+        (folder / f"iconify-json-{name}.tgz").write_bytes(iconify(name, icons))
+    metadata = (
+        '<metadata xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Bag><rdf:li>hash</rdf:li>'
+        "<rdf:li>space</rdf:li></rdf:Bag></metadata>"
+    )
+    drawn = svg("#505a5a", 2).replace("</svg>", f"{metadata}</svg>").encode()
+    (folder / "openclipart-svg_1%3a0.18+dfsg-19_all.deb").write_bytes(
+        deb_bytes({"./usr/share/openclipart/svg/transportation/rocket_benji_park_01.svg": drawn})
+    )
+    for kit in FACE_KITS:
+        (folder / kit.pattern).write_bytes(_face_package(kit))
+
+
+def _face_package(kit: FaceKit) -> bytes:
+    """A package of parts of faces: all variants of a slot are strips of one place, of different heights."""
+    slots: dict[str, list[str]] = {}
+    for choice in choices(kit):
+        for slot, variant in choice.items():
+            slots.setdefault(slot, [])
+            if variant not in slots[slot]:
+                slots[slot].append(variant)
+    files, whole = {}, ""
+    for row, (slot, variants) in enumerate(slots.items()):
+        fill = "${escape.xml(`${colors.hair}`)}" if row % 2 else "#c03030"
+        lines = [
+            f'    {variant}: (components, colors) => `<rect y="{8 * row}" width="64" height="{n + 2}" '
+            f'fill="{fill}"/>`,'
+            for n, variant in enumerate(variants)
+        ]
+        text = "\n".join([f"export const {slot} = {{", *lines, "};"])
+        files[f"package/lib/components/{slot}.js"] = text.encode()
+        whole += (
+            f"<g>${{(_b = (_a = components.{slot}) === null || _a === void 0 ? void 0 : "
+            "_a.value(components, colors)) !== null && _b !== void 0 ? _b : ''}</g>"
+        )
+    files["package/lib/components/index.js"] = b"export * from './hair.js';"
+    files["package/lib/index.js"] = (
+        "    creator: 'Somebody',\n    license: {\n        name: 'CC BY 4.0',\n"
+        f"    viewBox: '0 0 64 64',\n        body: `{whole}`,\n"
+    ).encode()
+    return tar_bytes(files)

@@ -31,21 +31,35 @@ def pictograms(
         int,
         typer.Option(help="How many pictures to put together of others: two things, other colours.", min=0),
     ] = 0,
+    faces: Annotated[
+        int, typer.Option(help="How many faces to put together of parts, of hats and of glasses.", min=0)
+    ] = 0,
+    more: Annotated[
+        bool,
+        typer.Option("--more", help="Also the sources that came later: coloured icons, flags, signs."),
+    ] = False,
 ) -> None:
     """Make the corpus that the shipped bundle is trained on: emoji, icons, clip art and stamps.
 
     The packages come from npm (`npm pack`) and Debian (`apt-get download`) and are neither installed nor run.
     Ctrl-C stops it; the same command again goes on.
     """
+    from unclip.data.later_sources import MORE_SOURCES
     from unclip.data.pictograms import build_pictograms
+    from unclip.data.sources import SOURCES
     from unclip.processes import cores
 
-    _run(
-        build_pictograms(
-            out, archives=archives, size=size, workers=workers or cores(), large=large, scenes=scenes
-        ),
+    events = build_pictograms(
         out,
+        archives=archives,
+        size=size,
+        workers=workers or cores(),
+        large=large,
+        scenes=scenes,
+        faces=faces,
+        sources=MORE_SOURCES if more else SOURCES,
     )
+    _run(events, out)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from unclip.data.records import (
     CACHE,
     CARD_FILE,
     DROPPED_FILE,
+    FACES,
     GROUPS,
     LARGE_SIDE,
     MANIFEST,
@@ -38,7 +40,8 @@ from unclip.data.records import (
     load_captions,
 )
 from unclip.data.shards import Placed, write_shards
-from unclip.data.splits import order, share, split_pairs
+from unclip.data.splits import is_unseen_concept, order, share, split_pairs
+from unclip.data.wording import slug
 from unclip.errors import DataError, InputError
 from unclip.runtime import LOCK, atomic_path, check_writable, folder_lock, sweep, write_failure
 
@@ -62,11 +65,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Input:
-    """One source to build from. It adds what it finds and cannot read to `left_out`, while it is read."""
+    """One source to build from. It adds what it finds and cannot read to `left_out`, while it is read.
+
+    The pictures of a `test_only` one are a split of their own. Those of a `train_only` one are all trained on
+    and change the split of no other picture; what shows a thing that is held out of the others is dropped.
+    """
 
     name: str
     drawings: Callable[[], Iterable[Drawing]]
     test_only: bool = False
+    train_only: bool = False
     left_out: list[LeftOut] | Listing = field(default_factory=list)
 
 
@@ -120,7 +128,12 @@ def build(
         table = open_staged(staged)
         yield Progress("filter", 0, len(table))
         dropped = filtered(table)
-        rows = _split(table, dropped, {source.name for source in inputs if source.test_only})
+        tests, later = (
+            {source.name for source in inputs if wanted(source)}
+            for wanted in (attrgetter("test_only"), attrgetter("train_only"))
+        )
+        dropped |= _held_out_elsewhere(table, dropped, tests, later)
+        rows = _split(table, dropped, tests, later)
         dropped |= _held_out_but_seen(table, rows)
         rows = [row for row in rows if row[0] not in dropped]
         found = Counter(table["source"].to_pylist())
@@ -218,16 +231,70 @@ def filtered(table: pa.Table) -> dict[int, LeftOut]:
     return dropped
 
 
-def _split(table: pa.Table, dropped: dict[int, Any], test_sources: set[str]) -> list[tuple[int, Split]]:
+def _split(
+    table: pa.Table, dropped: dict[int, Any], test_sources: set[str], train_sources: set[str]
+) -> list[tuple[int, Split]]:
     """(position, split) in the order in which the corpus has its pictures: by split, then mixed."""
-    concepts, styles, sources = (table[name].to_pylist() for name in ("concept", "style", "source"))
+    sources, keys = table["source"].to_pylist(), table["key"].to_pylist()
+    splits = _splits(table, dropped, test_sources, train_sources)
     kept = [index for index in range(len(table)) if index not in dropped]
+    places = order([keys[index] for index in kept])
+    mixed = [
+        (index, Split.TRAIN if sources[index] in train_sources else splits[index])
+        for index in (kept[place] for place in places)
+    ]
+    return [pair for split in Split for pair in mixed if pair[1] is split]
+
+
+def _splits(
+    table: pa.Table, dropped: dict[int, Any], test_sources: set[str], train_sources: set[str]
+) -> dict[int, Split]:
+    """The split of every picture that is kept, but for those of sources that are all trained on."""
+    concepts, styles, sources = (table[name].to_pylist() for name in ("concept", "style", "source"))
+    kept = [k for k in range(len(table)) if k not in dropped and sources[k] not in train_sources]
     tests = {styles[index] for index in kept if sources[index] in test_sources}
     splits = split_pairs({(concepts[index], styles[index]) for index in kept}, tests)
-    keys = table["key"].to_pylist()
-    places = order([keys[index] for index in kept])
-    mixed = [(kept[place], splits[concepts[kept[place]], styles[kept[place]]]) for place in places]
-    return [pair for split in Split for pair in mixed if pair[1] is split]
+    return {index: splits[concepts[index], styles[index]] for index in kept}
+
+
+def _held_out_elsewhere(
+    table: pa.Table, dropped: dict[int, Any], test_sources: set[str], train_sources: set[str]
+) -> dict[int, LeftOut]:
+    """As `filtered`: pictures of sources that are all trained on, of what is held out of the others.
+
+    Held out are a concept, a concept in the picture's own style, a name of a concept that ends the picture's
+    name ("circus elephant" where the elephant is held out), and the very picture under another name.
+    """
+    if not train_sources:
+        return {}
+    columns = ("concept", "style", "source", "key", "captions")
+    concepts, styles, sources, keys, captions = (table[name].to_pylist() for name in columns)
+    splits = _splits(table, dropped, test_sources, train_sources)
+    own = [k for k in range(len(table)) if k not in dropped and sources[k] in train_sources]
+    held_out = [index for index, split in splits.items() if split is not Split.TRAIN]
+    pairs = {(concepts[index], styles[index]) for index in held_out}
+    named = {
+        slug(name): index
+        for index in held_out
+        if splits[index] is Split.UNSEEN_CONCEPTS
+        for name in load_captions(captions[index]).get("en", ())[:1]
+    }
+
+    def reason(index: int) -> str:
+        if is_unseen_concept(concepts[index]):
+            return "the concept is held out"
+        if (concepts[index], styles[index]) in pairs:
+            return "the concept is held out in this style"
+        words = slug(load_captions(captions[index]).get("en", [""])[0]).split("-")
+        ends = ("-".join(words[start:]) for start in range(len(words)))
+        shown = next((named[end] for end in ends if end in named), None)
+        return "" if shown is None else f"shows what {keys[shown]} shows, which is held out"
+
+    found = {index: text for index in own if (text := reason(index))}
+    twins = seen(_thumbs(table, own), _thumbs(table, held_out))
+    for place, twin in twins.items():
+        found.setdefault(own[place], f"the same as {keys[held_out[twin]]}, which is held out")
+    return {index: LeftOut(sources[index], keys[index], "held out", text) for index, text in found.items()}
 
 
 def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]]) -> dict[int, LeftOut]:
@@ -260,7 +327,7 @@ def _thumbs(table: pa.Table, indices: list[int]) -> np.ndarray:
 def _choose_large(table: pa.Table, rows: list[tuple[int, Split]], count: int) -> list[int]:
     """The `count` vector drawings of the train split with the smallest hashes: more of them add to fewer."""
     vector, keys, sources = (table[name].to_pylist() for name in ("vector", "key", "source"))
-    own = (index for index, split in rows if split is Split.TRAIN and sources[index] != SCENES)
+    own = (index for index, split in rows if split is Split.TRAIN and sources[index] not in (SCENES, FACES))
     train = [index for index in own if vector[index]]
     return sorted(train, key=lambda index: share("large", keys[index]))[:count]
 

@@ -1,6 +1,4 @@
-"""Readers of the two Debian packages, Tux Paint's stamps and the Open Clip Art library, and of names in
-file names.
-"""
+"""Readers of Debian's packages, Tux Paint's stamps and Open Clip Art, and of names in file names."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from unclip.data.wording import plain_words, slug
 from unclip.errors import InputError
 from unclip.images import open_image
 
-STAMPS, CLIPART = "usr/share/tuxpaint/stamps/", "usr/share/openclipart/png/"
+STAMPS, CLIPART = "usr/share/tuxpaint/stamps/", "usr/share/openclipart/"
 ARTICLES = {
     "en": r"(?:an?|the|some)\s+",
     "de": r"(?:eine?|der|die|das|ein paar)\s+",
@@ -78,6 +76,14 @@ INCOMPLETE = ("people/stylized_yoga_person_", "recreation/religion/creation_day_
 CARD_NAME = re.compile(r"(?:^|_)([hdcs])_(10|[2-9]|[ajqk])$")
 CARD_SUITS = {"h": "hearts", "d": "diamonds", "c": "clubs", "s": "spades"}
 CARD_VALUES = {"a": "ace", "j": "jack", "q": "queen", "k": "king"}
+KEYWORD = re.compile(r"<rdf:li>([^<]+)</rdf:li>")
+# Keywords that say how pictures were made or filed.
+EMPTY_KEYWORDS = {
+    "hash", "magick", "geometry", "special", "unsorted", "theme", "icons", "icon", "action", "application",
+    "menu", "webpage", "device", "sign", "symbol", "shape", "shapes", "image", "clip art", "white", "simple",
+    "computer", "lemon theme icon", "signs and symbols",
+}  # fmt: skip
+MOST_KEYWORDS = 8
 SHORT = {"tv", "cd", "pc", "ox", "up", "no", "in"}
 LINKS = {"with", "and", "the", "of", "in", "for", "to", "on", "from"}
 # Words that say nothing of what is shown, unless another word stands beside them.
@@ -176,27 +182,75 @@ def _merged(own: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str,
 def read_openclipart(source: str, style: str, archive: Path, names: EmojiNames) -> Iterator[Drawing]:
     """Reads the PNG files; captions are made of the names of file and folders."""
     vocabulary = names.vocabulary()
-    for name, content in members(archive, lambda name: name.startswith(CLIPART) and name.endswith(".png")):
-        path = PurePosixPath(name.removeprefix(CLIPART))
-        caption, tags = clipart_caption(path, vocabulary)
-        if "flags" in path.parts and caption and "semaphore" not in path.parts:
-            emoji = names.find_label(f"flag: {caption}")
-            caption = emoji.captions["en"][0] if emoji else f"flag of {caption}"
-        else:
-            emoji = names.find_label(caption) if caption else None
-            if emoji is None and (known := _foreign(path, names)):
-                emoji, caption = known, known.captions["en"][0]
-        yield Drawing(
-            key=f"{source}/{path.with_suffix('')}",
-            source=source,
-            style=clipart_style(path, style),
-            concept=emoji.concept if emoji else slug(caption),
-            captions=_merged({"en": [caption, *tags]} if caption else {}, emoji.captions if emoji else {}),
-            licence="CC-PDDC",
-            author="Open Clip Art contributors",
-            bitmap=b"" if str(path).startswith(INCOMPLETE) else content,  # empty: counted as broken
-            fit=Fit.TRIM,
-        )
+    for path, content in _clipart(archive, "png"):
+        caption, tags, emoji = _named(path, names, vocabulary)
+        bitmap = b"" if str(path).startswith(INCOMPLETE) else content  # empty: counted as broken
+        yield _clipart_drawing(source, clipart_style(path, style), path, caption, tags, emoji, bitmap=bitmap)
+
+
+def read_openclipart_svg(source: str, style: str, archive: Path, names: EmojiNames) -> Iterator[Drawing]:
+    """Reads the SVG files: the pictures of the PNG files, called the same, and their keywords as tags."""
+    vocabulary = names.vocabulary()
+    for path, content in _clipart(archive, "svg"):
+        caption, tags, emoji = _named(path, names, vocabulary)
+        svg = "" if str(path).startswith(INCOMPLETE) else content.decode("utf-8", errors="replace")
+        tags = list(dict.fromkeys([*tags, *keywords(svg, vocabulary)]))
+        own = [tag for tag in tags if tag != caption]
+        yield _clipart_drawing(source, clipart_style(path, style), path, caption, own, emoji, svg=svg)
+
+
+def _clipart(archive: Path, kind: str) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """The pictures of one kind with their paths in the library."""
+    folder = f"{CLIPART}{kind}/"
+    for name, content in members(archive, lambda name: name.startswith(folder) and name.endswith(f".{kind}")):
+        yield PurePosixPath(name.removeprefix(folder)), content
+
+
+def _named(
+    path: PurePosixPath, names: EmojiNames, vocabulary: frozenset[str]
+) -> tuple[str, list[str], Emoji | None]:
+    """The caption and tags of a file by its path, and the emoji that it shows, if it does."""
+    caption, tags = clipart_caption(path, vocabulary)
+    if "flags" in path.parts and caption and "semaphore" not in path.parts:
+        emoji = names.find_label(f"flag: {caption}")
+        caption = emoji.captions["en"][0] if emoji else f"flag of {caption}"
+    else:
+        emoji = names.find_label(caption) if caption else None
+        if emoji is None and (known := _foreign(path, names)):
+            emoji, caption = known, known.captions["en"][0]
+    return caption, tags, emoji
+
+
+def _clipart_drawing(
+    source: str,
+    style: str,
+    path: PurePosixPath,
+    caption: str,
+    tags: list[str],
+    emoji: Emoji | None,
+    *,
+    svg: str | None = None,
+    bitmap: bytes | None = None,
+) -> Drawing:
+    return Drawing(
+        key=f"{source}/{path.with_suffix('')}",
+        source=source,
+        style=style,
+        concept=emoji.concept if emoji else slug(caption),
+        captions=_merged({"en": [caption, *tags]} if caption else {}, emoji.captions if emoji else {}),
+        licence="CC-PDDC",
+        author="Open Clip Art contributors",
+        svg=svg,
+        bitmap=bitmap,
+        fit=Fit.TRIM,
+    )
+
+
+def keywords(svg: str, vocabulary: frozenset[str]) -> list[str]:
+    """The keywords in a document's own metadata, of words that `vocabulary` knows."""
+    found = (plain_words(without_author(plain_words(text))) for text in KEYWORD.findall(svg))
+    kept = (text for text in found if text and text not in EMPTY_KEYWORDS and set(text.split()) <= vocabulary)
+    return list(dict.fromkeys(text for text in kept if len(text.split()) <= 3))[:MOST_KEYWORDS]
 
 
 def _foreign(path: PurePosixPath, names: EmojiNames) -> Emoji | None:

@@ -23,7 +23,7 @@ from PIL import Image
 from unclip.data import captions as captioning
 from unclip.data.captions import Described
 from unclip.data.colours import colours
-from unclip.data.records import CACHE, GROUPS, MANIFEST, MANIFEST_FILE, SCENES, Split, load_captions
+from unclip.data.records import CACHE, FACES, GROUPS, MANIFEST, MANIFEST_FILE, SCENES, Split, load_captions
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path, folder_lock, reserve, write_failure
 
@@ -156,7 +156,10 @@ class Corpus:
             temperature: of the languages' shares, see `captions.caption`.
         """
         said = colours and random.random() < colours and self._styles[index] not in COLOURLESS_STYLES
-        said = said and self._sources[index] != SCENES  # theirs is of several things, or said already
+        said = said and self._sources[index] not in (
+            SCENES,
+            FACES,
+        )  # theirs is of several things, or said already
         colour = str(self.colours[index]) if said else ""
         return captioning.caption(self.describe(index), random, languages, colour, tags_as_names, temperature)
 

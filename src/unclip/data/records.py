@@ -14,6 +14,7 @@ Captions = Mapping[str, Sequence[str]]  # language -> [name, tag, tag, ...]
 MANIFEST_FILE, CARD_FILE, DROPPED_FILE, CACHE = "manifest.parquet", "CARD.md", "dropped.jsonl", "cache"
 STORED_SIZE, LARGE_SIDE = 256, 1024  # pixels of a picture's side, and of a large rendering's
 SCENES = "scenes"  # the source of pictures that are put together of others
+FACES = "faces"  # the same, of faces
 GROUPS = ("group", "subgroup")  # columns that manifests of before had not
 
 

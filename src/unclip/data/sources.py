@@ -28,15 +28,24 @@ Reader = Callable[["Source", Path, EmojiNames], Iterator[Drawing]]
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures of one style from one package. `pattern` finds the package among fetched archives."""
+    """Pictures of one style from one package.
+
+    Attributes:
+        pattern: finds the package among fetched archives.
+        emoji: its icons are emoji: names are looked up loosely.
+        train_only: its pictures are all trained on, and none that shows what is held out comes in.
+        sha256: of the package; empty where any version will do.
+    """
 
     name: str
     fetch: tuple[str, str]  # ("npm" | "apt-get", package)
     pattern: str
     read: Reader
     style: str
-    emoji: bool = True  # its icons are emoji: names are looked up loosely
+    emoji: bool = True
     test_only: bool = False
+    train_only: bool = False
+    sha256: str = ""
 
     def drawings(self, folder: Path, names: EmojiNames) -> Iterator[Drawing]:
         """Yields its pictures from the archive in `folder`, in the archive's order, withdrawn ones last."""
@@ -45,7 +54,7 @@ class Source:
 
 def read_icons(source: Source, archive: Path, names: EmojiNames) -> Iterator[Drawing]:
     """Reads an `@iconify-json` package: https://iconify.design/docs/types/iconify-json.html."""
-    icons, chars, info = _iconify(archive)
+    icons, chars, info = iconify(archive)
     by_name = {name: code for code, name in chars.items()}
     vocabulary = names.vocabulary()
     licence = info["license"].get("spdx") or info["license"]["title"]
@@ -119,7 +128,8 @@ def _at_rest(body: str) -> str:
     )
 
 
-def _iconify(archive: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+def iconify(archive: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """The icons, code points by icon and information of an `@iconify-json` package. Raises DataError."""
     wanted = {f"package/{name}.json": name for name in ("icons", "chars", "info")}
     found = {wanted[name]: json.loads(content) for name, content in members(archive, wanted.__contains__)}
     if missing := set(wanted.values()) - set(found):
@@ -132,7 +142,7 @@ def add_icon_names(folder: Path, names: EmojiNames, sources: tuple[Source, ...])
     for source in sources:
         if source.read is not read_icons:
             continue
-        icons, chars, _ = _iconify(find(folder, source.pattern))
+        icons, chars, _ = iconify(find(folder, source.pattern))
         if not source.emoji:
             for name in icons["icons"]:
                 names.add_words(name)

@@ -136,6 +136,60 @@ STYLE_PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
         "ko": ("{n}, 컴퓨터 아이콘", "{n} 바탕화면 아이콘"),
         "de": ("{n}, Computersymbol", "{n} als Desktop-Icon"),
     },
+    "portrait": {
+        "en": ("{n}, avatar", "{n}, flat portrait", "avatar: {n}"),
+        "ko": ("{n}, 아바타", "{n} 초상화"),
+        "de": ("{n}, Avatar", "{n} als Porträt"),
+    },
+    "cartoon head": {
+        "en": ("{n}, cartoon head", "cartoon head: {n}", "{n}, comic avatar"),
+        "ko": ("{n}, 만화 얼굴", "만화 아바타: {n}"),
+        "de": ("{n}, Comic-Kopf", "{n} als Comic-Avatar"),
+    },
+    "cartoon portrait": {
+        "en": ("{n}, cartoon portrait", "cartoon portrait: {n}"),
+        "ko": ("{n}, 만화 초상화", "만화 인물: {n}"),
+        "de": ("{n}, Comic-Porträt", "{n} als Comic-Porträt"),
+    },
+    "outlined icon": {
+        "en": (
+            "{n}, outlined color icon",
+            "color icon of {a} with black outlines",
+            "{n} icon, black outlines",
+        ),
+        "ko": ("{n}, 검은 외곽선 컬러 아이콘", "검은 외곽선의 {n} 아이콘"),
+        "de": ("{n}, farbiges Icon mit Umriss", "{n} als Icon mit schwarzem Umriss"),
+    },
+    "bright icon": {
+        "en": ("{n}, bright flat icon", "bright icon of {a}", "{n} icon in bright colors"),
+        "ko": ("{n}, 밝은 아이콘", "밝은 색 {n} 아이콘"),
+        "de": ("{n}, buntes Icon", "buntes Icon: {n}"),
+    },
+    "doodle icon": {
+        "en": ("{n}, doodle", "doodle of {a}", "{n}, hand-drawn sticker"),
+        "ko": ("{n}, 낙서", "손으로 그린 {n} 스티커"),
+        "de": ("{n}, Kritzelei", "{n} als Aufkleber", "gekritzelt: {n}"),
+    },
+    "glossy icon": {
+        "en": ("{n}, glossy icon", "glossy icon of {a}", "{n} icon with soft gradients"),
+        "ko": ("{n}, 광택 아이콘", "그라데이션 {n} 아이콘"),
+        "de": ("{n}, glänzendes Icon", "glänzendes Icon: {n}"),
+    },
+    "round flag": {
+        "en": ("{n}, round", "{n} in a circle", "round icon: {n}"),
+        "ko": ("{n}, 둥근 모양", "둥근 {n}"),
+        "de": ("{n}, rund", "{n} im Kreis"),
+    },
+    "plain flag": {
+        "en": ("{n}, rectangular", "{n}, plain rectangle", "{n} lying flat"),
+        "ko": ("{n}, 직사각형", "네모난 {n}"),
+        "de": ("{n}, rechteckig", "{n} als Rechteck"),
+    },
+    "interface sign": {
+        "en": ("{n}, interface sign", "blue interface sign: {n}", "{n} sign, two blues"),
+        "ko": ("{n}, 인터페이스 기호", "파란 {n} 기호"),
+        "de": ("{n}, Bedienzeichen", "blaues Zeichen: {n}"),
+    },
     "openmoji": {
         "en": ("{n}, OpenMoji", "{n}, emoji with black outlines"),
         "ko": ("{n}, 오픈모지", "{n}, 검은 외곽선 이모지"),

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from unclip.config import from_dict
 from unclip.data.corpus import Corpus
-from unclip.data.sources import SOURCES
+from unclip.data.later_sources import MORE_SOURCES
+from unclip.data.records import FACES, SCENES
 from unclip.data.styles import ANY_STYLE
 from unclip.errors import escaped
 from unclip.manifest import Styles
@@ -62,7 +63,8 @@ class BundleTable:
 
 def corpus_name(corpus: Corpus) -> str:
     """The name of a corpus that recipes make statements on; empty for one's own pictures."""
-    return PICTOGRAMS if set(corpus.column("source")) <= {source.name for source in SOURCES} else ""
+    known = {SCENES, FACES, *(source.name for source in MORE_SOURCES)}
+    return PICTOGRAMS if set(corpus.column("source")) <= known else ""
 
 
 def styles_of(run: Results, table: BundleTable) -> Styles:
