@@ -32,7 +32,7 @@ from PIL import Image, ImageDraw
 
 from unclip import __version__, cli, recipes
 from unclip.config import to_dict
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 from unclip.train.config import LoopConfig
 from unclip.train.run import Run
 from unclip.train.stages import TASKS

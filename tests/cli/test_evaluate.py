@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from unclip.cli import main
-from unclip.data.folder import Defaults, build_folder
+from unclip.data.described import Defaults
+from unclip.data.prepare.run import build_folder
 
 
 @pytest.fixture(scope="module")

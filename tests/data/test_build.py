@@ -28,7 +28,8 @@ from unclip.data import draw_workers, outcome, pictograms
 from unclip.data.build import Input, Progress, build
 from unclip.data.corpus import Corpus
 from unclip.data.pictograms import build_pictograms, fetch
-from unclip.data.rasterise import Drawn
+from unclip.data.prepare.captions import Judged
+from unclip.data.rasterise import Drawn, Limits
 from unclip.data.records import MANIFEST, Drawing, LeftOut, Split
 from unclip.data.splits import is_unseen_concept
 from unclip.errors import DataError, InputError
@@ -230,9 +231,9 @@ def test_a_stopped_build_leaves_no_corpus_and_goes_on(
     drawn: list[str] = []
     original = draw_workers.draw
 
-    def draw(one: Drawing, size: int, painter: Contained) -> dict[str, object]:
-        drawn.append(one.key)
-        return original(one, size, painter)
+    def draw(one: Judged, size: int, painter: Contained, limits: Limits) -> dict[str, object]:
+        drawn.append(one.drawing.key)
+        return original(one, size, painter, limits)
 
     monkeypatch.setattr(draw_workers, "draw", draw)
     events = build(tmp_path / "out", [Input("s", lambda: drawings)], size=64, fingerprint="x", title="T")

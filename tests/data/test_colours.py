@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from unclip.data.captions import Described, caption
 from unclip.data.colours import NONE, WORDS, coloured, colours
 from unclip.data.corpus import Corpus
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 
 
 def drawn(*parts: tuple[str, float]) -> np.ndarray:

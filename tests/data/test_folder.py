@@ -20,8 +20,10 @@ from support.folders import pictures, read
 from support.packages import ellipse, svg, tar_bytes
 from unclip.cli import main
 from unclip.data.corpus import Corpus
+from unclip.data.described import Defaults
 from unclip.data.draw_workers import open_staged
-from unclip.data.folder import Defaults, build_folder, read_folder
+from unclip.data.folder import read_folder
+from unclip.data.prepare.run import build_folder
 from unclip.data.records import Fit, Split
 from unclip.errors import DataError, InputError
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from support.packages import ellipse, svg, tar_bytes
 from unclip.data import outcome
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 from unclip.errors import DataError
 from unclip.processes import Contained
 

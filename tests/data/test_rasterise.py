@@ -81,8 +81,8 @@ def test_trimming_draws_larger_instead_of_enlarging() -> None:
 def test_bitmaps_of_all_modes_are_read(mode: str) -> None:
     gray = Image.new("L", (40, 40), 90)
     image = Image.new("I;16", (40, 40), 90 * 256) if mode == "I;16" else gray.convert("RGB").convert(mode)
-    drawn, width = draw_bitmap(encoded(image), 32)
-    assert width == 40
+    drawn, whole = draw_bitmap(encoded(image), 32)
+    assert max(whole.size) == 40
     assert abs(pixels(drawn)[16, 16].astype(int) - 90).max() <= 3
 
 
@@ -134,8 +134,8 @@ def test_broken_and_empty_documents_are_refused(document: str) -> None:
 def test_cropping_keeps_the_middle() -> None:
     image = Image.new("RGB", (300, 60), (255, 0, 0))
     image.paste((0, 0, 255), (120, 0, 180, 60))
-    drawn, width = draw_bitmap(encoded(image), 32, Fit.CROP)
-    assert width == 300
+    drawn, whole = draw_bitmap(encoded(image), 32, Fit.CROP)
+    assert max(whole.size) == 300
     assert (pixels(drawn) == [0, 0, 255]).all()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from support.shapes import draw
 from unclip.data import splits
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 
 COLOURS = {
     "red": "rot",

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from unclip.data.corpus import EVERYTHING, Corpus
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 from unclip.evaluate import clip
 from unclip.evaluate.clip import found
 from unclip.evaluate.figures import Findings

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from support.packages import ellipse
-from unclip.data.folder import Defaults, read_folder
+from unclip.data.described import Defaults
+from unclip.data.folder import read_folder
 from unclip.data.records import Drawing, LeftOut
 
 

@@ -7,7 +7,7 @@ import torch
 
 from support.tiny_recipe import UNCLIP, draw_shapes
 from unclip import recipes
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 from unclip.train.run import Run
 
 

@@ -19,7 +19,7 @@ from unclip import cli, load, recipes
 from unclip.bundle import Bundle, Part, save_bundle
 from unclip.config import to_dict
 from unclip.data.corpus import Corpus
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 from unclip.diffusion.defaults import LangevinUpdates, Sampling
 from unclip.diffusion.schedule import DiffusionConfig, Prediction, ScheduleName
 from unclip.drawing import Picture

@@ -13,7 +13,8 @@ from support.tiny_recipe import UNCLIP
 from unclip import recipes
 from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
-from unclip.data.folder import Defaults, build_folder
+from unclip.data.described import Defaults
+from unclip.data.prepare.run import build_folder
 from unclip.errors import InputError
 from unclip.train import card, statements
 from unclip.train.log import METRICS

@@ -18,7 +18,7 @@ from support.tiny_recipe import CLIP, DALLE1, HEAD, VQGAN
 from unclip import cli, load, native, recipes
 from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 from unclip.errors import BundleError, InputError
 from unclip.models.codec import CodecTrainingConfig
 from unclip.models.quantiser import Codebook, GumbelConfig, NearestConfig

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from unclip.data.corpus import Corpus
-from unclip.data.folder import Defaults, build_folder
+from unclip.data.described import Defaults
+from unclip.data.prepare.run import build_folder
 from unclip.errors import InputError
 from unclip.tokenizer import BytePairTokenizer
 from unclip.train.pictures import ROW, HeldOut, Pictures, PicturesConfig

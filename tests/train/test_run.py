@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from unclip import load, recipes
 from unclip.bundle import Bundle
 from unclip.data.corpus import EVERYTHING, Corpus
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 from unclip.data.records import Split
 from unclip.errors import InputError, TrainingError
 from unclip.images import from_uint8

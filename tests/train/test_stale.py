@@ -15,7 +15,7 @@ import torch
 from support.tiny_recipe import draw_shapes
 from unclip import recipes
 from unclip.bundle import Bundle
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 from unclip.errors import TrainingError
 from unclip.runtime import folder_lock
 from unclip.train import record

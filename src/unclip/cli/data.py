@@ -10,11 +10,25 @@ import typer
 
 if TYPE_CHECKING:
     from unclip.data.build import Progress
+    from unclip.data.described import Defaults
+    from unclip.embedding import ClipEmbedder
 
 app = typer.Typer(help="Make a corpus to train on.", no_args_is_help=True)
 
 Size = Annotated[int, typer.Option(help="Side of a picture in pixels.", min=32, max=1024)]
 Workers = Annotated[int | None, typer.Option(help="Processes that draw; by default one a core.", min=1)]
+
+Large = Annotated[int, typer.Option(help="How many SVG pictures to draw at 1024 px too.", min=0)]
+FitOption = Annotated[
+    str,
+    typer.Option("--fit", help="pad (white bars), crop (the middle) or trim (cut white margins, then pad)."),
+]
+Style = Annotated[str, typer.Option(help="Style of pictures that name none; it goes into captions.")]
+Licence = Annotated[str, typer.Option(help="Licence of pictures that name none.")]
+Language = Annotated[str, typer.Option(help="Language of plain captions.")]
+CaptionColumn = Annotated[
+    str, typer.Option(help="Column of tables that holds the captions; by default text, caption, title, ...")
+]
 
 
 @app.command()
@@ -63,39 +77,128 @@ def pictograms(
 
 
 @app.command()
+def prepare(
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE... OUT",
+            help="Folders, tables or shards of captioned pictures; the last is the corpus's folder.",
+        ),
+    ],
+    size: Size = 256,
+    workers: Workers = None,
+    large: Large = 0,
+    fit: FitOption = "pad",
+    style: Style = "",
+    licence: Licence = "unknown",
+    language: Language = "en",
+    caption_column: CaptionColumn = "",
+    rule: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=THRESHOLD", help="Another threshold for a rule; may be given several times."
+        ),
+    ] = [],  # noqa: B006 - typer makes a new one each time
+    without: Annotated[
+        list[str], typer.Option(metavar="NAME", help="Switch a rule off; may be given several times.")
+    ] = [],  # noqa: B006
+    rules: Annotated[bool, typer.Option("--rules", help="Print the table of rules, and end.")] = False,
+    keep_languages: Annotated[
+        str, typer.Option(metavar="CODES", help="Drop captions in other languages, e.g. en,de,ko.")
+    ] = "",
+    clip: Annotated[
+        str,
+        typer.Option(
+            metavar="BUNDLE", help="A CLIP for the rules `semantic` and `score`: a name or a folder."
+        ),
+    ] = "",
+    against: Annotated[
+        list[Path],
+        typer.Option(metavar="FOLDER", help="Evaluation pictures that must not be in the corpus."),
+    ] = [],  # noqa: B006
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Fetch pictures that tables name by their addresses.")
+    ] = False,
+    opt_out: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="List of addresses and hosts that are not fetched, one a line."),
+    ] = [],  # noqa: B006
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Also fetch from private networks and from this machine."),
+    ] = False,
+    fetch_seconds: Annotated[float, typer.Option(help="Most seconds for one picture.", min=0.1)] = 30.0,
+    fetch_megabytes: Annotated[float, typer.Option(help="Most megabytes of one picture.", min=0.001)] = 20.0,
+) -> None:
+    """Make a corpus from captioned pictures: read, drop what hinders training, write shards and a report.
+
+    Sources are folders with a text beside each picture, tables (CSV, JSON, Parquet, Arrow) with paths, bytes
+    or addresses, webdataset shards, data sets of the `datasets` library on disk, and mixtures of them. Each
+    rule can be switched off, and has a threshold; `--rules` prints them. OUT/report/index.html shows what was
+    dropped, with pictures; OUT/dropped.jsonl lists it. Ctrl-C stops it; the same command again goes on.
+    """
+    from unclip.data.prepare.fetch import Manners, read_opt_outs
+    from unclip.data.prepare.rules import Needs, chosen, listing
+    from unclip.data.prepare.run import prepare as prepared
+    from unclip.errors import InputError
+    from unclip.processes import cores
+
+    at_hand = [need for need, given in ((Needs.CLIP, clip), (Needs.EVALUATION, against)) if given]
+    languages = [code.strip() for code in keep_languages.split(",") if code.strip()]
+    switched = chosen(rule, without, languages=languages, at_hand=at_hand)
+    if rules:
+        typer.echo("\n".join(listing(switched)))
+        return
+    if len(places) < 2:
+        raise InputError("name a source and the corpus's folder: unclip data prepare SOURCE... OUT")
+    *sources, out = places
+    manners = Manners(
+        most_bytes=round(fetch_megabytes * 1e6),
+        seconds=fetch_seconds,
+        private=allow_private,
+        opted_out=read_opt_outs(opt_out),
+    )
+    events = prepared(
+        sources,
+        out,
+        rules=switched,
+        defaults=_defaults(style, licence, language, fit, caption_column),
+        size=size,
+        workers=workers or cores(),
+        large=large,
+        manners=manners if fetch else None,
+        embedder=_clip(clip) if clip else None,
+        against=against,
+    )
+    _run(events, out)
+    typer.echo(f"the report is in {out / 'report' / 'index.html'}", err=True)
+
+
+@app.command()
 def folder(
     source: Annotated[Path, typer.Argument(help="Folder of captioned pictures.")],
     out: Annotated[Path, typer.Argument(help="Folder of the corpus.")],
     size: Size = 256,
     workers: Workers = None,
-    large: Annotated[int, typer.Option(help="How many SVG pictures to draw at 1024 px too.", min=0)] = 0,
-    fit: Annotated[
-        str, typer.Option(help="pad (white bars), crop (the middle) or trim (cut white margins, then pad).")
-    ] = "pad",
-    style: Annotated[str, typer.Option(help="Style of pictures that name none; it goes into captions.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of pictures that name none.")] = "unknown",
-    language: Annotated[str, typer.Option(help="Language of plain captions.")] = "en",
-    caption_column: Annotated[
-        str,
-        typer.Option(help="Column of tables that holds the captions; by default text, caption, title, ..."),
-    ] = "",
+    large: Large = 0,
+    fit: FitOption = "pad",
+    style: Style = "",
+    licence: Licence = "unknown",
+    language: Language = "en",
+    caption_column: CaptionColumn = "",
 ) -> None:
-    """Make a corpus from pictures with a text beside each, tables (CSV, JSON, Parquet) or webdataset shards.
+    """Make a corpus from a folder of captioned pictures: `unclip data prepare` with its rules off.
 
-    What cannot be read is counted and listed in OUT/dropped.jsonl.
+    Only what cannot be trained on is dropped: what cannot be read, is too small or too long, moves, or is
+    there twice. It is counted and listed in OUT/dropped.jsonl.
     """
-    from unclip.data.folder import Defaults, build_folder
-    from unclip.data.records import Fit
-    from unclip.errors import InputError
+    from unclip.data.prepare.run import build_folder
     from unclip.processes import cores
 
-    if fit not in list(Fit):
-        raise InputError(f"unknown fit {fit!r}: choose {', '.join(Fit)}")
-    defaults = Defaults(
-        style=style, licence=licence, language=language, fit=Fit(fit), caption_column=caption_column
+    defaults = _defaults(style, licence, language, fit, caption_column)
+    _run(
+        build_folder(source, out, defaults=defaults, size=size, workers=workers or cores(), large=large), out
     )
-    events = build_folder(source, out, defaults=defaults, size=size, workers=workers or cores(), large=large)
-    _run(events, out)
 
 
 @app.command()
@@ -104,6 +207,24 @@ def show(corpus: Annotated[Path, typer.Argument(help="Folder of a corpus.")]) ->
     from unclip.data.card import read
 
     typer.echo(read(corpus))
+
+
+def _defaults(style: str, licence: str, language: str, fit: str, caption_column: str) -> Defaults:
+    from unclip.data.described import Defaults
+    from unclip.data.records import Fit
+    from unclip.errors import InputError
+
+    if fit not in list(Fit):
+        raise InputError(f"unknown fit {fit!r}: choose {', '.join(Fit)}")
+    return Defaults(
+        style=style, licence=licence, language=language, fit=Fit(fit), caption_column=caption_column
+    )
+
+
+def _clip(bundle: str) -> ClipEmbedder:
+    from unclip.embedding import ClipEmbedder
+
+    return ClipEmbedder.load(bundle)
 
 
 def _run(events: Iterable[Progress], out: Path) -> None:

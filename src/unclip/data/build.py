@@ -13,15 +13,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unclip.data import card, outcome
 from unclip.data.draw_workers import STAGED, drawing_pool, open_staged, stage
-from unclip.data.emojibase import BORROWED_FLAGS
-from unclip.data.filters import THUMB, duplicates, seen
-from unclip.data.outcome import Listing
+from unclip.data.filters import seen
+from unclip.data.outcome import LeftOuts
+from unclip.data.prepare import report
+from unclip.data.prepare.decide import Decisions, Embedded, Evaluation, decide, rows_of, thumbs
+from unclip.data.prepare.judges import ALONE, Judges, embed_all, embedded, evaluation, refused
+from unclip.data.prepare.rules import STANDING, Name, Rules
 from unclip.data.records import (
     CACHE,
     CARD_FILE,
@@ -45,6 +47,8 @@ from unclip.data.wording import slug
 from unclip.errors import DataError, InputError
 from unclip.runtime import LOCK, atomic_path, check_writable, folder_lock, sweep, write_failure
 
+REPORT, FETCHED = "report", "fetched"
+READ = 256  # rows whose pictures are in memory while shards are written
 CHUNK, LARGE_CHUNK = 128, 32  # pictures in a file while they are drawn
 LARGE_PER_SHARD = 250
 LARGE_SHARD = "large"
@@ -75,7 +79,13 @@ class Input:
     drawings: Callable[[], Iterable[Drawing]]
     test_only: bool = False
     train_only: bool = False
-    left_out: list[LeftOut] | Listing = field(default_factory=list)
+    left_out: LeftOuts = field(default_factory=list[LeftOut])
+
+
+def drawn_only(rules: Rules) -> Rules:
+    """Rules under which pictures are drawn, and measured, and nothing is said of their captions."""
+    standing = {name: rules.on.get(name, threshold) for name, threshold in STANDING.on.items()}
+    return Rules(standing | {Name.PERCEPTUAL: None})
 
 
 def build(
@@ -88,13 +98,15 @@ def build(
     fingerprint: str,
     title: str,
     groups: Mapping[str, tuple[str, str]] | None = None,
+    judges: Judges = ALONE,
 ) -> Iterator[Progress]:
     """Builds a corpus in `out`; a build that was stopped goes on, and one that is there is left as it is.
 
     Both only if `fingerprint`, which stands for what goes into the corpus, and the other settings are the
     same; a manifest of before there were groups gets them. `groups` are the group and subgroup of emoji, by
-    concept. Pictures are drawn in `out/.building`; a corpus that stands in `out` stays until the new one is
-    drawn, and the manifest, without which a folder is no corpus, is written last.
+    concept; `judges` are the rules, and what they need. Pictures are drawn in `out/.building`; a corpus that
+    stands in `out` stays until the new one is drawn, and the manifest, without which a folder is no corpus,
+    is written last.
 
     Raises:
         InputError: `out` holds something that is no corpus, or cannot be written into.
@@ -102,7 +114,7 @@ def build(
     """
     building, manifest = out / BUILDING, out / MANIFEST_FILE
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if there - {ARCHIVES, LOCK} and not there & {MANIFEST_FILE, BUILDING}:
+    if there - {ARCHIVES, LOCK, FETCHED} and not there & {MANIFEST_FILE, BUILDING}:
         raise InputError(f"{out} is not empty and is no corpus: name a new folder")
     identity = f"{fingerprint} size={size} large={large}"
     if MANIFEST_FILE in there and identity_of(manifest) == identity:
@@ -115,19 +127,35 @@ def build(
     )
     with _writing(out), folder_lock(out, busy), drawing_pool(workers) as pool:
         _begin(building, f"{fingerprint} size={size} {' '.join(STAGED.names)}")
+        rules = judges.rules
         staged: list[Path] = []
         for number, source in enumerate(inputs):
             done, paths = 0, []
             name = f"{number:02d}-{source.name}"
-            for path, count in stage(source.drawings(), building, name, size, pool, CHUNK):
+            for path, count in stage(source.drawings(), building, name, size, pool, CHUNK, rules):
                 paths.append(path)
                 done += count
                 yield Progress(f"draw {source.name}", done, 0)
             yield Progress(f"draw {source.name}", done, done)
             staged += sorted(paths)
         table = open_staged(staged)
+        seen_by_clip: Embedded | None = None
+        if judges.embedder is not None:
+            for count in embed_all(staged, judges.embedder):
+                yield Progress("embed", count, len(table))
+            seen_by_clip = embedded(staged, judges.embedder)
+        tested: Evaluation | None = None
+        if judges.against is not None:
+            paths = []
+            drawings = judges.against()
+            for path, _ in stage(drawings, building, "against", size, pool, CHUNK, drawn_only(rules)):
+                paths.append(path)
+                yield Progress("draw evaluation pictures", len(paths), 0)
+            tested = evaluation(sorted(paths), judges.embedder)
         yield Progress("filter", 0, len(table))
-        dropped = filtered(table)
+        policy = refused(table, judges.policy) if judges.policy is not None else None
+        made = decide(table, rules, embedded=seen_by_clip, evaluation=tested, refused=policy)
+        dropped = made.dropped
         tests, later = (
             {source.name for source in inputs if wanted(source)}
             for wanted in (attrgetter("test_only"), attrgetter("train_only"))
@@ -153,9 +181,12 @@ def build(
             larger.append(path)
             done += count
             yield Progress("draw large", done, len(chosen))
-        records = yield from _write_shards(building / SHARDS, table, rows, chosen, larger)
+        records = yield from _write_shards(building / SHARDS, table, rows, chosen, larger, made)
         records = grouped(records, groups or {})
         outcome.write(building / DROPPED_FILE, left_out())
+        if judges.report:
+            yield Progress("report", 0, 1)
+            report.write(building / REPORT, title, table, made, rules, left_out())
         _publish(out, building, records, card.write(title, records, found, left_out()), identity)
         shutil.rmtree(building)
 
@@ -209,28 +240,6 @@ def _begin(building: Path, plan: str) -> None:
     begun.write_text(plan)
 
 
-def filtered(table: pa.Table) -> dict[int, LeftOut]:
-    """The pictures that do not go into the corpus, by their position."""
-    reasons, details, sources, styles, keys, concepts = (
-        table[name].to_pylist() for name in ("reason", "detail", "source", "style", "key", "concept")
-    )
-    dropped = {
-        index: LeftOut(sources[index], keys[index], reason, details[index])
-        for index, reason in enumerate(reasons)
-        if reason is not None
-    }
-    usable = [index for index in range(len(table)) if index not in dropped]
-    usable.sort(
-        key=lambda index: concepts[index] in BORROWED_FLAGS
-    )  # the first of two that are the same stays
-    groups = [f"{sources[index]}\0{styles[index]}" for index in usable]
-    hashes = _rows(table, ["hash"], usable)["hash"].to_pylist()
-    for place, (reason, twin) in duplicates(groups, hashes, _thumbs(table, usable)).items():
-        index = usable[place]
-        dropped[index] = LeftOut(sources[index], keys[index], reason, f"the same as {keys[usable[twin]]}")
-    return dropped
-
-
 def _split(
     table: pa.Table, dropped: dict[int, Any], test_sources: set[str], train_sources: set[str]
 ) -> list[tuple[int, Split]]:
@@ -260,7 +269,7 @@ def _splits(
 def _held_out_elsewhere(
     table: pa.Table, dropped: dict[int, Any], test_sources: set[str], train_sources: set[str]
 ) -> dict[int, LeftOut]:
-    """As `filtered`: pictures of sources that are all trained on, of what is held out of the others.
+    """Pictures of sources that are all trained on, of what is held out of the others.
 
     Held out are a concept, a concept in the picture's own style, a name of a concept that ends the picture's
     name ("circus elephant" where the elephant is held out), and the very picture under another name.
@@ -291,17 +300,17 @@ def _held_out_elsewhere(
         return "" if shown is None else f"shows what {keys[shown]} shows, which is held out"
 
     found = {index: text for index in own if (text := reason(index))}
-    twins = seen(_thumbs(table, own), _thumbs(table, held_out))
+    twins = seen(thumbs(table, own), thumbs(table, held_out))
     for place, twin in twins.items():
         found.setdefault(own[place], f"the same as {keys[held_out[twin]]}, which is held out")
     return {index: LeftOut(sources[index], keys[index], "held out", text) for index, text in found.items()}
 
 
 def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]]) -> dict[int, LeftOut]:
-    """As `filtered`: held-out pictures of which the same, under another style or name, is trained on."""
+    """Held-out pictures of which the same, under another style or name, is trained on."""
     train = [index for index, split in rows if split is Split.TRAIN]
     held_out = [index for index, split in rows if split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
-    twins = seen(_thumbs(table, held_out), _thumbs(table, train))
+    twins = seen(thumbs(table, held_out), thumbs(table, train))
     sources, keys = table["source"], table["key"]
     return {
         (index := held_out[place]): LeftOut(
@@ -314,16 +323,6 @@ def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]]) -> dict[i
     }
 
 
-def _rows(table: pa.Table, names: list[str], indices: list[int]) -> pa.Table:
-    return table.select(names).take(pa.array(indices, pa.int64()))
-
-
-def _thumbs(table: pa.Table, indices: list[int]) -> np.ndarray:
-    """uint8 (N, 32, 32, 3)."""
-    chosen = _rows(table, ["thumb"], indices)["thumb"].to_pylist()
-    return np.frombuffer(b"".join(chosen), np.uint8).reshape(-1, THUMB, THUMB, 3)
-
-
 def _choose_large(table: pa.Table, rows: list[tuple[int, Split]], count: int) -> list[int]:
     """The `count` vector drawings of the train split with the smallest hashes: more of them add to fewer."""
     vector, keys, sources = (table[name].to_pylist() for name in ("vector", "key", "source"))
@@ -333,7 +332,7 @@ def _choose_large(table: pa.Table, rows: list[tuple[int, Split]], count: int) ->
 
 
 def _large_drawings(table: pa.Table, chosen: list[int]) -> Iterator[Drawing]:
-    for row in _rows(table, ["key", "svg", "fit"], chosen).to_pylist():
+    for row in rows_of(table, ["key", "svg", "fit"], chosen).to_pylist():
         yield Drawing(
             key=row["key"], svg=row["svg"], fit=Fit(row["fit"]), captions={"en": ["-"]}, concept="-",
             source="", style="", licence="", author="",
@@ -341,19 +340,26 @@ def _large_drawings(table: pa.Table, chosen: list[int]) -> Iterator[Drawing]:
 
 
 def _write_shards(
-    folder: Path, table: pa.Table, rows: list[tuple[int, Split]], chosen: list[int], larger: list[Path]
+    folder: Path,
+    table: pa.Table,
+    rows: list[tuple[int, Split]],
+    chosen: list[int],
+    larger: list[Path],
+    made: Decisions,
 ) -> Generator[Progress, None, pa.Table]:
     """Writes all shards into `folder`, yielding progress, and returns the manifest."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    columns = {name: table[name].to_pylist() for name in ("key", *METADATA, "captions", "width", "vector")}
 
     def samples(split: Split) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
-        for index, own in rows:
-            if own is split:
-                metadata = {name: columns[name][index] for name in METADATA}
-                metadata["captions"] = load_captions(columns["captions"][index])
-                yield columns["key"][index], table["png"][index].as_py(), metadata
+        own = [index for index, its in rows if its is split]
+        for start in range(0, len(own), READ):
+            part = own[start : start + READ]
+            read = rows_of(table, ["key", "png", *METADATA, "captions"], part).to_pylist()
+            for index, row in zip(part, read, strict=True):
+                captions, row["names"] = made.captions.get(index, (row["captions"], row["names"]))
+                metadata = {name: row[name] for name in METADATA}
+                yield row["key"], row["png"], metadata | {"captions": load_captions(captions)}
 
     placed: list[Placed] = []
     for split in Split:
@@ -366,19 +372,36 @@ def _write_shards(
         drawn = open_staged(larger)["png"]
         empty: dict[str, Any] = {}
         there = [place for place, whole in enumerate(drawn.is_valid().to_pylist()) if whole]
-        again = ((columns["key"][chosen[place]], drawn[place].as_py(), empty) for place in there)
+        again = ((table["key"][chosen[place]].as_py(), drawn[place].as_py(), empty) for place in there)
         places = write_shards(folder, LARGE_SHARD, again, LARGE_PER_SHARD)
         large = dict(zip((chosen[place] for place in there), places, strict=True))
     yield Progress("write", len(placed), len(rows))
+    return _manifest(table, rows, placed, large, made)
 
-    records = []
-    for (index, split), place in zip(rows, placed, strict=True):
-        row = {name: column[index] for name, column in columns.items()}
-        row |= {"split": split.value, "shard": place.shard, "offset": place.offset, "size": place.size}
-        if big := large.get(index):
-            row |= {"large_shard": big.shard, "large_offset": big.offset, "large_size": big.size}
-        records.append(row | {"large": index in large})
-    return pa.Table.from_pylist(records, schema=MANIFEST)
+
+def _manifest(
+    table: pa.Table,
+    rows: list[tuple[int, Split]],
+    placed: list[Placed],
+    large: dict[int, Placed],
+    made: Decisions,
+) -> pa.Table:
+    indices = [index for index, _ in rows]
+    names = ["key", *METADATA, "captions", "width", "vector"]
+    columns: dict[str, Any] = {name: rows_of(table, [name], indices)[name] for name in names}
+    if made.captions:
+        kept = zip(indices, *(columns[name].to_pylist() for name in ("captions", "names")), strict=True)
+        changed = [made.captions.get(index, (captions, more)) for index, captions, more in kept]
+        columns["captions"] = [captions for captions, _ in changed]
+        columns["names"] = [more for _, more in changed]
+    columns["split"] = [split.value for _, split in rows]
+    bigger = [large.get(index) for index in indices]
+    columns["large"] = [big is not None for big in bigger]
+    for name in ("shard", "offset", "size"):
+        columns[name] = [getattr(place, name) for place in placed]
+        columns[f"large_{name}"] = [getattr(big, name, None) for big in bigger]
+    columns |= {name: [""] * len(rows) for name in GROUPS}
+    return pa.table({name: columns[name] for name in MANIFEST.names}, MANIFEST)
 
 
 def _publish(out: Path, building: Path, records: pa.Table, card_text: str, identity: str) -> None:
@@ -388,8 +411,11 @@ def _publish(out: Path, building: Path, records: pa.Table, card_text: str, ident
         if OWN_SHARD.fullmatch(old.name):
             old.unlink()
     shutil.rmtree(out / CACHE, ignore_errors=True)
+    shutil.rmtree(out / REPORT, ignore_errors=True)
     for path in (*sorted((building / SHARDS).iterdir()), building / DROPPED_FILE):
         path.rename(out / path.name)
+    if (building / REPORT).is_dir():
+        (building / REPORT).rename(out / REPORT)
     with atomic_path(out / CARD_FILE) as temporary:
         temporary.write_text(card_text, encoding="utf-8")
     _write_manifest(out / MANIFEST_FILE, records, identity)

@@ -5,6 +5,7 @@ build goes on. A picture that ends the process which draws it is broken, and the
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -13,13 +14,16 @@ from queue import SimpleQueue
 
 import pyarrow as pa
 
-from unclip.data.rasterise import Drawn
+from unclip.data.prepare.captions import Judged, judge
+from unclip.data.prepare.rules import STANDING, Rules
+from unclip.data.rasterise import Drawn, Limits
 from unclip.data.records import MANIFEST, Drawing, dump_captions
 from unclip.data.texts import extent
 from unclip.errors import DataError
 from unclip.processes import Contained, ContainedPool, Died, NotStarted, contained_pool, pop_finished_
 from unclip.runtime import atomic_path
 
+FINDING = pa.struct([("rule", pa.string()), ("caption", pa.string()), ("after", pa.string())])
 STAGED = pa.schema(
     [
         *map(MANIFEST.field, ("key", "concept", "style", "source", "licence", "author", "tone")),
@@ -27,8 +31,14 @@ STAGED = pa.schema(
         ("reason", pa.string()),  # why it is not usable; null if it is
         ("detail", pa.string()),
         ("png", pa.binary()),
+        ("preview", pa.binary()),  # a small PNG, for the report, of some that are not usable
         ("hash", pa.binary()),
         ("thumb", pa.binary()),  # uint8 (32, 32, 3)
+        ("aspect", pa.float32()),
+        ("pdq", pa.binary()),  # 8 hashes of 32 bytes
+        ("quality", pa.int16()),  # of the hash
+        ("letters", pa.int32()),  # of the longest caption
+        ("findings", pa.list_(FINDING)),  # what the rules did to captions
         ("svg", pa.string()),
         ("fit", pa.string()),
     ]
@@ -36,6 +46,7 @@ STAGED = pa.schema(
 MEMORY = 3 * 2**29  # bytes of addresses of a drawing process: 50 megapixels take 0.9 GiB
 SVG_SECONDS, BITMAP_SECONDS = 10, 30  # of processor time for a picture; 50 megapixels take 4
 CHUNK_BYTES, HELD_BYTES = 2**25, 2**26  # of pictures not drawn yet: in a file's worth, and in all
+SHOWN = 4  # pictures a file's worth, and a reason, that are drawn though their captions drop them
 STAGED_BYTES = 2**25  # of drawn pixels in a file's worth
 
 
@@ -45,7 +56,13 @@ def drawing_pool(workers: int) -> AbstractContextManager[ContainedPool]:
 
 
 def stage(
-    drawings: Iterable[Drawing], folder: Path, name: str, size: int, pool: ContainedPool, most: int
+    drawings: Iterable[Drawing],
+    folder: Path,
+    name: str,
+    size: int,
+    pool: ContainedPool,
+    most: int,
+    rules: Rules = STANDING,
 ) -> Iterator[tuple[Path, int]]:
     """Draws into `folder/NAME-00000.arrow` and so on, `most` pictures or 32 MiB each; yields (file, pictures
     in it).
@@ -64,7 +81,7 @@ def stage(
         while running and (len(running) > pool.workers or sum(weights.values()) + weight > HELD_BYTES):
             yield from _drawn(running, weights)
         weights[path] = weight
-        running[pool.executor.submit(draw_chunk, part, path, size, pool.free)] = (path, len(part))
+        running[pool.executor.submit(draw_chunk, part, path, size, pool.free, rules)] = (path, len(part))
     while running:
         yield from _drawn(running, weights)
 
@@ -95,8 +112,16 @@ def _keys(path: Path) -> list[str]:
     return open_staged([path])["key"].to_pylist()
 
 
-def draw_chunk(drawings: list[Drawing], path: Path, size: int, painters: SimpleQueue[Contained]) -> None:
-    """Draws pictures and writes them to one Arrow file, which appears only when it is whole.
+def draw_chunk(
+    drawings: list[Drawing],
+    path: Path,
+    size: int,
+    painters: SimpleQueue[Contained],
+    rules: Rules = STANDING,
+) -> None:
+    """Judges captions, draws pictures and writes them to one Arrow file, which appears only when it is whole.
+
+    What is in the file depends on the arguments alone.
 
     Raises:
         DataError: a drawing process cannot start, or was killed from outside. The next build notices the
@@ -107,10 +132,18 @@ def draw_chunk(drawings: list[Drawing], path: Path, size: int, painters: SimpleQ
     suspect = killed.read_bytes() if killed.exists() else b""
     painter = painters.get()
     rows = []
+    shown = Counter[str]()  # of what the rules of captions drop
     try:
         for drawing in drawings:
+            judged = judge(drawing, rules) if rules.judges_captions else Judged(drawing)
+            if judged.reason:
+                shown[judged.reason] += 1
+                if shown[judged.reason] > SHOWN:
+                    rows.append(_row(judged, Drawn(judged.reason, judged.detail)))
+                    continue
+            drawing = judged.drawing
             try:
-                rows.append(draw(drawing, size, painter))
+                rows.append(draw(judged, size, painter, rules.limits))
             except Died as death:
                 key = drawing.key.encode()
                 if death.signal in (signal.SIGKILL, signal.SIGTERM) and key != suspect:
@@ -118,7 +151,7 @@ def draw_chunk(drawings: list[Drawing], path: Path, size: int, painters: SimpleQ
                     raise DataError(
                         "a drawing process was killed: run the same command again to go on"
                     ) from None
-                rows.append(_row(drawing, _broken(death.signal)))
+                rows.append(_row(judged, _broken(death.signal)))
     except NotStarted as error:
         raise DataError(f"a drawing process cannot start: {error}") from error
     finally:
@@ -138,15 +171,29 @@ def _broken(ended: int) -> Drawn:
     return Drawn("broken", f"to draw it ends the process{by}")
 
 
-def draw(drawing: Drawing, size: int, painter: Contained) -> dict[str, object]:
-    """One row of `STAGED`: the picture, or the reason why there is none. Raises Died as the painter does."""
+def draw(judged: Judged, size: int, painter: Contained, limits: Limits) -> dict[str, object]:
+    """One row of `STAGED`: the picture, or the reason why there is none. Raises Died as the painter does.
+
+    Of a picture that is dropped for its captions there is a preview.
+    """
+    drawing = judged.drawing
     if not drawing.concept or not any(drawing.captions.values()):
-        return _row(drawing, Drawn("unusable caption", "it has no words"))
+        return _row(judged, Drawn("unusable caption", "it has no words"))
     seconds = BITMAP_SECONDS if drawing.svg is None else SVG_SECONDS
-    return _row(drawing, painter(drawing.content, size, drawing.fit, seconds=seconds))
+    drawn = painter(drawing.content, size, drawing.fit, limits, seconds=seconds)
+    if judged.reason:
+        drawn = Drawn(
+            judged.reason,
+            judged.detail,
+            width=drawn.width,
+            aspect=drawn.aspect,
+            preview=drawn.png or drawn.preview,
+        )
+    return _row(judged, drawn)
 
 
-def _row(drawing: Drawing, drawn: Drawn) -> dict[str, object]:
+def _row(judged: Judged, drawn: Drawn) -> dict[str, object]:
+    drawing = judged.drawing
     return {
         "key": drawing.key,
         "concept": drawing.concept,
@@ -160,6 +207,8 @@ def _row(drawing: Drawing, drawn: Drawn) -> dict[str, object]:
         "vector": drawing.svg is not None,
         "svg": drawing.svg if drawn.reason is None else None,
         "fit": drawing.fit.value,
+        "letters": judged.letters,
+        "findings": [vars(finding) for finding in judged.findings],
         **vars(drawn),
     }
 

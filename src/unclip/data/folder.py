@@ -2,119 +2,93 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from unclip.data import tables
 from unclip.data.archives import MEMBER_LIMIT, samples
-from unclip.data.build import Input, Progress, build
-from unclip.data.outcome import Listing, reasons
-from unclip.data.records import STORED_SIZE, Drawing, Fit, LeftOut
-from unclip.data.tables import ABOUT, CAPTION, PICTURE, Row, column, first_of, named, read_rows
-from unclip.data.texts import LOST, Unreadable, decode, extent, is_text, parse_json, words
-from unclip.data.wording import slug
-from unclip.errors import DataError, InputError
+from unclip.data.described import DRAWN, JSON, SOURCE, SVG_LIMIT, USUAL, Defaults, Describer, Said, ending_of
+from unclip.data.outcome import LeftOuts, reasons
+from unclip.data.records import Drawing, LeftOut
+from unclip.data.tables import ABOUT, PICTURE, Row, first_of, read_rows
+from unclip.data.texts import Unreadable, extent, is_text, shown_name
+from unclip.errors import DataError
 from unclip.images import SUFFIXES
 
-SOURCE = "folder"
-DRAWN = ".svg"
 PICTURES = (*SUFFIXES, DRAWN)
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 TEXTS = (".txt", ".caption", ".captions", ".cap", ".text")  # of captions, a line each
-JSON = ".json"
 SAYING = (*TEXTS, JSON)  # what a picture shows
 NAMELESS = (".img", ".image")  # of pictures in shards, whatever their format
 TABLES = ("metadata", "meta_")  # beginnings of the names of files that are nothing but tables
+# what `datasets` writes beside a data set's rows
+OF_DATASETS = ("dataset_info.json", "state.json", "dataset_dict.json")
 TRIED_ROWS = 10  # of what may be a table: one of them names a picture if it is one
-TEXT_LIMIT, SVG_LIMIT = 2**20, 2**25  # bytes of a file
+TEXT_LIMIT = 2**20  # bytes of a file
 MOST_ROWS = 1000  # of tables, of one picture
 MOST_SAID = 2**28  # characters, of all rows: they are held in memory
 MOST_ALONE = 10_000  # samples without a picture, behind which an archive without pictures is no stray one
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 NO_UTF8 = "name that is no UTF-8"
-VERSION = "3"
 
-Said = tuple[str, Row]  # where it stands, for messages, and what is said of a picture
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """The values for pictures of which nothing else is said.
+class Fetched:
+    """A picture from its address: its bytes, or the reason why there are none and more of it."""
 
-    `language` is that of plain captions; `caption_column` is the one of tables that holds them, "" for the
-    first of the usual ones.
-    """
-
-    style: str = ""
-    licence: str = "unknown"
-    author: str = ""
-    language: str = "en"
-    fit: Fit = Fit.PAD
-    caption_column: str = ""
+    content: bytes | None
+    reason: str = ""
+    detail: str = ""
 
 
-def build_folder(
-    source: Path,
-    out: Path,
-    *,
-    defaults: Defaults = Defaults(),
-    size: int = STORED_SIZE,
-    workers: int = 1,
-    large: int = 0,
-) -> Iterator[Progress]:
-    """Builds a corpus in `out` from captioned pictures in `source`, yielding its progress.
+class Fetch(Protocol):
+    """Fetches pictures by their addresses, and yields them in their order with what came beside each."""
 
-    All that is understood is read, in all folders within:
-        tables (CSV, JSON lines, JSON, Parquet) that name pictures and say what they show, optionally `tags`,
-        `concept`, `style`, `licence`, `author`; Parquet may hold the pictures themselves; webdataset shards,
-        plain or compressed, with KEY.png (jpg, webp, ...) and KEY.txt or KEY.json; pictures with a text of
-        the same name beside them, one caption a line.
-
-    What cannot be read is no error: it is counted in the card and listed in `out/dropped.jsonl`.
-
-    Raises:
-        InputError: `source` is no folder, or `out` lies within it.
-        DataError: it holds no captioned picture.
-    """
-    if not source.is_dir():
-        raise InputError(f"no folder {source}: name a folder of captioned pictures")
-    if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
-        raise InputError(f"{out} lies within {source}: choose a folder outside of the pictures")
-    with Listing() as left_out:
-        yield from build(
-            out,
-            [Input(SOURCE, lambda: read_folder(source, defaults, left_out), left_out=left_out)],
-            size=size,
-            workers=workers,
-            large=large,
-            fingerprint=_fingerprint(source, defaults),
-            title=f"Corpus of {_plain(source.resolve().name)}",
-        )
+    def __call__(self, name: str, wanted: Iterable[tuple[str, T]]) -> Iterator[tuple[T, Fetched]]: ...
 
 
 def read_folder(
-    source: Path, defaults: Defaults = Defaults(), left_out: list[LeftOut] | Listing | None = None
+    source: Path,
+    defaults: Defaults = USUAL,
+    left_out: LeftOuts | None = None,
+    *,
+    fetch: Fetch | None = None,
+    captioned: bool = True,
 ) -> Iterator[Drawing]:
     """Yields the captioned pictures of a folder: those beside texts and of tables by name, then those of
-    shards and Parquet.
+    shards, Parquet and Arrow, then those of addresses.
 
     Args:
-        source: the folder.
+        source: the folder, or one table or shard; a table is read with the pictures in its folder.
         defaults: for what is not said.
         left_out: gets what is left out, and why; without it a row, table or shard that is broken is an error.
+        fetch: fetches pictures that tables name by their addresses; without it such a table cannot be used.
+        captioned: leaves pictures out of which nothing is said.
 
     Raises:
         DataError: the folder holds nothing that is understood.
     """
-    yield from _Reader(source, defaults, left_out).read()
+    yield from _Reader(source, defaults, left_out, fetch, captioned).read()
+
+
+def listed_files(source: Path) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """As `scan`, also of a source that is one file: the file, and for a table the pictures beside it."""
+    if source.is_dir():
+        return scan(source)
+    if source.name.lower().endswith((*SHARDS, tables.PARQUET, tables.ARROW)):
+        return [source.name], []
+    files, _ = scan(source.parent)
+    return [name for name in files if name == source.name or ending_of(name) in PICTURES], []
 
 
 def scan(source: Path) -> tuple[list[str], list[tuple[str, str, str]]]:
@@ -141,7 +115,7 @@ def scan(source: Path) -> tuple[list[str], list[tuple[str, str, str]]]:
             elif kind == "file":
                 files.append(name)
             else:
-                others.append((_plain(name), kind, ""))
+                others.append((shown_name(name), kind, ""))
     files.sort(key=lambda name: name.split("/"))
     return files, sorted(others)
 
@@ -157,18 +131,34 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "broken link"
 
 
+class _Kind(Enum):
+    """The ways in which tables have pictures."""
+
+    FILES = auto()
+    STORED = auto()
+    ADDRESSES = auto()
+
+
 class _Reader:
     """The readers of one folder: they share its files, the rows of its tables, and what is left out."""
 
-    def __init__(self, source: Path, defaults: Defaults, left_out: list[LeftOut] | Listing | None) -> None:
-        self._source = source
-        self._defaults = defaults
+    def __init__(
+        self,
+        source: Path,
+        defaults: Defaults,
+        left_out: LeftOuts | None,
+        fetch: Fetch | None,
+        captioned: bool,
+    ) -> None:
+        self._source = source if source.is_dir() else source.parent
+        self._alone = "" if source.is_dir() else source.name  # the file that is read, and no other
+        self._fetch = fetch
         self._strict = left_out is None
         self._left_out = [] if left_out is None else left_out
-        self._columns = (column(defaults.caption_column),) if defaults.caption_column else CAPTION
-        self._files, others = scan(source)
+        self._describer = Describer(defaults, self._leave_out, captioned)
+        self._files, others = listed_files(source)
         self._there = frozenset(self._files)
-        self._pictures = [name for name in self._files if _ending(name) in PICTURES]
+        self._pictures = [name for name in self._files if ending_of(name) in PICTURES]
         self._called = _unique((key, name) for name in self._pictures for key in _names(name))
         self._rows = defaultdict[str, list[Said]](list)  # of tables, by picture
         self._room = MOST_SAID
@@ -180,9 +170,17 @@ class _Reader:
         texts = self._texts()
         beside = {text for own in texts.values() for text in own}
         used = {*self._pictures, *shards, *beside}
-        listed = [name for name in self._files if name not in used and _ending(name) in tables.SUFFIXES]
-        stored = [name for name in listed if self._read_table(name)]
-        if not (self._pictures or self._rows or shards or stored):
+        listed = [
+            name
+            for name in self._files
+            if name not in used
+            and ending_of(name) in tables.SUFFIXES
+            and os.path.basename(name) not in OF_DATASETS
+        ]
+        kinds = {name: self._read_table(name) for name in listed}
+        stored = [name for name in listed if kinds[name] is _Kind.STORED]
+        addresses = [name for name in listed if kinds[name] is _Kind.ADDRESSES]
+        if not (self._pictures or self._rows or shards or stored or addresses):
             told = "; ".join(reasons(self._left_out)) or "it is empty"
             raise DataError(
                 f"{self._source} holds no pictures ({', '.join(PICTURES)}), tables or shards: {told}"
@@ -193,21 +191,29 @@ class _Reader:
             self._leave_out(text, "text of a picture that has a row in a table")
         for name in self._files:
             if name in self._rows:
-                yield from self._drawing(name, self._rows.pop(name), [], partial(self._content, name))
+                yield from self._describer.drawing(
+                    name, self._rows.pop(name), [], partial(self._content, name)
+                )
+            elif self._alone:
+                continue
             elif name in texts:
                 files = ((text, partial(self._content, text, TEXT_LIMIT)) for text in texts[name])
-                yield from self._drawing(name, *self._said(files), partial(self._content, name))
+                yield from self._describer.drawing(
+                    name, *self._describer.said(files), partial(self._content, name)
+                )
             elif name not in used:
                 self._leave_out(name, _passed_over(name))
         for name in shards:
             yield from self._read_shard(name)
         for name in stored:
             yield from self._read_stored(name)
+        for name in addresses:
+            yield from self._read_addresses(name)
 
     def _leave_out(self, key: str, reason: str, detail: str = "", fault: bool = False) -> None:
         if fault and self._strict:
             raise DataError(f"{self._source / key}: {detail}")
-        self._left_out.append(LeftOut(SOURCE, _plain(key), reason, _plain(detail)))
+        self._left_out.append(LeftOut(SOURCE, shown_name(key), reason, shown_name(detail)))
 
     def _content(self, name: str, limit: int = MEMBER_LIMIT) -> bytes:
         with (self._source / name).open("rb") as file:
@@ -219,104 +225,18 @@ class _Reader:
         """The files that say what a picture shows: `a.txt` and `a.png.txt` beside `a.png`."""
         beside = defaultdict[str, list[str]](list)
         for name in self._files:
-            if _ending(name) in SAYING:
-                beside[name[: -len(_ending(name))]].append(name)
-        found = {name: [*beside[name], *beside[name[: -len(_ending(name))]]] for name in self._pictures}
+            if ending_of(name) in SAYING:
+                beside[name[: -len(ending_of(name))]].append(name)
+        found = {name: [*beside[name], *beside[name[: -len(ending_of(name))]]] for name in self._pictures}
         return {
-            name: sorted(texts, key=lambda text: SAYING.index(_ending(text))) for name, texts in found.items()
+            name: sorted(texts, key=lambda text: SAYING.index(ending_of(text)))
+            for name, texts in found.items()
         }
-
-    def _said(
-        self, files: Iterable[tuple[str, Callable[[], bytes]]]
-    ) -> tuple[list[Said], list[tuple[str, str]]]:
-        """A row of the files that say what one picture shows, and (file, what is wrong) of the others."""
-        row: Row = {}
-        lines: list[str] = []
-        read: list[str] = []
-        wrong: list[tuple[str, str]] = []
-        for name, content in files:
-            try:
-                if _ending(name) != JSON:
-                    lines += [words(line) for line in decode(content()).splitlines()]
-                elif isinstance(document := parse_json(content()), dict):
-                    row = named(document)
-                else:
-                    raise Unreadable("it is no JSON object")
-                read.append(name)
-            except (Unreadable, OSError) as error:
-                wrong.append((name, str(error)))
-        if any(lines):
-            row[self._columns[0]] = lines
-        return [(name, row) for name in read[:1]], wrong
-
-    def _drawing(
-        self, name: str, said: list[Said], wrong: list[tuple[str, str]], content: Callable[[], bytes]
-    ) -> Iterator[Drawing]:
-        """The picture, if it has a caption and can be read; what is wrong is said."""
-        captions, more = self._captions_of(said, wrong)
-        if not captions:
-            if wrong:
-                self._leave_out(name, "unreadable caption", ": ".join(wrong[0]))
-            else:
-                self._leave_out(name, "unusable caption", "there is none")
-            return
-        for place, what in wrong:
-            self._leave_out(place, "unreadable caption", what)
-        try:
-            data = content()
-            vector = name.lower().endswith(DRAWN) or data.lstrip().startswith((b"<svg", b"<?xml"))
-            if vector and len(data) > SVG_LIMIT:
-                raise Unreadable(f"it has {len(data):,} bytes, more than {SVG_LIMIT:,}")
-        except (Unreadable, OSError) as error:
-            self._leave_out(name, "unreadable file", str(error))
-            return
-        defaults = self._defaults
-        first = captions.get(defaults.language) or next(iter(captions.values()))
-        yield Drawing(
-            key=name,
-            source=SOURCE,
-            style=_about(said, "style") or defaults.style,
-            concept=_about(said, "concept") or slug(first[0]),
-            captions=captions,
-            names=tuple(more),
-            licence=_about(said, "licence", "license") or defaults.licence,
-            author=_about(said, "author") or defaults.author,
-            svg=_document(data) if vector else None,
-            bitmap=None if vector else data,
-            fit=defaults.fit,
-        )
-
-    def _captions_of(
-        self, said: list[Said], wrong: list[tuple[str, str]]
-    ) -> tuple[dict[str, list[str]], list[str]]:
-        """(captions by language, further captions in the default language); what is wrong is added."""
-        captions: dict[str, list[str]] = {}
-        more: list[str] = []
-        for place, row in said:
-            try:
-                given = first_of(row, self._columns)
-                tags = _texts(_parted(row.get("tags")))
-                if isinstance(given, dict):
-                    for language, value in given.items():
-                        if words(language) and (texts := _texts(value)):
-                            captions.setdefault(words(language), []).extend(texts)
-                    continue
-                texts = _texts(given)
-                if not texts and tags and not self._defaults.caption_column:
-                    texts, tags = [", ".join(tags)], []
-            except Unreadable as error:
-                wrong.append((place, str(error)))
-                continue
-            if texts and self._defaults.language not in captions:
-                captions[self._defaults.language] = [texts.pop(0), *tags]
-            more += texts
-        named_so = captions.get(self._defaults.language, [""])[0]
-        return captions, [text for text in dict.fromkeys(more) if text != named_so]
 
     # --- tables ---
 
-    def _read_table(self, name: str) -> bool:
-        """Adds the rows of a table to those of its pictures; True where it holds the pictures itself."""
+    def _read_table(self, name: str) -> _Kind:
+        """Adds the rows of a table to those of its pictures, where it names files."""
         sure = os.path.basename(name).lower().startswith(TABLES)
 
         faults: list[tuple[str, str]] = []  # of rows that were read before it is known to be a table
@@ -330,12 +250,18 @@ class _Reader:
                 faults.append((place, what))
 
         try:
-            rows = read_rows(self._source / name, self._columns, fault)
+            rows = read_rows(self._source / name, self._describer.columns, fault)
             first = list(islice(rows, TRIED_ROWS))
             if any(_stored(row) is not None for _, row in first):
-                return True
-            if any(ADDRESS.match(str(first_of(row, PICTURE))) for _, row in first):
-                raise DataError("it names pictures by their addresses: fetch them first, as img2dataset does")
+                return _Kind.STORED
+            if any(_address(row) for _, row in first):
+                if any(f"{os.path.splitext(name)[0]}{shard}" in self._there for shard in SHARDS):
+                    raise DataError("it lists the addresses of a shard's pictures: the shard is read")
+                if self._fetch is None:
+                    raise DataError(
+                        "it names pictures by their addresses: `unclip data prepare --fetch` fetches them"
+                    )
+                return _Kind.ADDRESSES
             if not sure and not any(self._find(name, row)[0] for _, row in first):
                 wrong = (
                     ": ".join(faults[0])
@@ -349,11 +275,11 @@ class _Reader:
             for place, row in chain(first, rows):
                 self._add_row(f"{name}, {place}", row, *self._find(name, row))
         except DataError as error:
-            if _ending(name) in TEXTS:
+            if ending_of(name) in TEXTS:
                 self._leave_out(name, "text without a picture")
             else:
                 self._leave_out(name, "table that cannot be used", str(error), fault=sure)
-        return False
+        return _Kind.FILES
 
     def _add_row(self, place: str, row: Row, picture: str, wrong: str) -> None:
         """Adds a row to those of its picture, without the column that names it."""
@@ -363,7 +289,7 @@ class _Reader:
         if len(self._rows[picture]) == MOST_ROWS:
             self._leave_out(place, "row beyond those that are read", f"{picture} has {MOST_ROWS:,} before it")
             return
-        said = {name: row[name] for name in (*self._columns, *ABOUT) if name in row}
+        said = {name: row[name] for name in (*self._describer.columns, *ABOUT) if name in row}
         self._room -= extent(said)
         if self._room < 0:
             raise DataError(f"the tables of a folder say more than {MOST_SAID:,} characters: write shards")
@@ -398,12 +324,42 @@ class _Reader:
             self._leave_out(f"{name}, {place}", "unreadable row", what, fault=True)
 
         try:
-            for number, (place, row) in enumerate(read_rows(self._source / name, self._columns, fault)):
+            for number, (place, row) in enumerate(
+                read_rows(self._source / name, self._describer.columns, fault)
+            ):
                 key = f"{os.path.splitext(name)[0]}/{number:08d}"
                 if (content := _stored(row)) is None:
                     self._leave_out(key, "row without a picture")
                 else:
-                    yield from self._drawing(key, [(f"{name}, {place}", row)], [], partial(bytes, content))
+                    yield from self._describer.drawing(
+                        key, [(f"{name}, {place}", row)], [], partial(bytes, content)
+                    )
+        except DataError as error:
+            self._leave_out(name, "table that cannot be used", str(error), fault=True)
+
+    def _read_addresses(self, name: str) -> Iterator[Drawing]:
+        """The pictures of a table that names their addresses."""
+        assert self._fetch is not None  # `_read_table` asks
+
+        def fault(place: str, what: str) -> None:
+            self._leave_out(f"{name}, {place}", "unreadable row", what, fault=True)
+
+        def wanted() -> Iterator[tuple[str, tuple[str, Said]]]:
+            rows = read_rows(self._source / name, self._describer.columns, fault)
+            for number, (place, row) in enumerate(rows):
+                key = f"{os.path.splitext(name)[0]}/{number:08d}"
+                if address := _address(row):
+                    yield address, (key, (f"{name}, {place}", row))
+                else:
+                    self._leave_out(key, "row without a picture", "it has no address")
+
+        try:
+            for (key, said), fetched in self._fetch(name, wanted()):
+                if fetched.content is None:
+                    self._leave_out(key, fetched.reason, fetched.detail)
+                else:
+                    content = partial(bytes, fetched.content)
+                    yield from self._describer.drawing(key, [said], [], content)
         except DataError as error:
             self._leave_out(name, "table that cannot be used", str(error), fault=True)
 
@@ -422,7 +378,7 @@ class _Reader:
                 if not is_text(key):
                     self._leave_out(f"{stem}/{key}", NO_UTF8)
                     continue
-                found = [ending for ending in sample if _ending(f"a{ending}") in (*PICTURES, *NAMELESS)]
+                found = [ending for ending in sample if ending_of(f"a{ending}") in (*PICTURES, *NAMELESS)]
                 if not found:
                     alone.append(f"{stem}/{key}")
                 else:
@@ -433,17 +389,19 @@ class _Reader:
                     alone = []
                 if not found:
                     continue
-                texts = [ending for ending in sample if _ending(f"a{ending}") in SAYING]
+                texts = [ending for ending in sample if ending_of(f"a{ending}") in SAYING]
                 chosen = min(found, key=lambda ending: (not _alike(ending, texts), ending.count(".")))
                 texts = sorted(
-                    _alike(chosen, texts) or texts, key=lambda text: SAYING.index(_ending(f"a{text}"))
+                    _alike(chosen, texts) or texts, key=lambda text: SAYING.index(ending_of(f"a{text}"))
                 )
                 for other in found:
                     if other != chosen:
                         self._leave_out(f"{stem}/{key}{other}", "second picture of a sample")
                 files = ((f"{stem}/{key}{ending}", partial(bytes, sample[ending])) for ending in texts)
-                said, wrong = self._said(files)
-                yield from self._drawing(f"{stem}/{key}{chosen}", said, wrong, partial(bytes, sample[chosen]))
+                said, wrong = self._describer.said(files)
+                yield from self._describer.drawing(
+                    f"{stem}/{key}{chosen}", said, wrong, partial(bytes, sample[chosen])
+                )
         except DataError as error:
             self._leave_out(name, "shard that cannot be read to its end", str(error), fault=True)
         else:
@@ -456,7 +414,7 @@ class _Reader:
 
 def _most(file: str) -> int:
     """The bytes that a file in a shard may have; of what is not read, none."""
-    ending = _ending(file)
+    ending = ending_of(file)
     if ending in SAYING:
         return TEXT_LIMIT
     return SVG_LIMIT if ending == DRAWN else MEMBER_LIMIT if ending in (*PICTURES, *NAMELESS) else 0
@@ -467,16 +425,18 @@ def _alike(ending: str, others: Iterable[str]) -> list[str]:
     return [other for other in others if other.rpartition(".")[0] == ending.rpartition(".")[0]]
 
 
+def _address(row: Row) -> str:
+    """The address of the picture that a row names; empty if it names none."""
+    value = first_of(row, PICTURE)
+    return value.strip() if isinstance(value, str) and ADDRESS.match(value.strip()) else ""
+
+
 def _stored(row: Row) -> bytes | None:
     """The bytes of the picture that a row holds, if it holds one."""
     value = first_of(row, PICTURE)
     if isinstance(value, dict):
         value = value.get("bytes")
     return value if isinstance(value, bytes) else None
-
-
-def _ending(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
 
 
 def _names(name: str) -> tuple[str, str]:
@@ -494,46 +454,7 @@ def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _passed_over(name: str) -> str:
-    ending = _ending(name)
+    if os.path.basename(name) in OF_DATASETS:
+        return "file of the datasets library, not read"
+    ending = ending_of(name)
     return "text without a picture" if ending in TEXTS else f"{ending or 'nameless'} file, not read"
-
-
-def _plain(text: str) -> str:
-    """Text that can be written as UTF-8: in a name that is none, its bytes as `\\xff`."""
-    # Python has the byte ff of a name as the surrogate dcff
-    return text.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
-
-
-def _parted(tags: object) -> object:
-    return tags.split(",") if isinstance(tags, str) else tags
-
-
-def _texts(value: object) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return [text for one in values if (text := words(one))]
-
-
-def _about(said: list[Said], *columns: str) -> str:
-    """The first value of these columns that can be read."""
-    for _, row in said:
-        with suppress(Unreadable):
-            if text := words(first_of(row, columns)):
-                return text
-    return ""
-
-
-def _document(content: bytes) -> str:
-    """An SVG document; what is in no encoding that is read still has its shapes, which are ASCII."""
-    text = decode(content)
-    return content.decode("latin-1") if LOST in text else text
-
-
-def _fingerprint(source: Path, defaults: Defaults) -> str:
-    digest = hashlib.blake2b(f"{VERSION}\0{defaults}".encode(), digest_size=16)
-    files, others = scan(source)
-    for name in files:
-        with suppress(OSError):
-            stat = (source / name).stat()
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    digest.update(repr(others).encode())
-    return digest.hexdigest()

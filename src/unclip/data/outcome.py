@@ -9,12 +9,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import pyarrow.parquet as pq
 
 from unclip.data.records import DROPPED_FILE, MANIFEST_FILE, LeftOut
 from unclip.errors import escaped
+
+
+class LeftOuts(Protocol):
+    """A list that grows of what was left out."""
+
+    def append(self, left: LeftOut, /) -> None: ...
+
+    def __iter__(self) -> Iterator[LeftOut]: ...
 
 
 class Listing:

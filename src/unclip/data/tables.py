@@ -31,7 +31,8 @@ CAPTION = (
 ABOUT = ("tags", "concept", "style", "licence", "license", "author")
 SEPARATORS = (",", "\t", ";", "|")
 LINES, JSON, SEPARATED, PARQUET = (".jsonl", ".ndjson"), ".json", (".csv", ".tsv", ".txt"), ".parquet"
-SUFFIXES = (*LINES, JSON, *SEPARATED, PARQUET)
+ARROW = ".arrow"  # what `datasets` keeps rows in
+SUFFIXES = (*LINES, JSON, *SEPARATED, PARQUET, ARROW)
 LONGEST_LINE = 2**24  # characters
 LARGEST_JSON = 100_000_000  # bytes of a document that is read as a whole; COCO's captions have 92 million
 LONGEST_ROW = 2**18  # characters of what a row says
@@ -71,7 +72,7 @@ def read_rows(table: Path, captions: Sequence[str], fault: Fault) -> Iterator[tu
 
 
 def _rows(table: Path, captions: Sequence[str], fault: Fault) -> Iterator[tuple[str, Row]]:
-    if table.suffix.lower() == PARQUET:
+    if table.suffix.lower() in (PARQUET, ARROW):
         yield from _parquet_rows(table, captions, fault)
     elif table.suffix.lower() == JSON:
         yield from _json_rows(table)
@@ -229,7 +230,8 @@ def parquet_part(table: str = "", captions: Sequence[str] = ()) -> list[Row | st
     try:
         if table:
             pa.set_memory_pool(pa.system_memory_pool())  # others take addresses in advance
-            _parquet = (_too_large(row) or row for row in _read_parquet(table, captions))
+            read = _read_arrow if table.lower().endswith(ARROW) else _read_parquet
+            _parquet = (_too_large(row) or row for row in read(table, captions))
         part: list[Row | str] = []
         weight = 0
         for row in _parquet:
@@ -263,6 +265,28 @@ def _read_parquet(table: str, captions: Sequence[str]) -> Iterator[Row]:
     for batch in file.iter_batches(rows, columns=names, use_threads=False):
         for index in range(batch.num_rows):
             yield named({name: _value(batch.column(name)[index]) for name in batch.schema.names})
+
+
+def _read_arrow(table: str, captions: Sequence[str]) -> Iterator[Row]:
+    """The rows of a stream of Arrow, what `datasets` writes, or of a file of it."""
+    with pa.OSFile(table) as file:
+        try:
+            reader = pa.ipc.open_stream(file)
+        except pa.ArrowInvalid:
+            file.seek(0)
+            whole = pa.ipc.open_file(file)
+            reader = (whole.get_batch(index) for index in range(whole.num_record_batches))
+            found = whole.schema.names
+        else:
+            found = reader.schema.names
+        columns = {name: column(name) for name in found}
+        if wrong := _lacking(list(columns.values()), captions):
+            raise DataError(wrong)
+        known = {*PICTURE, *captions, *ABOUT}
+        names = [name for name in columns if columns[name] in known]
+        for batch in reader:
+            for index in range(batch.num_rows):
+                yield named({name: _value(batch.column(name)[index]) for name in names})
 
 
 def _value(cell: Any) -> Any:

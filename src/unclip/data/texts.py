@@ -35,6 +35,12 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
+def shown_name(name: str) -> str:
+    """A name that can be written as UTF-8: of one that is none, its bytes as `\\xff`."""
+    # Python has the byte ff of a name as the surrogate dcff
+    return name.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
+
+
 def words(value: object) -> str:
     """A caption or another short text on one line, without control characters; empty where none is seen.
 

@@ -1,0 +1,485 @@
+"""Fetches pictures by their addresses, as their owners allow and without reaching into private networks.
+
+A picture is fetched only if the site's robots.txt allows it (RFC 9309), no opt-out list names its address or
+site, and the answer does not refuse it: by `X-Robots-Tag: noai` or `noimageai` (also `noindex` and
+`noimageindex`), or by `tdm-reservation: 1` (W3C's TDM Reservation Protocol).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpcore2 as httpcore
+import httpx2 as httpx
+import pyarrow as pa
+
+from unclip import __version__
+from unclip.data.folder import Fetched
+from unclip.errors import DataError, InputError
+from unclip.runtime import atomic_path
+
+AGENT = "unclip"  # as robots.txt calls us
+USER_AGENT = f"{AGENT}/{__version__} (pictures for training; X-Robots-Tag noai is honoured)"
+REFUSING = ("noai", "noimageai", "noindex", "noimageindex", "none")  # of X-Robots-Tag
+BATCH = 256  # addresses in one file of what was fetched; a stopped run fetches at most so many again
+THREADS = 32
+PER_HOST = 4  # requests to one host at once
+REDIRECTS = 5
+RETRIED = (408, 425, 429, 500, 502, 503, 504)
+ROBOTS_BYTES = 500 * 1024  # of a robots.txt, RFC 9309 section 2.5
+PIECE = 2**16
+FETCHED = pa.schema(
+    [
+        ("address", pa.string()),
+        ("content", pa.binary()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Manners:
+    """The way in which pictures are fetched.
+
+    Attributes:
+        most_bytes: of one picture.
+        seconds: for one picture, all tries and redirects together.
+        tries: of one address, while it fails in a way that may pass.
+        pause: seconds before the second try, doubled before each other one.
+        private: addresses of private networks, and of this machine, may be asked.
+        robots: robots.txt and headers are obeyed; off for a site of one's own.
+        opted_out: names of hosts, with all below them, and addresses of pictures that are not fetched.
+        threads: pictures that are fetched at once.
+    """
+
+    most_bytes: int = 20_000_000
+    seconds: float = 30.0
+    tries: int = 3
+    pause: float = 0.5
+    private: bool = False
+    robots: bool = True
+    opted_out: frozenset[str] = frozenset()
+    threads: int = THREADS
+
+
+def read_opt_outs(paths: Iterable[Path]) -> frozenset[str]:
+    """The entries of opt-out lists: an address or a host a line, `#` before what is no entry.
+
+    Raises:
+        InputError: a list cannot be read.
+    """
+    entries = set[str]()
+    for path in paths:
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the opt-out list {path}: {error}") from error
+        for line in lines:
+            entry = line.partition("#")[0].strip() if not line.strip().startswith("http") else line.strip()
+            if entry:
+                entries.add(entry if "://" in entry else entry.removeprefix("*.").rstrip(".").casefold())
+    return frozenset(entries)
+
+
+class Refused(Exception):
+    """A picture is not fetched: the `reason` in a few words, to be counted, and more of it."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Passing(Exception):
+    """A try failed in a way that may pass; `after` seconds the server asks to be left alone."""
+
+    def __init__(self, detail: str, after: float = 0.0) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.after = after
+
+
+class PrivateAddress(Exception):
+    """The name of a host means a machine that is not public."""
+
+
+class GuardedBackend(httpcore.NetworkBackend):
+    """Connects only to public addresses: the very address that was judged is connected to, so a name that
+    means another machine the next time it is asked gains nothing.
+    """
+
+    def __init__(self, private: bool) -> None:
+        self._private = private
+        self._plain = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Opens a connection to a host that is public, or may be private.
+
+        Raises:
+            PrivateAddress: it is not, and may not be.
+            httpcore.ConnectError: there is no such host, or it does not answer.
+        """
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"no such host: {error}") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not self._private:
+            for address in addresses:
+                if not is_public(address):
+                    raise PrivateAddress(f"{host} is {address}")
+        failure: Exception = httpcore.ConnectError(f"no address of {host}")
+        for address in addresses:
+            try:
+                return self._plain.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failed:
+                failure = failed
+        raise failure
+
+    def connect_unix_socket(self, path: str, *_: Any, **__: Any) -> httpcore.NetworkStream:
+        """Never opens one. Raises PrivateAddress."""
+        raise PrivateAddress(path)
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, between tries of httpcore itself."""
+        time.sleep(seconds)
+
+
+def is_public(address: str) -> bool:
+    """False for addresses of private networks, of this machine, of links, and for those that stand for them
+    within IPv6 (mapped, 6to4, Teredo, NAT64).
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    inside: Sequence[ipaddress.IPv4Address | None] = ()
+    if isinstance(found, ipaddress.IPv6Address):
+        nat64 = ipaddress.ip_network("64:ff9b::/96")
+        teredo = found.teredo
+        inside = (
+            found.ipv4_mapped,
+            found.sixtofour,
+            teredo[1] if teredo else None,
+            ipaddress.IPv4Address(int(found) & 0xFFFFFFFF) if found in nat64 else None,
+        )
+    return found.is_global and not found.is_multicast and all(one.is_global for one in inside if one)
+
+
+@dataclass
+class _Origin:
+    """A site: what its robots.txt says, and how many requests it has at once."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    room: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(PER_HOST))
+    robots: Any = None  # protego's rules; None before they are asked for
+    closed: str = ""  # why nothing may be fetched
+    next_time: float = 0.0  # before which its crawl delay forbids another request
+
+
+class Fetcher:
+    """Fetches pictures, many at once, and keeps what came in a folder so that nothing is fetched twice.
+
+    Args:
+        folder: of files of `BATCH` pictures each. What could not be fetched is noted there, too.
+        manners: see there.
+    """
+
+    def __init__(self, folder: Path, manners: Manners = Manners()) -> None:
+        self._folder = folder
+        self._manners = manners
+        self._origins = defaultdict[str, _Origin](_Origin)
+        self._origins_lock = threading.Lock()
+
+    @cached_property
+    def _protego(self) -> Any:
+        try:
+            import protego
+        except ImportError as error:
+            raise InputError("to read robots.txt needs protego: pip install 'unclip[prepare]'") from error
+        return protego.Protego
+
+    @cached_property
+    def _pool(self) -> httpcore.ConnectionPool:
+        return httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            network_backend=GuardedBackend(self._manners.private),
+            max_connections=self._manners.threads,
+            keepalive_expiry=5.0,
+        )
+
+    def __call__(self, name: str, wanted: Iterable[tuple[str, T]]) -> Iterator[tuple[T, Fetched]]:
+        """Fetches what is wanted, address and something beside it, in its order; while one batch is used the
+        next one is fetched. What waits is on the disk, not in memory.
+
+        Args:
+            name: of the table, for the names of files.
+            wanted: addresses, each with what is handed back beside it.
+
+        Raises:
+            DataError: what came cannot be kept.
+        """
+        if self._manners.robots:
+            _ = self._protego
+        stem = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
+        wanted = iter(wanted)
+        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(self._manners.threads) as threads:
+            waiting = None
+            for number in count():
+                batch = list(islice(wanted, BATCH))
+                path = self._folder / f"{stem}-{number:06d}.arrow"
+                begun = batch and ahead.submit(self._fetch_batch, path, [one for one, _ in batch], threads)
+                if waiting:
+                    waiting[1].result()
+                    yield from _read(waiting[0], waiting[2])
+                if not begun:
+                    return
+                waiting = (path, begun, [beside for _, beside in batch])
+
+    def _fetch_batch(self, path: Path, addresses: list[str], threads: ThreadPoolExecutor) -> None:
+        if path.exists() and _addresses(path) == addresses:
+            return
+        try:
+            with atomic_path(path) as temporary:
+                spool = temporary.with_suffix(".parts")
+                spool.mkdir(parents=True)
+                try:
+                    parts = [spool / str(number) for number in range(len(addresses))]
+                    outcomes = list(threads.map(self.fetch, addresses, parts))
+                    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, FETCHED) as writer:
+                        for address, part, (reason, detail) in zip(addresses, parts, outcomes, strict=True):
+                            content = part.read_bytes() if not reason else None
+                            row = {
+                                "address": address, "content": content, "reason": reason, "detail": detail,
+                            }  # fmt: skip
+                            writer.write_table(pa.Table.from_pylist([row], schema=FETCHED))
+                finally:
+                    for part in spool.iterdir():
+                        part.unlink()
+                    spool.rmdir()
+        except OSError as error:
+            raise DataError(
+                f"cannot keep what was fetched in {self._folder} ({error.strerror}): make room, and the same "
+                "command goes on"
+            ) from error
+
+    def fetch(self, address: str, to: Path) -> tuple[str, str]:
+        """Fetches one picture to a file; returns "" twice, or the reason why there is none and its detail."""
+        end = time.monotonic() + self._manners.seconds
+        for number in range(self._manners.tries):
+            try:
+                self._fetch_once(address, to, end)
+                return "", ""
+            except Refused as error:
+                return error.reason, error.detail
+            except (
+                Passing,
+                httpcore.TimeoutException,
+                httpcore.NetworkError,
+                httpcore.ProtocolError,
+            ) as error:
+                detail = error.detail if isinstance(error, Passing) else _said(error)
+                wait = max(self._manners.pause * 2**number, getattr(error, "after", 0.0))
+                if number + 1 == self._manners.tries or time.monotonic() + wait > end:
+                    return "not fetched", detail
+                time.sleep(wait)
+            except PrivateAddress as error:
+                return "private address", str(error)
+            except OSError:
+                raise
+            except Exception as error:  # a strange server, or a strange address, raises nearly anything
+                return "not fetched", _said(error)
+        return "not fetched", ""
+
+    def _fetch_once(self, address: str, to: Path, end: float) -> None:
+        for _ in range(REDIRECTS + 1):
+            url = self._allowed(address, end)
+            origin = self._origin(url)
+            with origin.room:
+                self._wait(origin, end)
+                with self._answer(url, end) as answer:
+                    if answer.status in (301, 302, 303, 307, 308) and (place := _header(answer, b"location")):
+                        address = str(url.join(place))
+                        continue
+                    if answer.status in RETRIED:
+                        raise Passing(f"status {answer.status}", _seconds(_header(answer, b"retry-after")))
+                    if answer.status != 200:
+                        raise Refused("not fetched", f"status {answer.status}")
+                    if self._manners.robots and (why := refusal(answer.headers)):
+                        raise Refused("opted out", why)
+                    self._write(answer, to, end)
+                    return
+        raise Refused("not fetched", f"more than {REDIRECTS} redirects")
+
+    def _write(self, answer: httpcore.Response, to: Path, end: float) -> None:
+        most = self._manners.most_bytes
+        length = _header(answer, b"content-length")
+        if length.isdigit() and int(length) > most:
+            raise Refused("too many bytes", f"{int(length):,}, more than {most:,}")
+        size = 0
+        with to.open("wb") as file:
+            for piece in answer.iter_stream():
+                size += len(piece)
+                if size > most:
+                    raise Refused("too many bytes", f"more than {most:,}")
+                if time.monotonic() > end:
+                    raise Refused("not fetched", f"it took more than {self._manners.seconds:g} seconds")
+                file.write(piece)
+        if not size:
+            raise Refused("not fetched", "the answer is empty")
+
+    def _answer(self, url: httpx.URL, end: float) -> Any:
+        """The answer to a request, as a context in which its body is read."""
+        left = end - time.monotonic()
+        if left <= 0:
+            raise Refused("not fetched", f"it took more than {self._manners.seconds:g} seconds")
+        return self._pool.stream(
+            "GET",
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=[
+                (b"Host", url.netloc),
+                (b"User-Agent", USER_AGENT.encode()),
+                (b"Accept", b"image/*,*/*;q=0.1"),
+                (b"Accept-Encoding", b"identity"),
+            ],
+            extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), left)},
+        )
+
+    def _allowed(self, address: str, end: float) -> httpx.URL:
+        """The address, if lists and robots.txt allow it. Raises Refused."""
+        try:
+            url = httpx.URL(address)
+        except (httpx.InvalidURL, ValueError, UnicodeError) as error:
+            raise Refused("not fetched", f"no address: {error}") from error
+        if url.scheme not in ("http", "https") or not url.host:
+            raise Refused("not fetched", f"{url.scheme or 'no'} address, only http and https are fetched")
+        if address in self._manners.opted_out or self._names_host(url.host):
+            raise Refused("opted out", "by an opt-out list")
+        if self._manners.robots:
+            origin = self._origin(url)
+            with origin.lock:
+                if origin.robots is None and not origin.closed:
+                    self._read_robots(origin, url, end)
+            if origin.closed:
+                raise Refused("robots.txt", origin.closed)
+            if not origin.robots.can_fetch(str(url), AGENT):
+                raise Refused("robots.txt", "it forbids this address")
+        return url
+
+    def _names_host(self, host: str) -> bool:
+        parts = host.casefold().rstrip(".").split(".")
+        return any(".".join(parts[start:]) in self._manners.opted_out for start in range(len(parts)))
+
+    def _origin(self, url: httpx.URL) -> _Origin:
+        with self._origins_lock:
+            return self._origins[f"{url.scheme}://{url.netloc.decode('ascii')}"]
+
+    def _read_robots(self, origin: _Origin, url: httpx.URL, end: float) -> None:
+        """Reads a site's robots.txt: what cannot be reached forbids all, what is not there nothing
+        (RFC 9309, section 2.3.1).
+        """
+        place = url.join("/robots.txt")
+        for _ in range(REDIRECTS + 1):
+            try:
+                with self._answer(place, end) as answer:
+                    if 300 <= answer.status < 400 and (target := _header(answer, b"location")):
+                        place = place.join(target)
+                        if place.scheme not in ("http", "https"):
+                            break
+                        continue
+                    if answer.status >= 500:
+                        origin.closed = f"it cannot be read: status {answer.status}"
+                        return
+                    content = b""
+                    if answer.status == 200:
+                        for piece in answer.iter_stream():
+                            content += piece
+                            if len(content) > ROBOTS_BYTES:
+                                break
+                    origin.robots = self._protego.parse(content[:ROBOTS_BYTES].decode("utf-8", "replace"))
+                    return
+            except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+                origin.closed = f"it cannot be reached: {_said(error)}"
+                return
+        origin.robots = self._protego.parse("")  # redirects without end are as if there were none
+
+    def _wait(self, origin: _Origin, end: float) -> None:
+        """Waits as long as a site's robots.txt asks between two requests."""
+        delay = origin.robots.crawl_delay(AGENT) if origin.robots is not None else None
+        if not delay:
+            return
+        with origin.lock:
+            start = max(time.monotonic(), origin.next_time)
+            if start > end:
+                raise Passing(f"its robots.txt asks for {delay:g} s between requests")
+            origin.next_time = start + float(delay)
+        time.sleep(max(0.0, start - time.monotonic()))
+
+
+def refusal(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The header by which an answer says that it is not to be learned from; "" where there is none.
+
+    `X-Robots-Tag` may name whom it is for: "unclip: noai".
+    """
+    for name, value in headers:
+        text = value.decode("latin-1").strip().casefold()
+        if name.lower() == b"tdm-reservation" and text == "1":
+            return "tdm-reservation: 1"
+        if name.lower() == b"x-robots-tag":
+            agent, colon, directives = text.partition(":")
+            if colon and agent.strip() not in (AGENT, "*", "unavailable_after"):
+                continue
+            for directive in (directives if colon else text).split(","):
+                if directive.strip() in REFUSING:
+                    return f"X-Robots-Tag: {directive.strip()}"
+    return ""
+
+
+def _header(answer: httpcore.Response, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in answer.headers if name.lower() == wanted), "")
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        return max(0.0, float(text))
+    return 0.0
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _addresses(path: Path) -> list[str]:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()["address"].to_pylist()
+
+
+def _read(path: Path, beside: list[T]) -> Iterator[tuple[T, Fetched]]:
+    with pa.OSFile(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        for number, one in enumerate(beside):
+            (row,) = reader.get_batch(number).to_pylist()
+            yield one, Fetched(row["content"], row["reason"], row["detail"])
