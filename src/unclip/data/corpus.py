@@ -62,7 +62,7 @@ class Corpus:
         if not manifest.is_file():
             raise DataError(
                 f"{self.folder} is no corpus (it has no {MANIFEST_FILE}): make one with "
-                f"`unclip data pictograms {self.folder}` or `unclip data folder PICTURES {self.folder}`"
+                f"`unclip data pictograms {self.folder}` or `unclip data prepare PICTURES {self.folder}`"
             )
         if split not in (*Split, EVERYTHING):
             raise InputError(f"unknown split {str(split)!r}: choose {', '.join(Split)} or {EVERYTHING}")
