@@ -51,6 +51,21 @@ def test_the_sheet_has_a_row_a_query(
     assert all(row["from"] <= row["said"] <= row["to"] for row in said["calibration"])
 
 
+def test_words_are_asked_for_in_each_language_and_found_or_not(
+    styled: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = importlib.import_module("words")
+    result = tmp_path / "words.json"
+    command = [str(styled), str(tiny_bundle), "--named-in", "en", "--splits", "unseen-styles"]
+    script.main([*command, "--result", str(result)])
+    (row,) = json.loads(result.read_text())
+    assert (row["language"], row["concepts"], row["pictures"]) == ("en", 12, 24)
+    beside = next(value for key, value in row.items() if key.startswith("R@5"))
+    assert 0 <= row["R@1"]["low"] <= row["R@1"]["value"] <= row["R@1"]["high"] <= 1
+    assert 0 <= beside["value"] <= 1
+    assert "unseen-styles" in capsys.readouterr().out
+
+
 def test_a_chart_has_every_point_and_name() -> None:
     script = importlib.import_module("chart")
     series = [

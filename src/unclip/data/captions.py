@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
@@ -252,16 +252,34 @@ def fill(phrase: str, name: str, language: str) -> str:
     return phrase.replace("{n}", name).replace("{a}", with_article(name) if language == "en" else name)
 
 
+def language_shares(
+    spoken: Iterable[str], languages: Mapping[str, float], temperature: float = 1.0
+) -> dict[str, float]:
+    """The share of each of the languages that are spoken, of any sum; those of share 0 are left out.
+
+    Args:
+        spoken: language codes, as often as they come.
+        languages: the share of each, "other" for all that are not named, in equal parts.
+        temperature: every language's share is raised to one over it.
+    """
+    codes = dict.fromkeys(spoken)
+    shares = {language: share for language, share in languages.items() if language in codes and share > 0}
+    others = [language for language in codes if language not in languages] if languages.get(OTHER) else []
+    if temperature != 1:
+        shares = {language: share ** (1 / temperature) for language, share in shares.items()}
+    each = (languages[OTHER] / len(others)) ** (1 / temperature) if others else 0.0
+    return shares | dict.fromkeys(others, each)
+
+
 def _choose_language(
     captions: Captions, random: Random, languages: Mapping[str, float], temperature: float
 ) -> str:
-    shares = {language: share for language, share in languages.items() if language in captions and share > 0}
-    others = [language for language in captions if language not in languages] if languages.get(OTHER) else []
-    if temperature != 1:
-        shares = {language: share ** (1 / temperature) for language, share in shares.items()}
-    if others:
-        shares[OTHER] = len(others) * (languages[OTHER] / len(others)) ** (1 / temperature)
+    shares = language_shares(captions, languages, temperature)
     if not shares:
         return "en" if "en" in captions else next(iter(captions))
-    (language,) = random.choices(list(shares), list(shares.values()))
+    others = [language for language in shares if language not in languages]
+    named = {language: share for language, share in shares.items() if language in languages}
+    if others:
+        named[OTHER] = len(others) * shares[others[0]]
+    (language,) = random.choices(list(named), list(named.values()))
     return random.choice(others) if language == OTHER else language

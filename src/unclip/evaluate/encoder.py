@@ -29,6 +29,7 @@ Step = tuple[str, int, int]
 
 BATCH = 128
 WEIGHTS = (
+    "clip/final/best.safetensors",
     "clip/final/ema-0.safetensors",
     "clip/final/raw.safetensors",
 )  # of a run, the first one that is there

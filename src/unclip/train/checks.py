@@ -18,6 +18,7 @@ from unclip.manifest import SAMPLING, Component, check_ranges, read_sampling
 from unclip.models.code_sampling import CodeSampling
 from unclip.models.layout import Layout
 from unclip.train import bundling
+from unclip.train.best import BEST
 from unclip.train.config import LoopConfig
 from unclip.train.results import Results
 from unclip.train.settings import Settings
@@ -116,7 +117,7 @@ def _check_trained(run: Results, stage: str) -> None:
             f"{stage}.train.batch: got {loop.batch}, allowed is up to {most:,}, {MOST_OF_A_PICTURE:,} times "
             "the pictures of the corpus"
         )
-    averages = ["raw", *(f"ema-{number}" for number in range(len(loop.ema)))]
+    averages = ["raw", *(f"ema-{number}" for number in range(len(loop.ema)))] + [BEST] * bool(loop.best)
     if table.weights is not None and table.weights not in averages:
         raise InputError(f"{stage}.weights: got {table.weights!r}, allowed are {', '.join(averages)}")
     run.share_of_old(stage)

@@ -62,6 +62,9 @@ class LoopConfig:
     log_steps: int = 50
     preview_steps: int = 1000  # 0 = never
     evaluate_steps: int = 0  # 0 = never
+    best: str = (
+        ""  # the figure of evaluations whose highest value the weights `best` had; empty: no such ones
+    )
     tensorboard: bool = True
     compile: bool = False
     channels_last: bool = False
@@ -82,6 +85,9 @@ class LoopConfig:
         self._require("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")
         self._require("ema", all(value > 0 for value in self.ema), "decays below 1 or half-lives in pictures")
         self._require("accumulate", self.batch % self.accumulate == 0, f"a divisor of the batch {self.batch}")
+        self._require(
+            "best", not self.best or self.evaluate_steps > 0, "empty unless evaluate_steps is above 0"
+        )
         muon = self.optimiser is Optimiser.MUON
         self._require("adamw_only", muon or not self.adamw_only, "empty unless optimiser = 'muon'")
         self._require(

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from unclip import recipes
 from unclip.config import to_dict, with_defaults
 from unclip.errors import InputError, Interrupted, TrainingError, UnclipError, is_out_of_memory
-from unclip.native import IMPOSSIBLE, kind_of
+from unclip.native import IMPOSSIBLE, kind_of, save_model
 from unclip.runtime import (
     atomic_path,
     autocast,
@@ -37,6 +37,7 @@ from unclip.runtime import (
 )
 from unclip.train import parallel, state
 from unclip.train.batches import prefetch, to_device
+from unclip.train.best import BEST, Best
 from unclip.train.config import LoopConfig, Precision
 from unclip.train.log import FIRST_STEPS, RunLog, Window, clock
 from unclip.train.optim import MovingAverage, Optimisers, rate_factor
@@ -115,13 +116,15 @@ def train(
 
     `out` gets `checkpoints/`, `metrics.jsonl`, `previews/`, `tensorboard/` and at the end
     `final/raw.safetensors` and `final/ema-<k>.safetensors` (k counts the values of `config.ema`; see
-    `unclip.native`). A run that was stopped goes on where its newest checkpoint stands and ends
-    with the same bits as one that was not (on one device).
+    `unclip.native`), with `config.best` also `final/best.safetensors`: the first moving average (or the
+    model) as it was when an evaluation had the highest of that figure. A run that was stopped goes on where
+    its newest checkpoint stands and ends with the same bits as one that was not (on one device).
 
     Ctrl-C, SIGTERM or `stop` end it after the step in hand, with a checkpoint.
 
     Raises:
-        InputError: `resume` is off and `out` holds a run; the processes cannot share the batch out evenly.
+        InputError: `resume` is off and `out` holds a run; the processes cannot share the batch out evenly;
+            evaluations have no figure `config.best`.
         TrainingError: the run in `out` is of another task, config, optimiser or average; the loss stays
             non-finite; a file cannot be written.
         Interrupted: it was stopped; the message says how to go on.
@@ -166,6 +169,11 @@ class Trainer:
         self.saved = -1  # the step of the newest checkpoint
         self.seconds = 0.0
         self.notes: list[str] = []
+        self.best = Best(config.best) if config.best else None
+        if self.best and not isinstance(task, Evaluates):
+            raise InputError(
+                f"train.best: got {config.best!r}, but {task.name} evaluates nothing: leave it out"
+            )
         found = self._find_state(resume)
         if found:
             self.model.load_state_dict(found["model"])
@@ -211,6 +219,8 @@ class Trainer:
         self.optimisers.load_state_dict(found["optimisers"])
         self.step, self.pictures, self.skipped = found["step"], found["pictures"], found["skipped"]
         self.saved, self.bad, self.seconds = found["step"], found["bad"], found["seconds"]
+        if self.best:
+            self.best.restore(found.get("best"))
         self.notes.insert(0, f"goes on from step {self.step:,}")
 
     def go(self) -> Path:
@@ -256,6 +266,7 @@ class Trainer:
             ) from error
 
     def _steps(self, batches: Iterable[list[Any]]) -> None:
+        self._check_best()
         config, window = self.config, Window(self.step, self.pictures)
         began = saved = time.monotonic()
         before, first = self.seconds, self.step
@@ -369,6 +380,7 @@ class Trainer:
             "skipped": self.skipped,
             "bad": self.bad,
             "seconds": self.seconds,
+            "best": self.best and self.best.state(),
         }
         found = parallel.whole(found)
         if self.world.writes:
@@ -385,6 +397,12 @@ class Trainer:
             with self.gathered(module) as model:
                 if self.world.writes:
                     state.write_weights(self.out, name, model, about)
+        if self.best is not None:
+            with self._evaluated() as model:
+                if model is not None:
+                    if not self.best.step:  # it was asked for when all steps were done
+                        self._write_best(model)
+                    state.publish(self.out, BEST)
 
     def _report(self, window: Window, rate: float) -> None:
         on_gpu = self.device.type == "cuda"
@@ -408,21 +426,55 @@ class Trainer:
         draw = self._is_time(self.config.preview_steps)
         if not (judge or draw):
             return
-        with self.gathered(self.averages[0].module if self.averages else self.model) as model:
-            if not self.world.writes:
-                return
-            model.eval()
-            with torch.no_grad(), autocast(self.device, self.precision):
+        image, better = None, False
+        with self._evaluated() as model:
+            if model is not None:
                 if judge:
                     figures = cast(Evaluates, self.task).evaluate(model)
                     judged: Judged | None = getattr(self.task, "judged", None)
                     about = {} if judged is None else judged._asdict()
                     self.log.write("evaluate", self.step, figures, about)
+                    better = self.best is not None and self.best.is_beaten(self.step, figures)
                 image = self.task.preview(model) if draw else None
+                if better:
+                    self._write_best(model)
+        if self.world.any(better)[0]:
+            self._save()  # a run that goes on from here knows what it has to beat
         if image is not None:
             path = self.out / state.PREVIEWS / f"step-{self.step:06d}.png"
             with state.writing(self.out, path.name), atomic_path(path) as temporary:
                 image.save(temporary)
+
+    @contextmanager
+    def _evaluated(self) -> Iterator[nn.Module | None]:
+        """The model that evaluations are of, in eval mode; None in processes that do not write."""
+        with self.gathered(self.averages[0].module if self.averages else self.model) as model:
+            if not self.world.writes:
+                yield None
+                return
+            model.eval()
+            with torch.no_grad(), autocast(self.device, self.precision):
+                yield model
+
+    def _check_best(self) -> None:
+        """Evaluates once before the first step: a figure that there is not is better refused now."""
+        if self.best is not None and self.step < self.config.steps:
+            with self._evaluated() as model:
+                if model is not None:
+                    self.best.check(cast(Evaluates, self.task).evaluate(model))
+
+    def _write_best(self, model: nn.Module) -> None:
+        """Writes the best weights; not into `final`, where they would pass for those of a run's end."""
+        assert self.best is not None
+        details = {
+            "task": self.about,
+            "step": self.step,
+            "pictures": self.pictures,
+            "best": self.best.state(),
+        }
+        path = self.out / f"{BEST}.safetensors"
+        with state.writing(self.out, path.name):
+            save_model(path, model, details=details)
 
     def _is_time(self, every: int) -> bool:
         return bool(every) and (self.step % every == 0 or self.step == self.config.steps)

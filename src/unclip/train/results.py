@@ -32,6 +32,7 @@ from unclip.models.codec import CodecTraining
 from unclip.runtime import atomic_path, check_writable, noise_seed, sha256
 from unclip.tokenizer import TOKENIZER_FILE, BytePairTokenizer, Tokenizer
 from unclip.train import loop, parallel, record, state
+from unclip.train.best import BEST
 from unclip.train.config import LoopConfig
 from unclip.train.record import Record
 from unclip.train.settings import Settings, completed
@@ -219,9 +220,10 @@ class Results:
         return path.with_name(f"{path.stem}-old-weights-{share}.safetensors") if share else path
 
     def _average(self, stage: str) -> Path:
-        """The file of the average of weights, or of the plain ones, that the recipe wants."""
+        """The file of the average of weights, of the best or of the plain ones, that the recipe wants."""
         config = self.part(stage, "train", LoopConfig)
-        average = str(self.recipe[stage].get("weights") or ("ema-0" if config.ema else "raw"))
+        usual = BEST if config.best else "ema-0" if config.ema else "raw"
+        average = str(self.recipe[stage].get("weights") or usual)
         return self.out / stage / state.FINAL / f"{average}.safetensors"
 
     def weights(self, stage: str) -> Path:
@@ -285,7 +287,10 @@ class Results:
         if stage == TOKENIZER:
             settings = {TOKENIZER: to_dict(from_dict(TokenizerStage, self.recipe[stage], stage))}
         else:
-            settings = record.tables(self.settings(stage), self.part(stage, "train", LoopConfig))
+            found = self.settings(stage)
+            settings = record.tables(found, self.part(stage, "train", LoopConfig))
+            if (teacher := getattr(found.task, "teacher", None)) is not None:
+                settings["teacher"] = {"words": sha256(self.train.folder / teacher.file)}
         return Record(
             corpus=self.train.fingerprint,
             parts={need: self.digest(need) for need in self.needs(stage)},

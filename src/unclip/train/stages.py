@@ -70,7 +70,8 @@ class StageTables:
     Attributes:
         model, task, train, diffusion, sampling: tables, each read by a class of its own.
         start: weights that training begins with, of a bundle (by name or folder) or a weight file.
-        weights: which result counts, raw or ema-0, ema-1 ...; None is the first moving average.
+        weights: which result counts, raw, ema-0, ema-1 ... or best; None is the best where `train.best` is
+            given, else the first moving average.
         old_weights: share of `start` in the mean that the result is.
     """
 

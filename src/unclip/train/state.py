@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -122,6 +123,13 @@ def write_weights(out: Path, name: str, model: nn.Module, details: Mapping[str, 
     with writing(out, path.name):
         save_model(path, model, details=details)
     return path
+
+
+def publish(out: Path, name: str) -> None:
+    """Copies weights that were written beside the checkpoints to `final/NAME.safetensors`."""
+    path = out / FINAL / f"{name}.safetensors"
+    with writing(out, path.name), atomic_path(path) as temporary:
+        shutil.copyfile(out / path.name, temporary)
 
 
 def differences(before: Any, now: Any, where: str = "") -> list[str]:

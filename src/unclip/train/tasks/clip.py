@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from statistics import fmean
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -34,6 +36,7 @@ from unclip.train.results import Results
 from unclip.train.settings import Settings
 from unclip.train.starting import finished, take_weights_
 from unclip.train.tasks.stage import StageTask
+from unclip.train.teacher import Teacher, TeacherConfig, Words, check_there
 
 
 class Contrast(StrEnum):
@@ -59,6 +62,7 @@ class CLIPTaskConfig:
         splits: of the corpus that are learned from.
         locked: the image encoder stays as it is begun with and the text encoder learns alone, from embeddings
             that are computed once (LiT, 2111.07991): what was trained on those stays valid.
+        teacher: the second loss, by the words of a teacher of language; None is the contrastive one alone.
         pictures: which of their pictures, with which captions.
     """
 
@@ -67,6 +71,7 @@ class CLIPTaskConfig:
     part: int | None = None
     splits: Splits = Splits.TRAIN
     locked: bool = False
+    teacher: TeacherConfig | None = None
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
     def __post_init__(self) -> None:
@@ -75,6 +80,10 @@ class CLIPTaskConfig:
         if self.locked and self.pictures.shift:
             raise InputError(
                 f"shift {self.pictures.shift}: locked, pictures are encoded once and never moved, so say 0"
+            )
+        if self.locked and self.teacher is not None:
+            raise InputError(
+                "teacher: a locked image encoder cannot come along to the teacher's space, so say null"
             )
 
 
@@ -203,7 +212,39 @@ class CLIPTask(ContrastiveTask):
             images = model.encode_image(self.unseen.images.to(device))
             found = self.recall(model, images, self.unseen)
             figures |= {f"unseen_concepts_{name}": value for name, value in found.items()}
+            figures["unseen_concepts_recall_at_1"] = fmean(found.values())  # of all languages alike
         return figures
+
+
+class TaughtCLIPTask(CLIPTask):
+    """CLIP's task with a second loss, which draws the text encoder towards the space of a teacher."""
+
+    def __init__(
+        self,
+        model: CLIPConfig,
+        task: CLIPTaskConfig,
+        tokenizer: Tokenizer,
+        train: Corpus,
+        held_out: Corpus,
+        unseen: Corpus | None,
+        words: Words,
+    ) -> None:
+        """`words` are those that the teacher has embedded."""
+        super().__init__(model, task, tokenizer, train, held_out, unseen)
+        assert task.teacher is not None
+        self.teacher = Teacher(words, task.teacher, tokenizer, self.pictures.context, model.embedding)
+        self.weight = task.teacher.weight
+
+    def batch(self, places: Places) -> Any:
+        return super().batch(places), self.teacher.lesson(places)
+
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Tensor]]:
+        pairs, lesson = batch
+        contrast, parts = super().loss(model, pairs, places)
+        texts = text_by_length(partial(self.texts, model), lesson.tokens, self.task.part)
+        taught = self.teacher.loss(texts, lesson.targets)
+        about = {"contrast": contrast.detach(), "teacher": taught.detach()}
+        return contrast + self.weight * taught, {**parts, **about}
 
 
 class LockedCLIPTask(CLIPTask):
@@ -239,6 +280,8 @@ def settings_of(run: Results, stage: str) -> Settings:
     model = run.part(stage, "model", CLIPConfig, text={"vocabulary": vocabulary}, end_token=end)
     settings = run.part(stage, "task", CLIPTaskConfig)
     check_bias(settings, model.logit_bias)
+    if settings.teacher is not None:
+        check_there(run.train.folder / settings.teacher.file)
     if settings.locked and run.recipe[stage].get("start") is None:
         raise InputError(
             f"{stage}.task.locked: a locked image encoder needs {stage}.start, which it begins with"
@@ -250,6 +293,9 @@ def task_of(run: Results, stage: str) -> Task:
     tokenizer = run.tokenizer()
     model, settings, _ = settings_of(run, stage)
     corpus = Corpus(run.train.folder, EVERYTHING) if settings.splits is Splits.ALL else run.train
+    if settings.teacher is not None:
+        words = Words.load(run.train.folder / settings.teacher.file)
+        return TaughtCLIPTask(model, settings, tokenizer, corpus, run.held_out, run.unseen_concepts, words)
     if not settings.locked:
         return CLIPTask(model, settings, tokenizer, corpus, run.held_out, run.unseen_concepts)
     start = str(run.recipe[stage]["start"])

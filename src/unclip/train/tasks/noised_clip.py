@@ -69,6 +69,8 @@ def settings_of(run: Results, stage: str) -> Settings:
     check_bias(settings, False)
     if settings.locked:
         raise InputError(f"{stage}.task.locked: pictures are noised anew each time, so leave it out")
+    if settings.teacher is not None:
+        raise InputError(f"{stage}.task.teacher: a guide says what a picture shows, so leave it out")
     return Settings(model, settings, diffusion_of(run, "glide"))
 
 
