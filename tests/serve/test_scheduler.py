@@ -119,7 +119,7 @@ def test_pictures_are_the_same_alone_and_in_any_company(models: Models, seed: in
             assert (one.seed, one.index) == (other.seed, other.index)
 
 
-def test_a_draw_an_edit_and_a_variation_are_enlarged_in_one_batch(models: Models) -> None:
+def test_a_draw_an_edit_and_a_variation_share_the_calls_of_every_network(models: Models) -> None:
     with Company(models) as company:
         free = company.held()
         for kind in (0, 5, 7):
@@ -127,24 +127,59 @@ def test_a_draw_an_edit_and_a_variation_are_enlarged_in_one_batch(models: Models
         free.set()
         company.wait()
     assert ("upsampler-256", 7) in company.batches  # 3 + 2 + 2
-    assert ("decoder", 3) in company.batches
-    assert ("decoder", 2) in company.batches  # an edit takes other steps than a draw
+    assert ("decoder", 7) in company.batches  # though an edit takes other steps than a draw
 
 
-def test_tasks_that_come_while_others_are_drawn_join_them_at_a_boundary(models: Models) -> None:
+def test_a_task_that_comes_in_mid_stage_joins_those_that_are_at_other_steps(models: Models) -> None:
+    """It arrives when another is at step 5 of its decoder."""
+    calls: list[set[float]] = []  # the labels of each call, which say the steps
+    network = models.get("tiny").networks["decoder"]
+    hook = network.register_forward_pre_hook(lambda _, given: calls.append(set(given[1].tolist())))
     with Company(models) as company:
-        late: list[Task] = []
 
-        def first_step(event: Event) -> None:
-            if event.stage == "decoder" and not late:
-                late.append(company.add(lambda model: model.stream("a red apple", seed=2, size=256)))
+        def at_step_5(event: Event) -> None:
+            if event.stage == "decoder" and event.step == 5 and len(company.tasks) == 1:
+                company.add(lambda model: model.stream("a green apple", seed=2, size=64, steps=12))
 
         free = company.held()
-        company.add(lambda model: model.stream("a red apple", seed=1, n=2, size=256), first_step)
+        company.add(lambda model: model.stream("a red apple", seed=1, n=2, size=256, steps=20), at_step_5)
         free.set()
-        company.wait()
-    # the second is not in the first one's decoder, and no third batch is needed after it
-    assert [rows for stage, rows in company.batches if stage == "decoder"] == [2, 1]
+        first, second = company.wait()
+    hook.remove()
+    assert not isinstance(first, Exception)
+    assert not isinstance(second, Exception)
+    both = [labels for labels in calls if len(labels) == 2]
+    assert len(both) == 12  # every step of the second is in a call of the first
+    assert len(calls) == 20
+    model = models.get("tiny")
+    alone = model.generate("a red apple", seed=1, n=2, size=256, steps=20)
+    alone += model.generate("a green apple", seed=2, size=64, steps=12)
+    assert all(difference(a, b) <= ROUNDING for a, b in zip((*first, *second), alone, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_arrivals_within_one_stage_leave_every_picture_as_it_is_alone(
+    models: Models, seed: int
+) -> None:
+    """Noise and conditioning are bit-equal: float32 pictures differ by what kernels round alone."""
+    model, chance = models.get("tiny"), random.Random(seed)
+    asked: list[dict[str, Any]] = []
+    for number in range(6):
+        fields = {"seed": number, "n": chance.randint(1, 3), "steps": chance.randint(4, 12)}
+        sampler = chance.choice(["ancestral", "ddim", "heun", "dpm++"])
+        guidance = {"guidance": 1.0} if chance.random() < 0.2 else {}
+        asked.append({**fields, "sampler": sampler, **guidance})
+    with Company(models) as company:
+        for fields in asked:
+            company.add(lambda model, fields=fields: model.stream("a red apple", size=64, **fields))
+            time.sleep(chance.random() * 0.02)
+        ends = company.wait()
+    for fields, end in zip(asked, ends, strict=True):
+        assert not isinstance(end, Exception), end
+        for one, other in zip(end, model.generate("a red apple", size=64, **fields), strict=True):
+            assert difference(one, other) <= ROUNDING, fields
+            assert one.metadata == other.metadata
+    assert max(rows for stage, rows in company.batches if stage == "decoder") > 3  # they met
 
 
 @pytest.mark.parametrize("stage", ["prior", "decoder", "upsampler-256"])
@@ -219,6 +254,34 @@ def test_without_memory_for_all_they_are_drawn_one_by_one(
     assert not isinstance(second, Exception)
     assert [rows for stage, rows in company.batches if stage == "decoder"][1:] == [1, 1, 1]
     assert all(difference(a, b) <= ROUNDING for a, b in zip(first, expected, strict=True))
+
+
+def test_a_call_that_has_no_memory_for_all_is_computed_for_each_of_them(models: Models) -> None:
+    rows: list[int] = []
+
+    def scarce(_: Any, given: tuple[Any, ...]) -> None:
+        rows.append(len(given[0]))
+        if len(given[0]) > 2:  # of one picture there are two, with guidance
+            raise MemoryError
+
+    model = models.get("tiny")
+    expected = [model.generate("a red apple", seed=seed, size=64, steps=seed + 2)[0] for seed in (1, 2)]
+    with Company(models) as company:
+        free = company.held()
+        for seed in (1, 2):  # of different steps, so that they are no one batch
+
+            def begin(model: Model, seed: int = seed) -> Iterator[Event]:
+                return model.stream("a red apple", seed=seed, size=64, steps=seed + 2)
+
+            company.add(begin)
+        hook = model.networks["decoder"].register_forward_pre_hook(scarce)
+        free.set()
+        ends = company.wait()
+    hook.remove()
+    assert max(rows) == 4
+    for end, other in zip(ends, expected, strict=True):
+        assert not isinstance(end, Exception)
+        assert difference(end[0], other) <= ROUNDING
 
 
 def test_one_picture_without_memory_fails_clearly_and_alone(

@@ -1,9 +1,10 @@
 """The one thread that owns the models: it takes the jobs of many requests through the stages together.
 
 Jobs join at the boundary of a stage: whatever waits before the same stage of the same bundle, and would be in
-one call of its network, goes through it in one batch. Rows of a sampler that are at different steps would
-each need a schedule of their own, so nobody joins within a stage. The oldest goes first, but lets those catch
-up that will then share its batch, where that takes no longer than what is left of it.
+one call of its network, goes through it in one batch. Where a network paints from noise, a batch that comes
+later joins those that are under way at whatever step they are (`flights`): its rows go into the same calls,
+with steps of their own. The oldest goes first, but lets those catch up that will then share its calls, where
+that takes no longer than what is left of it.
 
 The verbs are the model's own. The model that they are given draws nothing itself: `Shared.draw` hands the
 jobs in, and waits for what comes of them by telling of `WAITING`.
@@ -26,8 +27,11 @@ from unclip.drawing import Event, Job, Options, Picture
 from unclip.errors import UnclipWarning, is_out_of_memory
 from unclip.model import Model
 from unclip.pipeline import PICTURES, Part, Piece, Route, pieces
+from unclip.serve.flights import Flight, Joined, can_fly, step
 from unclip.serve.models import Models
 from unclip.serve.worker import Cancelled, Observe, OutOfMemory, Result, Task
+from unclip.stages.painting import Painting
+from unclip.stages.stage import Stage
 
 WAITING = Event("waiting", 0, 0, 0.0)
 IDLE_SECONDS = 1.0  # between two looks at whether to stop
@@ -73,6 +77,8 @@ class Scheduler(threading.Thread):
         self._tasks: list[Task] = []
         self._owners: dict[Route, Task] = {}
         self._stopping = False
+        self._flights: list[Flight] = []  # of one model and one network
+        self._joined = Joined()
         self._step_seconds: dict[tuple[str, str], float] = {}  # of a bundle's stage, as they were last
         self._last_seconds = 0.0  # of the last batch
         self._turn = False  # of a verb's own work, beside batches
@@ -134,6 +140,7 @@ class Scheduler(threading.Thread):
                 self._work()
             except Exception as error:  # what nobody has foreseen ends what is there, and not the server
                 self._waiting.clear()
+                self._land_all()
                 for task in list(self._tasks):
                     self._end(task, error)
 
@@ -142,7 +149,8 @@ class Scheduler(threading.Thread):
         self._obey(wait=not self._tasks)
         movable = next((task for task in self._tasks if not task._waits), None)
         waiting = self._next()
-        if movable is not None and (waiting is None or movable.arrived <= waiting.arrived[0]):
+        ahead: list[Waiting | Flight] = [*self._flights] if waiting is None else [waiting]
+        if movable is not None and all(movable.arrived <= one.arrived[0] for one in ahead):
             self._move(movable)
         elif movable is not None and self._turn:
             self._turn = False
@@ -150,17 +158,36 @@ class Scheduler(threading.Thread):
         elif waiting is not None:
             self._turn = True
             self._through(waiting)
+        elif self._flights:
+            self._turn = True
+            self._step()
 
     def _next(self) -> Waiting | None:
-        """The oldest that waits, or what shall catch up with it."""
+        """The oldest that waits, or what shall catch up with it; None where those under way are to go on."""
         if not self._waiting:
             return None
-        oldest, *younger = sorted(self._waiting, key=lambda waiting: waiting.arrived)
+        ordered = sorted(self._waiting, key=lambda waiting: waiting.arrived)
+        boards = next((waiting for waiting in ordered if self._may_board(waiting)), None)
+        if boards is not None:
+            return boards
+        oldest, *younger = ordered
+        if any(flight.arrived < oldest.arrived for flight in self._flights):
+            return next((waiting for waiting in ordered if self._may_catch_up(waiting)), None)
         stage, count = oldest.part.left[0], len(oldest.part)
         count += sum(len(other.part) for other in younger if self._together_with(oldest, other))
         if oldest.alone or count >= (stage.at_once or self._group(oldest)):
             return oldest
         patience = self._seconds(oldest, len(oldest.part.left), unknown=math.inf)
+        for flight in self._flights:
+            before = len(flight.part.left) - len(oldest.part.left)
+            if (
+                before > 0
+                and flight.bundle == oldest.bundle
+                and flight.part.left[before:] == oldest.part.left
+                and not any(route.competes for route in (*oldest.part.routes, *flight.part.routes))
+                and self._left(flight, before) <= patience
+            ):
+                return None
         for other in younger:
             before = len(other.part.left) - len(oldest.part.left)
             behind = replace(other.part, left=other.part.left[max(before, 0) :])
@@ -175,12 +202,43 @@ class Scheduler(threading.Thread):
                 return other
         return oldest
 
+    def _may_board(self, waiting: Waiting) -> bool:
+        """Can a batch that waits join those under way now?"""
+        stage = waiting.part.left[0]
+        return self._has_seats(waiting, stage) and len(stage.calls(waiting.part.batch.jobs)) == 1
+
+    def _may_catch_up(self, waiting: Waiting) -> bool:
+        """Can it soon, when stages that take no longer than what is left for those are done?"""
+        for before, stage in enumerate(waiting.part.left):
+            if before and self._has_seats(waiting, stage):
+                left = max(self._left(flight, 1, unknown=math.inf) for flight in self._flights)
+                return self._seconds(waiting, before) <= left
+        return False
+
+    def _has_seats(self, waiting: Waiting, stage: Stage) -> bool:
+        """Is it before the stage that others are under way through, and is there room for its rows?"""
+        if not self._flights or waiting.alone:
+            return False
+        first = self._flights[0]
+        networks = first.model.networks
+        if (waiting.bundle, stage.name) != (first.bundle, first.stage.name) or not can_fly(stage, networks):
+            return False
+        taken = sum(len(flight.part) for flight in self._flights)
+        most = networks.pictures(stage.side(None)) if isinstance(stage, Painting) else 0
+        return taken + len(waiting.part) <= most and self.models.get(waiting.bundle) is first.model
+
     def _together_with(self, one: Waiting, other: Waiting) -> bool:
         return one.bundle == other.bundle and not other.alone and one.part.joins(other.part)
 
     def _group(self, waiting: Waiting) -> int:
         """The most pictures that go through stages together."""
         return self.models.get(waiting.bundle).networks.group
+
+    def _left(self, flight: Flight, stages: int, unknown: float = 0.0) -> float:
+        """The time that is left of a flight, and of the stages behind it."""
+        step = self._step_seconds.get((flight.bundle, flight.stage.name), unknown)
+        behind = Waiting(replace(flight.part, left=flight.part.left[1:]), flight.bundle, flight.arrived)
+        return step * (flight.steps - flight.done) + self._seconds(behind, stages - 1)
 
     def _seconds(self, waiting: Waiting, stages: int, unknown: float = 0.0) -> float:
         """The time that the next stages of a part take; `unknown` where one was not measured yet."""
@@ -304,8 +362,12 @@ class Scheduler(threading.Thread):
         return part.rows(rows)
 
     def _through(self, oldest: Waiting) -> None:
-        """Take the oldest part, and what joins it, through its next stage."""
+        """Take the oldest part, and what joins it, through its next stage, or let it take its first step."""
         part, model = self._together(oldest), self.models.get(oldest.bundle)
+        under_way = not self._flights or self._has_seats(replace(oldest, part=part), part.left[0])
+        if not oldest.alone and under_way and can_fly(part.left[0], model.networks):
+            self._flights.append(Flight(part, model, oldest.bundle, oldest.arrived))
+            return
         stage, began = part.left[0], time.perf_counter()
         try:
             steps, done = stage.steps(part.batch.jobs), 0
@@ -323,19 +385,52 @@ class Scheduler(threading.Thread):
                 if not any(route in self._owners for route in part.routes):
                     work.close()
                     return
-            arrived = (oldest.arrived[0], next(self._numbers))
-            kept = self._wanted(replace(oldest, part=after, arrived=arrived, alone=False))
-            if kept is not None and not kept.part.left:
-                self._finish(kept.part, model)
-            elif kept is not None:
-                self._waiting.append(kept)
+            self._behind(after, model, oldest.bundle, oldest.arrived[0])
         except Exception as error:
-            self._failed(oldest, part, error)
+            self._failed(oldest.bundle, part, error)
         else:
             self._step_seconds[oldest.bundle, stage.name] = (time.perf_counter() - began) / max(1, done)
         finally:
             self._last_seconds = time.perf_counter() - began
             self._observe(stage.name, len(part), self._last_seconds)
+
+    def _behind(self, after: Part, model: Model, bundle: str, arrived: int) -> None:
+        """A part has gone through a stage: it is finished, or waits for the next one."""
+        kept = self._wanted(Waiting(after, bundle, (arrived, next(self._numbers))))
+        if kept is not None and not kept.part.left:
+            self._finish(kept.part, model)
+        elif kept is not None:
+            self._waiting.append(kept)
+
+    def _step(self) -> None:
+        """Have all that are under way take a step."""
+        flights, began = list(self._flights), time.perf_counter()
+        rows = sum(len(flight.part) for flight in flights)
+        told = step(flights, self._joined)
+        self._last_seconds = time.perf_counter() - began
+        self._step_seconds[flights[0].bundle, flights[0].stage.name] = self._last_seconds
+        for flight, outcome in told:
+            seconds = self._last_seconds * len(flight.part) / rows
+            flight.seconds += seconds
+            if isinstance(outcome, Piece):
+                flight.done += 1
+                self._tell(flight.part, outcome, flight.done, flight.steps, seconds)
+                continue
+            self._flights.remove(flight)
+            self._observe(flight.stage.name, flight.most, flight.seconds)
+            if isinstance(outcome, Exception):
+                self._failed(flight.bundle, flight.part, outcome)
+            else:
+                self._behind(outcome, flight.model, flight.bundle, flight.arrived[0])
+        self._obey()
+        for flight in list(self._flights):
+            if not any(route in self._owners for route in flight.part.routes):
+                self._flights.remove(flight)
+                flight.end()
+
+    def _land_all(self) -> None:
+        while self._flights:
+            self._flights.pop().end()
 
     def _tell(self, part: Part, piece: Piece, done: int, steps: int, seconds: float) -> None:
         """Tell the owners of a batch's jobs of a step."""
@@ -361,7 +456,7 @@ class Scheduler(threading.Thread):
             task._waits = False
             self._move(task)
 
-    def _failed(self, oldest: Waiting, part: Part, error: Exception) -> None:
+    def _failed(self, bundle: str, part: Part, error: Exception) -> None:
         """Try again what failed in company, each owner's alone, or each picture where memory ran out."""
         owners = [self._owners.get(route) for route in part.routes]
         rows: dict[object, list[int]] = {}
@@ -375,7 +470,7 @@ class Scheduler(threading.Thread):
                 owner = owners[own[0]]
                 assert owner is not None
                 arrived = (owner.arrived, next(self._numbers))
-                self._waiting.append(Waiting(part.rows(own), oldest.bundle, arrived, alone=True))
+                self._waiting.append(Waiting(part.rows(own), bundle, arrived, alone=True))
             return
         if is_out_of_memory(error):
             error = OutOfMemory("out of memory: ask for a smaller picture")

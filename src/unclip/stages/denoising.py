@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unclip.bundle import Bundle
 from unclip.diffusion.defaults import GuidedSampling, LangevinUpdates, Sampling, Spacing
-from unclip.diffusion.denoiser import Denoiser, denoiser, threshold
+from unclip.diffusion.denoiser import Denoiser, Network, denoiser, threshold
 from unclip.diffusion.guidance import classifier_free
 from unclip.diffusion.samplers import Sampler
 from unclip.diffusion.schedule import (
@@ -25,7 +25,7 @@ from unclip.diffusion.schedule import (
 )
 from unclip.drawing import Options
 from unclip.errors import BundleError, InputError, shown
-from unclip.stages.networks import Networks
+from unclip.stages.networks import Call, Networks
 from unclip.stages.stage import Estimate
 
 # What suits a sampler where the bundle does not say.
@@ -118,15 +118,17 @@ class Denoising:
 
     def denoiser(self, model: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
         """Of a network that is called with x and label, without guidance or threshold."""
-        networks, schedule = self.networks, self.schedule
-        diffusion = networks.bundle.component(self.name).diffusion
-        assert diffusion is not None  # the schedule was made from it
 
-        @networks.computing()
+        @self.networks.computing()
         def network(x: Tensor, label: Tensor) -> Tensor:
             return model(x, label).float()
 
-        return denoiser(network, schedule, diffusion.prediction, diffusion.learned_range)
+        return self._denoiser(network)
+
+    def _denoiser(self, network: Network) -> Denoiser:
+        diffusion = self.networks.bundle.component(self.name).diffusion
+        assert diffusion is not None  # the schedule was made from it
+        return denoiser(network, self.schedule, diffusion.prediction, diffusion.learned_range)
 
     def limited(self, inner: Denoiser) -> Denoiser:
         """With the component's threshold."""
@@ -151,11 +153,13 @@ class Denoising:
 
         def given(condition: AnyCondition) -> Denoiser:
             @cache
+            @networks.computing()
             def known() -> Any:
                 return condition if read is None else read(condition)
 
-            return self.denoiser(lambda x, label: model(x, label, condition=known()))
+            return self._denoiser(lambda x, label: networks.called(Call(model, x, label, known())))
 
+        networks = self.networks
         other = condition.dropped() if unconditional is None else unconditional
         assert isinstance(self.sampling, GuidedSampling)  # a bundle is refused whose component has another
         scale, interval = self.sampling.guidance, self.sampling.interval

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
-from typing import TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,22 @@ class Where(TypedDict, total=False):
     exact: bool
 
 
+class Call(NamedTuple):
+    """One evaluation of a guided network.
+
+    Attributes:
+        network: called with x, label and `condition`.
+        x: (B, C, S, S).
+        label: (B,) of each row's own step.
+        condition: tensors (B, ...), in dataclasses and tuples; None where there is nothing to be told.
+    """
+
+    network: nn.Module
+    x: Tensor
+    label: Tensor
+    condition: Any
+
+
 class Networks:
     """The networks of a bundle, each read when it is first needed.
 
@@ -56,6 +72,10 @@ class Networks:
         bundle: where the weights come from.
         forms: how the weights of a component lie in memory.
         device, precision, offload, exact: as of `unclip.load`.
+
+    Attributes:
+        share: computes a call together with those of others, as a server does, or gives None where it does
+            not; None computes each by itself.
 
     Raises:
         InputError: an unknown device or precision, eight bits where no network draws codes, or another
@@ -81,6 +101,7 @@ class Networks:
         self.device = pick_device(device)
         self.precision = pick_precision(self.device, None if self.eight_bits else precision)
         self.held: dict[str, nn.Module] = {}
+        self.share: Callable[[Call], Tensor | None] | None = None
 
     def __getitem__(self, name: str) -> nn.Module:
         """A component's network."""
@@ -138,6 +159,17 @@ class Networks:
         """
         with torch.inference_mode(), autocast(self.device, self.precision):
             yield
+
+    def called(self, call: Call) -> Tensor:
+        """The output (B, C, S, S) of a call, float32, perhaps computed with those of others."""
+        shared = None if self.share is None else self.share(call)
+        return self.computed(call) if shared is None else shared
+
+    def computed(self, call: Call) -> Tensor:
+        """As `called`, computed now and by itself."""
+        with self.computing():
+            output: Tensor = call.network(call.x, call.label, condition=call.condition)
+            return output.float()
 
     def at_once(self, most: int) -> int:
         """The number of rows that go through a network in one call, where it could take `most`.
