@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from unclip.data.corpus import Corpus
-from unclip.data.records import SCENES, Split
+from unclip.data.records import FACES, SCENES, Split
 from unclip.evaluate.clip import found
 from unclip.evaluate.encoder import Encoder
 from unclip.evaluate.statistics import Estimate, mean, share
@@ -38,7 +38,7 @@ LEAST_NAMED = 0.8  # share of the concepts with English names that a language na
 def plain(corpus: Corpus) -> np.ndarray:
     """Positions of pictures of single things without a skin tone."""
     tones, sources = corpus.records["tone"].to_numpy(), np.array(corpus.column("source"))
-    return np.flatnonzero((tones == 0) & (sources != SCENES))
+    return np.flatnonzero((tones == 0) & ~np.isin(sources, (SCENES, FACES)))
 
 
 def asked(corpus: Corpus, rows: np.ndarray, named_in: str) -> dict[str, tuple[list[str], list[str]]]:

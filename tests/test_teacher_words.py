@@ -113,6 +113,9 @@ def test_a_corpus_gets_its_names_and_further_words_but_no_held_out_names(
     english = [one.text for one in words.said if one.language == "en"]
     assert {"red circle", "blue square", "banana", "tool box", "shape"} <= set(english)
     assert not any("green" in one.text for one in words.said)
+    meaning = dict(zip(words.said, words.meanings, strict=True))
+    assert meaning[Said("fr", "red circle (fr)")] == meaning[Said("en", "red circle")] == "red circle"
+    assert meaning[Said("en", "banana")] == meaning[Said("en", "shape")] == ""
     french = [one.text for one in words.said if one.language == "fr"]
     assert "banane" in french  # nearest to a thing
     assert "de" not in french

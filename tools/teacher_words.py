@@ -20,13 +20,14 @@ import argparse
 import gzip
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
 import numpy as np
 
 from unclip.data.corpus import Corpus
-from unclip.data.records import SCENES, Split
+from unclip.data.records import FACES, SCENES, Split
 from unclip.train.teacher import TEACHER_FILE, Said, Words, centred
 
 # WordNet's files of animals, artefacts, bodies, food, natural objects, people and plants (lexnames(5WN))
@@ -42,19 +43,32 @@ LONGEST = 60  # characters: what is longer is a description
 Embed = Callable[[Sequence[str]], np.ndarray]
 
 
-def names_of(corpus: Corpus, tags: bool = False) -> Iterator[Said]:
-    """Names (or tags) of single things in all languages, each once; no skin tones."""
-    tones, sources = corpus.records["tone"].to_pylist(), corpus.records["source"].to_pylist()
-    found: dict[Said, None] = {}
-    for index, (tone, source) in enumerate(zip(tones, sources, strict=True)):
-        if not tone and source != SCENES:
-            for language, texts in corpus.captions(index).items():
-                names = corpus.names(index, language)
-                if not tags and language == corpus.describe(index).first:
-                    names = [*names, *corpus.describe(index).names]
-                said = [text for text in texts[1:] if text not in names] if tags else names
-                found.update((Said(language, text), None) for text in said)
-    yield from found
+def names_of(corpus: Corpus) -> dict[Said, str]:
+    """Names of single things in all languages, each once, with their meanings; no skin tones.
+
+    Translations mean the first English name; what a source calls a picture besides is no translation.
+    """
+    found: dict[Said, str] = {}
+    besides: dict[Said, str] = {}
+    for index in _single(corpus):
+        captions, described = corpus.captions(index), corpus.describe(index)
+        meaning = captions["en"][0] if len(captions) > 1 and "en" in captions else ""
+        for language in captions:
+            found.update((Said(language, name), meaning) for name in corpus.names(index, language))
+        besides.update((Said(described.first, name), "") for name in described.names)
+    return {**found, **{one: meaning for one, meaning in besides.items() if one not in found}}
+
+
+def tags_of(corpus: Corpus) -> Iterator[Said]:
+    """Tags of single things in all languages."""
+    for index in _single(corpus):
+        for language, texts in corpus.captions(index).items():
+            yield from (Said(language, tag) for tag in texts[1:])
+
+
+def _single(corpus: Corpus) -> list[int]:
+    tones, sources = corpus.records["tone"].to_numpy(), np.array(corpus.column("source"))
+    return np.flatnonzero((tones == 0) & ~np.isin(sources, (SCENES, FACES))).tolist()
 
 
 def frequencies(folder: Path, language: str, size: str = "small") -> dict[str, float]:
@@ -114,8 +128,7 @@ def main(corpus: Path, packages: Path, teacher: Embed) -> None:
     """Writes the words of a corpus, or goes on with them; see above."""
     train, unseen = Corpus(corpus, Split.TRAIN), Corpus(corpus, Split.UNSEEN_CONCEPTS)
     secret = {(one.language, one.text.casefold()) for one in names_of(unseen)}
-
-    named = list(names_of(train))
+    named = names_of(train)
     counts = Counter(one.language for one in named)
     languages = sorted(language for language, count in counts.items() if count >= LEAST_NAMED)
 
@@ -128,8 +141,7 @@ def main(corpus: Path, packages: Path, teacher: Embed) -> None:
 
     path = corpus / TEACHER_FILE
     english = open_(Said("en", word) for word in things(packages))
-    wanted = [*open_(named), *english, *open_(names_of(train, tags=True))]
-    whole = embed(path, wanted, teacher)
+    whole = embed(path, [*open_(named), *english, *open_(tags_of(train))], teacher)
     frequent = {
         language: list(frequencies(packages, language))[:CANDIDATES]
         for language in languages
@@ -145,6 +157,7 @@ def main(corpus: Path, packages: Path, teacher: Embed) -> None:
         rows = np.flatnonzero(spoken == language)
         rows = rows[nearest(others[rows], to, NEAREST)]
         whole = whole.with_more([found.said[row] for row in rows], found.vectors[rows])
+    whole = replace(whole, meanings=[named.get(one, "") for one in whole.said])
     whole.save(path)
     print(f"{len(whole.said):,} words in {len({one.language for one in whole.said})} languages: {path}")
 

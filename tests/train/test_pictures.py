@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from unclip.data.corpus import Corpus
@@ -75,3 +76,12 @@ def test_held_out_pictures_without_an_english_caption_are_judged_by_what_they_ha
     held_out = HeldOut(corpus, BytePairTokenizer.train(["un disque"], 300), 12, 32)
     assert all(names == [corpus.name(k, "fr") for k in range(3)] for names in held_out.names.values())
     assert held_out.names["en"][0].startswith("un disque ")
+
+
+def test_by_concept_a_thing_in_five_skin_tones_counts_as_one(corpus: Path) -> None:
+    held_out = HeldOut(Corpus(corpus), BytePairTokenizer.train(["a disc"], 300), 12, 32)
+    held_out.concepts = np.array(["hand"] * 5 + ["cup"])
+    found = torch.eye(6)[[0, 1, 2, 3, 4, 0]]  # the cup's name finds a hand
+    assert held_out.recall(found) == pytest.approx(5 / 6)
+    assert held_out.recall(found, by_concept=True) == pytest.approx(1 / 2)
+    assert held_out.recall(found[4:], slice(4, 6), by_concept=True) == pytest.approx(1 / 2)

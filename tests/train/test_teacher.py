@@ -26,6 +26,7 @@ from unclip.train.teacher import (
     Teacher,
     TeacherConfig,
     Words,
+    agreed,
     centred,
     cosine_loss,
     projected,
@@ -41,7 +42,7 @@ def words(count: int = 6, width: int = 12) -> Words:
     thing, tongue = draw.normal(size=(count, width)), 5 * draw.normal(size=(2, width))
     said = [Said(code, f"{THINGS[k]}-{code}") for code in ("en", "xx") for k in range(count)]
     vectors = np.concatenate([thing + tongue[0], thing + tongue[1]])
-    return Words(said, vectors.astype(np.float16))
+    return Words(said, vectors.astype(np.float16), [*THINGS[:count]] * 2)
 
 
 @pytest.fixture(scope="session")
@@ -57,12 +58,14 @@ def test_a_file_gives_back_the_words_that_were_saved(tmp_path: Path) -> None:
     assert found.said == words().said
     assert np.array_equal(found.vectors, words().vectors)
     assert found.vectors.dtype == np.float16
+    assert found.meanings == words().meanings
 
 
 def test_words_are_added_once() -> None:
     whole = words()
     more = whole.with_more([Said("en", "circle-en"), Said("de", "Kreis")], np.ones((2, 12)))
     assert [one.text for one in more.said[12:]] == ["Kreis"]
+    assert more.meanings == [*whole.meanings, ""]
     assert len(more.vectors) == 13
     assert whole.with_more(whole.said, whole.vectors) is whole
     assert Words.none().with_more(whole.said, whole.vectors).said == whole.said
@@ -84,6 +87,17 @@ def test_centred_by_language_a_word_is_nearest_to_its_translation(monkeypatch: p
     found = centred(words())
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     assert (found[:6] @ found[6:].T).argmax(axis=1).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_translations_stand_where_they_agree_and_a_word_of_no_known_meaning_at_its_own() -> None:
+    vectors = centred(words())
+    meanings = [*words().meanings[:-1], ""]
+    found = agreed(vectors, meanings)
+    between = vectors[0] + vectors[6]
+    np.testing.assert_allclose(found[0], between / np.linalg.norm(between), rtol=1e-4)
+    assert np.array_equal(found[0], found[6])
+    assert np.array_equal(found[11], vectors[11])
+    np.testing.assert_allclose(found[5], vectors[5], rtol=1e-5)  # its translation is gone
 
 
 @pytest.mark.parametrize("width", [4, 12, 16])

@@ -208,10 +208,18 @@ class HeldOut:
         }
         self.tokens = {language: tokenizer.batch(names, context) for language, names in self.names.items()}
 
-    def recall(self, similarity: Tensor, rows: np.ndarray | slice = slice(None)) -> float:
+    def recall(
+        self, similarity: Tensor, rows: np.ndarray | slice = slice(None), *, by_concept: bool = False
+    ) -> float:
         """Share of the pictures at `rows`, M of N, for which the most similar one shows the same concept.
 
-        Takes similarities (M, N) of what stands for them to all pictures.
+        Takes similarities (M, N) of what stands for them to all pictures. With `by_concept` each concept
+        counts alike, though it may have a picture in every skin tone.
         """
         best = similarity.argmax(dim=1).cpu().numpy()
-        return float((self.concepts[best] == self.concepts[rows]).mean())
+        wanted = self.concepts[rows]
+        right = self.concepts[best] == wanted
+        if not by_concept:
+            return float(right.mean())
+        _, group = np.unique(wanted, return_inverse=True)
+        return float((np.bincount(group, weights=right) / np.bincount(group)).mean())

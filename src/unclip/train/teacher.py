@@ -92,30 +92,39 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True)
 class Words:
-    """Words and their embeddings by a teacher, float16 (N, D), not centred, of any length."""
+    """Words and their embeddings by a teacher.
+
+    Attributes:
+        said: the words, each language and text once.
+        vectors: float16 (N, D), as the teacher gives them.
+        meanings: what a word is a translation of, the same for all translations; "" where that is not known.
+    """
 
     said: list[Said]
     vectors: np.ndarray
+    meanings: list[str]
 
     @classmethod
     def none(cls) -> Words:
-        return cls([], np.empty((0, 0), np.float16))
+        return cls([], np.empty((0, 0), np.float16), [])
 
     @classmethod
     def load(cls, path: Path) -> Words:
-        """The words of a Parquet file with the columns language, text and vector (lists of one length).
+        """The words of a Parquet file: columns language, text, vector (lists of one length), meaning.
 
         Raises DataError: there is none, it cannot be read, or it is of another kind.
         """
         check_there(path)
         try:
-            table = pq.read_table(path, columns=["language", "text", "vector"])
+            table = pq.read_table(path, columns=["language", "text", "vector", "meaning"])
             flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             vectors = flat.reshape(len(table), -1).astype(np.float16, copy=False)
         except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
             raise DataError(f"{path} holds no words of a teacher ({error}): make it anew") from error
         columns = (table[name].to_pylist() for name in ("language", "text"))
-        return cls([Said(*pair) for pair in zip(*columns, strict=True)], vectors)
+        return cls(
+            [Said(*pair) for pair in zip(*columns, strict=True)], vectors, table["meaning"].to_pylist()
+        )
 
     def save(self, path: Path) -> None:
         """Writes the file, whole or not at all."""
@@ -125,19 +134,20 @@ class Words:
             "language": pa.array([one.language for one in self.said]).dictionary_encode(),
             "text": pa.array([one.text for one in self.said]),
             "vector": pa.FixedSizeListArray.from_arrays(flat, width),
+            "meaning": pa.array(self.meanings).dictionary_encode(),
         }
         with atomic_path(path) as temporary:
             pq.write_table(pa.table(columns), temporary, compression="zstd")
 
     def with_more(self, said: Sequence[Said], vectors: np.ndarray) -> Words:
-        """These words and more, those that are there already left out."""
+        """These words and more of no known meaning, those that are there already left out."""
         known = set(self.said)
         rows = [row for row, one in enumerate(said) if one not in known]
         if not rows:
             return self
         more = vectors[rows].astype(np.float16)
         whole = np.concatenate([self.vectors, more]) if len(self.said) else more
-        return Words([*self.said, *(said[row] for row in rows)], whole)
+        return Words([*self.said, *(said[row] for row in rows)], whole, [*self.meanings, *[""] * len(rows)])
 
 
 def check_there(path: Path) -> None:
@@ -163,6 +173,22 @@ def centred(words: Words) -> np.ndarray:
     for one in np.unique(group):
         vectors[group == one] -= vectors[group == one].mean(axis=0, dtype=np.float64).astype(np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+
+
+def agreed(vectors: np.ndarray, meanings: Sequence[str]) -> np.ndarray:
+    """Directions of words (N, D) with the mean over its translations in place of each translation's own.
+
+    The teacher is surer of a thing in many languages than in one: its words of one language find the mean of
+    their translations more often than those of English.
+    """
+    found = vectors.copy()
+    _, group, counts = np.unique(np.array(meanings, dtype=str), return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), vectors.shape[1]), np.float64)
+    np.add.at(sums, group, vectors)
+    lengths = np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
+    shared = np.array([meaning != "" for meaning in meanings], dtype=bool)
+    found[shared] = (sums / lengths)[group[shared]]
+    return found
 
 
 def projected(vectors: np.ndarray, width: int) -> np.ndarray:
@@ -196,7 +222,8 @@ class Teacher:
         if not words.said:
             raise DataError(f"{config.file} has no words: make it anew")
         self.words, self.config, self.tokenizer, self.context = words, config, tokenizer, context
-        self.targets = torch.from_numpy(projected(centred(words), width))  # (N, E)
+        directions = agreed(centred(words), words.meanings)  # (N, D)
+        self.targets = torch.from_numpy(projected(directions, width))  # (N, E)
         spoken = [one.language for one in words.said]
         shares = language_shares(spoken, config.languages, config.temperature)
         counts = {code: spoken.count(code) for code in shares}

@@ -158,15 +158,18 @@ class ContrastiveTask(StageTask, ABC):
     def judged(self) -> Judged:
         return self.held_out.judged
 
-    def recall(self, model: nn.Module, images: Tensor, held_out: HeldOut | None = None) -> dict[str, float]:
-        """Recall at 1 of the right one among held-out pictures (N, E), by name, for each language."""
-        images, figures = F.normalize(images, dim=1), {}
-        known = held_out or self.held_out
+    def similarities(self, model: nn.Module, images: Tensor, known: HeldOut) -> dict[str, Tensor]:
+        """Cosines (N, N) of the names of held-out pictures to those pictures (N, E), by language."""
+        images, found = F.normalize(images, dim=1), {}
         for language, tokens in known.tokens.items():
             tokens = tokens.to(images.device)
-            texts = F.normalize(self.texts(model, tokens.ids, tokens.mask), dim=1)
-            figures[f"recall_at_1_{language}"] = known.recall(texts @ images.T)
-        return figures
+            found[language] = F.normalize(self.texts(model, tokens.ids, tokens.mask), dim=1) @ images.T
+        return found
+
+    def recall(self, model: nn.Module, images: Tensor) -> dict[str, float]:
+        """Recall at 1 of the right one among held-out pictures (N, E), by name, for each language."""
+        found = self.similarities(model, images, self.held_out)
+        return {f"recall_at_1_{language}": self.held_out.recall(table) for language, table in found.items()}
 
 
 class CLIPTask(ContrastiveTask):
@@ -203,16 +206,17 @@ class CLIPTask(ContrastiveTask):
         """Recall at 1 of the right picture among the held-out ones, by name and language.
 
         Of unseen concepts too: a CLIP that learns its concepts by heart goes on to gain by the others, and
-        loses by these.
+        loses by these. The figure of all languages, `unseen_concepts_recall_at_1`, takes each concept alike.
         """
         assert isinstance(model, CLIP)
         device = next(model.parameters()).device
         figures = self.recall(model, model.encode_image(self.held_out.images.to(device)))
-        if self.unseen is not None:
-            images = model.encode_image(self.unseen.images.to(device))
-            found = self.recall(model, images, self.unseen)
-            figures |= {f"unseen_concepts_{name}": value for name, value in found.items()}
-            figures["unseen_concepts_recall_at_1"] = fmean(found.values())  # of all languages alike
+        if (unseen := self.unseen) is not None:
+            found = self.similarities(model, model.encode_image(unseen.images.to(device)), unseen)
+            for language, table in found.items():
+                figures[f"unseen_concepts_recall_at_1_{language}"] = unseen.recall(table)
+            every = [unseen.recall(table, by_concept=True) for table in found.values()]
+            figures["unseen_concepts_recall_at_1"] = fmean(every)
         return figures
 
 
