@@ -1,40 +1,15 @@
 import { effect } from "@preact/signals";
 import { render } from "preact";
-import { helpOpen, loadModels, VIEWS, view, viewOf } from "./state/app";
-import * as canvas from "./state/canvas";
+import { loadModels, view, viewOf } from "./state/app";
+import * as drop from "./state/drop";
 import { recall } from "./state/jobs";
-import { NARROWEST, WIDEST } from "./state/mask";
-import "./style.css";
+import * as saved from "./state/saved";
+import "./style/base.css";
+import "./style/parts.css";
+import "./style/views.css";
+import "./style/canvas.css";
 import { App } from "./views/App";
-
-function isTyping(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName);
-}
-
-function onKey(event: KeyboardEvent): void {
-  if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
-  const control = event.ctrlKey || event.metaKey;
-  const key = event.key.toLowerCase();
-  if (control && view.value === "canvas" && (key === "z" || key === "y")) {
-    if (key === "y" || event.shiftKey) canvas.marks.redo();
-    else canvas.marks.undo();
-    event.preventDefault();
-  } else if (control || event.altKey) return;
-  else if (key === "?") helpOpen.value = true;
-  else if (key === "[") canvas.width.value = Math.max(NARROWEST, Math.round(canvas.width.value * 0.8));
-  else if (key === "]") canvas.width.value = Math.min(WIDEST, Math.round(canvas.width.value * 1.25));
-  else {
-    const chosen = VIEWS[Number(key) - 1];
-    if (chosen) view.value = chosen;
-  }
-}
-
-/** A picture that is dropped or pasted anywhere is opened to be edited. */
-function onFile(file: File | undefined): void {
-  if (!file?.type.startsWith("image/")) return;
-  view.value = "canvas";
-  void canvas.openBlob(file, file.name);
-}
+import { onKey } from "./views/keys";
 
 view.value = viewOf(location.hash);
 effect(() => {
@@ -44,12 +19,20 @@ effect(() => {
 addEventListener("hashchange", () => (view.value = viewOf(location.hash)));
 addEventListener("popstate", () => (view.value = viewOf(location.hash)));
 addEventListener("keydown", onKey);
-addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.documentElement.classList.add("dragging");
+});
+addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) document.documentElement.classList.remove("dragging");
+});
 addEventListener("drop", (event) => {
   event.preventDefault();
-  onFile(event.dataTransfer?.files[0]);
+  document.documentElement.classList.remove("dragging");
+  drop.take(event.dataTransfer?.files[0]);
 });
-addEventListener("paste", (event) => onFile(event.clipboardData?.files[0]));
+addEventListener("paste", (event) => drop.take(event.clipboardData?.files[0]));
 render(<App />, document.getElementById("app") as HTMLElement);
 void loadModels();
 void recall();
+void saved.recall();

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Marks, type Pen, paint, pointOf } from "../src/state/mask";
 
-const dot = { kind: "stroke", erase: false, width: 8, points: [{ x: 1, y: 2 }] } as const;
+const dot = { kind: "stroke", erase: false, width: 8, softness: 0, points: [{ x: 1, y: 2 }] } as const;
 
 describe("marks", () => {
   it("are undone and redone without end, and a new one ends what could be redone", () => {
@@ -33,14 +33,14 @@ describe("marks", () => {
 describe("paint", () => {
   it("draws a tap as a dot, erases by taking out, and inverts all", () => {
     const calls: string[] = [];
-    const told = { globalCompositeOperation: "source-over" };
+    const told = { globalCompositeOperation: "source-over", shadowBlur: 0, shadowOffsetX: 0, lineWidth: 0 };
     const pen = new Proxy(told, {
       get: (target, name) =>
         name in target
           ? target[name as keyof typeof told]
           : (...values: number[]) => calls.push(`${told.globalCompositeOperation} ${String(name)} ${values.join(" ")}`),
       set: (target, name, value: string) => {
-        if (name === "globalCompositeOperation") target.globalCompositeOperation = value;
+        if (name in target) Object.assign(target, { [name]: value });
         return true;
       },
     }) as unknown as Pen;

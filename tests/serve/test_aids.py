@@ -120,6 +120,8 @@ def test_frames_come_as_one_moving_picture(server: Running, kind: str) -> None:
     image = Image.open(io.BytesIO(server.client.get(slow).content))
     assert image.n_frames == 4
     assert kind == "webp" or image.info["duration"] == 500
+    there_and_back = server.client.get(f"/v1/unclip/animation?ids={','.join(ids)}&format={kind}&back=true")
+    assert Image.open(io.BytesIO(there_and_back.content)).n_frames == 4
     refused(server.client.get(f"/v1/unclip/animation?ids={ids[0]}"))
     refused(server.client.get(f"/v1/unclip/animation?ids={ids[0]},pic_0"), 404)
     refused(server.client.get(f"/v1/unclip/animation?ids={ids[0]},{drawn(server, 0, 256)}"))

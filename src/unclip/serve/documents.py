@@ -10,12 +10,17 @@ from unclip.serve.service import Live, Service
 
 def job_document(service: Service, job: Live | Job, base: str, stored: list[Stored]) -> dict[str, Any]:
     """The JSON document of a job."""
-    verb, bundle = (job.verb, job.bundle) if isinstance(job, Job) else (job.asked.verb, job.asked.bundle)
+    if isinstance(job, Job):
+        verb, bundle, prompt, n = job.verb, job.bundle, job.prompt, int(job.request.get("n", 1))
+    else:
+        verb, bundle, prompt, n = job.asked.verb, job.asked.bundle, job.asked.prompt, job.asked.n
     found: dict[str, Any] = {
         "id": job.id,
         "object": "unclip.job",
         "verb": verb,
         "model": bundle,
+        "prompt": prompt,
+        "n": n,
         "created": int(job.created),
         "state": str(job.state),
         "error": None,

@@ -132,6 +132,8 @@ class Job(BaseModel):
     object: str
     verb: str
     model: str
+    prompt: str
+    n: int
     created: int
     state: str
     error: Cause | None

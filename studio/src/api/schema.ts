@@ -1175,6 +1175,10 @@ export interface components {
             verb: string;
             /** Model */
             model: string;
+            /** Prompt */
+            prompt: string;
+            /** N */
+            n: number;
             /** Created */
             created: number;
             /** State */

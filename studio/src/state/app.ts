@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 import * as api from "../api/client";
 import { kept } from "./kept";
 
-export const VIEWS = ["draw", "canvas", "make", "library", "models"] as const;
+export const VIEWS = ["draw", "canvas", "make", "library", "folder", "models"] as const;
 export type View = (typeof VIEWS)[number];
 
 export const view = signal<View>("draw");
@@ -15,6 +15,8 @@ export const model = computed(() => models.value.find((one) => one.id === wanted
 export const offline = signal(false);
 export const keyWanted = signal(false);
 export const helpOpen = signal(false);
+/** What the server refused to draw, in its words, until something else is asked for. */
+export const refusal = signal<{ message: string; param: string | null; code: string | null } | null>(null);
 
 export interface Notice {
   text: string;
@@ -35,7 +37,10 @@ export function viewOf(hash: string): View {
 export const can = (verb: string): boolean => model.value?.verbs.includes(verb) ?? false;
 
 /** Do something with the server, and say what it refuses. Returns nothing where it did not work. */
-export async function attempt<Found>(work: () => Promise<Found>): Promise<Found | undefined> {
+export async function attempt<Found>(
+  work: () => Promise<Found>,
+  refused?: (error: api.Refused) => void,
+): Promise<Found | undefined> {
   try {
     const found = await work();
     offline.value = false;
@@ -43,6 +48,7 @@ export async function attempt<Found>(work: () => Promise<Found>): Promise<Found 
   } catch (error) {
     if (error instanceof api.Unreachable) offline.value = true;
     else if (error instanceof api.Refused && error.status === 401) keyWanted.value = true;
+    else if (error instanceof api.Refused && refused) refused(error);
     else notice.value = { text: error instanceof Error ? error.message : String(error) };
     return undefined;
   }

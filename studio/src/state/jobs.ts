@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import * as api from "../api/client";
-import { attempt, offline } from "./app";
+import { attempt, offline, refusal } from "./app";
 
 export const jobs = signal<readonly api.Job[]>([]);
 const MOST = 30;
@@ -10,8 +10,8 @@ const watched = new Set<string>();
 const waiting = new Map<string, (job: api.Job) => void>();
 
 function put(job: api.Job): void {
-  const others = jobs.value.filter((one) => one.id !== job.id);
   const at = jobs.value.findIndex((one) => one.id === job.id);
+  const others = jobs.value.filter((one) => one.id !== job.id);
   jobs.value = at < 0 ? [job, ...others].slice(0, MOST) : [...others.slice(0, at), job, ...others.slice(at)];
   if (api.isOver(job)) {
     watched.delete(job.id);
@@ -20,7 +20,9 @@ function put(job: api.Job): void {
   }
 }
 
-export function watch(job: api.Job): void {
+/** Follow a job until it is over; `over` is told then, whether it went well or not. */
+export function watch(job: api.Job, over?: (job: api.Job) => void): void {
+  if (over) waiting.set(job.id, over);
   put(job);
   if (api.isOver(job) || watched.has(job.id)) return;
   watched.add(job.id);
@@ -36,16 +38,18 @@ export function watch(job: api.Job): void {
   );
 }
 
-/** Have something drawn. `over` is told when the job is, whether it went well or not. */
+/** Have something drawn. What is refused is said where it was asked for. */
 export async function submit(
   verb: string,
   values: Record<string, api.Value>,
   over?: (job: api.Job) => void,
 ): Promise<api.Job | undefined> {
-  const job = await attempt(() => api.submit(verb, values));
-  if (!job) return undefined;
-  if (over) waiting.set(job.id, over);
-  watch(job);
+  refusal.value = null;
+  const job = await attempt(
+    () => api.submit(verb, values),
+    ({ message, param, code }) => (refusal.value = { message, param, code }),
+  );
+  if (job) watch(job, over);
   return job;
 }
 
@@ -58,6 +62,12 @@ export async function cancel(id: string): Promise<void> {
 export async function recall(): Promise<void> {
   const found = await attempt(() => api.jobs(MOST));
   if (found) for (const job of [...found].reverse()) watch(job);
+}
+
+/** Watch a job that was begun before the page was loaded again. */
+export async function resume(id: string, over: (job: api.Job) => void): Promise<void> {
+  const found = await attempt(() => api.job(id));
+  if (found) watch(found, over);
 }
 
 export function dismiss(id: string): void {

@@ -6,7 +6,8 @@ import { attempt, model, view } from "./app";
 import { jobs, submit } from "./jobs";
 import { reload } from "./library";
 
-export type Way = "vary" | "blend" | "restyle";
+export const WAYS = ["vary", "blend", "restyle"] as const;
+export type Way = (typeof WAYS)[number];
 export interface Chosen {
   name: string;
   blob: Blob;
@@ -20,37 +21,79 @@ export const count = signal(4);
 export const strength = signal(0.7);
 export const origin = signal("");
 export const target = signal("");
-export const frames = signal(8);
+export const frames = signal(9);
 export const frame = signal(0);
 export const results = signal<readonly api.Picture[]>([]);
+export const variations = signal<readonly { strength: number; pictures: readonly api.Picture[] }[]>([]);
 const drawing = signal<string | null>(null);
 
 export const job = computed(() => jobs.value.find((one) => one.id === drawing.value));
 export const busy = computed(() => job.value !== undefined && !api.isOver(job.value));
 export const used = computed(() => chosen.value.slice(0, MOST[way.value]));
+/** Three and four pictures are blended on a plane, two along a line. */
+export const onPlane = computed(() => way.value === "blend" && used.value.length > 2);
 export const ready = computed(() => {
   if (way.value === "blend") return used.value.length >= 2;
   return used.value.length === 1 && (way.value === "vary" || target.value.trim() !== "");
 });
+
+export function choose(what: Way): void {
+  if (way.value === what) return;
+  way.value = what;
+  forget();
+}
+
+/** What was made of other pictures is in the library; here it goes. */
+export function forget(): void {
+  results.value = [];
+  variations.value = [];
+  drawing.value = null;
+}
 
 export function add(blob: Blob, name: string): void {
   const one = { blob, name, url: URL.createObjectURL(blob) };
   const before = MOST[way.value] === 1 ? [] : chosen.value.slice(0, MOST[way.value] - 1);
   for (const gone of chosen.value) if (!before.includes(gone)) URL.revokeObjectURL(gone.url);
   chosen.value = [...before, one];
+  forget();
 }
 
 export function drop(one: Chosen): void {
   URL.revokeObjectURL(one.url);
   chosen.value = chosen.value.filter((other) => other !== one);
+  forget();
 }
 
-export async function take(picture: api.Picture, what: Way): Promise<void> {
-  const blob = await attempt(() => api.blobOf(picture.id));
-  if (!blob) return;
-  way.value = what;
-  add(blob, picture.prompt);
+/** A picture earlier or later among those that are blended. */
+export function move(one: Chosen, by: 1 | -1): void {
+  const others = chosen.value.filter((other) => other !== one);
+  const at = chosen.value.indexOf(one) + by;
+  if (at < 0 || at > others.length) return;
+  chosen.value = [...others.slice(0, at), one, ...others.slice(at)];
+  forget();
+}
+
+export async function take(pictures: readonly api.Picture[], what: Way): Promise<void> {
+  choose(what);
+  if (pictures.length > 1) for (const one of chosen.value) drop(one); // several are all that is meant
+  for (const picture of pictures.slice(0, MOST[what])) {
+    const blob = await attempt(() => api.blobOf(picture.id));
+    if (blob) add(blob, picture.prompt);
+  }
   view.value = "make";
+}
+
+function over(done: api.Job): void {
+  if (way.value === "vary") {
+    if (done.pictures.length > 0) {
+      const used = Number(done.pictures[0]?.settings["strength"] ?? strength.value);
+      variations.value = [{ strength: used, pictures: done.pictures }, ...variations.value];
+    }
+  } else {
+    results.value = done.pictures;
+    frame.value = way.value === "restyle" ? done.pictures.length - 1 : Math.floor((done.pictures.length - 1) / 2);
+  }
+  void reload();
 }
 
 export async function make(): Promise<void> {
@@ -62,10 +105,6 @@ export async function make(): Promise<void> {
     restyle: { image: images[0], prompt: target.value.trim(), origin: origin.value.trim(), frames: frames.value },
   };
   results.value = [];
-  const started = await submit(way.value, { model: model.value?.id, ...asked[way.value] }, (done) => {
-    results.value = done.pictures;
-    frame.value = done.pictures.length - 1;
-    void reload();
-  });
+  const started = await submit(way.value, { model: model.value?.id, ...asked[way.value] }, over);
   drawing.value = started?.id ?? null;
 }

@@ -7,14 +7,17 @@ export interface Point {
   y: number;
 }
 export type Mark =
-  | { kind: "stroke"; erase: boolean; width: number; points: readonly Point[] }
+  | { kind: "stroke"; erase: boolean; width: number; softness: number; points: readonly Point[] }
   | { kind: "rectangle"; erase: boolean; from: Point; to: Point }
+  | { kind: "lasso"; erase: boolean; points: readonly Point[] }
   | { kind: "invert" }
   | { kind: "clear" };
-export type Tool = "brush" | "eraser" | "rectangle";
+export const TOOLS = ["brush", "eraser", "rectangle", "lasso"] as const;
+export type Tool = (typeof TOOLS)[number];
 
 export const NARROWEST = 4;
-export const WIDEST = 200;
+export const WIDEST = 300;
+const FAR = 20_000; // pixels: outside of every picture
 
 /** Marks with undo and redo without end. */
 export class Marks {
@@ -27,6 +30,8 @@ export class Marks {
     const last = this.done.value.map((mark) => mark.kind).lastIndexOf("clear");
     return this.done.value.slice(last + 1);
   });
+  /** Whether the mask has soft edges, which the picture then passes through. */
+  readonly soft = computed(() => this.shown.value.some((mark) => mark.kind === "stroke" && mark.softness > 0));
 
   add(mark: Mark): void {
     this.done.value = [...this.done.value, mark];
@@ -47,10 +52,17 @@ export class Marks {
     this.done.value = [...this.done.value, last];
   }
 
-  reset(): void {
-    this.done.value = [];
+  reset(marks: readonly Mark[] = []): void {
+    this.done.value = marks;
     this.undone.value = [];
   }
+}
+
+/** The mark that a tool makes of the way of a pointer; `erase` turns a shape round. */
+export function markOf(tool: Tool, points: readonly Point[], width: number, softness: number, erase: boolean): Mark {
+  if (tool === "rectangle") return { kind: "rectangle", erase, from: points[0] as Point, to: points.at(-1) as Point };
+  if (tool === "lasso") return { kind: "lasso", erase, points };
+  return { kind: "stroke", erase: erase !== (tool === "eraser"), width, softness, points };
 }
 
 /** The picture's point under a pointer, where it is shown in a box of another size. */
@@ -68,6 +80,9 @@ export function pointOf(
 export interface Pen {
   fillStyle: string | CanvasGradient | CanvasPattern;
   strokeStyle: string | CanvasGradient | CanvasPattern;
+  shadowColor: string;
+  shadowBlur: number;
+  shadowOffsetX: number;
   lineWidth: number;
   lineCap: CanvasLineCap;
   lineJoin: CanvasLineJoin;
@@ -77,6 +92,7 @@ export interface Pen {
   beginPath(): void;
   moveTo(x: number, y: number): void;
   lineTo(x: number, y: number): void;
+  fill(): void;
   stroke(): void;
 }
 
@@ -84,38 +100,47 @@ export interface Pen {
 export function paint(pen: Pen, marks: readonly Mark[], width: number, height: number, colour: string): void {
   pen.globalCompositeOperation = "source-over";
   pen.clearRect(0, 0, width, height);
-  pen.lineCap = "round";
-  pen.lineJoin = "round";
+  for (const mark of marks) paintOne(pen, mark, width, height, colour);
+}
+
+/** Draw one mark more. */
+export function paintOne(pen: Pen, mark: Mark, width: number, height: number, colour: string): void {
   pen.fillStyle = colour;
   pen.strokeStyle = colour;
-  for (const mark of marks) {
-    if (mark.kind === "clear") {
-      pen.clearRect(0, 0, width, height);
-      continue;
-    }
-    if (mark.kind === "invert") {
-      pen.globalCompositeOperation = "xor";
-      pen.fillRect(0, 0, width, height);
-      continue;
-    }
-    pen.globalCompositeOperation = mark.erase ? "destination-out" : "source-over";
-    if (mark.kind === "rectangle") {
-      const { from, to } = mark;
-      pen.fillRect(
-        Math.min(from.x, to.x),
-        Math.min(from.y, to.y),
-        Math.abs(to.x - from.x),
-        Math.abs(to.y - from.y),
-      );
-      continue;
-    }
-    const [first, ...rest] = mark.points;
-    if (!first) continue;
-    pen.lineWidth = mark.width;
-    pen.beginPath();
-    pen.moveTo(first.x, first.y);
-    if (rest.length === 0) pen.lineTo(first.x + 0.01, first.y); // a tap is a dot
-    for (const point of rest) pen.lineTo(point.x, point.y);
-    pen.stroke();
+  if (mark.kind === "clear") {
+    pen.clearRect(0, 0, width, height);
+    return;
   }
+  if (mark.kind === "invert") {
+    pen.globalCompositeOperation = "xor";
+    pen.fillRect(0, 0, width, height);
+    return;
+  }
+  pen.globalCompositeOperation = mark.erase ? "destination-out" : "source-over";
+  if (mark.kind === "rectangle") {
+    const { from, to } = mark;
+    pen.fillRect(Math.min(from.x, to.x), Math.min(from.y, to.y), Math.abs(to.x - from.x), Math.abs(to.y - from.y));
+    return;
+  }
+  const [first, ...rest] = mark.points;
+  if (!first) return;
+  // of a soft stroke nothing is seen but its shadow: the line itself lies far to the left
+  const away = mark.kind === "stroke" && mark.softness > 0 ? FAR : 0;
+  pen.beginPath();
+  pen.moveTo(first.x - away, first.y);
+  if (rest.length === 0) pen.lineTo(first.x - away + 0.01, first.y); // a tap is a dot
+  for (const point of rest) pen.lineTo(point.x - away, point.y);
+  if (mark.kind === "lasso") {
+    pen.fill();
+    return;
+  }
+  pen.lineCap = "round";
+  pen.lineJoin = "round";
+  pen.lineWidth = Math.max(1, mark.width * (1 - mark.softness / 2));
+  pen.shadowColor = away > 0 ? colour : "transparent";
+  pen.shadowBlur = (mark.width * mark.softness) / 2;
+  pen.shadowOffsetX = away;
+  pen.stroke();
+  pen.shadowColor = "transparent";
+  pen.shadowOffsetX = 0;
 }

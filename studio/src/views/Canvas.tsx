@@ -1,106 +1,83 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect } from "preact/hooks";
 import * as api from "../api/client";
-import { can, model } from "../state/app";
+import { can, model, refusal } from "../state/app";
 import * as canvas from "../state/canvas";
-import { type Mark, NARROWEST, type Pen, type Point, paint, pointOf, type Tool, WIDEST } from "../state/mask";
+import { NARROWEST, TOOLS, WIDEST } from "../state/mask";
+import * as saved from "../state/saved";
+import { FIT, zoomed } from "../state/viewport";
 import { t } from "../state/words";
-import { FileButton, Prompt, Range } from "./fields";
+import { Board, maskOf } from "./Board";
+import { FileButton, IconButton, Prompt, Range, Refusal, Segments } from "./fields";
+import { Icon } from "./icons";
 import { Progress } from "./Jobs";
 
-const TOOLS: readonly Tool[] = ["brush", "eraser", "rectangle"];
-const PAINT = "#5f3dc4"; // rare in pictures
-const LEAST = 512; // pixels of the screen that a small picture is shown at
+const ZOOM = 1.4;
+const MIDDLE = { x: 0, y: 0 };
+const WIDE = { width: 4000, height: 4000 }; // of a box: the middle stays where it is
+export const zoom = (by: number): unknown => (canvas.shot.value = zoomed(canvas.shot.value, by, MIDDLE, WIDE));
+const percent = (value: number): string => `${Math.round(value * 100)} %`;
 
-/** The mask as the API has it: a PNG of the picture's size, transparent where it is painted over. */
-async function maskOf(marks: readonly Mark[], width: number, height: number): Promise<Blob> {
-  const board = new OffscreenCanvas(width, height);
-  const pen = board.getContext("2d") as OffscreenCanvasRenderingContext2D;
-  paint(pen as unknown as Pen, marks, width, height, "#000");
-  pen.globalCompositeOperation = "xor"; // what was painted becomes transparent, all else opaque
-  pen.fillStyle = "#000";
-  pen.fillRect(0, 0, width, height);
-  return board.convertToBlob({ type: "image/png" });
-}
-
-function Board() {
-  const given = canvas.source.value;
-  const board = useRef<HTMLCanvasElement>(null);
-  const picture = useRef<HTMLImageElement>(null);
-  const stroke = useRef<Point[] | null>(null);
-  const marks = canvas.marks.shown.value;
-
-  function redraw(more?: Mark): void {
-    const pen = board.current?.getContext("2d");
-    if (pen && given) paint(pen, more ? [...marks, more] : marks, given.width, given.height, PAINT);
-  }
-  useEffect(() => redraw(), [marks, given]);
-  useEffect(() => {
-    if (!given || !picture.current) return undefined;
-    const url = canvas.shown.value ? api.fileOf(canvas.shown.value) : URL.createObjectURL(given.blob);
-    picture.current.src = url;
-    return () => URL.revokeObjectURL(url);
-  }, [given, canvas.shown.value]);
-
-  function mark(points: readonly Point[]): Mark {
-    const erase = canvas.tool.value === "eraser";
-    const last = points.at(-1) as Point;
-    return canvas.tool.value === "rectangle"
-      ? { kind: "rectangle", erase: false, from: points[0] as Point, to: last }
-      : { kind: "stroke", erase, width: canvas.width.value, points };
-  }
-  function at(event: PointerEvent): Point {
-    const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
-    return pointOf(event, box, given as { width: number; height: number });
-  }
-  if (!given) return null;
+function Tools() {
+  const { marks, tool } = canvas;
+  const masking = canvas.mode.value === "mask";
   return (
-    <div class="board">
-      <img
-        ref={picture}
-        alt={given.name}
-        width={given.width}
-        height={given.height}
-        style={{ width: `min(${Math.max(LEAST, given.width)}px, ${(75 * given.width) / given.height}vh)` }}
-      />
-      {canvas.shown.value === null && (
-        <canvas
-          ref={board}
-          width={given.width}
-          height={given.height}
-          role="img"
-          aria-label={t("canvas.mask")}
-          onPointerDown={(event) => {
-            event.currentTarget.setPointerCapture(event.pointerId);
-            stroke.current = [at(event)];
-            redraw(mark(stroke.current));
-          }}
-          onPointerMove={(event) => {
-            if (!stroke.current) return;
-            stroke.current.push(at(event));
-            redraw(mark(stroke.current));
-          }}
-          onPointerUp={() => {
-            if (stroke.current) canvas.marks.add(mark(stroke.current));
-            stroke.current = null;
-          }}
-          onPointerCancel={() => {
-            stroke.current = null;
-            redraw();
-          }}
-        />
+    <div class="toolbar" role="toolbar" aria-label={t("canvas.tools")}>
+      {masking && (
+        <>
+          {TOOLS.map((name) => (
+            <IconButton
+              key={name}
+              icon={name}
+              label={t(`canvas.${name}`)}
+              pressed={tool.value === name}
+              onClick={() => {
+                tool.value = name;
+                canvas.shown.value = null;
+              }}
+            />
+          ))}
+          <span class="gap" />
+          <IconButton
+            icon="undo"
+            label={t("canvas.undo")}
+            disabled={!marks.canUndo.value}
+            onClick={() => marks.undo()}
+          />
+          <IconButton
+            icon="redo"
+            label={t("canvas.redo")}
+            disabled={!marks.canRedo.value}
+            onClick={() => marks.redo()}
+          />
+          <IconButton icon="invert" label={t("canvas.invert")} onClick={() => marks.add({ kind: "invert" })} />
+          <IconButton
+            icon="clear"
+            label={t("canvas.clear")}
+            disabled={marks.shown.value.length === 0}
+            onClick={() => marks.add({ kind: "clear" })}
+          />
+          <span class="gap" />
+        </>
       )}
+      <IconButton icon="zoomout" label={t("canvas.zoom.out")} onClick={() => zoom(1 / ZOOM)} />
+      <IconButton icon="zoomin" label={t("canvas.zoom.in")} onClick={() => zoom(ZOOM)} />
+      <IconButton icon="fit" label={t("canvas.zoom.fit")} onClick={() => (canvas.shot.value = FIT)} />
+      <small class="saved">{t(`saved.${saved.state.value}`)}</small>
+      <IconButton icon="close" label={t("canvas.close")} onClick={saved.close} />
     </div>
   );
 }
 
 function Results() {
-  const { results, shown } = canvas;
-  if (results.value.length === 0) return null;
+  const { results, shown, result } = canvas;
+  const given = canvas.source.value;
+  if (results.value.length === 0 || !given) return null;
+  const same = result.value?.width === given.width && result.value.height === given.height;
   return (
     <div class="results">
-      <h2>{t("canvas.results")}</h2>
+      <h3>{t("canvas.results")}</h3>
       <div class="strip">
-        <button type="button" aria-pressed={shown.value === null} onClick={() => (shown.value = null)}>
+        <button type="button" class="small" aria-pressed={shown.value === null} onClick={() => (shown.value = null)}>
           {t("canvas.before")}
         </button>
         {results.value.map((picture, index) => (
@@ -108,118 +85,163 @@ function Results() {
             key={picture.id}
             type="button"
             class="thumbnail"
-            aria-label={`${t("canvas.results")} ${index + 1}`}
+            aria-label={t("canvas.result", { number: index + 1 })}
             aria-pressed={shown.value === picture.id}
             onClick={() => (shown.value = picture.id)}
           >
-            <img src={api.fileOf(picture.id)} alt="" />
+            <img src={api.thumbnailOf(picture.id, 128)} alt="" data-picture={picture.id} />
           </button>
         ))}
-        <button type="button" disabled={shown.value === null} onClick={() => void canvas.keep()}>
-          {t("canvas.keep")}
-        </button>
       </div>
+      {same && <Range label={t("canvas.split")} value={canvas.split} min={0} max={100} text={(value) => `${value} %`} />}
+      {result.value && (
+        <button type="button" onClick={() => void canvas.keep()}>
+          <Icon name="check" /> {t("canvas.keep")}
+        </button>
+      )}
     </div>
   );
 }
 
 function Margins() {
   const sides = ["left", "right", "top", "bottom"] as const;
+  const found = canvas.tiles.value;
   return (
-    <details class="settings">
-      <summary>{t("canvas.extend")}</summary>
-      <div class="grid">
+    <>
+      <p class="hint">{t("canvas.frame")}</p>
+      <div class="margins">
         {sides.map((side) => (
           <label key={side} class="field">
             <span>{t(`canvas.${side}`)}</span>
             <input
               type="number"
               min={0}
-              step={32}
+              max={canvas.LARGEST_MARGIN}
+              step={8}
               value={canvas.margins.value[side]}
-              onInput={(event) =>
-                (canvas.margins.value = { ...canvas.margins.value, [side]: Number(event.currentTarget.value) })
-              }
+              onInput={(event) => canvas.setMargin(side, Number(event.currentTarget.value))}
             />
           </label>
         ))}
       </div>
-      <button
-        type="button"
-        disabled={!canvas.extends_.value || canvas.busy.value || canvas.prompt.value.trim() === ""}
-        onClick={() => void canvas.extend()}
-      >
-        {t("canvas.extend.button")}
-      </button>
-    </details>
+      {found && (
+        <p class="hint" role="status">
+          {t("canvas.tiles", { count: found.corners.length, side: found.side })}
+        </p>
+      )}
+    </>
   );
 }
 
 async function draw(): Promise<void> {
   const given = canvas.source.value;
-  if (given && canvas.ready.value) await canvas.edit(await maskOf(canvas.marks.shown.value, given.width, given.height));
+  if (given && !canvas.busy.value)
+    await canvas.draw(() => maskOf(canvas.marks.shown.value, given.width, given.height));
+}
+
+function Panel() {
+  const extending = canvas.mode.value === "extend";
+  const missing = canvas.missing.value;
+  return (
+    <form
+      class="card panel"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void draw();
+      }}
+    >
+      <Segments
+        label={t("nav.canvas")}
+        among={[
+          { value: "mask", text: t("canvas.inside") },
+          { value: "extend", text: t("canvas.extend") },
+        ]}
+        value={canvas.mode.value}
+        chosen={(name) => {
+          canvas.mode.value = name;
+          canvas.shown.value = null;
+          canvas.shot.value = FIT;
+        }}
+      />
+      {extending ? (
+        <Margins />
+      ) : (
+        <>
+          <Range label={t("canvas.width")} value={canvas.width} min={NARROWEST} max={WIDEST} text={(px) => `${px} px`} />
+          <Range
+            label={t("canvas.softness")}
+            value={canvas.softness}
+            min={0}
+            max={1}
+            step={0.05}
+            text={percent}
+          />
+        </>
+      )}
+      <Prompt label={t("canvas.prompt")} value={canvas.prompt} send={() => void draw()} rows={3} />
+      <Range label={t("canvas.count")} value={canvas.count} min={1} max={6} />
+      <Refusal id="refused-edit" refused={refusal.value} />
+      <button type="submit" class="primary" disabled={!canvas.ready.value || canvas.busy.value}>
+        <Icon name="draw" /> {extending ? t("canvas.extend.button") : t("canvas.button")}
+      </button>
+      {missing && <small>{t(`canvas.missing.${missing}`)}</small>}
+      {!missing && !extending && canvas.prompt.value.trim() === "" && <small>{t("canvas.removes")}</small>}
+      {canvas.job.value && canvas.job.value.state !== "done" && <Progress job={canvas.job.value} />}
+      <Results />
+    </form>
+  );
+}
+
+function Empty() {
+  const list = saved.saved.value;
+  return (
+    <>
+      <div class="empty drop">
+        <Icon name="canvas" />
+        <p>{t("canvas.drop")}</p>
+        <FileButton label={t("canvas.open")} chosen={(file) => void canvas.openNew(file, file.name)} />
+      </div>
+      {list.length > 0 && (
+        <div class="saved-list">
+          <h2>{t("saved.list")}</h2>
+          <ul>
+            {list.slice(0, 12).map((one) => (
+              <li key={one.id}>
+                <button type="button" onClick={() => void saved.open(one.id)}>
+                  <strong>{one.name || t("picture.nameless")}</strong>
+                  <small>{new Date(one.updated * 1000).toLocaleString()}</small>
+                </button>
+                <IconButton
+                  icon="close"
+                  label={t("saved.forget", { name: one.name })}
+                  onClick={() => void saved.forget(one.id)}
+                />
+              </li>
+            ))}
+          </ul>
+        </div>
+      )}
+    </>
+  );
 }
 
 export function Canvas() {
-  const given = canvas.source.value;
-  const { marks } = canvas;
+  useEffect(() => {
+    if (canvas.source.value === null) void saved.list();
+  }, []);
   return (
     <section class="canvas">
       <h1 class="hidden">{t("nav.canvas")}</h1>
       {!can("edit") && model.value && <p class="notice warning">{t("models.cannot", { model: model.value.id })}</p>}
-      {!given && (
-        <div class="empty drop">
-          <p>{t("canvas.drop")}</p>
-          <FileButton label={t("canvas.open")} chosen={(file) => void canvas.openBlob(file, file.name)} />
-        </div>
-      )}
-      {given && (
+      {canvas.source.value === null ? (
+        <Empty />
+      ) : (
         <div class="workbench">
-          <div>
-            <div class="row bar" role="toolbar" aria-label={t("canvas.mask")}>
-              {TOOLS.map((name) => (
-                <button
-                  key={name}
-                  type="button"
-                  aria-pressed={canvas.tool.value === name}
-                  onClick={() => (canvas.tool.value = name)}
-                >
-                  {t(`canvas.${name}`)}
-                </button>
-              ))}
-              <button type="button" disabled={!marks.canUndo.value} onClick={() => marks.undo()}>
-                {t("canvas.undo")}
-              </button>
-              <button type="button" disabled={!marks.canRedo.value} onClick={() => marks.redo()}>
-                {t("canvas.redo")}
-              </button>
-              <button type="button" onClick={() => marks.add({ kind: "invert" })}>
-                {t("canvas.invert")}
-              </button>
-              <button type="button" onClick={() => marks.add({ kind: "clear" })}>
-                {t("canvas.clear")}
-              </button>
-            </div>
+          <div class="bench">
+            <Tools />
             <Board />
           </div>
-          <form
-            class="card panel"
-            onSubmit={(event) => {
-              event.preventDefault();
-              void draw();
-            }}
-          >
-            <FileButton label={t("canvas.open")} chosen={(file) => void canvas.openBlob(file, file.name)} />
-            <Range label={t("canvas.width")} value={canvas.width} min={NARROWEST} max={WIDEST} />
-            <Prompt label={t("canvas.prompt")} value={canvas.prompt} send={() => void draw()} rows={3} />
-            <small>{t("canvas.mask")}</small>
-            <button type="submit" class="primary" disabled={!canvas.ready.value || canvas.busy.value}>
-              {t("canvas.button")}
-            </button>
-            <Margins />
-            {canvas.job.value && canvas.job.value.state !== "done" && <Progress job={canvas.job.value} />}
-            <Results />
-          </form>
+          <Panel />
         </div>
       )}
     </section>

@@ -1,124 +1,210 @@
 import * as api from "../api/client";
-import { can, model } from "../state/app";
+import { can, model, refusal } from "../state/app";
 import * as make from "../state/make";
+import * as plane from "../state/plane";
 import { t } from "../state/words";
-import { FileButton, Range } from "./fields";
+import { FileButton, IconButton, Range, Refusal, Segments } from "./fields";
+import { Icon } from "./icons";
 import { Progress, Tile } from "./Jobs";
+import { Plane } from "./Plane";
 
-const WAYS: readonly make.Way[] = ["vary", "blend", "restyle"];
 const NAMED = { vary: "make.vary", blend: "make.blend", restyle: "make.change" } as const;
 const HINTS = { vary: "make.vary.hint", blend: "make.blend.hint", restyle: "make.change.hint" } as const;
+const percent = (value: number): string => `${Math.round(value * 100)} %`;
 
-function Results() {
+function Variations() {
+  const [given] = make.used.value;
+  return (
+    <>
+      {make.variations.value.map((one, index) => (
+        <article key={one.pictures[0]?.id ?? index} class="job">
+          <header class="jobhead">
+            <h2>
+              {t("make.strength")} {percent(one.strength)}
+            </h2>
+          </header>
+          <div class="tiles">
+            {given && (
+              <figure class="tile original">
+                <img src={given.url} alt={given.name} />
+                <figcaption>{t("canvas.before")}</figcaption>
+              </figure>
+            )}
+            {one.pictures.map((picture) => (
+              <Tile key={picture.id} picture={picture} side={512} />
+            ))}
+          </div>
+        </article>
+      ))}
+    </>
+  );
+}
+
+/** Frames along a line, all of them there, so that the slider never waits. */
+function Film() {
   const found = make.results.value;
-  if (found.length === 0) return null;
-  if (make.way.value === "vary") {
-    return (
-      <div class="tiles">
-        {found.map((picture) => (
-          <Tile key={picture.id} picture={picture} />
-        ))}
-      </div>
-    );
-  }
   const shown = found[Math.min(make.frame.value, found.length - 1)];
+  if (!shown) return null;
+  const ids = found.map((one) => one.id);
+  const ends = make.way.value === "blend" ? make.used.value.map((one) => one.name) : [make.origin.value, make.target.value];
   return (
     <div class="film">
-      {shown && <Tile picture={shown} />}
-      <Range label={t("make.slider")} value={make.frame} min={0} max={found.length - 1} />
+      <Tile picture={shown} side={512} />
+      <Range
+        label={make.way.value === "blend" ? t("make.slider.blend") : t("make.slider")}
+        value={make.frame}
+        min={0}
+        max={found.length - 1}
+        text={(value) => percent(value / Math.max(1, found.length - 1))}
+      />
+      <div class="ends" aria-hidden="true">
+        <span>{ends[0] || t("canvas.before")}</span>
+        <span>{ends.at(-1)}</span>
+      </div>
+      <div class="reel">
+        {found.map((picture, index) => (
+          <button
+            key={picture.id}
+            type="button"
+            class="thumbnail"
+            aria-label={t("make.frame", { number: index + 1 })}
+            aria-pressed={index === make.frame.value}
+            onClick={() => (make.frame.value = index)}
+          >
+            <img src={api.thumbnailOf(picture.id, 128)} alt="" />
+          </button>
+        ))}
+      </div>
+      <div class="actions">
+        {(["gif", "webp"] as const).map((format) => (
+          <a key={format} class="button" href={api.filmOf(ids, format)} download={`frames.${format}`}>
+            <Icon name="download" /> {format.toUpperCase()}
+          </a>
+        ))}
+      </div>
       <div class="ahead" aria-hidden="true">
         {found.map((picture) => (
-          <img key={picture.id} src={api.fileOf(picture.id)} alt="" />
+          <img key={picture.id} src={api.thumbnailOf(picture.id, 512)} alt="" />
         ))}
       </div>
     </div>
   );
 }
 
+function Chosen() {
+  const used = make.used.value;
+  const several = make.MOST[make.way.value] > 1;
+  return (
+    <div class="chosen">
+      {used.map((one, index) => (
+        <figure key={one.url}>
+          <img src={one.url} alt={one.name} />
+          <IconButton icon="close" label={t("make.remove", { name: one.name })} onClick={() => make.drop(one)} />
+          {several && used.length > 1 && (
+            <figcaption>
+              <IconButton
+                icon="left"
+                label={t("make.earlier", { name: one.name })}
+                disabled={index === 0}
+                onClick={() => make.move(one, -1)}
+              />
+              <IconButton
+                icon="right"
+                label={t("make.later", { name: one.name })}
+                disabled={index === used.length - 1}
+                onClick={() => make.move(one, 1)}
+              />
+            </figcaption>
+          )}
+        </figure>
+      ))}
+      {used.length < make.MOST[make.way.value] && (
+        <div class="empty">
+          <small>{several ? t("make.choose.several") : t("make.choose")}</small>
+          <FileButton label={t("canvas.open")} chosen={(file) => make.add(file, file.name)} />
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Texts() {
+  return (
+    <div class="grid texts">
+      {(["origin", "target"] as const).map((name) => (
+        <label key={name} class="field">
+          <span>{t(name === "origin" ? "make.from" : "make.to")}</span>
+          <input
+            placeholder={t(name === "origin" ? "make.from.example" : "make.to.example")}
+            value={make[name].value}
+            onInput={(event) => (make[name].value = event.currentTarget.value)}
+          />
+        </label>
+      ))}
+    </div>
+  );
+}
+
+function Numbers() {
+  if (make.onPlane.value) return null;
+  if (make.way.value !== "vary") return <Range label={t("make.frames")} value={make.frames} min={3} max={24} />;
+  return (
+    <div class="grid">
+      <Range label={t("draw.count")} value={make.count} min={1} max={10} />
+      <Range
+        label={t("make.strength")}
+        hint={t("make.strength.vary")}
+        value={make.strength}
+        min={0}
+        max={1}
+        step={0.05}
+        text={percent}
+      />
+    </div>
+  );
+}
+
+function send(): void {
+  void (make.onPlane.value ? plane.draw() : make.make());
+}
+
 export function Make() {
-  const { way } = make;
+  const way = make.way.value;
+  const busy = make.onPlane.value ? plane.running.value : make.busy.value;
   return (
     <section class="make">
       <h1 class="hidden">{t("nav.make")}</h1>
-      <div class="segments" role="group">
-        {WAYS.map((name) => (
-          <button key={name} type="button" aria-pressed={way.value === name} onClick={() => (way.value = name)}>
-            {t(NAMED[name])}
-          </button>
-        ))}
-      </div>
-      {!can(way.value) && model.value && (
-        <p class="notice warning">{t("models.cannot", { model: model.value.id })}</p>
-      )}
+      <Segments
+        label={t("nav.make")}
+        among={make.WAYS.map((name) => ({ value: name, text: t(NAMED[name]) }))}
+        value={way}
+        chosen={make.choose}
+      />
+      {!can(way) && model.value && <p class="notice warning">{t("models.cannot", { model: model.value.id })}</p>}
       <form
         class="card"
         onSubmit={(event) => {
           event.preventDefault();
-          void make.make();
+          if (make.ready.value && !busy) send();
         }}
       >
-        <p>{t(HINTS[way.value])}</p>
-        <div class="chosen">
-          {make.used.value.map((one) => (
-            <figure key={one.url}>
-              <img src={one.url} alt={one.name} />
-              <button
-                type="button"
-                class="quiet"
-                aria-label={t("make.remove", { name: one.name })}
-                onClick={() => make.drop(one)}
-              >
-                ×
-              </button>
-            </figure>
-          ))}
-          {make.used.value.length < make.MOST[way.value] && (
-            <div class="empty">
-              <small>{t("make.choose")}</small>
-              <FileButton label={t("canvas.open")} chosen={(file) => make.add(file, file.name)} />
-            </div>
-          )}
+        <p class="hint">{t(HINTS[way])}</p>
+        <div class="making">
+          <Chosen />
+          <div class="controls">
+            {way === "restyle" && <Texts />}
+            <Numbers />
+          </div>
         </div>
-        {way.value === "vary" && (
-          <div class="grid">
-            <Range label={t("draw.count")} value={make.count} min={1} max={10} />
-            <Range
-              label={t("draw.strength")}
-              hint={t("draw.strength.hint")}
-              value={make.strength}
-              min={0}
-              max={1}
-              step={0.05}
-            />
-          </div>
-        )}
-        {way.value === "restyle" && (
-          <div class="grid">
-            <input
-              aria-label={t("make.from")}
-              placeholder={t("make.from")}
-              value={make.origin.value}
-              onInput={(event) => (make.origin.value = event.currentTarget.value)}
-            />
-            <input
-              aria-label={t("make.to")}
-              placeholder={t("make.to")}
-              value={make.target.value}
-              onInput={(event) => (make.target.value = event.currentTarget.value)}
-            />
-          </div>
-        )}
-        {way.value !== "vary" && <Range label={t("make.frames")} value={make.frames} min={2} max={24} />}
-        <button
-          type="submit"
-          class="primary"
-          disabled={!make.ready.value || make.busy.value || !can(way.value)}
-        >
-          {t("make.button")}
-        </button>
-        {make.job.value && make.job.value.state !== "done" && <Progress job={make.job.value} />}
+        <Refusal id="refused-make" refused={refusal.value} />
+        <div class="row">
+          <button type="submit" class="primary" disabled={!make.ready.value || busy || !can(way)}>
+            <Icon name="draw" /> {t("make.button")}
+          </button>
+        </div>
+        {!make.onPlane.value && make.job.value && make.job.value.state !== "done" && <Progress job={make.job.value} />}
       </form>
-      <Results />
+      {way === "vary" ? <Variations /> : make.onPlane.value ? <Plane /> : <Film />}
     </section>
   );
 }

@@ -1,6 +1,8 @@
 import type { Signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
+import { t } from "../state/words";
+import { Icon, type IconName } from "./icons";
 
 /** A labelled control, with a line of help that describes it. */
 export function Field(props: {
@@ -26,11 +28,12 @@ export function Range(props: {
   min: number;
   max: number;
   step?: number;
+  text?: (value: number) => string;
 }) {
-  const { label, hint, value, min, max, step = 1 } = props;
+  const { label, hint, value, min, max, step = 1, text = String } = props;
   const shown = (
     <>
-      {label} <output>{value.value}</output>
+      {label} <output>{text(value.value)}</output>
     </>
   );
   return (
@@ -50,47 +53,48 @@ export function Range(props: {
   );
 }
 
-export function NumberField({ label, hint, value }: { label: string; hint?: string; value: Signal<string> }) {
-  return (
-    <Field label={label} {...(hint ? { hint } : {})}>
-      {(control) => (
-        <input
-          {...control}
-          inputMode="decimal"
-          value={value.value}
-          onInput={(event) => (value.value = event.currentTarget.value)}
-          autocomplete="off"
-        />
-      )}
-    </Field>
-  );
-}
-
-/** A choice of a list. */
+/** A choice of a list; as a pill its name stands in it. */
 export function Choice(props: {
   label: string;
   value: string;
   among: readonly { value: string; text: string }[];
   chosen: (value: string) => void;
+  hint?: string;
+  pill?: boolean;
 }) {
+  const select = (control: object) => (
+    <select {...control} value={props.value} onChange={(event) => props.chosen(event.currentTarget.value)}>
+      {props.among.map((one) => (
+        <option key={one.value} value={one.value}>
+          {one.text}
+        </option>
+      ))}
+    </select>
+  );
+  if (props.pill) {
+    return (
+      <label class="pill">
+        <span>{props.label}</span>
+        {select({})}
+      </label>
+    );
+  }
   return (
-    <Field label={props.label}>
-      {(control) => (
-        <select {...control} value={props.value} onChange={(event) => props.chosen(event.currentTarget.value)}>
-          {props.among.map((one) => (
-            <option key={one.value} value={one.value}>
-              {one.text}
-            </option>
-          ))}
-        </select>
-      )}
+    <Field label={props.label} {...(props.hint ? { hint: props.hint } : {})}>
+      {select}
     </Field>
   );
 }
 
 /** A text that Enter sends; while an input method composes, Enter belongs to it. */
-export function Prompt(props: { label: string; value: Signal<string>; send: () => void; rows?: number }) {
-  const { label, value, send, rows = 2 } = props;
+export function Prompt(props: {
+  label: string;
+  value: Signal<string>;
+  send: () => void;
+  rows?: number;
+  describedBy?: string | undefined;
+}) {
+  const { label, value, send, rows = 2, describedBy } = props;
   return (
     <textarea
       class="prompt"
@@ -98,6 +102,7 @@ export function Prompt(props: { label: string; value: Signal<string>; send: () =
       aria-label={label}
       placeholder={label}
       value={value.value}
+      {...(describedBy ? { "aria-describedby": describedBy } : {})}
       onInput={(event) => (value.value = event.currentTarget.value)}
       onKeyDown={(event) => {
         if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
@@ -110,10 +115,11 @@ export function Prompt(props: { label: string; value: Signal<string>; send: () =
 }
 
 /** Lets a person choose a picture's file. */
-export function FileButton({ label, chosen }: { label: string; chosen: (file: File) => void }) {
+export function FileButton(props: { label: string; chosen: (file: File) => void; icon?: IconName }) {
   return (
     <label class="button">
-      {label}
+      <Icon name={props.icon ?? "upload"} />
+      {props.label}
       <input
         class="hidden"
         type="file"
@@ -121,9 +127,68 @@ export function FileButton({ label, chosen }: { label: string; chosen: (file: Fi
         onChange={(event) => {
           const file = event.currentTarget.files?.[0];
           event.currentTarget.value = "";
-          if (file) chosen(file);
+          if (file) props.chosen(file);
         }}
       />
     </label>
+  );
+}
+
+/** A button that is an icon, with its name for those who do not see it. */
+export function IconButton(props: {
+  icon: IconName;
+  label: string;
+  onClick: () => void;
+  pressed?: boolean;
+  disabled?: boolean;
+  filled?: boolean;
+  class?: string;
+}) {
+  return (
+    <button
+      type="button"
+      class={`quiet ${props.class ?? ""}`}
+      aria-label={props.label}
+      title={props.label}
+      disabled={props.disabled ?? false}
+      {...(props.pressed === undefined ? {} : { "aria-pressed": props.pressed })}
+      onClick={props.onClick}
+    >
+      <Icon name={props.icon} filled={props.filled ?? false} />
+    </button>
+  );
+}
+
+/** One of a few, side by side. */
+export function Segments<Name extends string>(props: {
+  label: string;
+  among: readonly { value: Name; text: string }[];
+  value: Name;
+  chosen: (value: Name) => void;
+}) {
+  return (
+    <div class="segments" role="group" aria-label={props.label}>
+      {props.among.map((one) => (
+        <button
+          key={one.value}
+          type="button"
+          aria-pressed={props.value === one.value}
+          onClick={() => props.chosen(one.value)}
+        >
+          {one.text}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+/** What the server refused, in its words. */
+export function Refusal({ id, refused }: { id: string; refused: { message: string; code: string | null } | null }) {
+  if (!refused) return null;
+  const policy = refused.code === "content_policy_violation";
+  return (
+    <p id={id} class="refusal" role="alert">
+      <strong>{policy ? t("refused.policy") : t("refused.other")}</strong> {refused.message}
+    </p>
   );
 }
