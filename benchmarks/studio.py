@@ -1,4 +1,4 @@
-"""The budget of the page, in Debian's headless Chromium against `unclip serve`: `python benchmarks/studio.py`.
+"""The budget of the page, in headless Chromium against `unclip serve`: `python benchmarks/studio.py`.
 
 Measured are the first paint, the time from a key and from a stroke of the pointer to the next paint while
 pictures are drawn (by a server at nice 10), how smoothly a library of 10,000 pictures scrolls, and whether
@@ -22,8 +22,8 @@ from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
-from serve import Server, server
 
+from serve import Server, server
 from unclip.runtime import processor_name
 from unclip.serve.jobs import Job, State, Store, Stored, new_id
 
@@ -186,7 +186,9 @@ def memory(page: Page, pictures: int) -> dict[str, float]:
     }
 
 
-def measured(browser: Browser, at: Server, pictures: int, opened: int, keys: int, folder: Path) -> dict[str, Any]:
+def measured(
+    browser: Browser, at: Server, pictures: int, opened: int, keys: int, folder: Path
+) -> dict[str, Any]:
     found: dict[str, Any] = {"first_paint_ms": first_paint(browser, at.address)}
     context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 860})
     context.set_default_timeout(PATIENCE)
