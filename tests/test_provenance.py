@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from unclip import __version__
 from unclip.drawing import Picture
 from unclip.errors import InputError, UnclipError
 from unclip.images import ImageFormat, read_metadata, read_source_type
 from unclip.provenance import ANCHOR, KEY, MEANINGS, Proof, Signer, make_key, verify
+from unclip.watermark import Mark
 from unclip.xmp import SourceType, source_type
 
 FORMATS = list(ImageFormat)
@@ -206,6 +209,56 @@ def test_source_types_of_others_are_read_whether_attribute_or_element() -> None:
     assert source_type(f'<a x:DigitalSourceType="{address}"/>') == "digitalCapture"
     assert source_type(f"<x:DigitalSourceType>{address}</x:DigitalSourceType>".encode()) == "digitalCapture"
     assert source_type("nothing") is None
+
+
+def drawn(**settings: str) -> Picture:
+    """A flat picture large enough to hold a watermark, of weights as a bundle's are."""
+    image = Image.new("RGB", (256, 256), "#b0c8e0")
+    return Picture(image, "a cat", 3, 0, None, "tiny", "0123456789ab", {"size": "256", **settings})
+
+
+def test_a_watermark_outlives_what_takes_metadata_and_signature_away(tmp_path: Path, signer: Signer) -> None:
+    path = drawn().save(tmp_path / "a.png", watermark=True, sign=signer.sign)
+    assert verify(path).proof is Proof.TRUSTED
+    assert verify(path).watermark == Mark.of("0123456789ab", __version__)
+    Image.open(path).crop((10, 10, 246, 246)).save(tmp_path / "b.jpg", quality=60)
+    verdict = verify(tmp_path / "b.jpg")
+    assert verdict.proof is Proof.MARKED
+    assert verdict.watermark == Mark.of("0123456789ab", __version__)
+    assert str(verdict).startswith(f"marked (weights 0123456789ab, unclip {__version__[:5]}): ")
+    assert verify(drawn().save(tmp_path / "c.png")).watermark is None  # only where it is asked for
+
+
+def test_what_a_model_had_no_part_in_and_what_an_edit_keeps_carry_no_watermark(tmp_path: Path) -> None:
+    removed = drawn(operation="remove")
+    assert removed.watermarked is removed.image
+    whole = replace(drawn(operation="edit"), kept=Image.new("L", (256, 256), 255))
+    assert whole.watermarked is whole.image
+    assert verify(whole.save(tmp_path / "a.png", watermark=True)).proof is Proof.LABELLED
+    keep = Image.new("L", (256, 256), 255)
+    keep.paste(0, (0, 0, 256, 160))
+    half = replace(whole, kept=keep)
+    assert np.array_equal(np.asarray(half.watermarked)[160:], np.asarray(half.image)[160:])
+    assert verify(half.save(tmp_path / "b.png", watermark=True)).proof is Proof.MARKED
+
+
+def test_the_bytes_of_a_file_are_judged_as_the_file_is(tmp_path: Path, signer: Signer) -> None:
+    path = drawn().save(tmp_path / "a.webp", watermark=True, sign=signer.sign)
+    assert verify(path.read_bytes()) == verify(path)
+    with pytest.raises(InputError, match="the picture is not a picture"):
+        verify(b"text")
+
+
+def test_parents_may_be_bytes(tmp_path: Path, signer: Signer) -> None:
+    parent = picture().encode("png", sign=signer.sign)
+    path = tmp_path / "a.png"
+    path.write_bytes(signer.sign(drawn().encode(), SourceType.GENERATED, [parent]))
+    assert (verify(path).proof, verify(path).parents) == (Proof.TRUSTED, ("picture 1",))
+
+
+def test_the_order_is_that_of_what_proves_more() -> None:
+    order = ["trusted", "unknown-key", "altered", "broken", "marked", "labelled", "settings", "nothing"]
+    assert [str(proof) for proof in Proof] == order
 
 
 def test_every_proof_has_its_line() -> None:

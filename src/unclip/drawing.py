@@ -274,6 +274,7 @@ class Picture:
         model: name of the bundle.
         identity: stands for the bundle's exact weights.
         settings: size, steps and the like, as text.
+        kept: mode L, as large as the picture: 255 where it is another one's, as that was; None is nowhere.
     """
 
     image: Image.Image
@@ -284,6 +285,7 @@ class Picture:
     model: str
     identity: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    kept: Image.Image | None = field(default=None, repr=False)
 
     @property
     def made(self) -> SourceType:
@@ -306,6 +308,18 @@ class Picture:
             **self.settings,
         }
 
+    @property
+    def watermarked(self) -> Image.Image:
+        """The picture with an invisible watermark, of its weights and the version, in what a model drew.
+
+        It comes as it is where no model drew anything, or too little to hold a mark.
+        """
+        if self.made is SourceType.ALTERED:
+            return self.image
+        from unclip.watermark import Mark, embed
+
+        return embed(self.image, Mark.of(self.identity, __version__), self.kept)
+
     def _repr_png_(self) -> bytes:
         """As notebooks show it."""
         return self.encode()
@@ -316,6 +330,7 @@ class Picture:
         *,
         metadata: bool = True,
         provenance: bool = True,
+        watermark: bool = False,
         sign: Sign | None = None,
         quality: int | None = None,
     ) -> bytes:
@@ -325,6 +340,7 @@ class Picture:
             format: of the file.
             metadata: whether prompt, seed, model and settings go into it.
             provenance: whether it says, by XMP, that a model made it.
+            watermark: whether its pixels carry an invisible mark, see `watermarked`.
             sign: signs it, for example `provenance.Signer.sign`; None leaves it unsigned.
             quality: as of `images.encode`.
 
@@ -332,7 +348,8 @@ class Picture:
             InputError: another format, or a quality out of range.
         """
         texts, made = self.metadata if metadata else None, self.made if provenance else None
-        data = encode(self.image, format, texts, quality=quality, made=made)
+        image = self.watermarked if watermark else self.image
+        data = encode(image, format, texts, quality=quality, made=made)
         return data if sign is None else sign(data, self.made)
 
     def save(
@@ -342,6 +359,7 @@ class Picture:
         *,
         metadata: bool = True,
         provenance: bool = True,
+        watermark: bool = False,
         sign: Sign | None = None,
     ) -> Path:
         """Write a file, whole or not at all; what is there is replaced.
@@ -349,7 +367,7 @@ class Picture:
         Args:
             path: its suffix says the format where `format` does not.
             format: "png", "jpeg" or "webp".
-            metadata, provenance, sign: as of `encode`.
+            metadata, provenance, watermark, sign: as of `encode`.
 
         Raises:
             InputError: an unknown format.
@@ -357,7 +375,11 @@ class Picture:
         """
         path = Path(path)
         data = self.encode(
-            format or path.suffix or ImageFormat.PNG, metadata=metadata, provenance=provenance, sign=sign
+            format or path.suffix or ImageFormat.PNG,
+            metadata=metadata,
+            provenance=provenance,
+            watermark=watermark,
+            sign=sign,
         )
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)

@@ -25,7 +25,7 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from unclip.colour_profiles import ColourProfile
 from unclip.errors import InputError, shown
-from unclip.xmp import PNG_KEY, SourceType, source_type
+from unclip.xmp import PNG_KEY, SourceType, gif_packet, source_type
 
 if TYPE_CHECKING:
     import torch
@@ -252,6 +252,9 @@ def read_source_type(source: Source) -> str | None:
     with _opened(source, name) as image:
         _read_behind(image, name)
         packet = image.info.get("xmp") or image.info.get(PNG_KEY) or b""
+        if image.format == "GIF" and (file := getattr(image, "fp", None)) is not None:
+            file.seek(0)
+            packet = gif_packet(file.read())
     return source_type(packet)
 
 

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, Unpack
 
+from PIL import Image
 from torch import Tensor
 
 from unclip.bundle import Bundle
@@ -27,7 +28,7 @@ from unclip.drawing import Event, Job, Options, Picture, Settings, check_prompt,
 from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, InputError, listed, shown, warn
 from unclip.families import Family
-from unclip.given import IDLE, NOTHING, OWN_STYLE, Given, NoisedPicture, Upper
+from unclip.given import IDLE, KEPT, NOTHING, OWN_STYLE, Given, NoisedPicture, Upper
 from unclip.images import open_image, resize, to_pil
 from unclip.keywords import spelled_out
 from unclip.languages import named, unread
@@ -414,6 +415,7 @@ class Pipeline:
         settings = {"size": str(route.size), **self.networks.settings}
         for stage in route.stages:
             settings |= stage.settings(job)
+        unchanged = any(isinstance(stage, Unchanged) for stage in route.stages)
         picture = Picture(
             image=to_pil(resize(image[None], route.size)[0]),
             prompt=job.prompt,
@@ -423,6 +425,7 @@ class Pipeline:
             model=self.bundle.name,
             identity=self.bundle.identity,
             settings=settings | job.given.texts,
+            kept=Image.new("L", (route.size, route.size), KEPT) if unchanged else None,
         )
         return known.finished(job, picture)
 

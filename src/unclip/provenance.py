@@ -1,11 +1,12 @@
 """Provenance: pictures that say what they are, signed by their owner's key, and what a file proves.
 
-A picture that is drawn says so in three ways, each stronger than the one before. Its settings stand in its
-metadata, as text. An XMP packet names its IPTC digital source type, which other programs read (`xmp`). And,
-where its owner has a key (`make_key`), a C2PA manifest is signed with it: it holds a hash of the whole file,
-so every later change shows (C2PA specification 2.2, https://spec.c2pa.org). All of it happens on this
-machine. None of it survives a program that saves the picture anew and drops metadata, and none of it proves
-that a picture without marks was *not* drawn by a model.
+A picture that is drawn says so in four ways, each stronger than the one before. Its settings stand in its
+metadata, as text. An XMP packet names its IPTC digital source type, which other programs read (`xmp`). An
+invisible watermark, where it is asked for, stands in its pixels, and outlives a program that saves the
+picture anew and drops metadata (`watermark`). And, where its owner has a key (`make_key`), a C2PA manifest is
+signed with it: it holds a hash of the whole file, so every later change shows (C2PA specification 2.2,
+https://spec.c2pa.org). All of it happens on this machine. None of it proves that a picture without marks was
+*not* drawn by a model.
 
 The extra `provenance` (c2pa-python) is needed to sign, and to judge a signature.
 """
@@ -18,15 +19,16 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unclip import __version__
 from unclip.errors import InputError, UnclipError, listed
-from unclip.images import read_metadata, read_source_type
+from unclip.images import open_image, read_metadata, read_source_type
 from unclip.runtime import atomic_path, data_folder
+from unclip.watermark import Mark, read_mark
 from unclip.xmp import SourceType
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ KINDS: Mapping[str, tuple[bytes, int]] = {
     "image/avif": (b"ftypavif", 4),
     "image/heic": (b"ftyphei", 4),
 }
-SIGNED = ("image/png", "image/jpeg", "image/webp")  # the kinds that we write
+SIGNED = ("image/png", "image/jpeg", "image/webp", "image/gif")  # the kinds that we write
 
 
 class Proof(StrEnum):
@@ -58,6 +60,7 @@ class Proof(StrEnum):
     UNKNOWN = "unknown-key"
     ALTERED = "altered"
     BROKEN = "broken"
+    MARKED = "marked"
     LABELLED = "labelled"
     SETTINGS = "settings"
     NOTHING = "nothing"
@@ -65,10 +68,15 @@ class Proof(StrEnum):
 
 # What each proves and what not, in a line.
 MEANINGS: Mapping[Proof, str] = {
-    Proof.TRUSTED: "signed by a key that you trust, and not changed since",
-    Proof.UNKNOWN: "not changed since it was signed, by a key that you do not know: anybody can make one",
-    Proof.ALTERED: "changed after it was signed, or the signature is of another picture",
-    Proof.BROKEN: "it has a signature that cannot be relied on",
+    Proof.TRUSTED: "signed by a key that you trust, and not changed since; whether it shows what is true, it "
+    "does not prove",
+    Proof.UNKNOWN: "not changed since it was signed, by a key that you do not know: anybody can make one, in "
+    "any name",
+    Proof.ALTERED: "changed after it was signed, or the signature is of another picture; who did it, or what "
+    "it was, it does not prove",
+    Proof.BROKEN: "it has a signature that cannot be relied on, which proves nothing",
+    Proof.MARKED: "its pixels have the watermark of what unclip draws, whatever became of its file; anybody "
+    "can put one into any picture, so it does not prove who drew it",
     Proof.LABELLED: "it says that a model made it; not signed, so anybody may have written or changed that",
     Proof.SETTINGS: "it has settings of a drawing; not signed, so anybody may have written or changed them",
     Proof.NOTHING: "it says nothing of where it came from, which proves nothing: marks can be taken out",
@@ -86,6 +94,7 @@ class Verdict:
         settings: texts of the drawing, see `Picture.metadata`.
         parents: titles of the pictures that it was made of, as its manifest has them.
         detail: the reason where a signature does not hold.
+        watermark: what its pixels say, whatever else there is.
     """
 
     proof: Proof
@@ -94,9 +103,11 @@ class Verdict:
     settings: Mapping[str, str] = field(default_factory=dict)
     parents: tuple[str, ...] = ()
     detail: str = ""
+    watermark: Mark | None = None
 
     def __str__(self) -> str:
-        who = f" ({self.signer})" if self.signer else ""
+        who = self.signer or (self.watermark if self.proof is Proof.MARKED else None)
+        who = f" ({who})" if who else ""
         why = f": {self.detail}" if self.detail else ""
         return f"{self.proof}{who}: {MEANINGS[self.proof]}{why}"
 
@@ -242,13 +253,14 @@ class Signer:
         folder = key_folder()
         return cls(folder) if (folder / KEY).is_file() else None
 
-    def sign(self, data: bytes, made: SourceType, parents: Sequence[str | Path] = ()) -> bytes:
-        """A PNG, JPEG or WebP file with a signed manifest; all else about it must be written before.
+    def sign(self, data: bytes, made: SourceType, parents: Sequence[str | Path | bytes] = ()) -> bytes:
+        """A PNG, JPEG, WebP or GIF file with a signed manifest; all else about it must be written before.
 
         Args:
             data: the file.
             made: the part that a model had in it.
-            parents: files of the pictures that it was made of; what is signed in them stays in it, too.
+            parents: the pictures that it was made of, files or what is in them; what is signed in them stays
+                in it, too.
 
         Raises:
             InputError: another kind of file, or more than 16 parents.
@@ -261,7 +273,7 @@ class Signer:
             raise InputError(f"{len(parents)} parents: at most {MOST_PARENTS}")
         library = _library()
         builder = library.Builder(_manifest(made, len(parents)), context=_context())
-        for number, parent in enumerate(map(Path, parents)):
+        for number, parent in enumerate(parents):
             _add_parent(builder, parent, number, made)
         signed = io.BytesIO()
         try:
@@ -286,21 +298,26 @@ def _manifest(made: SourceType, parents: int) -> dict[str, Any]:
     }
 
 
-def _add_parent(builder: c2pa.Builder, path: Path, number: int, made: SourceType) -> None:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnclipError(f"cannot read {path}, which is signed for: {error.strerror or error}") from error
+def _add_parent(builder: c2pa.Builder, parent: str | Path | bytes, number: int, made: SourceType) -> None:
+    if isinstance(parent, bytes):
+        name, data = f"picture {number + 1}", parent
+    else:
+        name = Path(parent).name
+        try:
+            data = Path(parent).read_bytes()
+        except OSError as error:
+            reason = error.strerror or error
+            raise UnclipError(f"cannot read {parent}, which is signed for: {reason}") from error
     edited = made is not SourceType.GENERATED
     told = {
-        "title": path.name,
+        "title": name,
         "label": str(number),
         "relationship": "parentOf" if edited and not number else "inputTo",
     }
     kind = kind_of(data)
     if kind is None or kind not in _library().Builder.get_supported_mime_types():
         # a kind that cannot hold a manifest: its pixels, as we read them, stand for it
-        from unclip.images import ImageFormat, encode, open_image
+        from unclip.images import ImageFormat, encode
 
         data, kind = encode(open_image(data, first_frame=True), ImageFormat.PNG), "image/png"
     builder.add_ingredient(told, kind, io.BytesIO(data))
@@ -314,25 +331,45 @@ def kind_of(data: bytes) -> str | None:
     return None
 
 
-def verify(path: str | Path, anchors: Sequence[Path] = ()) -> Verdict:
-    """Read the origin that a picture's file claims, and judge its signature.
+def verify(file: str | Path | bytes, anchors: Sequence[Path] = ()) -> Verdict:
+    """Read the origin that a picture's file claims, judge its signature, and look for a watermark.
 
     Args:
-        path: the file.
+        file: its path, or what is in it.
         anchors: certificates (PEM) of authorities that are trusted beside one's own.
 
     Raises:
         InputError: it is no picture, cannot be read, or an anchor cannot.
     """
-    path = Path(path)
-    settings, made = read_metadata(path), read_source_type(path)
+    if not isinstance(file, bytes):
+        file = Path(file)
+        settings, made = read_metadata(file), read_source_type(file)  # refuses what is no picture
+        if file.stat().st_size > MOST_BYTES:
+            raise InputError(f"{file} has more than {MOST_BYTES // 10**6} MB: it is not verified")
+        file = file.read_bytes()
+    else:
+        settings, made = read_metadata(file), read_source_type(file)
+    mark = _watermark(file)
+    return replace(_claimed(file, settings, made, mark, anchors), watermark=mark)
+
+
+def _watermark(data: bytes) -> Mark | None:
+    try:
+        found = read_mark(open_image(data, first_frame=True))
+    except InputError:  # its pixels are broken, or too many: what else it has may still be read
+        return None
+    return None if found is None else found.mark
+
+
+def _claimed(
+    data: bytes, settings: Mapping[str, str], made: str | None, mark: Mark | None, anchors: Sequence[Path]
+) -> Verdict:
+    """What a file's own words, and its signature, come to."""
     settings = {
         key: text for key, text in settings.items() if settings.get("Software", "").startswith("unclip")
     }
-    if path.stat().st_size > MOST_BYTES:
-        raise InputError(f"{path} has more than {MOST_BYTES // 10**6} MB: it is not verified")
-    data = path.read_bytes()
-    weak = Proof.LABELLED if made else Proof.SETTINGS if settings else Proof.NOTHING
+    weak = Proof.SETTINGS if settings else Proof.NOTHING
+    weak = Proof.MARKED if mark else Proof.LABELLED if made else weak
     kind = kind_of(data)
     if kind is None or b"jumb" not in data:  # the box that holds manifests (ISO 19566-5)
         return Verdict(weak, None, made, settings)

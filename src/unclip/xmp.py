@@ -22,6 +22,11 @@ PACKET = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 PNG_KEY = "XML:com.adobe.xmp"  # the keyword of the PNG text chunk that holds XMP (XMP specification, part 3)
 # As an attribute or as an element: writers differ.
 FOUND = re.compile(re.escape(VOCABULARY.removeprefix("http://")) + r"(\w+)")
+# A GIF's application extension (XMP specification, part 3, section 1.1.2): the packet stands in it as it is,
+# and behind it what leads a reader who takes its letters for the lengths of blocks to the end of them.
+GIF_BLOCK = b"\x21\xff\x0bXMP DataXMP"
+GIF_END = b"\x01" + bytes(range(0xFF, -1, -1)) + b"\x00"
+GIF_TRAILER = b";"
 MOST_BYTES = 2**20  # of a packet that is looked through
 
 
@@ -41,6 +46,16 @@ class SourceType(StrEnum):
     def packet(self) -> bytes:
         """The XMP packet that says so, in UTF-8."""
         return PACKET.format(self.value).encode()
+
+
+def with_packet(gif: bytes, packet: bytes) -> bytes:
+    """A GIF with an XMP packet, which Pillow does not write."""
+    return gif.removesuffix(GIF_TRAILER) + GIF_BLOCK + packet + GIF_END + GIF_TRAILER
+
+
+def gif_packet(gif: bytes) -> bytes:
+    """The XMP packet of a GIF, with what stands behind it; empty where there is none."""
+    return gif.partition(GIF_BLOCK)[2][:MOST_BYTES]
 
 
 def source_type(packet: bytes | str) -> str | None:

@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from unclip import cli
+from unclip.bundle import Bundle
+from unclip.images import read_source_type
+from unclip.xmp import SourceType
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +56,33 @@ def test_a_variation_names_the_picture_that_it_was_made_of(
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("b.png: trusted (unclip user): signed by a key that you trust")
     assert said[1] == "  made of red.png"
+
+
+def test_a_watermark_is_drawn_in_where_it_is_asked_for(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = ["generate", "a cat", "--model", str(tiny_bundle), "--size", "256", "--seed", "1"]
+    plain = ["--no-provenance", "--no-metadata"]
+    assert cli.main([*draw, *plain, "--out", "without.png"]) == 0
+    assert cli.main([*draw, *plain, "--watermark", "--out", "with.png"]) == 0
+    assert cli.main([*draw, "--watermark", "--out", "all.jpg"]) == 0
+    assert proofs(capsys, "without.png", "with.png", "all.jpg") == (1, ["nothing", "marked", "marked"])
+    assert cli.main(["verify", "--json", "with.png"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["watermark"]["weights"] == Bundle.load(tiny_bundle).identity
+
+
+def test_frames_in_one_file_are_marked_and_signed_too(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["provenance", "init"]) == 0
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (16, 16), "red" if name == "a.png" else "blue").save(name)
+    command = ["blend", "a.png", "b.png", "--frames", "2", "--model", str(tiny_bundle), "--size", "64"]
+    assert cli.main([*command, "--sheet", "sheet.png", "--webp", "all.webp", "--gif", "all.gif"]) == 0
+    assert proofs(capsys, "sheet.png", "all.webp", "all.gif") == (0, ["trusted"] * 3)
+    assert cli.main([*command, "--gif", "b.gif", "--no-metadata"]) == 0
+    assert read_source_type("b.gif") == SourceType.GENERATED
 
 
 def test_a_picture_in_a_folder_that_cannot_be_read_is_an_error_of_its_own(

@@ -84,6 +84,20 @@ def test_what_a_picture_that_is_not_square_leaves_free_is_drawn_in(model: Model)
     assert (after[48:] != 255).any()
 
 
+@pytest.mark.parametrize("size", [None, 64])
+@pytest.mark.parametrize("feather", [None, 4])
+def test_an_edit_tells_which_pixels_it_kept_and_they_are_the_same_bits(
+    model: Model, size: int | None, feather: int | None
+) -> None:
+    picture, mask = speckled(64), holed(64, 64, (8, 8, 40, 40))
+    (edited,) = model.edit(picture, mask, "a red apple", seed=1, steps=STEPS, size=size, feather=feather)
+    assert edited.kept is not None
+    kept = np.asarray(edited.kept) == 255
+    assert np.array_equal(np.asarray(edited.image)[kept], np.asarray(picture)[kept])
+    assert kept[50:].all()
+    assert not kept[10:38, 10:38].any()
+
+
 def test_picture_and_mask_are_fitted_alike(model: Model) -> None:
     picture, mask = speckled(128, 64), holed(128, 64, (40, 0, 64, 64))
     (middle,) = model.edit(picture, mask, "a red apple", seed=1, steps=STEPS, fit="crop")

@@ -45,6 +45,17 @@ def test_what_was_there_stays_bit_for_bit_and_the_margins_are_drawn(model: Model
     assert float(found["seam_across"]) > 0
 
 
+def test_an_extended_picture_tells_which_pixels_it_kept(model: Model) -> None:
+    picture = Image.new("RGB", (64, 64), "red")
+    (wide,) = model.outpaint(picture, "a red apple", left=8, right=16, seed=1, steps=3)
+    assert wide.kept is not None
+    kept = np.asarray(wide.kept) == 255
+    assert kept.shape == (64, 88)
+    assert kept[:, 8:72].all()
+    assert not kept[:, :8].any()
+    assert not kept[:, 72:].any()
+
+
 def test_a_seed_extends_the_same_way_again_and_pictures_differ(model: Model) -> None:
     def drawn(seed: int, n: int = 1) -> list[bytes]:
         pictures = model.outpaint(speckled(64), "a red apple", right=64, n=n, seed=seed, steps=STEPS)

@@ -129,6 +129,7 @@ def generate(
         bool, typer.Option("--no-metadata", help="Leave prompt, seed and model out of the files.")
     ] = False,
     no_provenance: options.NoProvenance = False,
+    watermark: options.Watermark = False,
 ) -> None:
     """Draw pictures from text.
 
@@ -162,7 +163,8 @@ def generate(
         begin,
         drawing,
         options.Prompted(
-            out, format, model, device, dtype, offload, exact, json, no_metadata, no_provenance, translate
+            *(out, format, model, device, dtype, offload, exact, json),
+            *(no_metadata, no_provenance, watermark, translate),
         ),
         texts,
         n,

@@ -83,6 +83,13 @@ NoProvenance = Annotated[
         "--no-provenance", help="Leave out the mark that a model made the picture, and do not sign it."
     ),
 ]
+Watermark = Annotated[
+    bool,
+    typer.Option(
+        "--watermark/--no-watermark",
+        help="Mark what a model drew, invisibly: it outlives saving anew, cutting and another size.",
+    ),
+]
 Translate = Annotated[
     str | None,
     typer.Option(
@@ -163,6 +170,7 @@ class Common:
         bool, typer.Option("--no-metadata", help="Leave seed, model and the source's hash out of the files.")
     ] = False
     no_provenance: NoProvenance = False
+    watermark: Watermark = False
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,12 @@ def draw(
     from unclip.naming import Names
     from unclip.translation import Translator
 
-    how = {"metadata": not common.no_metadata, "provenance": not common.no_provenance}
-    sign = _sign(common, parents)
+    how: dict[str, Any] = {
+        "metadata": not common.no_metadata,
+        "provenance": not common.no_provenance,
+        "watermark": common.watermark,
+        "sign": _sign(common, parents),
+    }
     piped = common.out == STDOUT
     singly = not strips or common.out is not None
     format = ImageFormat.named(common.format) if common.format else None
@@ -115,14 +119,14 @@ def draw(
                 if piped:
                     path = STDOUT
                 elif singly:
-                    path = str(names.write(picture, len(drawn) + 1, **how, sign=sign))
+                    path = str(names.write(picture, len(drawn) + 1, **how))
                 else:
                     path = str(strips[0].path)
                 drawn.append((path, picture))
                 if preview:
                     progress.print(_shown(picture))
                 if piped:
-                    print_bytes(picture.encode(names.format, **how, sign=sign))
+                    print_bytes(picture.encode(names.format, **how))
                 elif singly and not common.json:
                     progress.print_result(path)
             files += time.perf_counter() - written

@@ -57,8 +57,9 @@ def verify(
 
     trusted: signed by a key that you trust, and not changed since. unknown-key: not changed since it was
     signed, by a key that you do not know. altered: changed after it was signed, or the signature is another
-    picture's. broken: a signature that cannot be relied on. labelled: it says, unsigned, that a model made
-    it. settings: it has, unsigned, settings of a drawing. nothing: no mark, which proves nothing.
+    picture's. broken: a signature that cannot be relied on. marked: its pixels have the watermark of what
+    unclip draws. labelled: it says, unsigned, that a model made it. settings: it has, unsigned, settings of a
+    drawing. nothing: no mark, which proves nothing.
 
     The exit code is 0 where all pictures are trusted, else 1.
     """
@@ -82,6 +83,8 @@ def verify(
         documents.append({"path": str(path), **asdict(verdict)})
         if not json:
             typer.echo(escaped(f"{path}: {verdict}"))
+            if verdict.watermark and verdict.proof is not Proof.MARKED:
+                typer.echo(f"  watermark of {verdict.watermark}")
             if verdict.parents:
                 typer.echo(escaped(f"  made of {', '.join(verdict.parents)}"))
     if json:

@@ -229,7 +229,12 @@ class Around:
         else:
             whole.paste(new, (x0, y0), shares)
         size = {"size": f"{whole.width} x {whole.height}"}
-        return replace(drawn, image=self.photo.carried_by(whole), settings={**drawn.settings, **size})
+        return replace(
+            drawn,
+            image=self.photo.carried_by(whole),
+            settings={**drawn.settings, **size},
+            kept=keep_of(self.shares),
+        )
 
     def removed(self, random: np.random.Generator) -> Image.Image:
         return self.photo.carried_by(removed(self.photo.own, self.shares, random))
@@ -273,9 +278,11 @@ class Squared:
         return _kept_all_over(keep_of(self.shares), size, self.fit)
 
     def finished(self, drawn: Picture) -> Picture:
+        kept = keep_of(self.shares)
         if "feather" not in drawn.settings:
-            return drawn
-        return replace(drawn, image=Image.composite(drawn.image, self.image, self.shares))
+            return replace(drawn, kept=kept)
+        image = Image.composite(drawn.image, self.image, self.shares)
+        return replace(drawn, image=image, kept=kept)
 
     def removed(self, random: np.random.Generator) -> Image.Image:
         return removed(self.image, self.shares, random)

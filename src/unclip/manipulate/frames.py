@@ -12,12 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from unclip.drawing import Picture
+from unclip.drawing import Picture, Sign
 from unclip.errors import InputError, UnclipError
 from unclip.images import WEBP_QUALITY, ImageFormat, encode
 from unclip.runtime import atomic_path, check_writable
 from unclip.sheets import contact_sheet
-from unclip.xmp import SourceType
+from unclip.xmp import SourceType, with_packet
 
 FRAME_MILLISECONDS = 120
 COLUMNS = 8  # of a sheet at most
@@ -55,13 +55,21 @@ class Strip:
             raise InputError(f"{self.path} is a folder: choose another name")
         check_writable(self.path.parent)
 
-    def write(self, pictures: Sequence[Picture], *, metadata: bool = True, provenance: bool = True) -> None:
+    def write(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        metadata: bool = True,
+        provenance: bool = True,
+        watermark: bool = False,
+        sign: Sign | None = None,
+    ) -> None:
         """Write the pictures, in their order, whole or not at all; the switches as of `Picture.encode`.
 
         Raises:
             UnclipError: the file cannot be written.
         """
-        images = [picture.image for picture in pictures]
+        images = [picture.watermarked if watermark else picture.image for picture in pictures]
         texts = pictures[0].metadata if metadata else {}
         made = pictures[0].made if provenance else None
         if self.kind is StripKind.SHEET:
@@ -69,6 +77,8 @@ class Strip:
             data = encode(contact_sheet(images, columns), self.path.suffix, texts, made=made)
         else:
             data = moving(images, self.kind, texts, made)
+        if sign is not None:
+            data = sign(data, pictures[0].made)
         try:
             with atomic_path(self.path) as temporary:
                 temporary.write_bytes(data)
@@ -91,10 +101,10 @@ def moving(
     buffer = io.BytesIO()
     options = {"save_all": True, "append_images": list(images[1:]), "duration": milliseconds, "loop": 0}
     document = json.dumps(texts).encode()
-    xmp = {} if made is None else {"xmp": made.packet}
     if kind is StripKind.GIF:
-        images[0].save(buffer, "GIF", comment=document, **options, **xmp)
-    else:
-        exif = Image.open(io.BytesIO(encode(images[0], ImageFormat.WEBP, texts))).info.get("exif", b"")
-        images[0].save(buffer, "WEBP", quality=WEBP_QUALITY, exif=exif, **options, **xmp)
+        images[0].save(buffer, "GIF", comment=document, **options)
+        return buffer.getvalue() if made is None else with_packet(buffer.getvalue(), made.packet)
+    exif = Image.open(io.BytesIO(encode(images[0], ImageFormat.WEBP, texts))).info.get("exif", b"")
+    xmp = {} if made is None else {"xmp": made.packet}
+    images[0].save(buffer, "WEBP", quality=WEBP_QUALITY, exif=exif, **options, **xmp)
     return buffer.getvalue()

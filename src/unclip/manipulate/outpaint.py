@@ -177,7 +177,8 @@ def outpaint(
         fits = seam(image, known).texts
         image = photo.carried_by(photo.in_own_colours(image))
         image.paste(on_white(photo.own), (margins.left, margins.top), kept_of(picture))
-        return replace(drawn, image=image, score=None, settings={**drawn.settings, **told, **fits})
+        settings = {**drawn.settings, **told, **fits}
+        return replace(drawn, image=image, score=None, settings=settings, kept=known)
 
     first = tile(whole, 0, 0)  # refuses what cannot be drawn
 
