@@ -28,7 +28,7 @@ LEVELS = [
             "manipulate",
             "train",
         ),
-        *("keywords", "record", "provenance"),
+        *("keywords", "record", "provenance", "policy"),
         *("embedding", "classify", "photographs", "search", "evaluate", "zero_shot"),
     },
     {"bench", "serve"},

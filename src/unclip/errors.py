@@ -61,9 +61,18 @@ class Interrupted(UnclipError):
 
 
 class PolicyError(UnclipError):
-    """The content policy refuses a request."""
+    """The content policy refuses a request, or all pictures that came of it.
+
+    Attributes:
+        category: what for, in words.
+        part: of the request, "prompt" or the name of a picture; None where the pictures drawn are refused.
+    """
 
     exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str, *, category: str | None = None, part: str | None = "prompt") -> None:
+        super().__init__(message)
+        self.category, self.part = category, part
 
 
 class UnclipWarning(UserWarning):

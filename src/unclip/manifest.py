@@ -202,7 +202,7 @@ NO_STYLES = Styles()
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of `bundle.json`."""
+    """The contents of `bundle.json`; `policy` is one that the bundle asks for where none is chosen."""
 
     format: int
     name: str
@@ -213,6 +213,7 @@ class Manifest:
     data: str = ""
     styles: Styles = NO_STYLES
     languages: tuple[str, ...] = ()
+    policy: str = ""
 
 
 def read_manifest(folder: Path) -> Manifest:

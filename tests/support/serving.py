@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from unclip.model import Model
+from unclip.policy import Policy
 from unclip.serve.admission import Admission
 from unclip.serve.folders import Folders
 from unclip.serve.jobs import Store
@@ -57,11 +58,17 @@ def running(
     place: Place | None = None,
     folders: Sequence[Path] = (),
     pulls: Pulls | None = None,
+    policy: Policy | None = None,
 ) -> Iterator[Running]:
     """A server of a bundle, in float32, which has drawn its first picture."""
     models = Models.of([str(bundle)], device="cpu", precision="float32")
     service = Service(
-        models, Store(folder), admission=admission, folders=Folders(folders, folder), pulls=pulls
+        models,
+        Store(folder),
+        admission=admission,
+        folders=Folders(folders, folder),
+        pulls=pulls,
+        policy=policy,
     )
     ready = threading.Event()
     server = Server(service, place or Place(port=0), lambda address: ready.set())

@@ -125,6 +125,7 @@ def restyle(
         [f"{image.stem}-{slug(to)}"],
         frames,
         together.strips(),
+        prompts=[to, origin],
         parents=[image],
     )
 
@@ -179,5 +180,6 @@ def edit(
         common,
         [text or f"{image.stem}-removed"],
         n,
+        prompts=[text],
         parents=[image],
     )

@@ -130,6 +130,7 @@ def generate(
     ] = False,
     no_provenance: options.NoProvenance = False,
     watermark: options.Watermark = False,
+    policy: options.Policy = None,
 ) -> None:
     """Draw pictures from text.
 
@@ -164,12 +165,13 @@ def generate(
         drawing,
         options.Prompted(
             *(out, format, model, device, dtype, offload, exact, json),
-            *(no_metadata, no_provenance, watermark, translate),
+            *(no_metadata, no_provenance, watermark, policy, translate),
         ),
         texts,
         n,
         preview=preview,
         ranked=drawing.rerank is not None,
+        prompts=texts,
         parents=[Path(picture) for picture in (drawing.start, drawing.init) if picture is not None],
     )
 

@@ -107,6 +107,15 @@ Exact = Annotated[
         "Float32, one thread, one picture at a time: slower.",
     ),
 ]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        autocompletion=completion.words("dalle2", "midjourney", "none"),
+        help="Rules of what may be drawn: dalle2, midjourney, none, or a file of TOML. By default none, or "
+        "what the model's card asks for.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for other programs.")]
 
 
@@ -171,6 +180,7 @@ class Common:
     ] = False
     no_provenance: NoProvenance = False
     watermark: Watermark = False
+    policy: Policy = None
 
 
 @dataclass(frozen=True)

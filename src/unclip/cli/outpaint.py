@@ -49,5 +49,6 @@ def outpaint(
         common,
         [prompt],
         n,
+        prompts=[prompt],
         parents=[image],
     )

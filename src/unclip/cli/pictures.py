@@ -6,7 +6,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unclip.drawing import Event, Picture, Sign
     from unclip.manipulate.frames import Strip
     from unclip.model import Model
+    from unclip.policy.guard import Guard, Withheld
 
 PREVIEW_COLUMNS = 48
 STDOUT = "-"
@@ -47,6 +48,7 @@ def draw(
     preview: bool = False,
     ranked: bool = False,
     parents: Sequence[Path] = (),
+    prompts: Sequence[str] = (),
 ) -> None:
     """Load the model, draw, write and tell of the pictures as they come; a random seed is told at the end.
 
@@ -60,8 +62,10 @@ def draw(
         preview: whether to show the pictures in the terminal.
         ranked: whether they are the best of more, best first.
         parents: the files of the pictures that they are made of: a signature names them.
+        prompts: texts that a policy looks at, before anything is loaded.
 
     Raises:
+        PolicyError: a prompt or a picture that is given is refused, or all that were drawn are withheld.
         InputError: what is wrong with the files, before anything is loaded, or what `begin` refuses.
     """
     from unclip.cli.progress import StageProgress, check_preview
@@ -86,6 +90,7 @@ def draw(
         _check_stdout(len(texts) * count, common.json or bool(strips))
     elif singly:
         names.check(((text, index) for text in texts for index in range(count)), seed)
+    guard = _guard(common, prompts, parents)
     translate = common.translate if isinstance(common, Prompted) else None
     if translate is not None:
         Translator(translate)  # what is wrong with it is said before anything is loaded
@@ -93,6 +98,7 @@ def draw(
     files = 0.0
     started = time.perf_counter()
     drawn: list[tuple[str, Picture]] = []
+    withheld: list[Withheld] = []
     with StageProgress() as progress:
         progress.update("load", 0, 1)
         from unclip import load
@@ -106,7 +112,13 @@ def draw(
             translate=translate,
             exact=common.exact,
         )
+        if common.policy is None and model.bundle.manifest.policy:
+            guard = _guard(replace(common, policy=model.bundle.manifest.policy), prompts, parents)
+        if guard is not None:
+            guard.check_prompts(model.translated(prompts))
         events = begin(model, replace(drawing, seed=seed))
+        if guard is not None:
+            events = guard.watched(events, withheld.append)
         progress.update("load", 1, 1)
         seconds["load"] = time.perf_counter() - started - seconds["import"]
         for event in events:
@@ -135,8 +147,11 @@ def draw(
         if not common.json:
             typer.echo(strip.path)
     seconds |= {"files": files, "total": time.perf_counter() - started}
+    for one in withheld:
+        typer.echo(one, err=True)
     if common.json:
-        print_json(_document(model, drawn, names.format, seconds))
+        said = {"withheld": [asdict(one) for one in withheld]} if withheld else {}
+        print_json(_document(model, drawn, names.format, seconds) | said)
     elif drawing.seed is None:
         typer.echo(f"seed {seed}", err=True)
 
@@ -147,6 +162,31 @@ def _sign(common: Common, parents: Sequence[Path]) -> Sign | None:
 
     signer = None if common.no_provenance else Signer.find()
     return None if signer is None else partial(signer.sign, parents=parents)
+
+
+def _guard(common: Common, prompts: Sequence[str], parents: Sequence[Path]) -> Guard | None:
+    """Refuses what the policy that was chosen does not allow, before any work; None where all is allowed.
+
+    Raises:
+        InputError: there is no such policy, or an extra is missing that it needs.
+        PolicyError: a prompt or a picture is refused.
+    """
+    if common.policy is None:
+        return None
+    from unclip.errors import warn
+    from unclip.policy import Policy
+    from unclip.policy.guard import Guard
+
+    guard = Guard(Policy.named(common.policy))
+    if guard.policy.refuses_nothing:
+        return None
+    guard.check_prompts(prompts)
+    guard.check_applied()
+    guard.check_pictures({"picture": parents})
+    typer.echo(guard.said(), err=True)
+    for note in guard.policy.notes(prompts):
+        warn(note)
+    return guard
 
 
 def _check_stdout(count: int, other: bool) -> None:

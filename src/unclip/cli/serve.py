@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unclip.cli import options
+from unclip.cli import completion, options
 
 app = typer.Typer()
 
@@ -59,6 +59,15 @@ def serve(
         ),
     ] = False,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log.")] = False,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Rules of what may be drawn: dalle2, midjourney, none, or a file of TOML. By default none "
+            "where only this machine asks, dalle2 where others do, and what a model's card asks for.",
+            autocompletion=completion.words("dalle2", "midjourney", "none"),
+        ),
+    ] = None,
     translate: options.Translate = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -81,6 +90,7 @@ def serve(
         from unclip.serve.server import Place, Server, lock
     except ImportError as error:
         raise InputError(f"{error.name} is missing: install unclip[serve]") from error
+    from unclip.policy import NONE, Policy
     from unclip.runtime import data_folder
     from unclip.serve.admission import Admission
     from unclip.serve.folders import Folders
@@ -90,6 +100,7 @@ def serve(
     from unclip.serve.pulls import Pulls
     from unclip.serve.service import Keeping, Service
 
+    chosen = None if policy is None else Policy.named(policy)
     place = Place(host, port, public_url, None if keys is None else Keys(keys), tuple(cors or ()))
     models = Models.of(
         model or [None],
@@ -111,5 +122,12 @@ def serve(
             log_prompts=log_prompts,
             folders=Folders(folder or (), home),
             pulls=Pulls() if keys is None or allow_pull else None,
+            policy=chosen,
+            default=Policy.named("dalle2" if place.is_public else NONE),
         )
+        for name in models.bundles:
+            guard = service.guard(name)
+            if chosen is not None:
+                guard.check_applied()
+            typer.echo(f"unclip: {name}: {guard.said()}", err=True)
         Server(service, place, lambda address: typer.echo(f"unclip: ready on {address}", err=True)).run()

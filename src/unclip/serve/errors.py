@@ -54,7 +54,7 @@ class ApiError(Exception):
             case ApiError():
                 return error
             case PolicyError():
-                return cls(400, str(error), param="prompt", code="content_policy_violation")
+                return cls(400, str(error), param=error.part, code="content_policy_violation")
             case InputError():
                 message = plain(str(error))
                 return cls(400, message, param=_named_in(message, params), code="invalid_value")

@@ -47,6 +47,14 @@ class Image(BaseModel):
     score: float | None
 
 
+class Withheld(BaseModel):
+    """A picture that was drawn and that the policy does not let out."""
+
+    index: int
+    seed: int
+    category: str
+
+
 class Images(BaseModel):
     created: int
     data: list[Image]
@@ -58,6 +66,7 @@ class Images(BaseModel):
     job: str
     safety_identifier: str | None = None
     warnings: list[str] | None = None
+    withheld: list[Withheld] | None = None
 
 
 class Option(BaseModel):
@@ -138,6 +147,7 @@ class Job(BaseModel):
     state: str
     error: Cause | None
     pictures: list[Picture]
+    withheld: list[Withheld]
     stage: str
     step: int
     total: int

@@ -53,6 +53,11 @@ class Place:
             raise InputError(f"public-url {self.public_url!r}: give https://NAME")
 
     @property
+    def is_public(self) -> bool:
+        """True where others than this machine may come in."""
+        return self.host not in LOOPBACK or self.public_url is not None
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """Names that clients may use; empty is any, where keys are needed anyway."""
         if self.host not in LOOPBACK and self.public_url is None:

@@ -23,8 +23,10 @@ from torch import Tensor
 
 from unclip.catalogue import available_bundles
 from unclip.drawing import Event, Picture, fresh_seed
-from unclip.errors import BundleError
+from unclip.errors import BundleError, InputError, PolicyError
 from unclip.images import ImageFormat, encode, resize, to_pil
+from unclip.policy import EVERYTHING, Policy
+from unclip.policy.guard import Guard, Withheld, in_force
 from unclip.runtime import atomic_path
 from unclip.serve.admission import Admission
 from unclip.serve.contract import Asked
@@ -37,7 +39,7 @@ from unclip.serve.metrics import Metrics
 from unclip.serve.models import Models, first_picture
 from unclip.serve.pulls import Pulls
 from unclip.serve.scheduler import Scheduler
-from unclip.serve.verbs import begun, settings_of, work_of
+from unclip.serve.verbs import allowed, begun, settings_of, work_of
 from unclip.serve.worker import Cancelled, Observe, Task, Worker
 
 URL_SECONDS = 3600  # a picture's address is good for so long, as in the API
@@ -64,7 +66,8 @@ class Live:
         preview: (1, 3, S, S) the picture as it looks by now.
         partials: the pictures on the way that a stream shall show.
         pictures: when it is done.
-        stored: of those, what is on disk.
+        withheld: those that the policy does not let out.
+        stored: of those that are let out, what is on disk.
         error: what went wrong.
         tokens: of the prompt, as many as are read.
         ended: set when it is over.
@@ -86,6 +89,7 @@ class Live:
     preview: Tensor | None = None
     partials: list[Tensor] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    withheld: list[Withheld] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: ApiError | None = None
@@ -139,6 +143,8 @@ class Service:
         log_prompts: whether the log may say what is drawn.
         folders: those that may be searched.
         pulls: fetches published models; None refuses it.
+        policy: what may be drawn, as it was chosen; None is `default`, and what a bundle's card asks for.
+        default: of what may be drawn.
     """
 
     def __init__(
@@ -153,8 +159,12 @@ class Service:
         log_prompts: bool = False,
         folders: Folders | None = None,
         pulls: Pulls | None = None,
+        policy: Policy | None = None,
+        default: Policy = EVERYTHING,
     ) -> None:
         self.models, self.store = models, store
+        self.policy, self.default = policy, default
+        self._guards: dict[str, Guard] = {}
         self.admission, self.keeping = admission or Admission(), keeping
         self.public_url, self.log_prompts = public_url, log_prompts
         self.folders, self.pulls = folders or Folders((), store.folder), pulls
@@ -173,6 +183,8 @@ class Service:
     async def start(self) -> None:
         """Start the worker, take up what a killed server left, and draw a first picture."""
         self._loop = asyncio.get_running_loop()
+        for name in self.models.bundles:
+            await asyncio.to_thread(lambda guard: guard.pictures, self.guard(name))  # reads the networks
         self.worker.start()
         for job in await asyncio.to_thread(self.store.unfinished):
             await self._resume(job)
@@ -264,6 +276,7 @@ class Service:
             raise ApiError(503, "the server is stopping", code="stopping", headers={"retry-after": "5"})
         abilities = self.models.abilities[asked.bundle]
         settings_of(asked, abilities)
+        await self._check_policy(asked)
         work = work_of(asked, abilities)
         fingerprint = _fingerprint(asked, _document(asked)) if idempotency is not None else None
         # a worker that dies, or a server, draws it again, and it is the same picture
@@ -299,6 +312,30 @@ class Service:
         self._begin(live)
         return live
 
+    def guard(self, bundle: str) -> Guard:
+        """The rules of what a bundle may draw here."""
+        if bundle not in self._guards:
+            asked = self.models.bundles[bundle].manifest.policy
+            self._guards[bundle] = Guard(in_force(self.policy, self.default, asked))
+        return self._guards[bundle]
+
+    async def _check_policy(self, asked: Asked) -> None:
+        """Refuse a prompt or a picture, before any work. Raises ApiError."""
+        guard = self.guard(asked.bundle)
+        if guard.policy.refuses_nothing:
+            return
+        try:
+            for part in ("prompt", "origin"):
+                guard.check_prompts(
+                    [asked.prompt if part == "prompt" else asked.settings.get(part, "")], part
+                )
+            given = {name: asked.pictures[name] for name in MADE_OF if name in asked.pictures}
+            await asyncio.to_thread(guard.check_pictures, given)
+        except PolicyError as error:
+            raise ApiError.of(error) from None
+        except InputError as error:
+            raise ApiError.of(error, params=MADE_OF) from None
+
     def _begin(self, live: Live) -> None:
         if live.who == "":  # taken up after a restart: it was let in once
             self.admission.jobs += 1
@@ -316,7 +353,7 @@ class Service:
         asked = live.asked
         live.task = Task(
             asked.bundle,
-            partial(begun, asked, abilities),
+            partial(allowed, self.guard(asked.bundle).policy, asked, partial(begun, asked, abilities)),
             prompt=asked.prompt,
             every_estimate=asked.partials > 0,
             tell=tell,
@@ -331,10 +368,12 @@ class Service:
         work, steps = self._shares(live, event)
         live.fraction = max(live.fraction, min(LAST, work))
         if event.estimate is not None:
-            live.preview = event.estimate[:1]
+            estimate = event.estimate[:1]
+            # whoever streams partial pictures has them looked at; of a preview nobody does
+            live.preview = None if self.guard(live.asked.bundle).pictures else estimate
             count, most = len(live.partials), live.asked.partials
             if count < most and steps >= (count + 1) / (most + 1):
-                live.partials.append(live.preview)
+                live.partials.append(estimate)
         live.notify()
 
     def _shares(self, live: Live, event: Event) -> tuple[float, float]:
@@ -362,7 +401,7 @@ class Service:
 
     async def _finish(self, live: Live, outcome: Sequence[Picture] | Exception) -> None:
         assert live.task is not None
-        live.warnings, live.tokens = live.task.warnings, live.task.tokens
+        live.warnings, live.tokens = list(live.task.warnings), live.task.tokens
         if isinstance(outcome, Exception):
             live.error = ApiError.of(outcome, params=_params(live.asked))
             state = State.CANCELLED if isinstance(outcome, Cancelled) else State.FAILED
@@ -374,6 +413,7 @@ class Service:
             if asked.verb == "generate" and "rerank" not in asked.settings:
                 live.pictures.sort(key=lambda picture: picture.index)
             self.admission.measured(live.work, live.task.seconds)
+            state = await self._withhold(live)
         try:
             await asyncio.to_thread(self._keep, live, state)
         except Exception as error:
@@ -390,6 +430,21 @@ class Service:
         live.ended.set()
         live.notify()
         self.live.pop(live.id, None)
+
+    async def _withhold(self, live: Live) -> State:
+        """Take out of what was drawn what the policy does not allow, before anybody sees or keeps it."""
+        guard = self.guard(live.asked.bundle)
+        live.warnings += guard.policy.notes([live.asked.prompt])
+        try:
+            live.pictures, live.withheld = await asyncio.to_thread(guard.sifted, live.pictures)
+            guard.check_any(len(live.pictures), live.withheld)
+        except Exception as error:  # what could not be looked at is not let out
+            live.pictures, live.error = [], ApiError.of(error)
+            if live.error.status == 500:
+                log("failed", job=live.id, error=repr(error))
+            return State.FAILED
+        live.warnings += map(str, live.withheld)
+        return State.DONE
 
     def _keep(self, live: Live, state: State) -> None:
         """Write what a job drew, and that it is over; in a worker thread."""

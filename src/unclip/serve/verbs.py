@@ -11,10 +11,12 @@ from unclip.manipulate.editing import edit
 from unclip.manipulate.outpaint import Margins, outpaint
 from unclip.manipulate.variations import blend, restyle, vary
 from unclip.model import Model
+from unclip.policy import Policy
 from unclip.serve.contract import Asked, single
 from unclip.serve.errors import ApiError
 from unclip.serve.fields import HOSTED_STYLES, STEPS, VIVID
 from unclip.serve.models import Abilities
+from unclip.serve.worker import Begin
 
 MARGINS = ("left", "right", "top", "bottom")
 
@@ -47,6 +49,13 @@ def settings_of(asked: Asked, abilities: Abilities) -> dict[str, Any]:
         if asked.style == "vivid":
             settings["guidance"] = abilities.guidance * VIVID
     return settings
+
+
+def allowed(policy: Policy, asked: Asked, begin: Begin, model: Model) -> Iterator[Event]:
+    """As `begin`, where the policy allows the prompt as networks read it. Raises PolicyError where not."""
+    if asked.prompt and not policy.refuses_nothing:
+        policy.check_prompt(model.translated([asked.prompt])[0])
+    return begin(model)
 
 
 def begun(asked: Asked, abilities: Abilities, model: Model) -> Iterator[Event]:

@@ -1164,6 +1164,8 @@ export interface components {
             safety_identifier?: string | null;
             /** Warnings */
             warnings?: string[] | null;
+            /** Withheld */
+            withheld?: components["schemas"]["Withheld"][] | null;
         };
         /** Job */
         Job: {
@@ -1186,6 +1188,8 @@ export interface components {
             error: components["schemas"]["Cause"] | null;
             /** Pictures */
             pictures: components["schemas"]["Picture"][];
+            /** Withheld */
+            withheld: components["schemas"]["Withheld"][];
             /** Stage */
             stage: string;
             /** Step */
@@ -1431,6 +1435,18 @@ export interface components {
                 number,
                 number
             ][];
+        };
+        /**
+         * Withheld
+         * @description A picture that was drawn and that the policy does not let out.
+         */
+        Withheld: {
+            /** Index */
+            index: number;
+            /** Seed */
+            seed: number;
+            /** Category */
+            category: string;
         };
         /**
          * Blend

