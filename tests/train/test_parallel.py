@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,8 +16,8 @@ import torch
 from support import parallel_worker
 from support.tiny_task import Recorded, TinyTask
 from unclip import native
-from unclip.errors import InputError, TrainingError
-from unclip.train import loop, parallel
+from unclip.errors import InputError, TrainingError, UnclipWarning
+from unclip.train import loop, parallel, state
 from unclip.train.log import read_metrics
 
 Results = list[dict[str, Any]]
@@ -34,6 +35,11 @@ def folder(size: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(size: int, folder: Path, corpus: Path) -> Results:
+    return started(size, folder, str(corpus))
+
+
+def started(size: int, folder: Path, *arguments: str) -> Results:
+    """The results of so many workers, by rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -45,9 +51,9 @@ def results(size: int, folder: Path, corpus: Path) -> Results:
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    command = [sys.executable, "-m", "support.parallel_worker", str(corpus), str(folder)]
+    command = [sys.executable, "-m", "support.parallel_worker", str(folder), *arguments]
     processes = [subprocess.Popen(command, env={**common, "RANK": str(rank)}) for rank in range(size)]
-    assert [process.wait(timeout=120) for process in processes] == [0] * size
+    assert [process.wait(timeout=300) for process in processes] == [0] * size
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(size)]
 
 
@@ -68,7 +74,10 @@ def final(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "way",
-    ["ddp", "accumulated", "fsdp", "sam", "sam-fsdp", "resumed-fsdp", "poisoned", "powersgd"],
+    [
+        *("ddp", "accumulated", "fsdp", "sam", "sam-fsdp", "resumed-fsdp", "poisoned", "powersgd"),
+        *("hybrid", "hybrid-whole", "hybrid-powersgd"),
+    ],
 )
 def test_ranks_stay_the_same_to_the_bit(results: Results, way: str) -> None:
     first, *others = (result[way]["weights"] for result in results)
@@ -77,7 +86,10 @@ def test_ranks_stay_the_same_to_the_bit(results: Results, way: str) -> None:
             assert torch.equal(tensor, other[name]), name
 
 
-@pytest.mark.parametrize("way", ["ddp", "accumulated", "fsdp", "resumed-fsdp", "sam", "sam-fsdp"])
+@pytest.mark.parametrize(
+    "way",
+    ["ddp", "accumulated", "fsdp", "resumed-fsdp", "sam", "sam-fsdp", "hybrid", "hybrid-whole"],
+)
 def test_several_processes_equal_one(results: Results, one: Path, way: str) -> None:
     expected = final(one / ("alone-sam" if "sam" in way else "alone"))
     for name, tensor in results[0][way]["weights"].items():
@@ -100,13 +112,26 @@ def test_several_processes_draw_what_one_draws_to_the_bit(
         assert all(map(torch.equal, drawn, together[place])), place
 
 
-@pytest.mark.parametrize("stage", parallel_worker.STAGES)
+@pytest.mark.parametrize("stage", [stage for stage in parallel_worker.STAGES if stage != "supervised"])
 @pytest.mark.usefixtures("results")
 def test_several_processes_train_a_stage_as_one_does(folder: Path, one: Path, stage: str) -> None:
-    """Contrastive losses see the whole batch, and dead codes begin anew with latents of the whole batch."""
+    """Contrastive losses see the whole batch, and dead codes begin anew with latents of the whole batch.
+
+    The ResNet of the stage `supervised` alone does not: its batch normalisation sees a share.
+    """
     expected, found = (final(run / "stages" / stage) for run in (one, folder))
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(
+            found[name], tensor, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("stage", parallel_worker.CUT_STAGES)
+@pytest.mark.usefixtures("results")
+def test_processes_that_share_a_model_train_it_as_one_does(folder: Path, one: Path, stage: str) -> None:
+    expected, found = final(one / "stages" / stage), final(folder / "stages-fsdp" / stage)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
@@ -137,9 +162,53 @@ def test_rank_0_alone_writes(results: Results, folder: Path) -> None:
         assert names == {"step-000003.png", "step-000006.png"}
 
 
-def test_powersgd_learns(results: Results, folder: Path) -> None:
-    losses = [line["loss"] for line in read_metrics(folder / "powersgd") if line["kind"] == "train"]
+@pytest.mark.parametrize("fewer", [1, 2])
+@pytest.mark.usefixtures("results")
+def test_fewer_processes_go_on_from_what_several_have_saved(
+    size: int, folder: Path, one: Path, fewer: int, tmp_path: Path
+) -> None:
+    if fewer == size:
+        pytest.skip("as many")
+    shutil.copytree(folder / "handed", tmp_path / "handed")
+    if fewer == 1:
+        loop.train(parallel_worker.plain(init=5), parallel_worker.settings(), tmp_path / "handed")
+    else:
+        started(fewer, tmp_path)
+    expected = final(one / "alone")
+    for name, tensor in final(tmp_path / "handed").items():
+        if name != "seen":
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("results")
+def test_a_checkpoint_of_shares_that_is_not_whole_is_passed_over(folder: Path, tmp_path: Path) -> None:
+    (path,) = state.checkpoint_paths(folder / "handed")
+    shutil.copytree(path, tmp_path / "checkpoints" / path.name)
+    found = state.load_checkpoint(tmp_path)
+    assert found is not None
+    assert found["step"] == 2
+    largest = max((tmp_path / "checkpoints" / path.name).iterdir(), key=lambda file: file.stat().st_size)
+    with largest.open("r+b") as file:
+        file.truncate(100)
+    with (
+        pytest.warns(UnclipWarning, match="is damaged; going back to the one before"),
+        pytest.raises(TrainingError, match="none of the 1 checkpoints"),
+    ):
+        state.load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("way", ["powersgd", "hybrid-powersgd"])
+@pytest.mark.usefixtures("results")
+def test_powersgd_learns(folder: Path, way: str) -> None:
+    losses = [line["loss"] for line in read_metrics(folder / way) if line["kind"] == "train"]
     assert losses[-1] < losses[0]
+
+
+def test_a_run_with_powersgd_goes_on_as_if_nothing_had_been(results: Results) -> None:
+    """What it had lost, which later steps make good, is in the checkpoint."""
+    for result in results:
+        undisturbed, resumed = (result[f"{way}-hybrid"]["weights"] for way in ("undisturbed", "resumed"))
+        assert all(map(torch.equal, undisturbed.values(), resumed.values()))
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(

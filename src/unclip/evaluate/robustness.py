@@ -29,7 +29,7 @@ from unclip.evaluate.statistics import Estimate, mean, share
 from unclip.images import from_uint8
 from unclip.models.supervised import Supervised
 from unclip.native import config_from_dict, load_model
-from unclip.train.state import checkpoint_paths, read_checkpoint
+from unclip.train.state import checkpoint_paths, load_shares, read_checkpoint
 
 BATCH = 128
 CLIP_NAME = "CLIP zero-shot"
@@ -197,13 +197,16 @@ def _points(source: Path) -> dict[str, Path]:
 
 
 def _load(path: Path, device: torch.device) -> Supervised:
-    if path.suffix != ".pt":
+    if path.suffix == ".safetensors":
         model = cast(Supervised, load_model(path, kind=STAGE, device=device))
     else:
         state = read_checkpoint(path)
         if state["about"]["task"] != STAGE:
             raise InputError(f"{path} is a checkpoint of {state['about']['task']}: give a supervised run")
         model = Supervised(config_from_dict(STAGE, state["about"]["config"]["model"], str(path)))
+        if "shares" in state:
+            state["model"] = model.state_dict()
+            load_shares(path, {"model": state["model"]})
         model.load_state_dict(state["model"])
     return model.to(device).eval()
 

@@ -185,19 +185,23 @@ class Dalle1(nn.Module):
         codes: Tensor,
         told: Tensor | None = None,
         seen: Tensor | None = None,
+        text_terms: Tensor | None = None,
     ) -> Losses:
         """Section 2.2 of 2102.12092: 1/8 of the mean over the text's tokens and 7/8 of that over the codes.
 
         Padding is not predicted. `told` (B,) bool is False for captions that were dropped: their text is not
         predicted either, or else the model would learn to write empty captions. `seen` (B, N) stands in the
         place of the codes (B, N) where they are read: some may be wrong, the right ones are predicted.
+        `text_terms` is the number that the sum over the text's tokens is divided by; None is that of this
+        batch. A batch that is a share of a larger one is given the mean number over the shares.
         """
         logits = self(ids, mask, codes if seen is None else seen)
         target = ids[:, 1:].masked_fill(~mask[:, 1:], -100)  # what cross entropy leaves out
         if told is not None:
             target = target.masked_fill(~told[:, None], -100)
         summed = F.cross_entropy(logits.text.flatten(0, 1).float(), target.flatten(), reduction="sum")
-        text = summed / (target >= 0).sum().clamp(min=1)
+        terms = (target >= 0).sum() if text_terms is None else text_terms
+        text = summed / terms.clamp(min=1)
         image = F.cross_entropy(logits.codes.flatten(0, 1).float(), codes.flatten())
         return Losses(TEXT_SHARE * text + (1 - TEXT_SHARE) * image, text.detach(), image.detach())
 

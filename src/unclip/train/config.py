@@ -26,8 +26,9 @@ class Precision(StrEnum):
 
 
 class Parallel(StrEnum):
-    DDP = "ddp"
-    FSDP = "fsdp"
+    DDP = "ddp"  # every process holds the whole model
+    FSDP = "fsdp"  # every process holds a share of it
+    HYBRID = "hybrid"  # the processes of a machine share it, every machine holds it
 
 
 class GradientHook(StrEnum):
@@ -69,14 +70,16 @@ class LoopConfig:
     compile: bool = False
     channels_last: bool = False
     parallel: Parallel = Parallel.DDP  # matters only when torchrun starts several processes
-    gradient_hook: GradientHook = GradientHook.NONE
+    gradient_hook: GradientHook = GradientHook.NONE  # of ddp, and of hybrid between the machines
+    powersgd_rank: int = 4  # columns of the factors that a process sends
+    powersgd_start: int = 1000  # steps with whole gradients first: early ones do not compress well
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "keep", "log_steps"):
+        for name in ("steps", "batch", "accumulate", "keep", "log_steps", "powersgd_rank"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in (
             *("warmup", "weight_decay", "clip", "sam_rho"),
-            *("preview_steps", "evaluate_steps", "ema_ramp"),
+            *("preview_steps", "evaluate_steps", "ema_ramp", "powersgd_start"),
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "eps", "checkpoint_minutes"):
@@ -90,12 +93,10 @@ class LoopConfig:
         )
         muon = self.optimiser is Optimiser.MUON
         self._require("adamw_only", muon or not self.adamw_only, "empty unless optimiser = 'muon'")
-        self._require(
-            "parallel", not (muon and self.parallel is Parallel.FSDP), "'ddp' with optimiser = 'muon'"
-        )
+        self._require("parallel", not muon or self.parallel is Parallel.DDP, "'ddp' with optimiser = 'muon'")
         hook = self.gradient_hook is not GradientHook.NONE
         self._require(
-            "gradient_hook", not hook or self.parallel is Parallel.DDP, "'none' unless parallel = 'ddp'"
+            "gradient_hook", not hook or self.parallel is not Parallel.FSDP, "'none' with parallel = 'fsdp'"
         )
         # it would compress the gradient of the climb as if a step were made of it
         self._require("gradient_hook", not (hook and self.sam_rho), "'none' with sam_rho")

@@ -38,7 +38,7 @@ from unclip.runtime import (
 from unclip.train import parallel, state
 from unclip.train.batches import prefetch, to_device
 from unclip.train.best import BEST, Best
-from unclip.train.config import LoopConfig, Precision
+from unclip.train.config import LoopConfig, Parallel, Precision
 from unclip.train.log import FIRST_STEPS, RunLog, Window, clock
 from unclip.train.optim import MovingAverage, Optimisers, rate_factor
 from unclip.train.places import CPU, Places
@@ -175,16 +175,22 @@ class Trainer:
                 f"train.best: got {config.best!r}, but {task.name} evaluates nothing: leave it out"
             )
         found = self._find_state(resume)
-        if found:
+        if found and "shares" not in found:
             self.model.load_state_dict(found["model"])
         self.world.equalise_(self.model)
         self.averages = [MovingAverage(self.model, value, config.ema_ramp) for value in config.ema]
-        if found:
+        if found and "shares" not in found:
             for average, weights in zip(self.averages, found["ema"], strict=True):
                 average.load_state_dict(weights)
         averaged = [average.module for average in self.averages]
         self.gathered = parallel.Gathered(self.model, self.world, config)
         self.module = parallel.distribute_(self.model, averaged, task.loss, self.world, config)
+        self.between = parallel.between_machines(self.module, self.world, config)
+        if self.between is not None:
+            self.notes.append(
+                f"PowerSGD sends {self.between.share_sent:.0%} of the gradients between machines, from step "
+                f"{config.powersgd_start:,} on"
+            )
         self.optimisers = Optimisers(self.model, config)
         if found:
             self._restore(found)
@@ -216,12 +222,40 @@ class Trainer:
         return found
 
     def _restore(self, found: Mapping[str, Any]) -> None:
-        self.optimisers.load_state_dict(found["optimisers"])
+        if "shares" in found:
+            self._load_shares(found)
+        else:
+            self.optimisers.load_state_dict(found["optimisers"])
         self.step, self.pictures, self.skipped = found["step"], found["pictures"], found["skipped"]
         self.saved, self.bad, self.seconds = found["step"], found["bad"], found["seconds"]
         if self.best:
             self.best.restore(found.get("best"))
         self.notes.insert(0, f"goes on from step {self.step:,}")
+
+    def _shares(self) -> dict[str, Any]:
+        """All tensors of the run that its processes share, cut as they are."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": [average.state_dict() for average in self.averages],
+            "optimisers": self.optimisers.shares(),
+        }
+
+    def _load_shares(self, found: Mapping[str, Any]) -> None:
+        """Takes over a checkpoint of shares, whatever number of processes wrote it."""
+        path, tensors = found["shares"], self._shares()
+        state.load_shares(path, tensors)
+        self.model.load_state_dict(tensors["model"])
+        for average, weights in zip(self.averages, tensors["ema"], strict=True):
+            average.load_state_dict(weights)
+        self.optimisers.load_shares(tensors["optimisers"])
+        if self.between is None:
+            return
+        if found["processes"] != self.world.size:
+            self.notes.append("PowerSGD begins without what was lost: another number of processes saved")
+            return
+        own = state.tensors_in_shares(path, f"between.{self.world.rank}.")
+        state.load_shares(path, {"between": {str(self.world.rank): own}})
+        self.between.load_state_dict(own)
 
     def go(self) -> Path:
         log = RunLog(
@@ -324,8 +358,10 @@ class Trainer:
         if self.config.sam_rho:
             with climbed(self.model, self.config.sam_rho):
                 self._backward(batch)  # the same loss, of other weights
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
-        return loss, parts, float(parallel.whole(norm))
+        parallel.average_numbers_(self.module, self.world, self.config)
+        if self.between is not None:
+            self.between.average_(self.step)
+        return loss, parts, parallel.clip_(self.model, self.config.clip or math.inf)
 
     def _backward(self, batch: list[Any]) -> tuple[float, dict[str, float]]:
         """Adds to the gradients; returns loss and its parts."""
@@ -370,21 +406,29 @@ class Trainer:
     def _save(self) -> None:
         if self.saved == self.step:
             return
-        found = {
+        plain = {
             "about": self.about,
             "loop": to_dict(self.config),
-            "model": self.model.state_dict(),
-            "ema": [average.state_dict() for average in self.averages],
-            "optimisers": self.optimisers.state_dict(),
             "pictures": self.pictures,
             "skipped": self.skipped,
             "bad": self.bad,
             "seconds": self.seconds,
             "best": self.best and self.best.state(),
         }
-        found = parallel.whole(found)
-        if self.world.writes:
-            state.save_checkpoint(self.out, self.step, found, self.config.keep)
+        keep, writes = self.config.keep, self.world.writes
+        if self.world.size > 1 and self.config.parallel is not Parallel.DDP:
+            tensors = self._shares()
+            if self.between is not None:
+                tensors["between"] = {str(self.world.rank): self.between.state_dict()}
+            plain["processes"] = self.world.size
+            state.save_shares(self.out, self.step, plain, tensors, keep, writes)
+        elif writes:
+            tensors = {
+                "model": self.model.state_dict(),
+                "ema": [average.state_dict() for average in self.averages],
+                "optimisers": self.optimisers.state_dict(),
+            }
+            state.save_checkpoint(self.out, self.step, {**plain, **tensors}, keep)
         self.saved = self.step
 
     def _finish(self) -> None:

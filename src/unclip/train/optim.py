@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -141,6 +142,7 @@ class Optimisers:
     """AdamW, and Muon beside it where the config asks for it, driven as one."""
 
     def __init__(self, model: nn.Module, config: LoopConfig) -> None:
+        self.model = model
         by_muon = set(muon_names(model, config.adamw_only)) if config.optimiser is Optimiser.MUON else set()
         matrices: list[nn.Parameter] = []
         decayed: list[nn.Parameter] = []
@@ -157,10 +159,16 @@ class Optimisers:
         groups = [group for group in groups if group["params"]]
         self.parts: list[torch.optim.Optimizer] = []
         if groups:
-            fused = next(model.parameters()).device.type in ("cpu", "cuda")
+            mixed = parallel.is_mixed(model)  # then torch can only take one parameter after the other
+            fused = next(model.parameters()).device.type in ("cpu", "cuda") and not mixed
             self.parts.append(
                 torch.optim.AdamW(
-                    groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=fused
+                    groups,
+                    lr=config.learning_rate,
+                    betas=config.betas,
+                    eps=config.eps,
+                    fused=fused,
+                    foreach=False if mixed else None,
                 )
             )
         if matrices:
@@ -194,8 +202,30 @@ class Optimisers:
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Takes over the moments; decay, betas and eps stay those of the config, which may have changed."""
         for part, state in zip(self.parts, states, strict=True):
-            state = parallel.like_parameters(state, part)
-            settings = [{k: v for k, v in group.items() if k != "params"} for group in part.param_groups]
-            part.load_state_dict(state)
-            for group, own in zip(part.param_groups, settings, strict=True):
-                group.update(own)
+            with _own_settings(part):
+                part.load_state_dict(parallel.like_parameters(state, part))
+
+    def shares(self) -> list[dict[str, Any]]:
+        """The moments by the names of the parameters, cut as they are; zero where no step was taken."""
+        from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict  # here: half a second
+
+        states: list[Any] = [get_optimizer_state_dict(self.model, part)["state"] for part in self.parts]
+        return states
+
+    def load_shares(self, states: list[dict[str, Any]]) -> None:
+        """Takes over what `shares` gave, filled anew."""
+        from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+        for part, state in zip(self.parts, states, strict=True):
+            with _own_settings(part):
+                whole = {**get_optimizer_state_dict(self.model, part), "state": state}
+                set_optimizer_state_dict(self.model, part, whole)
+
+
+@contextmanager
+def _own_settings(optimiser: torch.optim.Optimizer) -> Iterator[None]:
+    """Afterwards the settings of an optimiser's groups are what they were."""
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimiser.param_groups]
+    yield
+    for group, own in zip(optimiser.param_groups, settings, strict=True):
+        group.update(own)

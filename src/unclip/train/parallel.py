@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import copy
+import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,14 +15,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
 from unclip.errors import TrainingError
 from unclip.train.config import GradientHook, LoopConfig, Parallel
 from unclip.train.places import Places
-
-POWERSGD_RANK = 4
-POWERSGD_START = 1000  # steps with whole gradients first: early ones do not compress well (1905.13727)
+from unclip.train.powersgd import PowerSGD
 
 Loss = Callable[[nn.Module, Any, Places], tuple[Tensor, dict[str, Any]]]
 
@@ -102,28 +103,69 @@ def distribute_(
 ) -> nn.Module:
     """The module to call with (batch, places) for the loss; its backward pass averages over the processes.
 
-    FSDP cuts the model and its moving averages (its copies) into one share a process.
+    FSDP cuts the model and its moving averages (its copies) into one share a process. With a hybrid's
+    PowerSGD the backward pass averages over the processes of a machine alone; see `between_machines`.
     """
     module = LossModule(model, loss)
     if world.size == 1:
         return module
-    if config.parallel is Parallel.FSDP:
+    if config.parallel is not Parallel.DDP:
+        mesh = None
+        if config.parallel is Parallel.HYBRID:
+            mesh = _mesh(world)
+            if config.gradient_hook is GradientHook.POWERSGD:
+                mesh = mesh["shares"]
         for part in (module, *averages):
-            _shard_(part)
+            _shard_(part, mesh)
         return module
+    # told of kernels in the order of channels last; their gradients are copied, and nothing can be done
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     wrapped = DistributedDataParallel(module)
     if config.gradient_hook is GradientHook.POWERSGD:
         from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
 
         hook_state = powerSGD_hook.PowerSGDState(
-            None, matrix_approximation_rank=POWERSGD_RANK, start_powerSGD_iter=POWERSGD_START
+            None,
+            matrix_approximation_rank=config.powersgd_rank,
+            start_powerSGD_iter=max(2, config.powersgd_start),  # torch's least with error feedback
         )
         wrapped.register_comm_hook(hook_state, powerSGD_hook.powerSGD_hook)
     return wrapped
 
 
-def _shard_(module: nn.Module) -> None:
-    """FSDP2: each item of a list of layers is gathered when it is called, everything else with the whole."""
+def _mesh(world: World) -> DeviceMesh:
+    """The processes as machines x shares; torchrun says how many a machine has (LOCAL_WORLD_SIZE)."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+    if world.size % here:
+        raise TrainingError(
+            f"LOCAL_WORLD_SIZE is {here}, and {world.size} processes train: start as many on every machine"
+        )
+    return init_device_mesh(
+        world.device.type, (world.size // here, here), mesh_dim_names=("machines", "shares")
+    )
+
+
+def between_machines(module: nn.Module, world: World, config: LoopConfig) -> PowerSGD | None:
+    """Averages the gradients over the machines after a backward pass; None where that pass does so itself."""
+    if (
+        world.size == 1
+        or config.parallel is not Parallel.HYBRID
+        or config.gradient_hook is not GradientHook.POWERSGD
+    ):
+        return None
+    group = _mesh(world)["machines"].get_group()
+    shares = [parameter for parameter in module.parameters() if _is_cut(parameter)]
+    return PowerSGD(shares, group, config.powersgd_rank, config.powersgd_start)
+
+
+def _shard_(module: nn.Module, mesh: DeviceMesh | None) -> None:
+    """FSDP2: each item of a list of layers is gathered when it is called, everything else with the whole.
+
+    `mesh` has one dimension, the shares, or two, machines and shares; None cuts over all processes. Single
+    numbers, such as CLIP's scale, cannot be cut: `average_numbers_` has their gradients.
+    """
     from torch.distributed.fsdp import fully_shard  # here: a second, and one process alone does not need it
 
     layers = [
@@ -134,8 +176,38 @@ def _shard_(module: nn.Module) -> None:
         if not isinstance(layer, nn.ModuleList | nn.ModuleDict) and any(True for _ in layer.parameters())
     ]
     for layer in reversed(layers):  # the inner ones first
-        fully_shard(layer)
-    fully_shard(module)
+        fully_shard(layer, mesh=mesh, ignored_params=_numbers(layer))
+    fully_shard(module, mesh=mesh, ignored_params=_numbers(module))
+
+
+def _numbers(module: nn.Module) -> set[nn.Parameter]:
+    return {parameter for parameter in module.parameters() if not parameter.ndim}
+
+
+def average_numbers_(module: nn.Module, world: World, config: LoopConfig) -> None:
+    """Gives the single numbers that FSDP leaves alone the mean of their gradients over all processes."""
+    if world.size == 1 or config.parallel is Parallel.DDP:
+        return
+    for number in _numbers(module):
+        if number.grad is not None:
+            dist.all_reduce(number.grad)
+            number.grad /= world.size
+
+
+def clip_(model: nn.Module, longest: float) -> float:
+    """Shortens the gradients to a common length of at most `longest`; returns the length before.
+
+    Gradients that are cut and others are measured apart: torch cannot mix them.
+    """
+    given = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    cut, plain = ([one for one in given if _is_cut(one) is kind] for kind in (True, False))
+    if not (cut and plain):
+        return float(whole(nn.utils.clip_grad_norm_(given, longest)))
+    kinds = [[parameter.grad for parameter in some if parameter.grad is not None] for some in (cut, plain)]
+    norm = math.hypot(*(float(whole(nn.utils.get_total_norm(gradients))) for gradients in kinds))
+    for gradient in (gradient for gradients in kinds for gradient in gradients):
+        gradient.mul_(min(1.0, longest / (norm + 1e-6)))  # as torch does
+    return norm
 
 
 class Gathered:
@@ -144,7 +216,7 @@ class Gathered:
     def __init__(self, model: nn.Module, world: World, config: LoopConfig) -> None:
         self._device = world.device
         self._plain = None
-        if world.size > 1 and config.parallel is Parallel.FSDP:
+        if world.size > 1 and config.parallel is not Parallel.DDP:
             self._plain = copy.deepcopy(model).cpu()
 
     @contextmanager
@@ -171,6 +243,11 @@ def whole(value: Any) -> Any:
     return value
 
 
+def is_mixed(model: nn.Module) -> bool:
+    """True where some parameters are cut into shares and others are not."""
+    return len({_is_cut(parameter) for parameter in model.parameters()}) > 1
+
+
 def _is_cut(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")  # a DTensor; its class is not imported where nothing is distributed
 
@@ -195,6 +272,15 @@ def like_parameters(optimiser_state: dict[str, Any], optimiser: torch.optim.Opti
                 for name, value in cut[index].items()
             }
     return {**optimiser_state, "state": cut}
+
+
+def mean_of_processes(number: Tensor) -> Tensor:
+    """The mean of a number () over all processes, float32; of one process alone the number itself."""
+    mean = number.detach().to(torch.float32, copy=True)
+    if dist.is_initialized():
+        dist.all_reduce(mean)
+        mean /= dist.get_world_size()
+    return mean
 
 
 def without_exchange(module: nn.Module) -> AbstractContextManager[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import nn
 
@@ -25,7 +27,11 @@ FINAL = "final"
 PREVIEWS = "previews"
 FOLDERS = (CHECKPOINTS, FINAL, PREVIEWS)  # of a stage
 NEXT = "next.pt"  # a checkpoint that has no name yet
-NAME = re.compile(r"step-(\d{9})-([0-9a-f]{12})\.pt")  # step, first digits of the file's SHA-256
+SHARES = "shares"  # the end of the name of a checkpoint that several processes wrote, each its shares
+NEXT_SHARES = "next-shares"  # one of those that has no name yet
+ABOUT = "about.json"  # in it: all that is no tensor, and the sizes of the other files
+# step, first digits of the file's SHA-256
+NAME = re.compile(rf"step-(\d{{9}})-(?:([0-9a-f]{{12}})\.pt|{SHARES})")
 
 
 def checkpoint_paths(out: Path) -> list[Path]:
@@ -68,15 +74,98 @@ def save_checkpoint(out: Path, step: int, state: Mapping[str, Any], keep: int) -
                 torch.save({"format": FORMAT, "step": step, **state}, file)
             path = folder / f"step-{step:09d}-{sha256(temporary)[:12]}.pt"
         (folder / NEXT).replace(path)
-        for old in checkpoint_paths(out)[keep:]:
-            old.unlink(missing_ok=True)
+        _remove_old(out, keep)
     return path
+
+
+def _remove_old(out: Path, keep: int) -> None:
+    for old in checkpoint_paths(out)[keep:]:
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
+
+
+def save_shares(
+    out: Path, step: int, plain: Mapping[str, Any], tensors: dict[str, Any], keep: int, writes: bool
+) -> Path:
+    """Writes a checkpoint of which every process writes its own shares, whole or not at all.
+
+    All processes call it, over one file system. Any number of processes goes on from it, one too.
+
+    Args:
+        plain: what is no tensor, as JSON.
+        tensors: nested dictionaries and lists of tensors, whole or cut into shares.
+        writes: true in one process.
+    """
+    from torch.distributed.checkpoint.state_dict_saver import save  # here: half a second
+
+    folder = out / CHECKPOINTS
+    new, path = folder / NEXT_SHARES, folder / f"step-{step:09d}-{SHARES}"
+    with writing(out, f"the checkpoint of step {step}"):
+        if writes:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+        dist.barrier()
+        with _plain_errors():
+            save(tensors, checkpoint_id=new)
+        if writes:
+            sizes = {file.name: file.stat().st_size for file in new.iterdir()}
+            about = {"format": FORMAT, "step": step, **plain, "files": sizes}
+            (new / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+            shutil.rmtree(path, ignore_errors=True)
+            new.replace(path)
+            _remove_old(out, keep)
+        dist.barrier()
+    return path
+
+
+def load_shares(path: Path, tensors: dict[str, Any]) -> None:
+    """Fills tensors with what a checkpoint of shares holds for them; all processes call it.
+
+    Raises:
+        TrainingError: it is damaged, or of other tensors.
+    """
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    alone = not dist.is_initialized()
+    try:
+        with _plain_errors(), warnings.catch_warnings(action="ignore"):  # of being alone
+            load(tensors, checkpoint_id=path, no_dist=alone)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path} cannot be read: {error}") from error
+
+
+def tensors_in_shares(path: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """Empty tensors for those whose names in a checkpoint of shares begin with `prefix`, by the rest."""
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+    found = FileSystemReader(path).read_metadata().state_dict_metadata
+    return {
+        name.removeprefix(prefix): torch.empty(about.size, dtype=about.properties.dtype)
+        for name, about in found.items()
+        if name.startswith(prefix) and isinstance(about, TensorStorageMetadata)
+    }
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turns what torch's checkpoints raise, a BaseException, into an error of the usual kind."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        yield
+    except CheckpointException as error:
+        first = next(iter(error.failures.values()))[0]
+        raise (first if isinstance(first, OSError) else RuntimeError(str(first))) from error
 
 
 def load_checkpoint(out: Path) -> dict[str, Any] | None:
     """The newest checkpoint that is whole, on the CPU, or None where the run has none.
 
-    A damaged one is passed over with a warning.
+    A damaged one is passed over with a warning. One of shares (its path is `shares`) is without tensors, see
+    `load_shares`.
 
     Raises:
         TrainingError: there are checkpoints, but none can be read, or the newest is of another format.
@@ -107,6 +196,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         TrainingError: it is damaged.
     """
+    if path.is_dir():
+        return _read_about(path)
     match = NAME.fullmatch(path.name)
     if match and not sha256(path).startswith(match[2]):
         raise TrainingError(f"{path} is damaged")
@@ -115,6 +206,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise TrainingError(f"{path} cannot be read: {error}") from error
     return state
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    """A checkpoint of shares without its tensors. Raises TrainingError where a file of it is not whole."""
+    try:
+        about: dict[str, Any] = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        files = about.pop("files").items()
+        whole = all((path / name).stat().st_size == size for name, size in files)
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(f"{path} cannot be read: {error}") from error
+    if not whole:
+        raise TrainingError(f"{path} is damaged")
+    return {**about, "shares": path}
 
 
 def write_weights(out: Path, name: str, model: nn.Module, details: Mapping[str, Any]) -> Path:

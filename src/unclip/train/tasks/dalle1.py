@@ -22,6 +22,7 @@ from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train import parallel
 from unclip.train.loop import Judged, Task
 from unclip.train.merge_dropout import MergeDropout
+from unclip.train.parallel import mean_of_processes
 from unclip.train.pictures import LARGEST_SHIFT, HeldOut, Pictures, PicturesConfig, shifted, spread
 from unclip.train.places import Places
 from unclip.train.results import Results
@@ -136,7 +137,8 @@ class Dalle1Task(StageTask):
         empty = self.empty.to(codes.device)
         ids = torch.where(told[:, None], tokens.ids, empty.ids)
         mask = torch.where(told[:, None], tokens.mask, empty.mask)
-        losses = model.losses(ids, mask, codes, told, self._read_codes(codes, places))
+        terms = mean_of_processes((mask[:, 1:] & told[:, None]).sum())  # section 2.2: of the whole batch
+        losses = model.losses(ids, mask, codes, told, self._read_codes(codes, places), terms)
         return losses.total, {"text": losses.text, "codes": losses.codes}
 
     def _read_codes(self, codes: Tensor, places: Places) -> Tensor:
