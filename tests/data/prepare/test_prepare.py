@@ -6,6 +6,9 @@ import csv
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -256,6 +259,27 @@ def test_a_missing_library_is_named_with_what_to_do(tmp_path: Path, monkeypatch:
     ):
         run(captioned(tmp_path / "in", GOOD), tmp_path / "out")
     captions._library.cache_clear()
+
+
+def test_a_killed_preparation_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    folder = captioned(tmp_path / "in", {f"p{number}": f"thing number {number}" for number in range(300)})
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "unclip", "data", "prepare", str(folder)]
+    options = ["--size", "32", "--workers", "2"]
+    process = subprocess.Popen([*command, str(out), *options], stderr=subprocess.DEVNULL)
+    while not list((out / ".building").glob("*.arrow")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (out / "manifest.parquet").exists()
+    drawn = {path.name: path.stat().st_mtime_ns for path in (out / ".building").glob("*.arrow")}
+    assert 0 < len(drawn) < 3
+    for path in (out, tmp_path / "straight"):
+        subprocess.run([*command, str(path), *options], check=True, capture_output=True)
+    assert digests(out) == digests(tmp_path / "straight")
+    reports = [(path / "report" / "index.html").read_bytes() for path in (out, tmp_path / "straight")]
+    assert reports[0] == reports[1]
 
 
 # --- sources ---

@@ -14,8 +14,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count, islice
@@ -213,6 +213,8 @@ class Fetcher:
         self._manners = manners
         self._origins = defaultdict[str, _Origin](_Origin)
         self._origins_lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._pool = self._connections()
 
     @cached_property
     def _protego(self) -> Any:
@@ -222,8 +224,7 @@ class Fetcher:
             raise InputError("to read robots.txt needs protego: pip install 'unclip[prepare]'") from error
         return protego.Protego
 
-    @cached_property
-    def _pool(self) -> httpcore.ConnectionPool:
+    def _connections(self) -> httpcore.ConnectionPool:
         return httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(),
             network_backend=GuardedBackend(self._manners.private),
@@ -246,7 +247,13 @@ class Fetcher:
             _ = self._protego
         stem = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
         wanted = iter(wanted)
-        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(self._manners.threads) as threads:
+        self._stopped.clear()
+        with (
+            self._connections() as self._pool,
+            ThreadPoolExecutor(1) as ahead,
+            ThreadPoolExecutor(self._manners.threads) as threads,
+            self._stopping(),
+        ):
             waiting = None
             for number in count():
                 batch = list(islice(wanted, BATCH))
@@ -258,6 +265,14 @@ class Fetcher:
                 if not begun:
                     return
                 waiting = (path, begun, [beside for _, beside in batch])
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """At its end nothing more is fetched, and what is being fetched is left."""
+        try:
+            yield
+        finally:
+            self._stopped.set()
 
     def _fetch_batch(self, path: Path, addresses: list[str], threads: ThreadPoolExecutor) -> None:
         if path.exists() and _addresses(path) == addresses:
@@ -290,6 +305,8 @@ class Fetcher:
         """Fetches one picture to a file; returns "" twice, or the reason why there is none and its detail."""
         end = time.monotonic() + self._manners.seconds
         for number in range(self._manners.tries):
+            if self._stopped.is_set():
+                raise CancelledError
             try:
                 self._fetch_once(address, to, end)
                 return "", ""
@@ -305,10 +322,10 @@ class Fetcher:
                 wait = max(self._manners.pause * 2**number, getattr(error, "after", 0.0))
                 if number + 1 == self._manners.tries or time.monotonic() + wait > end:
                     return "not fetched", detail
-                time.sleep(wait)
+                self._stopped.wait(wait)
             except PrivateAddress as error:
                 return "private address", str(error)
-            except OSError:
+            except (OSError, CancelledError):
                 raise
             except Exception as error:  # a strange server, or a strange address, raises nearly anything
                 return "not fetched", _said(error)
@@ -345,6 +362,8 @@ class Fetcher:
                 size += len(piece)
                 if size > most:
                     raise Refused("too many bytes", f"more than {most:,}")
+                if self._stopped.is_set():
+                    raise CancelledError
                 if time.monotonic() > end:
                     raise Refused("not fetched", f"it took more than {self._manners.seconds:g} seconds")
                 file.write(piece)
@@ -436,7 +455,7 @@ class Fetcher:
             if start > end:
                 raise Passing(f"its robots.txt asks for {delay:g} s between requests")
             origin.next_time = start + float(delay)
-        time.sleep(max(0.0, start - time.monotonic()))
+        self._stopped.wait(max(0.0, start - time.monotonic()))
 
 
 def refusal(headers: Iterable[tuple[bytes, bytes]]) -> str:
