@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unclip.data.filters import THUMB, duplicates, seen
+from unclip.data.filters import NEAR_PEAK, NEAR_RMS, THUMB, _close, duplicates, seen
 
 
 def thumb(value: int, dot: int = 0) -> np.ndarray:
@@ -48,3 +48,20 @@ def test_many_pictures_are_compared_in_blocks() -> None:
     thumbs[2099] = thumbs[3]
     found = duplicates(["a"] * 2100, [n.to_bytes(2, "big") for n in range(2100)], thumbs)
     assert found == {2099: ("near-duplicate", 3)}
+
+
+def test_the_same_pairs_are_found_as_by_comparing_everything() -> None:
+    random = np.random.default_rng(0)
+    base = random.integers(0, 256, (40, THUMB, THUMB, 3)).astype(np.int16)
+    flat = np.full((20, THUMB, THUMB, 3), 128) + random.integers(-3, 4, (20, THUMB, THUMB, 3))
+    noisy = [base + random.integers(-spread, spread + 1, base.shape) for spread in (1, 4, 5, 9)]
+    thumbs = np.clip(np.concatenate([base, *noisy, flat]), 0, 255).astype(np.uint8)
+    thumbs = thumbs[random.permutation(len(thumbs))]
+    whole = thumbs.reshape(len(thumbs), -1).astype(np.int16)
+    expected = []
+    for first in range(len(whole)):
+        gap = np.abs(whole - whole[first])
+        near = (gap.max(axis=1) <= NEAR_PEAK) & (np.square(gap, dtype=np.float32).mean(axis=1) < NEAR_RMS**2)
+        expected += [(first, int(second)) for second in np.flatnonzero(near)]
+    assert list(_close(thumbs, thumbs)) == expected
+    assert len(thumbs) < len(expected) < 0.5 * len(thumbs) ** 2

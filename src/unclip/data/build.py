@@ -21,7 +21,7 @@ from unclip.data.draw_workers import STAGED, drawing_pool, open_staged, stage
 from unclip.data.filters import seen
 from unclip.data.outcome import LeftOuts
 from unclip.data.prepare import report
-from unclip.data.prepare.decide import Decisions, Embedded, Evaluation, decide, rows_of, thumbs
+from unclip.data.prepare.decide import Decisions, Embedded, Evaluation, Reduced, decide, rows_of
 from unclip.data.prepare.judges import ALONE, Judges, embed_all, embedded, evaluation, refused
 from unclip.data.prepare.rules import STANDING, Name, Rules
 from unclip.data.records import (
@@ -300,7 +300,7 @@ def _held_out_elsewhere(
         return "" if shown is None else f"shows what {keys[shown]} shows, which is held out"
 
     found = {index: text for index in own if (text := reason(index))}
-    twins = seen(thumbs(table, own), thumbs(table, held_out))
+    twins = seen(Reduced(table, own), Reduced(table, held_out))
     for place, twin in twins.items():
         found.setdefault(own[place], f"the same as {keys[held_out[twin]]}, which is held out")
     return {index: LeftOut(sources[index], keys[index], "held out", text) for index, text in found.items()}
@@ -310,7 +310,7 @@ def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]]) -> dict[i
     """Held-out pictures of which the same, under another style or name, is trained on."""
     train = [index for index, split in rows if split is Split.TRAIN]
     held_out = [index for index, split in rows if split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
-    twins = seen(thumbs(table, held_out), thumbs(table, train))
+    twins = seen(Reduced(table, held_out), Reduced(table, train))
     sources, keys = table["source"], table["key"]
     return {
         (index := held_out[place]): LeftOut(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -107,11 +108,19 @@ def decide(
         _duplicates(table, made, told, rules)
     if Name.PERCEPTUAL in rules:
         facts = made.facts.setdefault(Name.PERCEPTUAL, Facts())
-        hashes, rows = _hashes(table, made.dropped)
-        colours = _colours(table, rows)
+        rows = _hashed(table, made.dropped)
+        hashes, colours = own_hashes(table, rows), _colours(table, rows)
+
+        def near(left: list[int], radius: float) -> Iterator[tuple[int, int, float]]:
+            turned = _turned(table, [rows[place] for place in left])
+            for query, row, away in close_pairs(hashes[left], turned, Metric.HAMMING, radius):
+                one = left[query // TURNS]
+                if np.abs(colours[one] - colours[left[row]]).max() <= SAME_COLOUR:
+                    yield query // TURNS, row, away
+
         _first_stays(
             rows,
-            lambda left, radius: _hash_pairs(hashes[left], colours[left], radius),
+            near,
             rules[Name.PERCEPTUAL],
             facts,
             lambda index, twin, bits: told.repeats(
@@ -218,7 +227,7 @@ def _duplicates(table: pa.Table, made: Decisions, told: _Told, rules: Rules) -> 
     )  # the first of two that are the same stays
     groups = [f"{sources[index]}\0{styles[index]}" for index in usable]
     hashes = rows_of(table, ["hash"], usable)["hash"].to_pylist()
-    found = duplicates(groups, hashes, thumbs(table, usable))
+    found = duplicates(groups, hashes, Reduced(table, usable))
     for place, (reason, twin) in found.items():
         rule = BY_REASON[reason].name
         if rule in rules:
@@ -227,41 +236,33 @@ def _duplicates(table: pa.Table, made: Decisions, told: _Told, rules: Rules) -> 
             told.drop(index, reason, f"the same as {told.key(usable[twin])}")
 
 
-def _hashes(table: pa.Table, dropped: Mapping[int, LeftOut]) -> tuple[np.ndarray, list[int]]:
-    """PDQ hashes uint8 (N, 8, 32) of pictures that are not dropped and have enough in them, and positions."""
-    quality = table["quality"].to_numpy()
-    rows = [index for index in range(len(table)) if quality[index] >= LEAST_QUALITY and index not in dropped]
-    return hashes_of(table, rows), rows
+def _hashed(table: pa.Table, dropped: Mapping[int, LeftOut]) -> list[int]:
+    """The positions of pictures that are not dropped and whose PDQ hash tells something."""
+    good = np.flatnonzero(table["quality"].to_numpy() >= LEAST_QUALITY).tolist()
+    return [index for index in good if index not in dropped]
 
 
-def hashes_of(table: pa.Table, rows: list[int]) -> np.ndarray:
-    """PDQ hashes, uint8 (N, 8, 32): of a picture, and of it turned and mirrored."""
-    stored = rows_of(table, ["pdq"], rows)["pdq"].to_pylist()
-    return np.frombuffer(b"".join(stored), np.uint8).reshape(-1, TURNS, HASH)
+def own_hashes(table: pa.Table, rows: list[int]) -> np.ndarray:
+    """PDQ hashes, uint8 (N, 32), of pictures as they are."""
+    parts = [part[::TURNS] for part in _turned(table, rows)]
+    return np.ascontiguousarray(np.concatenate(parts)) if parts else np.zeros((0, HASH), np.uint8)
+
+
+def _turned(table: pa.Table, rows: list[int]) -> Iterator[np.ndarray]:
+    """PDQ hashes, uint8 (8 x N, 32), in parts: of each picture as it is, then turned and mirrored."""
+    for start in range(0, len(rows), SHARD):
+        stored = rows_of(table, ["pdq"], rows[start : start + SHARD])["pdq"].to_pylist()
+        yield np.frombuffer(b"".join(stored), np.uint8).reshape(-1, HASH)
 
 
 def _colours(table: pa.Table, rows: list[int]) -> np.ndarray:
     """float32 (N, 2): red less green and blue less green of a picture on the whole."""
     found = np.zeros((len(rows), 2), np.float32)
     for start in range(0, len(rows), SHARD):
-        mean = thumbs(table, rows[start : start + SHARD]).mean(axis=(1, 2), dtype=np.float32)  # (B, 3)
+        part = Reduced(table, rows[start : start + SHARD])[:]
+        mean = part.mean(axis=(1, 2), dtype=np.float32)  # (B, 3)
         found[start : start + SHARD] = mean[:, [0, 2]] - mean[:, [1]]
     return found
-
-
-def _hash_pairs(hashes: np.ndarray, colours: np.ndarray, radius: float) -> Iterator[tuple[int, int, float]]:
-    """Pairs of pictures of about the same colour, of which one has the hash of the other in any of its turns.
-
-    Args:
-        hashes: uint8 (N, 8, 32).
-        colours: float32 (N, 2).
-        radius: bits that may differ.
-    """
-    queries = hashes.reshape(-1, HASH)
-    found = close_pairs(np.ascontiguousarray(hashes[:, 0]), queries, Metric.HAMMING, radius)
-    for query, row, away in found:
-        if np.abs(colours[query // TURNS] - colours[row]).max() <= SAME_COLOUR:
-            yield query // TURNS, row, away
 
 
 def _first_stays(
@@ -314,8 +315,8 @@ def _in_evaluation(
 ) -> None:
     facts = made.facts.setdefault(Name.EVALUATION, Facts())
     reason, bits = BY_NAME[Name.EVALUATION].reasons[0], rules[Name.EVALUATION]
-    hashes, rows = _hashes(table, made.dropped)
-    turned = hashes.reshape(-1, HASH)
+    rows = _hashed(table, made.dropped)
+    turned = _turned(table, rows)
     for query, row, away in close_pairs(evaluation.hashes, turned, Metric.HAMMING, BESIDE * bits):
         index = rows[query // TURNS]
         if away < facts.values.get(index, np.inf):
@@ -335,7 +336,16 @@ def rows_of(table: pa.Table, names: list[str], indices: list[int]) -> pa.Table:
     return table.select(names).take(pa.array(indices, pa.int64()))
 
 
-def thumbs(table: pa.Table, indices: list[int]) -> np.ndarray:
-    """uint8 (N, 32, 32, 3)."""
-    chosen = rows_of(table, ["thumb"], indices)["thumb"].to_pylist()
-    return np.frombuffer(b"".join(chosen), np.uint8).reshape(-1, THUMB, THUMB, 3)
+class Reduced:
+    """The reduced pictures of some rows, uint8 (N, 32, 32, 3), read when they are asked for."""
+
+    def __init__(self, table: pa.Table, rows: Sequence[int]) -> None:
+        self._column = table["thumb"]
+        self._rows = np.asarray(rows, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        chosen = self._column.take(pa.array(self._rows[rows])).to_pylist()
+        return np.frombuffer(b"".join(chosen), np.uint8).reshape(-1, THUMB, THUMB, 3)

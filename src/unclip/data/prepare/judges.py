@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from unclip.data.draw_workers import open_staged
-from unclip.data.prepare.decide import LEAST_QUALITY, Embedded, Evaluation, hashes_of
+from unclip.data.prepare.decide import LEAST_QUALITY, Embedded, Evaluation, own_hashes
 from unclip.data.prepare.rules import STANDING, Rules
 from unclip.data.records import Drawing, load_captions
 from unclip.runtime import atomic_path
@@ -94,7 +94,7 @@ def evaluation(paths: Iterable[Path], embedder: Embedder | None) -> Evaluation:
     keys = table["key"].to_pylist()
     quality, usable = table["quality"].to_numpy(), table["png"].is_valid().to_pylist()
     rows = [index for index in range(len(keys)) if usable[index] and quality[index] >= LEAST_QUALITY]
-    hashes = np.ascontiguousarray(hashes_of(table, rows)[:, 0])
+    hashes = own_hashes(table, rows)
     vectors = None
     if embedder is not None:
         for _ in embed_all(paths, embedder):

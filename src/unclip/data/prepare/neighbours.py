@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -15,7 +15,7 @@ MOST = 16  # neighbours of one vector that a graph is asked for
 # Of the graph: links of a vector, and candidates while it is built and asked. Recall against brute force is
 # measured by benchmarks/prepare.py.
 CONNECTIVITY, BUILDING, ASKING = 24, 160, 128
-BLOCK = 512
+BLOCK = 1024  # queries that are compared at once
 BATCH = 4096
 
 
@@ -27,7 +27,11 @@ class Metric(StrEnum):
 
 
 def close_pairs(
-    vectors: np.ndarray, queries: np.ndarray, metric: Metric, radius: float, exact_up_to: int = EXACT_UP_TO
+    vectors: np.ndarray,
+    queries: np.ndarray | Iterable[np.ndarray],
+    metric: Metric,
+    radius: float,
+    exact_up_to: int = EXACT_UP_TO,
 ) -> Iterator[tuple[int, int, float]]:
     """Yields (row of `queries`, row of `vectors`, distance) of what is at most `radius` apart.
 
@@ -36,24 +40,22 @@ def close_pairs(
 
     Args:
         vectors: (N, E) float32 or float16, L2-normalised; or (N, E) uint8, packed bits.
-        queries: (M, E) of the same kind.
+        queries: (M, E) of the same kind, or parts of them one after the other.
         metric: how they are compared.
         radius: of the distance.
         exact_up_to: vectors up to which all pairs are compared.
     """
-    if not len(vectors) or not len(queries):
+    if not len(vectors):
         return
-    if len(vectors) <= exact_up_to:
-        yield from _compared(vectors, queries, metric, radius)
-        return
-    index = graph(vectors, metric)
-    for start in range(0, len(queries), BATCH):
-        found: Any = index.search(queries[start : start + BATCH], MOST)
-        for row in range(len(found)):
-            matches = found[row]
-            for key, distance in zip(matches.keys, matches.distances, strict=True):
-                if distance <= radius:
-                    yield start + row, int(key), float(distance)
+    parts = [queries] if isinstance(queries, np.ndarray) else queries
+    near = _compared if len(vectors) <= exact_up_to else _asked
+    searched = _comparable(vectors, metric) if near is _compared else graph(vectors, metric)
+    start = 0
+    for part in parts:
+        for begin in range(0, len(part), BLOCK):
+            for row, other, distance in near(searched, part[begin : begin + BLOCK], metric, radius):
+                yield start + begin + row, other, distance
+        start += len(part)
 
 
 def graph(vectors: np.ndarray, metric: Metric) -> Index:
@@ -74,22 +76,24 @@ def graph(vectors: np.ndarray, metric: Metric) -> Index:
     return index
 
 
-def _compared(
-    vectors: np.ndarray, queries: np.ndarray, metric: Metric, radius: float
-) -> Iterator[tuple[int, int, float]]:
+def _comparable(vectors: np.ndarray, metric: Metric) -> np.ndarray:
+    """float32 (N, E): of bits -1 and 1, whose dot product is the bits that agree less those that differ."""
     if metric is Metric.HAMMING:
-        # of -1 and 1 the dot product is the bits that agree less those that differ
-        every = np.unpackbits(vectors, axis=1).astype(np.float32) * 2 - 1
-        for start in range(0, len(queries), BLOCK):
-            asked = np.unpackbits(queries[start : start + BLOCK], axis=1).astype(np.float32) * 2 - 1
-            yield from _within((every.shape[1] - asked @ every.T) / 2, start, radius)
-    else:
-        every = vectors.astype(np.float32)
-        for start in range(0, len(queries), BLOCK):
-            asked = queries[start : start + BLOCK].astype(np.float32)
-            yield from _within(1 - asked @ every.T, start, radius)
+        return np.unpackbits(vectors, axis=1).astype(np.float32) * 2 - 1
+    return vectors.astype(np.float32)
 
 
-def _within(distances: np.ndarray, start: int, radius: float) -> Iterator[tuple[int, int, float]]:
+def _compared(
+    every: Any, asked: np.ndarray, metric: Metric, radius: float
+) -> Iterator[tuple[int, int, float]]:
+    products = _comparable(asked, metric) @ every.T
+    distances = (every.shape[1] - products) / 2 if metric is Metric.HAMMING else 1 - products
     for row, column in np.argwhere(distances <= radius):
-        yield start + int(row), int(column), float(distances[row, column])
+        yield int(row), int(column), float(distances[row, column])
+
+
+def _asked(index: Any, asked: np.ndarray, metric: Metric, radius: float) -> Iterator[tuple[int, int, float]]:
+    found = index.search(np.ascontiguousarray(asked), MOST)
+    keys, distances = (np.reshape(value, (len(asked), -1)) for value in (found.keys, found.distances))
+    for row, column in np.argwhere(distances <= radius):
+        yield int(row), int(keys[row, column]), float(distances[row, column])

@@ -1,0 +1,417 @@
+"""Measures `unclip data prepare`: speed, memory, and what it finds of copies that were planted.
+
+    python benchmarks/prepare.py --corpus CORPUS [--clip BUNDLE] [--only speed,memory,copies,recall,fetch]
+                                 [--img2dataset PYTHON] [--quick]
+
+speed    pictures a second of one process, beside decoding them alone (opened, turned, on white, reduced to
+         256 px) and beside decoding and packing them as PNG
+memory   the peak of the process that judges and writes, over made-up records that were drawn already
+copies   precision and recall of `perceptual` and, with --clip, `semantic`, by kind of copy, among pictures of
+         a corpus
+recall   pairs that the graph of many vectors finds, of those that comparing all finds
+fetch    pictures a second from a server on this machine, and with --img2dataset (a Python that has it) its
+
+Writes `benchmarks/results/prepare.json`, with --quick nothing. A part that is not measured stays as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from unclip.data.corpus import Corpus
+from unclip.data.draw_workers import STAGED
+from unclip.data.prepare.neighbours import Metric, close_pairs
+from unclip.data.prepare.rules import chosen
+from unclip.data.prepare.run import prepare
+from unclip.data.rasterise import hashed
+from unclip.images import encode, letterbox, on_white, open_image
+
+RESULT = Path(__file__).parent / "results" / "prepare.json"
+SIZE = 256
+SIDES = (512, 1024)  # pixels of the photographs that are decoded
+PARTS = ("speed", "memory", "copies", "recall", "fetch")
+WHITE = (255, 255, 255)
+
+
+def photograph(seed: int, side: int) -> Image.Image:
+    """Patches of colour at several scales, with grain: it packs about as well as a photograph."""
+    random = np.random.default_rng(seed)
+    whole = np.zeros((side, side, 3), np.float32)
+    for cells, weight in ((3, 1.0), (9, 0.6), (40, 0.4), (160, 0.25)):
+        part = random.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
+        layers = [
+            Image.fromarray(part[..., c]).resize((side, side), Image.Resampling.BICUBIC) for c in range(3)
+        ]
+        whole += weight * np.stack([np.asarray(layer) for layer in layers], axis=-1)
+    whole += 0.03 * random.normal(size=whole.shape)
+    return Image.fromarray(np.clip(127 + 70 * whole, 0, 255).astype(np.uint8))
+
+
+def jpeg(image: Image.Image, quality: int = 90) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+# --- speed ---
+
+
+def speed(quick: bool) -> list[dict[str, object]]:
+    """A row a size of pictures."""
+    rows: list[dict[str, object]] = []
+    for side in SIDES[:1] if quick else SIDES:
+        count = 8 if quick else 256
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "in"
+            folder.mkdir()
+            for number in range(count):
+                (folder / f"{number:05d}.jpg").write_bytes(jpeg(photograph(number, side)))
+                (folder / f"{number:05d}.txt").write_text(f"a made-up picture, number {number}")
+            contents = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
+
+            def decode(content: bytes) -> Image.Image:
+                return letterbox(on_white(open_image(content)), SIZE, WHITE)
+
+            def pack(content: bytes) -> None:
+                encode(decode(content), "png")
+
+            row: dict[str, object] = {"side": side, "pictures": count}
+            for name, work in (("decode", decode), ("decode and pack", pack)):
+                start = time.process_time()
+                for content in contents:
+                    work(content)
+                row[f"{name}, ms"] = round(1000 * (time.process_time() - start) / count, 3)
+            for name, rules in (("rules off", None), ("rules on", chosen())):
+                row[f"prepare, {name}, ms"] = round(1000 * _cpu(folder, Path(place) / name, rules) / count, 3)
+            row["of decoding and packing"] = round(
+                float(str(row["decode and pack, ms"])) / float(str(row["prepare, rules on, ms"])), 3
+            )
+            rows.append(row)
+    return rows
+
+
+def _cpu(folder: Path, out: Path, rules: Any) -> float:
+    """Seconds of processor, own and of what was started, without the start of the command itself."""
+    verb = ["prepare" if rules else "folder"]
+    spent = []
+    with tempfile.TemporaryDirectory() as place:
+        little = Path(place) / "one"
+        little.mkdir()
+        for path in sorted(folder.iterdir())[:2]:
+            (little / path.name).write_bytes(path.read_bytes())
+        for source, target in ((little, Path(place) / "out"), (folder, out)):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-m", "unclip", "data", *verb, str(source), str(target)]
+            subprocess.run([*command, "--workers", "1"], check=True, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return spent[1] - spent[0]
+
+
+# --- memory ---
+
+
+def memory(quick: bool) -> list[dict[str, object]]:
+    """A row a number of records: the peak of a process of its own that judges and writes them."""
+    rows = []
+    for count in (500,) if quick else (10_000, 40_000):
+        here = str(Path(__file__).parent)
+        code = f"import sys; sys.path.insert(0, {here!r}); import prepare; prepare.judged({count})"
+        start = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        rows.append(
+            {"records": count, "peak_mb": int(done.stdout), "seconds": round(time.monotonic() - start)}
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def judged(count: int) -> None:
+    """Judges and writes made-up records; prints the peak of this process in megabytes."""
+    from unclip.data.build import _split, _write_shards
+    from unclip.data.draw_workers import open_staged
+    from unclip.data.prepare.decide import decide
+
+    peaks, looking = [0], threading.Event()
+
+    def look() -> None:
+        """What the process itself holds; files that are mapped are the system's to forget."""
+        while not looking.wait(0.05):
+            with open("/proc/self/status", encoding="ascii") as file:
+                held = next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+            peaks[0] = max(peaks[0], held)
+
+    threading.Thread(target=look, daemon=True).start()
+    with tempfile.TemporaryDirectory() as place:
+        paths = []
+        for number, start in enumerate(range(0, count, 128)):
+            rows = [_record(index) for index in range(start, min(count, start + 128))]
+            path = Path(place) / f"{number:06d}.arrow"
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, STAGED) as writer:
+                writer.write_table(pa.Table.from_pylist(rows, schema=STAGED))
+            paths.append(path)
+        table = open_staged(paths)
+        made = decide(table, chosen())
+        rows = _split(table, made.dropped, set(), set())
+        for _ in _write_shards(Path(place) / "shards", table, rows, [], [], made):
+            pass
+    looking.set()
+    print(round(max(peaks) / 1000))
+
+
+def _record(index: int) -> dict[str, object]:
+    random = np.random.default_rng(index)
+    caption = f"a made-up picture of thing number {index} on a ground of many colours"
+    return {
+        "key": f"shard-{index // 1000:05d}/{index:08d}.jpg", "concept": f"thing-{index}", "style": "",
+        "source": "folder", "licence": "unknown", "author": "", "tone": 0, "names": [], "width": 512,
+        "captions": json.dumps({"en": [caption]}), "vector": False, "png": random.bytes(2000),
+        "hash": random.bytes(16), "thumb": random.bytes(3072), "aspect": 1.0, "pdq": random.bytes(256),
+        "quality": 100, "letters": 50, "findings": [], "fit": "pad",
+    }  # fmt: skip
+
+
+# --- copies ---
+
+COPIES: dict[str, Callable[[Image.Image], bytes]] = {
+    "recaption": lambda image: jpeg(image, 95),
+    "jpeg": lambda image: jpeg(image, 30),
+    "resize": lambda image: jpeg(image.resize((image.width * 5 // 8, image.height * 5 // 8))),
+    "mirror": lambda image: jpeg(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+    "turn": lambda image: jpeg(image.rotate(90, expand=True)),
+    "brighten": lambda image: jpeg(image.point(lambda value: min(255, int(value * 1.2)))),
+    "crop 5 %": lambda image: jpeg(_cropped(image, 0.05)),
+    "crop 15 %": lambda image: jpeg(_cropped(image, 0.15)),
+}
+
+
+def _cropped(image: Image.Image, share: float) -> Image.Image:
+    across, down = round(image.width * share / 2), round(image.height * share / 2)
+    return image.crop((across, down, image.width - across, image.height - down))
+
+
+def copies(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
+    """Recall by kind of copy, and precision: of all that is dropped the share that was planted."""
+    pictures = Corpus(corpus)
+    random = Random(0)
+    styles = np.array(pictures.column("style"))
+    wanted = np.isin(styles, ("photo", "3d", "cartoon", "clip art", "gradient", "noto", "flat"))
+    pool = np.flatnonzero(wanted if wanted.any() else np.ones(len(styles), bool))
+    count = 16 if quick else 800
+    picked = random.sample([int(place) for place in pool], min(count, len(pool)))
+    from unclip.data.prepare.rules import Needs
+
+    judges: dict[str, tuple[list[str], dict[str, object]]] = {"perceptual": ([], {})}
+    if clip:
+        from unclip.embedding import ClipEmbedder
+
+        judges["semantic"] = (["perceptual", "score"], {"embedder": ClipEmbedder.load(clip)})
+    found: dict[str, object] = {"pictures": len(picked)}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "in"
+        folder.mkdir()
+        planted: dict[str, str] = {}
+        for number, position in enumerate(picked):
+            image = pictures.image(position).convert("RGB")
+            (folder / f"a{number:05d}.png").write_bytes(encode(image, "png"))
+            (folder / f"a{number:05d}.txt").write_text(f"picture {number}: {pictures.name(position)}")
+            kind = list(COPIES)[number % len(COPIES)]
+            key = f"z{number:05d}.jpg"
+            planted[key] = kind
+            (folder / key).write_bytes(COPIES[kind](image))
+            (folder / f"z{number:05d}.txt").write_text("said in another way")
+        for name, (off, options) in judges.items():
+            rules = chosen(
+                off=[*off, "language", "duplicate", "near-duplicate"],
+                at_hand=[Needs.CLIP] if name == "semantic" else [],
+            )
+            out = Path(place) / name
+            for _ in prepare([folder], out, rules=rules, size=SIZE, workers=2, **options):  # type: ignore[arg-type]
+                pass
+            lines = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
+            dropped = {line["key"] for line in lines if line["reason"].endswith("duplicate")}
+            by_kind = defaultdict[str, list[bool]](list)
+            for key, kind in planted.items():
+                by_kind[kind].append(key in dropped)
+            others = {key for key in dropped if key not in planted}
+            found[name] = {
+                "recall": {kind: round(float(np.mean(hits)), 3) for kind, hits in by_kind.items()},
+                "recall of all": round(len(dropped & {*planted}) / len(planted), 3),
+                "precision": round(len(dropped & {*planted}) / max(1, len(dropped)), 3),
+                "originals dropped": round(len(others) / len(picked), 4),
+            }
+    return found
+
+
+# --- recall of the graph ---
+
+
+def recall(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
+    """Pairs that the graph finds of those that comparing everything finds, and the seconds of both."""
+    pictures = Corpus(corpus)
+    count = min(len(pictures), 200 if quick else 20_000)
+    found: dict[str, object] = {}
+    pixels = pictures.pixels(64)[:count]
+    hashes = np.stack([np.frombuffer(hashed(Image.fromarray(one))[0], np.uint8)[:32] for one in pixels])
+    sets: dict[str, tuple[np.ndarray, Metric, float]] = {"PDQ": (hashes, Metric.HAMMING, 31)}
+    if clip:
+        from unclip.embedding import ClipEmbedder
+
+        embedder = ClipEmbedder.load(clip)
+        few = pixels[: min(count, 6000)]
+        vectors = [
+            np.asarray(embedder.embed_images([Image.fromarray(one) for one in few[start : start + 64]]))
+            for start in range(0, len(few), 64)
+        ]
+        sets["CLIP"] = (np.concatenate(vectors).astype(np.float16), Metric.COSINE, 0.04)
+    for name, (vectors, metric, radius) in sets.items():
+        seconds, pairs = [], []
+        for exact_up_to in (len(vectors), 0):
+            start = time.monotonic()
+            near = close_pairs(vectors, vectors, metric, radius, exact_up_to=exact_up_to)
+            pairs.append({(one, other) for one, other, _ in near if one > other})
+            seconds.append(round(time.monotonic() - start, 2))
+        # a picture is dropped if any earlier one is found: that is what counts
+        later = [{one for one, _ in side} for side in pairs]
+        found[name] = {
+            "vectors": len(vectors),
+            "pairs": len(pairs[0]),
+            "pairs found": round(len(pairs[0] & pairs[1]) / max(1, len(pairs[0])), 4),
+            "pictures with one before them": len(later[0]),
+            "of those found": round(len(later[0] & later[1]) / max(1, len(later[0])), 4),
+            "seconds, all compared": seconds[0],
+            "seconds, graph": seconds[1],
+        }
+    return found
+
+
+# --- fetching ---
+
+
+def fetch(other: str, quick: bool) -> dict[str, object]:
+    """Pictures a second from a server on this machine, here and with img2dataset."""
+    count = 16 if quick else 2000
+    contents = [jpeg(photograph(number, 512)) for number in range(16 if quick else 64)]
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            known = self.path.endswith(".jpg")
+            content = contents[int(self.path[1:-4]) % len(contents)] if known else b""
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    found: dict[str, object] = {
+        "pictures": count,
+        "kilobytes": round(sum(map(len, contents)) / len(contents) / 1000),
+    }
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            table = Path(place) / "table.csv"
+            with table.open("w", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerow(["url", "caption"])
+                address = f"http://127.0.0.1:{server.server_port}"
+                rows.writerows(
+                    (f"{address}/{number}.jpg", f"made-up picture number {number}") for number in range(count)
+                )
+            command = [
+                sys.executable,
+                "-m",
+                "unclip",
+                "data",
+                "prepare",
+                str(table),
+                str(Path(place) / "out"),
+            ]
+            off = [
+                word for name in ("duplicate", "near-duplicate", "perceptual") for word in ("--without", name)
+            ]
+            found["unclip"] = _timed([*command, "--fetch", "--allow-private", "--workers", "2", *off], count)
+            if other:
+                script = str(Path(other).with_name("img2dataset"))
+                options = {
+                    "url_list": table, "output_folder": Path(place) / "other", "input_format": "csv",
+                    "url_col": "url", "caption_col": "caption", "output_format": "webdataset",
+                    "image_size": SIZE,
+                    "resize_mode": "border", "encode_format": "png", "encode_quality": 6,
+                    "processes_count": 2,
+                    "thread_count": 32, "enable_wandb": False, "number_sample_per_shard": 1000,
+                }  # fmt: skip
+                told = [f"--{name}={value}" for name, value in options.items()]
+                found["img2dataset"] = _timed([script, *told], count)
+    finally:
+        server.shutdown()
+        server.server_close()
+    return found
+
+
+def _timed(command: list[str], count: int) -> dict[str, float]:
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    seconds = time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": round(seconds, 1), "a second": round(count / seconds, 1), "processor": round(spent, 1)}
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, object]:
+    """Measures the parts that are asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, help="pictures to copy and to compare")
+    parser.add_argument("--clip", default="", help="a bundle whose CLIP knows the corpus's pictures")
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--img2dataset", default="", help="a Python with img2dataset")
+    parser.add_argument("--quick", action="store_true", help="on little, and no results")
+    asked = parser.parse_args(arguments)
+    results: dict[str, object] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    for part in asked.only.split(","):
+        if part in ("copies", "recall") and asked.corpus is None:
+            parser.error(f"{part} needs --corpus")
+        measure = {
+            "speed": lambda: speed(asked.quick),
+            "memory": lambda: memory(asked.quick),
+            "copies": lambda: copies(asked.corpus, asked.clip, asked.quick),
+            "recall": lambda: recall(asked.corpus, asked.clip, asked.quick),
+            "fetch": lambda: fetch(asked.img2dataset, asked.quick),
+        }[part]
+        results[part] = measure()
+        print(part, json.dumps(results[part], indent=1), flush=True)
+    if not asked.quick:
+        RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return results
+
+
+if __name__ == "__main__":
+    main()
