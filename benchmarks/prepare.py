@@ -172,7 +172,7 @@ def judged(count: int) -> None:
         table = open_staged(paths)
         made = decide(table, chosen())
         rows = _split(table, made.dropped, set(), set())
-        for _ in _write_shards(Path(place) / "shards", table, rows, [], [], made):
+        for _ in _write_shards(Path(place) / "shards", table, rows, [], [], made, {}):
             pass
     looking.set()
     print(round(max(peaks) / 1000))

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from unclip.data import card, outcome
 from unclip.data.draw_workers import STAGED, drawing_pool, open_staged, stage
 from unclip.data.filters import seen
+from unclip.data.grown import FOLDER as KNOWN
+from unclip.data.grown import Known, forget, keep
 from unclip.data.outcome import LeftOuts
 from unclip.data.prepare import report
 from unclip.data.prepare.decide import Decisions, Embedded, Evaluation, Reduced, decide, rows_of
@@ -45,6 +47,7 @@ from unclip.data.shards import Placed, write_shards
 from unclip.data.splits import is_unseen_concept, order, share, split_pairs
 from unclip.data.wording import slug
 from unclip.errors import DataError, InputError
+from unclip.processes import ContainedPool
 from unclip.runtime import LOCK, atomic_path, check_writable, folder_lock, sweep, write_failure
 
 REPORT, FETCHED = "report", "fetched"
@@ -99,12 +102,15 @@ def build(
     title: str,
     groups: Mapping[str, tuple[str, str]] | None = None,
     judges: Judges = ALONE,
+    growing: str = "",
 ) -> Iterator[Progress]:
     """Builds a corpus in `out`; a build that was stopped goes on, and one that is there is left as it is.
 
     Both only if `fingerprint`, which stands for what goes into the corpus, and the other settings are the
     same; a manifest of before there were groups gets them. `groups` are the group and subgroup of emoji, by
-    concept; `judges` are the rules, and what they need. Pictures are drawn in `out/.building`; a corpus that
+    concept; `judges` are the rules, and what they need. `growing` stands for everything but the sources:
+    where a corpus was made with the same, and its sources have only grown, what is new comes in shards of
+    its own. Pictures are drawn in `out/.building`; a corpus that
     stands in `out` stays until the new one is drawn, and the manifest, without which a folder is no corpus,
     is written last.
 
@@ -128,22 +134,27 @@ def build(
     with _writing(out), folder_lock(out, busy), drawing_pool(workers) as pool:
         _begin(building, f"{fingerprint} size={size} {' '.join(STAGED.names)}")
         rules = judges.rules
+        growing = f"{growing} size={size} {' '.join(STAGED.names)}" if growing and not large else ""
+        known = None
+        if growing and MANIFEST_FILE in there:
+            known = Known.open(out, growing, pq.read_metadata(manifest).num_rows)
         staged: list[Path] = []
         for number, source in enumerate(inputs):
-            done, paths = 0, []
-            name = f"{number:02d}-{source.name}"
-            for path, count in stage(source.drawings(), building, name, size, pool, CHUNK, rules):
-                paths.append(path)
-                done += count
-                yield Progress(f"draw {source.name}", done, 0)
-            yield Progress(f"draw {source.name}", done, done)
-            staged += sorted(paths)
-        table = open_staged(staged)
+            staged += yield from _staged(source, building, number, size, pool, rules, known)
+        if known is not None and known.gone:  # not only grown: everything is made anew
+            known = None
+            for source in inputs:
+                source.left_out.clear()
+            staged = []
+            for number, source in enumerate(inputs):
+                staged += yield from _staged(source, building, number, size, pool, rules, None)
+        before = known.table if known else STAGED.empty_table()
+        table = pa.concat_tables([before, open_staged(staged)])
         seen_by_clip: Embedded | None = None
         if judges.embedder is not None:
             for count in embed_all(staged, judges.embedder):
-                yield Progress("embed", count, len(table))
-            seen_by_clip = embedded(staged, judges.embedder)
+                yield Progress("embed", count, len(table) - len(before))
+            seen_by_clip = embedded(staged, judges.embedder, known.embedded if known else None)
         tested: Evaluation | None = None
         if judges.against is not None:
             paths = []
@@ -154,7 +165,9 @@ def build(
             tested = evaluation(sorted(paths), judges.embedder)
         yield Progress("filter", 0, len(table))
         policy = refused(table, judges.policy) if judges.policy is not None else None
-        made = decide(table, rules, embedded=seen_by_clip, evaluation=tested, refused=policy)
+        made = decide(
+            table, rules, embedded=seen_by_clip, evaluation=tested, refused=policy, settled=len(before)
+        )
         dropped = made.dropped
         tests, later = (
             {source.name for source in inputs if wanted(source)}
@@ -162,8 +175,8 @@ def build(
         )
         dropped |= _held_out_elsewhere(table, dropped, tests, later)
         rows = _split(table, dropped, tests, later)
-        dropped |= _held_out_but_seen(table, rows)
-        rows = [row for row in rows if row[0] not in dropped]
+        dropped |= _held_out_but_seen(table, rows, len(before))
+        rows = [row for row in rows if row[0] not in dropped and row[0] >= len(before)]
         found = Counter(table["source"].to_pylist())
         found.update(left.source for source in inputs for left in source.left_out)
 
@@ -171,7 +184,7 @@ def build(
             yield from chain.from_iterable(source.left_out for source in inputs)
             yield from (dropped[index] for index in sorted(dropped))
 
-        if not rows:
+        if not rows and known is None:
             reasons = "; ".join(outcome.reasons(left_out()))
             raise DataError(f"no picture is left of {found.total():,}: {reasons}")
         chosen = _choose_large(table, rows, large)
@@ -181,14 +194,60 @@ def build(
             larger.append(path)
             done += count
             yield Progress("draw large", done, len(chosen))
-        records = yield from _write_shards(building / SHARDS, table, rows, chosen, larger, made)
+        firsts = _next_shards(out) if known else {}
+        records = yield from _write_shards(building / SHARDS, table, rows, chosen, larger, made, firsts)
         records = grouped(records, groups or {})
+        if known:
+            records = pa.concat_tables([pq.read_table(manifest).cast(MANIFEST), records])
+        if growing:
+            part = known.parts if known else 0
+            keep(
+                building / KNOWN,
+                table,
+                dropped,
+                growing,
+                first=len(before),
+                part=part,
+                embedded=seen_by_clip,
+            )
         outcome.write(building / DROPPED_FILE, left_out())
         if judges.report:
             yield Progress("report", 0, 1)
             report.write(building / REPORT, title, table, made, rules, left_out())
-        _publish(out, building, records, card.write(title, records, found, left_out()), identity)
+        text = card.write(title, records, found, left_out())
+        _publish(out, building, records, text, identity, anew=known is None)
         shutil.rmtree(building)
+
+
+def _staged(
+    source: Input,
+    building: Path,
+    number: int,
+    size: int,
+    pool: ContainedPool,
+    rules: Rules,
+    known: Known | None,
+) -> Generator[Progress, None, list[Path]]:
+    """Draws one source, but for what is known, yielding progress, and returns the files in their order."""
+    done, paths = 0, []
+    name = f"{number:02d}-{source.name}"
+    drawings = known.new(source.drawings()) if known else source.drawings()
+    for path, count in stage(drawings, building, name, size, pool, CHUNK, rules):
+        paths.append(path)
+        done += count
+        yield Progress(f"draw {source.name}", done, 0)
+    yield Progress(f"draw {source.name}", done, done)
+    return sorted(paths)
+
+
+def _next_shards(out: Path) -> dict[str, int]:
+    """The number of the next shard of each split."""
+    firsts: dict[str, int] = {}
+    for path in out.glob("*.tar"):
+        if OWN_SHARD.fullmatch(path.name):
+            name, _, number = path.stem.rpartition("-")
+            firsts[name] = max(firsts.get(name, 0), int(number) + 1)
+    return firsts
 
 
 @contextmanager
@@ -306,21 +365,23 @@ def _held_out_elsewhere(
     return {index: LeftOut(sources[index], keys[index], "held out", text) for index, text in found.items()}
 
 
-def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]]) -> dict[int, LeftOut]:
-    """Held-out pictures of which the same, under another style or name, is trained on."""
+def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]], settled: int) -> dict[int, LeftOut]:
+    """Held-out pictures of which the same, under another style or name, is trained on; of the `settled` first
+    rows, which stay, in their place the ones that would be trained on.
+    """
     train = [index for index, split in rows if split is Split.TRAIN]
     held_out = [index for index, split in rows if split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
     twins = seen(Reduced(table, held_out), Reduced(table, train))
     sources, keys = table["source"], table["key"]
-    return {
-        (index := held_out[place]): LeftOut(
-            sources[index].as_py(),
-            keys[index].as_py(),
-            "held out but seen",
-            f"the same as {keys[train[twin]]}",
-        )
-        for place, twin in twins.items()
-    }
+    found: dict[int, LeftOut] = {}
+    for place, twin in twins.items():
+        index, other = held_out[place], train[twin]
+        if index < settled:
+            index, other = other, index
+        if index >= settled:
+            told = f"the same as {keys[other].as_py()}"
+            found[index] = LeftOut(sources[index].as_py(), keys[index].as_py(), "held out but seen", told)
+    return found
 
 
 def _choose_large(table: pa.Table, rows: list[tuple[int, Split]], count: int) -> list[int]:
@@ -346,8 +407,11 @@ def _write_shards(
     chosen: list[int],
     larger: list[Path],
     made: Decisions,
+    firsts: Mapping[str, int],
 ) -> Generator[Progress, None, pa.Table]:
-    """Writes all shards into `folder`, yielding progress, and returns the manifest."""
+    """Writes all shards into `folder`, yielding progress, and returns the manifest. `firsts` are the numbers
+    of the first shards of splits, 0 for others.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
 
@@ -363,7 +427,7 @@ def _write_shards(
 
     placed: list[Placed] = []
     for split in Split:
-        for place in write_shards(folder, split.value, samples(split)):
+        for place in write_shards(folder, split.value, samples(split), first=firsts.get(split.value, 0)):
             placed.append(place)
             if len(placed) % 1000 == 0:
                 yield Progress("write", len(placed), len(rows))
@@ -404,14 +468,24 @@ def _manifest(
     return pa.table({name: columns[name] for name in MANIFEST.names}, MANIFEST)
 
 
-def _publish(out: Path, building: Path, records: pa.Table, card_text: str, identity: str) -> None:
-    """Puts the new files in the place of the old ones; while it does, there is no manifest."""
-    (out / MANIFEST_FILE).unlink(missing_ok=True)
-    for old in out.glob("*.tar"):
-        if OWN_SHARD.fullmatch(old.name):
-            old.unlink()
+def _publish(
+    out: Path, building: Path, records: pa.Table, card_text: str, identity: str, *, anew: bool
+) -> None:
+    """Puts the new files in the place of the old ones, or where the corpus has grown (not `anew`) beside the
+    old shards. While old ones go there is no manifest; new ones count when the manifest names them.
+    """
+    if anew:
+        (out / MANIFEST_FILE).unlink(missing_ok=True)
+        for old in out.glob("*.tar"):
+            if OWN_SHARD.fullmatch(old.name):
+                old.unlink()
+        forget(out)
     shutil.rmtree(out / CACHE, ignore_errors=True)
     shutil.rmtree(out / REPORT, ignore_errors=True)
+    if (building / KNOWN).is_dir():
+        (out / KNOWN).mkdir(exist_ok=True)
+        for path in sorted((building / KNOWN).iterdir()):
+            path.rename(out / KNOWN / path.name)
     for path in (*sorted((building / SHARDS).iterdir()), building / DROPPED_FILE):
         path.rename(out / path.name)
     if (building / REPORT).is_dir():

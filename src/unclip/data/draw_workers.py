@@ -4,6 +4,7 @@ build goes on. A picture that ends the process which draws it is broken, and the
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -41,6 +42,7 @@ STAGED = pa.schema(
         ("findings", pa.list_(FINDING)),  # what the rules did to captions
         ("svg", pa.string()),
         ("fit", pa.string()),
+        ("digest", pa.binary()),  # of all that goes in
     ]
 )
 MEMORY = 3 * 2**29  # bytes of addresses of a drawing process: 50 megapixels take 0.9 GiB
@@ -136,14 +138,15 @@ def draw_chunk(
     try:
         for drawing in drawings:
             judged = judge(drawing, rules) if rules.judges_captions else Judged(drawing)
+            digest = digest_of(drawing)
             if judged.reason:
                 shown[judged.reason] += 1
                 if shown[judged.reason] > SHOWN:
-                    rows.append(_row(judged, Drawn(judged.reason, judged.detail)))
+                    rows.append(_row(judged, Drawn(judged.reason, judged.detail)) | {"digest": digest})
                     continue
             drawing = judged.drawing
             try:
-                rows.append(draw(judged, size, painter, rules.limits))
+                rows.append(draw(judged, size, painter, rules.limits) | {"digest": digest})
             except Died as death:
                 key = drawing.key.encode()
                 if death.signal in (signal.SIGKILL, signal.SIGTERM) and key != suspect:
@@ -151,7 +154,7 @@ def draw_chunk(
                     raise DataError(
                         "a drawing process was killed: run the same command again to go on"
                     ) from None
-                rows.append(_row(judged, _broken(death.signal)))
+                rows.append(_row(judged, _broken(death.signal)) | {"digest": digest})
     except NotStarted as error:
         raise DataError(f"a drawing process cannot start: {error}") from error
     finally:
@@ -162,6 +165,18 @@ def draw_chunk(
         pa.ipc.new_file(sink, STAGED) as writer,
     ):
         writer.write_table(pa.Table.from_pylist(rows, schema=STAGED))
+
+
+def digest_of(drawing: Drawing) -> bytes:
+    """16 bytes that change with anything of a picture that is not drawn yet."""
+    content = drawing.content
+    digest = hashlib.blake2b(
+        content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"), digest_size=16
+    )
+    about = (drawing.key, drawing.source, drawing.style, drawing.concept, drawing.licence, drawing.author)
+    said = (*about, drawing.tone, drawing.fit.value, dump_captions(drawing.captions), *drawing.names)
+    digest.update(repr(said).encode("utf-8", "backslashreplace"))
+    return digest.digest()
 
 
 def _broken(ended: int) -> Drawn:

@@ -22,6 +22,8 @@ class LeftOuts(Protocol):
 
     def append(self, left: LeftOut, /) -> None: ...
 
+    def clear(self) -> None: ...
+
     def __iter__(self) -> Iterator[LeftOut]: ...
 
 
@@ -40,6 +42,11 @@ class Listing:
     def append(self, left: LeftOut) -> None:
         """Adds one at the end."""
         self._file.write(json.dumps(asdict(left)) + "\n")
+
+    def clear(self) -> None:
+        """Takes all out."""
+        self._file.seek(0)
+        self._file.truncate()
 
     def __iter__(self) -> Iterator[LeftOut]:
         self._file.seek(0)

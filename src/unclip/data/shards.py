@@ -25,11 +25,17 @@ class Placed:
 
 
 def write_shards(
-    folder: Path, name: str, samples: Iterable[tuple[str, bytes, dict[str, Any]]], per_shard: int = PER_SHARD
+    folder: Path,
+    name: str,
+    samples: Iterable[tuple[str, bytes, dict[str, Any]]],
+    per_shard: int = PER_SHARD,
+    first: int = 0,
 ) -> Iterator[Placed]:
-    """Writes (key, PNG, metadata) to `folder/NAME-00000.tar` and so on; yields each picture's place."""
+    """Writes (key, PNG, metadata) to `folder/NAME-00000.tar` and so on; yields each picture's place. `first`
+    is the number of the first shard.
+    """
     samples = iter(samples)
-    for number in count():
+    for number in count(first):
         part = list(islice(samples, per_shard))
         if not part:
             return

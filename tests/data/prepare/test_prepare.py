@@ -23,10 +23,13 @@ from PIL import Image
 from support.packages import tar_bytes
 from support.planted import COPIES, captioned, packed, photograph
 from unclip.cli import main
+from unclip.data import draw_workers
 from unclip.data.corpus import Corpus
 from unclip.data.outcome import summary
+from unclip.data.prepare.captions import Judged
 from unclip.data.prepare.rules import STANDING, Name, Needs, Rules, chosen
 from unclip.data.prepare.run import build_folder, prepare
+from unclip.data.records import Split
 from unclip.errors import InputError
 
 THINGS = (
@@ -198,11 +201,10 @@ class Colours:
 
 
 def coloured(folder: Path, rows: dict[str, tuple[tuple[int, int, int], str]]) -> Path:
-    folder.mkdir()
-    for number, (name, (colour, caption)) in enumerate(rows.items()):
-        speckles = np.random.default_rng(number).integers(-40, 40, (48, 48, 3))
+    folder.mkdir(exist_ok=True)
+    for name, (colour, caption) in rows.items():
+        speckles = np.random.default_rng(sum(name.encode())).integers(-40, 40, (48, 48, 3))
         pixels = np.clip(np.array(colour) + speckles, 0, 255).astype(np.uint8)
-        (folder / f"{name}.png").write_bytes(b"")
         Image.fromarray(pixels).save(folder / f"{name}.png")
         (folder / f"{name}.txt").write_text(caption)
     return folder
@@ -280,6 +282,94 @@ def test_a_killed_preparation_goes_on_and_ends_with_the_same_bytes(tmp_path: Pat
     assert digests(out) == digests(tmp_path / "straight")
     reports = [(path / "report" / "index.html").read_bytes() for path in (out, tmp_path / "straight")]
     assert reports[0] == reports[1]
+
+
+def tars(out: Path) -> dict[str, str]:
+    return {name: digest for name, digest in digests(out).items() if name.endswith(".tar")}
+
+
+def test_a_source_that_has_grown_adds_shards_and_draws_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = captioned(tmp_path / "in", GOOD)
+    (folder / "long.jpg").write_bytes(packed(photograph(200, 200, 50)))
+    (folder / "long.txt").write_text("a long wall")
+    out = tmp_path / "out"
+    run(folder, out)
+    before, names = tars(out), keys(out)
+    captioned(folder, {"new": "a new thing", "other": "another new thing", "bad": "IMG_1.JPG"}, 400)
+    (folder / "again.jpg").write_bytes(COPIES["mirror"](photograph(3)))
+    (folder / "again.txt").write_text("the small cup again")
+    drawn: list[str] = []
+    original = draw_workers.draw
+
+    def draw(judged: Judged, *arguments: Any) -> dict[str, object]:
+        drawn.append(judged.drawing.key)
+        return original(judged, *arguments)
+
+    monkeypatch.setattr(draw_workers, "draw", draw)
+    counts = run(folder, out)
+    assert set(drawn) == {"new.jpg", "other.jpg", "bad.jpg", "again.jpg"}
+    assert before.items() < tars(out).items()
+    assert keys(out) == names | {"new.jpg", "other.jpg"}
+    assert counts == {
+        "": len(GOOD) + 2,
+        "perceptual duplicate": 1,
+        "boilerplate caption": 1,
+        "extreme aspect": 1,
+    }
+    assert summary(out)[0].startswith(f"{len(GOOD) + 5} in, {len(GOOD) + 2} kept, 3 dropped")
+    for split in Split:
+        corpus = Corpus(out, split)
+        corpus.check_files()
+        assert all(corpus.image(index).size == (32, 32) for index in range(len(corpus)))
+    drawn.clear()
+    captioned(folder, {"third": "a third thing"}, 500)  # it may grow again
+    run(folder, out)
+    assert drawn == ["third.jpg"]
+    assert "third.jpg" in keys(out)
+
+
+def test_a_clip_sees_only_what_is_new_of_a_source_that_has_grown(tmp_path: Path) -> None:
+    class Counted(Colours):
+        seen = 0
+
+        def embed_images(self, images: Sequence[Image.Image], /) -> np.ndarray:
+            self.seen += len(images)
+            return super().embed_images(images)
+
+    first = {"a": ((220, 50, 50), "a red wall"), "c": ((50, 220, 50), "a green field")}
+    folder = coloured(tmp_path / "in", first)
+    rules = chosen(["score=0.5", "semantic=0.999"], ["perceptual"], at_hand=[Needs.CLIP])
+    clip = Counted()
+    run(folder, tmp_path / "out", rules, embedder=clip)
+    assert clip.seen == 2
+    coloured(folder, {"d": ((222, 50, 50), "another red wall"), "e": ((50, 50, 220), "a blue sky")})
+    assert run(folder, tmp_path / "out", rules, embedder=clip)["semantic duplicate"] == 1
+    assert clip.seen == 4
+    assert keys(tmp_path / "out") == {"a.png", "c.png", "e.png"}
+
+
+@pytest.mark.parametrize("change", ["gone", "another caption", "another picture", "other rules", "damaged"])
+def test_what_has_not_only_grown_is_made_anew(change: str, tmp_path: Path) -> None:
+    folder, out = captioned(tmp_path / "in", GOOD), tmp_path / "out"
+    run(folder, out)
+    rules = chosen()
+    captioned(folder, {"new": "a new thing"}, 400)
+    if change == "gone":
+        (folder / "p0.jpg").unlink()
+    elif change == "another caption":
+        (folder / "p0.txt").write_text("a picture of something else")
+    elif change == "another picture":
+        (folder / "p0.jpg").write_bytes(packed(photograph(77)))
+    elif change == "other rules":
+        rules = chosen(["short=4"])
+    else:
+        next((out / "known").iterdir()).write_bytes(b"ARROW1")
+    run(folder, out, rules)
+    run(folder, tmp_path / "straight", rules)
+    assert digests(out) == digests(tmp_path / "straight")
+    assert len(list((out / "known").iterdir())) == 1
 
 
 # --- sources ---

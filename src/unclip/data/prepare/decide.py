@@ -84,6 +84,7 @@ def decide(
     embedded: Embedded | None = None,
     evaluation: Evaluation | None = None,
     refused: Callable[[int], str] | None = None,
+    settled: int = 0,
 ) -> Decisions:
     """Applies the rules of a corpus, in the order of their table, to pictures that were drawn.
 
@@ -95,6 +96,7 @@ def decide(
         embedded: for `semantic` and `score`.
         evaluation: for `evaluation`.
         refused: says why policy refuses the picture at a position, "" where it does not.
+        settled: rows that were judged before: those that were kept then stay.
     """
     made = Decisions()
     told = _Told(table, made)
@@ -102,6 +104,7 @@ def decide(
     for index, reason in enumerate(reasons):
         if reason is not None:
             told.drop(index, reason, details[index])
+    told.settled = settled
     if Name.REPEATED in rules:
         _repeated(table, made, told, int(rules[Name.REPEATED]))
     if Name.DUPLICATE in rules or Name.NEAR_DUPLICATE in rules:
@@ -150,7 +153,7 @@ def decide(
                     told.drop(index, BY_NAME[Name.SCORE].reasons[0], f"cosine {score:.3f}")
     if refused is not None and Name.POLICY in rules:
         for index in range(len(table)):
-            if index not in made.dropped and (why := refused(index)):
+            if index >= settled and index not in made.dropped and (why := refused(index)):
                 told.drop(index, BY_NAME[Name.POLICY].reasons[0], why)
     return made
 
@@ -161,13 +164,16 @@ class _Told:
     def __init__(self, table: pa.Table, made: Decisions) -> None:
         self._sources, self._keys = table["source"], table["key"]
         self._dropped = made.dropped
+        self.settled = 0
 
     def key(self, index: int) -> str:
         """The key of one picture."""
         return str(self._keys[index].as_py())
 
     def drop(self, index: int, reason: str, detail: str) -> None:
-        """Notes a picture as dropped."""
+        """Notes a picture as dropped, unless it was kept before."""
+        if index < self.settled:
+            return
         self._dropped[index] = LeftOut(self._sources[index].as_py(), self.key(index), reason, detail)
 
     def repeats(self, index: int, rule: Name, twin: int, how: str) -> None:
@@ -201,7 +207,7 @@ def _repeated(table: pa.Table, made: Decisions, told: _Told, most: int) -> None:
         return
     for index, captions, names in rows():
         counted = {text: often.get(number(text), 0) for text in said(captions, names)}
-        if not any(counted.values()):
+        if index < told.settled or not any(counted.values()):
             continue
         facts.values[index] = max(counted.values())
         left = [text for text in names if not counted[text]]

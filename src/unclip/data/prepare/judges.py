@@ -75,13 +75,17 @@ def embed_all(paths: Iterable[Path], embedder: Embedder) -> Iterator[int]:
         yield done
 
 
-def embedded(paths: Iterable[Path], embedder: Embedder) -> Embedded:
-    """The embeddings of all pictures of files that `embed_all` has done, in their order."""
-    vectors, scores = [], []
+def embedded(paths: Iterable[Path], embedder: Embedder, before: Embedded | None = None) -> Embedded:
+    """The embeddings of all pictures of files that `embed_all` has done, in their order, behind those of
+    before.
+    """
+    vectors, scores = ([before.vectors], [before.scores]) if before is not None else ([], [])
     for path in sorted(paths):
         with np.load(_kept(path, embedder)) as kept:
             vectors.append(kept["vectors"])
             scores.append(kept["scores"])
+    if not vectors:
+        return Embedded(np.zeros((0, 1), np.float16), np.zeros(0, np.float32))
     wide = max(part.shape[1] for part in vectors)  # a file without any picture has no width of its own
     whole = [part if part.shape[1] == wide else np.zeros((len(part), wide), part.dtype) for part in vectors]
     return Embedded(np.concatenate(whole), np.concatenate(scores))

@@ -104,6 +104,7 @@ def prepare(
             fingerprint=_fingerprint(sources, defaults, judges, against, manners),
             title=f"Corpus of {', '.join(shown_name(source.resolve().name) for source in sources)}",
             judges=judges,
+            growing=_settings(defaults, judges, against, manners) if report else "",
         )
 
 
@@ -147,6 +148,10 @@ class _Prefixed:
         """Adds one at the end."""
         self._listing.append(replace(left, key=self._prefix + left.key))
 
+    def clear(self) -> None:
+        """Takes all out, of all sources."""
+        self._listing.clear()
+
     def __iter__(self) -> Iterator[LeftOut]:
         return (left for left in self._listing if left.key.startswith(self._prefix))
 
@@ -182,6 +187,16 @@ def _names(sources: Sequence[Path]) -> list[str]:
     return names
 
 
+def _settings(defaults: Defaults, judges: Judges, against: Sequence[Path], manners: Manners | None) -> str:
+    """Stands for everything that a corpus depends on but its sources."""
+    given = f"{VERSION}\0{defaults}\0{judges.rules!r}\0{manners and sorted(manners.opted_out)}\0"
+    handed_in = (one.identity if one else "" for one in (judges.embedder, judges.policy))
+    given += "\0".join((*handed_in, str(judges.report)))
+    digest = hashlib.blake2b(given.encode(), digest_size=16)
+    _add_files(digest, against)
+    return digest.hexdigest()
+
+
 def _fingerprint(
     sources: Sequence[Path],
     defaults: Defaults,
@@ -189,14 +204,14 @@ def _fingerprint(
     against: Sequence[Path],
     manners: Manners | None,
 ) -> str:
-    given = f"{VERSION}\0{defaults}\0{judges.rules!r}\0{manners and sorted(manners.opted_out)}\0"
-    handed_in = (one.identity if one else "" for one in (judges.embedder, judges.policy))
-    given += "\0".join((*handed_in, str(judges.report)))
-    digest = hashlib.blake2b(given.encode(), digest_size=16)
-    for source in (*sources, None, *against):
-        if source is None:
-            digest.update(b"against\0")
-            continue
+    settings = _settings(defaults, judges, against, manners)
+    digest = hashlib.blake2b(settings.encode(), digest_size=16)
+    _add_files(digest, sources)
+    return digest.hexdigest()
+
+
+def _add_files(digest: hashlib.blake2b, sources: Sequence[Path]) -> None:
+    for source in sources:
         files, others = listed_files(source)
         root = source if source.is_dir() else source.parent
         for name in files:
@@ -204,4 +219,3 @@ def _fingerprint(
                 stat = (root / name).stat()
                 digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
         digest.update(repr(others).encode())
-    return digest.hexdigest()
