@@ -13,7 +13,12 @@ from PIL import Image
 from support.serving import Running, file_of, refused, running
 from unclip.bundle import Bundle
 from unclip.errors import BundleError
+from unclip.images import read_source_type
 from unclip.manipulate.outpaint import TILES, Margins, outpaint
+from unclip.provenance import Proof, Signer, make_key, verify
+from unclip.serve.contract import Asked
+from unclip.serve.service import Marking
+from unclip.xmp import SourceType
 
 CARD = "# tiny\n\nA bundle for tests.\n"
 
@@ -78,6 +83,32 @@ def test_a_card_is_the_bundles_readme(server: Running) -> None:
         if before is not None:
             card.write_text(before)
     refused(server.client.get("/v1/unclip/models/another/card"), 404)
+
+
+def test_what_leaves_a_server_that_marks_and_signs_is_trusted_and_marked(
+    server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNCLIP_PROVENANCE", str(tmp_path / "keys"))
+    signer, b64 = Signer(make_key("a server")), {"response_format": "b64_json"}
+    monkeypatch.setattr(server.service, "marking", Marking(watermark=True, signer=signer))
+    answer = server.post("/v1/images/generations", prompt="a red apple", size="256x256", **b64).json()
+    made = verify(base64.b64decode(answer["data"][0]["b64_json"]))
+    assert (made.proof, made.signer, made.parents) == (Proof.TRUSTED, "a server", ())
+    assert made.watermark is not None
+    assert made.watermark.weights == server.service.models.loaded["tiny"].bundle.identity
+    source = {"image": file_of(Image.new("RGB", (64, 64), "red"))}
+    form = {"size": "64x64", **b64}
+    answer = server.client.post("/v1/images/variations", files=source, data=form).json()
+    varied = verify(base64.b64decode(answer["data"][0]["b64_json"]))
+    assert (varied.proof, varied.parents) == (Proof.TRUSTED, ("picture 1",))
+
+
+def test_pictures_on_the_way_say_that_a_model_makes_them() -> None:
+    image = Image.new("RGB", (64, 64))
+    for verb, made in (("generate", SourceType.GENERATED), ("edit", SourceType.COMPOSITE)):
+        asked = Asked(verb, "tiny")
+        assert read_source_type(Marking().on_the_way(image, asked)) == made
+        assert read_source_type(Marking(provenance=False).on_the_way(image, asked)) is None
 
 
 def test_an_origin_is_what_the_file_claims_with_its_settings(server: Running) -> None:

@@ -68,6 +68,14 @@ def serve(
             autocompletion=completion.words("dalle2", "midjourney", "none"),
         ),
     ] = None,
+    no_provenance: options.NoProvenance = False,
+    watermark: Annotated[
+        bool,
+        typer.Option(
+            "--watermark/--no-watermark",
+            help="Mark what a model drew, invisibly: it outlives saving anew, cutting and another size.",
+        ),
+    ] = True,
     translate: options.Translate = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -91,6 +99,7 @@ def serve(
     except ImportError as error:
         raise InputError(f"{error.name} is missing: install unclip[serve]") from error
     from unclip.policy import NONE, Policy
+    from unclip.provenance import Signer
     from unclip.runtime import data_folder
     from unclip.serve.admission import Admission
     from unclip.serve.folders import Folders
@@ -98,9 +107,10 @@ def serve(
     from unclip.serve.keys import Keys
     from unclip.serve.models import Models
     from unclip.serve.pulls import Pulls
-    from unclip.serve.service import Keeping, Service
+    from unclip.serve.service import Keeping, Marking, Service
 
     chosen = None if policy is None else Policy.named(policy)
+    signer = None if no_provenance else Signer.find()
     place = Place(host, port, public_url, None if keys is None else Keys(keys), tuple(cors or ()))
     models = Models.of(
         model or [None],
@@ -120,6 +130,7 @@ def serve(
             keeping=Keeping(keep_days, None if keep_gb is None else int(keep_gb * 1e9)),
             public_url=public_url,
             log_prompts=log_prompts,
+            marking=Marking(not no_provenance, watermark, signer),
             folders=Folders(folder or (), home),
             pulls=Pulls() if keys is None or allow_pull else None,
             policy=chosen,

@@ -402,15 +402,23 @@ class Tiles(BaseModel):
     corners: list[tuple[int, int]]
 
 
+class Watermark(BaseModel):
+    """The pixels' own word of what drew them: weights, and the three numbers of unclip's version."""
+
+    weights: str
+    version: tuple[int, int, int]
+
+
 class Origin(BaseModel):
     """The origin that a picture's file claims, and how far that is proved."""
 
-    proof: Literal["trusted", "unknown-key", "altered", "broken", "labelled", "settings", "nothing"]
+    proof: Literal["trusted", "unknown-key", "altered", "broken", "marked", "labelled", "settings", "nothing"]
     signer: str | None
     made: str | None
     settings: dict[str, str]
     parents: list[str]
     detail: str
+    watermark: Watermark | None
 
 
 class Loaded(BaseModel):

@@ -22,11 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 from unclip.catalogue import available_bundles
-from unclip.drawing import Event, Picture, fresh_seed
+from unclip.drawing import COMPOSED, Event, Picture, fresh_seed
 from unclip.errors import BundleError, InputError, PolicyError
 from unclip.images import ImageFormat, encode, resize, to_pil
 from unclip.policy import EVERYTHING, Policy
 from unclip.policy.guard import Guard, Withheld, in_force
+from unclip.provenance import Signer
 from unclip.runtime import atomic_path
 from unclip.serve.admission import Admission
 from unclip.serve.contract import Asked
@@ -41,6 +42,7 @@ from unclip.serve.pulls import Pulls
 from unclip.serve.scheduler import Scheduler
 from unclip.serve.verbs import allowed, begun, settings_of, work_of
 from unclip.serve.worker import Cancelled, Observe, Task, Worker
+from unclip.xmp import SourceType
 
 URL_SECONDS = 3600  # a picture's address is good for so long, as in the API
 SWEEP_SECONDS = 60.0
@@ -130,6 +132,46 @@ class Keeping:
     bin_days: float = 7.0
 
 
+@dataclass(frozen=True)
+class Marking:
+    """The marks of pictures that leave the server, see docs/provenance.md.
+
+    Attributes:
+        provenance: whether their files say, by XMP, that a model made them.
+        watermark: whether their pixels say it, invisibly.
+        signer: signs them, and names the pictures that came with the request; None leaves them unsigned.
+    """
+
+    provenance: bool = True
+    watermark: bool = False
+    signer: Signer | None = None
+
+    def file(self, picture: Picture, asked: Asked) -> bytes:
+        """A picture as the file that was asked for."""
+        sign = None
+        if self.signer is not None:
+            sources = [data for name, files in asked.pictures.items() if name != "mask" for data in files]
+            sign = partial(self.signer.sign, parents=sources)
+        return picture.encode(
+            asked.output_format,
+            provenance=self.provenance,
+            watermark=self.watermark,
+            sign=sign,
+            quality=asked.compression,
+        )
+
+    def on_the_way(self, image: Image.Image, asked: Asked) -> bytes:
+        """A picture on the way as the file that was asked for; it is neither watermarked nor signed."""
+        composed = asked.verb in COMPOSED or "init" in asked.pictures
+        made = SourceType.COMPOSITE if composed else SourceType.GENERATED
+        return encode(
+            image,
+            asked.output_format,
+            quality=asked.compression,
+            made=made if self.provenance else None,
+        )
+
+
 class Service:
     """The jobs of a server.
 
@@ -141,6 +183,7 @@ class Service:
         keeping: how long.
         public_url: how clients reach it; None is where they have come to.
         log_prompts: whether the log may say what is drawn.
+        marking: what its pictures say of where they came from.
         folders: those that may be searched.
         pulls: fetches published models; None refuses it.
         policy: what may be drawn, as it was chosen; None is `default`, and what a bundle's card asks for.
@@ -157,6 +200,7 @@ class Service:
         keeping: Keeping = Keeping(),
         public_url: str | None = None,
         log_prompts: bool = False,
+        marking: Marking = Marking(),
         folders: Folders | None = None,
         pulls: Pulls | None = None,
         policy: Policy | None = None,
@@ -167,6 +211,7 @@ class Service:
         self._guards: dict[str, Guard] = {}
         self.admission, self.keeping = admission or Admission(), keeping
         self.public_url, self.log_prompts = public_url, log_prompts
+        self.marking = marking
         self.folders, self.pulls = folders or Folders((), store.folder), pulls
         if pulls is not None:
             pulls.fetched = self._fetched
@@ -460,7 +505,7 @@ class Service:
 
     def _written(self, live: Live, position: int, picture: Picture, expires: float | None) -> Stored:
         id = f"pic_{live.id.removeprefix('job_')}_{position}"
-        data = encoded(picture, live.asked)
+        data = self.marking.file(picture, live.asked)
         given = [file for name in MADE_OF for file in live.asked.pictures.get(name, ())]
         parents = self.store.named(live.owner, [hashlib.sha256(file).hexdigest() for file in given])
         kind = live.asked.output_format
@@ -523,11 +568,6 @@ class Service:
         return right and expires >= time.time()
 
 
-def encoded(picture: Picture, asked: Asked) -> bytes:
-    """A picture as the file that was asked for."""
-    return picture.encode(asked.output_format, quality=asked.compression)
-
-
 def preview_of(estimate: Tensor, size: int | None = None) -> Image.Image:
     """The first of estimates (B, 3, S, S) as a picture, enlarged to a side or as small as it is."""
     image = estimate[:1] if size is None else resize(estimate[:1].clamp(-1, 1), size)
@@ -536,10 +576,6 @@ def preview_of(estimate: Tensor, size: int | None = None) -> Image.Image:
 
 def base64_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def png_of(image: Image.Image, asked: Asked) -> bytes:
-    return encode(image, asked.output_format, quality=asked.compression)
 
 
 def _secret(path: Path) -> bytes:

@@ -1345,7 +1345,7 @@ export interface components {
              * Proof
              * @enum {string}
              */
-            proof: "trusted" | "unknown-key" | "altered" | "broken" | "labelled" | "settings" | "nothing";
+            proof: "trusted" | "unknown-key" | "altered" | "broken" | "marked" | "labelled" | "settings" | "nothing";
             /** Signer */
             signer: string | null;
             /** Made */
@@ -1358,6 +1358,7 @@ export interface components {
             parents: string[];
             /** Detail */
             detail: string;
+            watermark: components["schemas"]["Watermark"] | null;
         };
         /** Picture */
         Picture: {
@@ -1435,6 +1436,20 @@ export interface components {
                 number,
                 number
             ][];
+        };
+        /**
+         * Watermark
+         * @description The pixels' own word of what drew them: weights, and the three numbers of unclip's version.
+         */
+        Watermark: {
+            /** Weights */
+            weights: string;
+            /** Version */
+            version: [
+                number,
+                number,
+                number
+            ];
         };
         /**
          * Withheld

@@ -91,6 +91,7 @@ export const de: Record<Key, string> = {
   "proof.unknown": "Unverändert, seit es signiert wurde, mit einem unbekannten Schlüssel.",
   "proof.altered": "Nach dem Signieren verändert, oder die Signatur gehört zu einem anderen Bild.",
   "proof.broken": "Es hat eine Signatur, auf die kein Verlass ist.",
+  "proof.marked": "Seine Pixel tragen das Wasserzeichen dessen, was unclip zeichnet; jeder kann es in jedes Bild setzen.",
   "proof.labelled": "Es sagt, dass ein Modell es gemacht hat; unsigniert, also kann das jeder geschrieben haben.",
   "proof.settings": "Es enthält Einstellungen; unsigniert, also kann sie jeder geschrieben haben.",
   "proof.nothing": "Es sagt nichts über seine Herkunft, und das beweist nichts.",

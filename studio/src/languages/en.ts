@@ -88,6 +88,7 @@ export const en = {
   "proof.unknown": "Not changed since it was signed, by a key that this server does not know.",
   "proof.altered": "Changed after it was signed, or the signature is another picture's.",
   "proof.broken": "It has a signature that cannot be relied on.",
+  "proof.marked": "Its pixels have the watermark of what unclip draws; anybody can put one into any picture.",
   "proof.labelled": "It says that a model made it; not signed, so anybody may have written that.",
   "proof.settings": "It has settings of a drawing; not signed, so anybody may have written them.",
   "proof.nothing": "It says nothing of where it came from, which proves nothing.",

@@ -91,6 +91,7 @@ export const ko: Record<Key, string> = {
   "proof.unknown": "모르는 열쇠로 서명되었고 그 뒤로 바뀌지 않았습니다.",
   "proof.altered": "서명된 뒤에 바뀌었거나 다른 그림의 서명입니다.",
   "proof.broken": "믿을 수 없는 서명이 있습니다.",
+  "proof.marked": "픽셀에 unclip이 그린 그림의 워터마크가 있습니다. 누구나 어떤 그림에든 넣을 수 있습니다.",
   "proof.labelled": "모델이 만들었다고 적혀 있지만 서명이 없어 누구나 적을 수 있습니다.",
   "proof.settings": "그림 설정이 적혀 있지만 서명이 없어 누구나 적을 수 있습니다.",
   "proof.nothing": "어디서 왔는지 적혀 있지 않으며, 이것은 아무것도 증명하지 않습니다.",

@@ -10,6 +10,7 @@ const WORDS: Readonly<Record<string, Key>> = {
   "unknown-key": "proof.unknown",
   altered: "proof.altered",
   broken: "proof.broken",
+  marked: "proof.marked",
   labelled: "proof.labelled",
   settings: "proof.settings",
   nothing: "proof.nothing",
@@ -28,6 +29,7 @@ export function Verdict({ origin }: { origin: Origin }) {
         <br />
         {words && t(words)}
         {origin.detail && ` (${origin.detail})`}
+        {origin.watermark && ` unclip ${origin.watermark.version.join(".")}, ${origin.watermark.weights}`}
       </p>
     </div>
   );

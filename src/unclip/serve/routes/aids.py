@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
@@ -19,7 +17,7 @@ from unclip.drawing import Options
 from unclip.images import MAX_PIXELS, WHITE, open_image, read_source_type
 from unclip.manipulate.frames import FRAME_MILLISECONDS, StripKind, moving
 from unclip.manipulate.outpaint import Canvas, Margins, tile_for
-from unclip.provenance import verify
+from unclip.provenance import MOST_PARENTS, verify
 from unclip.serve import schema
 from unclip.serve.contract import check_picture, checked, decoded, single
 from unclip.serve.errors import ApiError
@@ -121,14 +119,7 @@ def _origins(app: FastAPI) -> None:
         data = single(files, "image") if form else decoded(uri, "image")
         check_picture("image", data)
 
-        def found() -> dict[str, Any]:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "picture"
-                path.write_bytes(data)
-                return asdict(verify(path))
-
-        verdict = await asyncio.to_thread(found)
-        return JSONResponse({**verdict, "detail": verdict["detail"].replace(tempfile.gettempdir(), "")})
+        return JSONResponse(asdict(await asyncio.to_thread(verify, data)))
 
 
 def _tiles(app: FastAPI, service: Service) -> None:
@@ -189,7 +180,10 @@ def _animations(app: FastAPI, service: Service) -> None:
             texts = {"prompt": rows[0].prompt, "model": rows[0].bundle, **rows[0].settings}
             marks = [read_source_type(store.pictures / one.file) for one in rows]
             made = next((SourceType(mark) for mark in marks if mark in list(SourceType)), None)
-            return moving(images, StripKind(format), texts, made, milliseconds=milliseconds)
+            data = moving(images, StripKind(format), texts, made, milliseconds=milliseconds)
+            if (signer := service.marking.signer) is None or made is None:
+                return data
+            return signer.sign(data, made, [store.pictures / one.file for one in rows[:MOST_PARENTS]])
 
         headers = {"content-disposition": f'attachment; filename="frames.{format}"'}
         return Response(await asyncio.to_thread(found), media_type=f"image/{format}", headers=headers)

@@ -18,7 +18,7 @@ from unclip.serve.errors import ApiError
 from unclip.serve.fields import ResponseFormat
 from unclip.serve.jobs import Job, State
 from unclip.serve.requests import COMMENT_SECONDS, STREAM, Waiter, asked_of, client_gone
-from unclip.serve.service import Live, Service, base64_of, encoded, png_of, preview_of
+from unclip.serve.service import Live, Service, base64_of, preview_of
 
 
 def add_images(app: FastAPI, service: Service) -> None:
@@ -97,7 +97,7 @@ async def _answer(service: Service, live: Live, waiter: Waiter) -> dict[str, Any
             data.append({**entry, "seed": picture.seed, "index": picture.index, "score": picture.score})
     else:
         for picture in live.pictures:
-            file = await asyncio.to_thread(encoded, picture, wanted)
+            file = await asyncio.to_thread(service.marking.file, picture, wanted)
             entry = {"b64_json": base64_of(file)}
             data.append({**entry, "seed": picture.seed, "index": picture.index, "score": picture.score})
     width, height = live.pictures[0].image.size
@@ -177,7 +177,7 @@ async def _streamed(request: Request, service: Service, live: Live) -> AsyncIter
             if await asyncio.to_thread(service.guard(wanted.bundle).refuses, image) is not None:
                 live.partials = live.partials[:sent] + live.partials[sent + 1 :]
                 continue
-            file = await asyncio.to_thread(png_of, image, wanted)
+            file = await asyncio.to_thread(service.marking.on_the_way, image, wanted)
             about = {"b64_json": base64_of(file), "partial_image_index": sent}
             sent += 1
             yield _event(f"{kind}.partial_image", about | _about(wanted, *image.size))
@@ -208,7 +208,7 @@ async def _streamed(request: Request, service: Service, live: Live) -> AsyncIter
             yield f"data: {json.dumps(live.error.document)}\n\n"
             return
         (picture,) = live.pictures
-        file = await asyncio.to_thread(encoded, picture, wanted)
+        file = await asyncio.to_thread(service.marking.file, picture, wanted)
         about = {"b64_json": base64_of(file), "seed": picture.seed, "score": picture.score, "job": live.id}
         usage = {"usage": _usage(live.tokens)}
         yield _event(f"{kind}.completed", about | _about(wanted, *picture.image.size) | usage)
