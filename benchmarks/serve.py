@@ -1,9 +1,17 @@
 """`unclip serve` under load, beside the same pictures drawn in Python: `python benchmarks/serve.py`.
 
 In one run, turn by turn, so that a machine that grows slower does so for all: 16 clients over HTTP,
-`generate` with the same pictures in one call, and both one after the other. Prints JSON. Then, with
-`--overload SECONDS`, ten times as many clients as are let in; with `--cancels N`, random cancels beside a
-mate; with `--crashes N`, kill -9 at random moments. Counted are broken promises: there must be none.
+`generate` with the same pictures in one call, both one after the other, and the same clients at a peer, the
+usual server with a lock a request (`serve_peer.py`: our own model, since a pipeline of diffusers of like cost
+is not to be had). Then ten times as many clients as are let in; random cancels, by call and by going away,
+beside a mate; kill -9 at random moments. Counted are broken promises: there must be none.
+
+    python benchmarks/serve.py                    the whole, about 40 minutes on two cores
+    python benchmarks/serve.py --quick            every part, short, as a trial of the script
+    python benchmarks/serve.py --only soak        an hour of everything at once; --seconds 600 for less
+
+Writes what it has found into `benchmarks/results/serve.json` after each part, beside the other parts' last
+figures, with --quick nothing; --out names another file. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -13,6 +21,7 @@ import base64
 import io
 import json
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -31,11 +40,19 @@ import httpx2
 import numpy as np
 from PIL import Image
 
+from unclip.processes import cores
+from unclip.runtime import processor_name
+
 PROMPTS = Path(__file__).parent / "prompts.txt"
 CLIENTS = 16
 READY = "unclip: ready on "
 GENERATIONS, JOBS = "/v1/images/generations", "/v1/unclip/jobs"
+VARIATIONS = "/v1/images/variations"
 PATIENCE = 900.0
+RESULT = Path(__file__).parent / "results" / "serve.json"
+PEER = Path(__file__).parent / "serve_peer.py"
+PARTS = ("throughput", "overload", "cancels", "crashes")
+SOAK_CLIENTS = 6
 
 
 @dataclass
@@ -73,6 +90,19 @@ def server(folder: Path, *options: str) -> Iterator[Server]:
         process.wait(PATIENCE)
 
 
+@contextmanager
+def peer(model: str | None) -> Iterator[str]:
+    """The address of the usual server."""
+    command = [sys.executable, str(PEER), *([] if model is None else [model])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
 def drawn(client: httpx2.Client, prompt: str, seed: int) -> float:
     """Seconds until a picture is there."""
     started = time.perf_counter()
@@ -89,26 +119,41 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
-def throughput(model: str | None, rounds: int, repeats: int) -> dict[str, Any]:
+def throughput(model: str | None, rounds: int, repeats: int, count: int) -> dict[str, Any]:
     import unclip
 
-    prompts = [line for line in PROMPTS.read_text().splitlines() if line.strip()][:CLIENTS]
+    prompts = [line for line in PROMPTS.read_text().splitlines() if line.strip()][:count]
     direct = unclip.load(model)
     options = () if model is None else ("--model", model)
-    seconds: dict[str, list[float]] = {name: [] for name in ("http", "call", "http-single", "call-single")}
-    waits: dict[str, list[float]] = {"http": [], "http-single": []}
-    with tempfile.TemporaryDirectory() as name, server(Path(name), *options) as running:
+    kinds = ("http", "call", "http-single", "call-single", "peer")
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    waits: dict[str, list[float]] = {"http": [], "http-single": [], "peer": []}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        server(Path(name), *options) as running,
+        peer(model) as other,
+    ):
         ready = running.memory("VmRSS")
-        with running.client() as client, ThreadPoolExecutor(CLIENTS) as clients:
+        with (
+            running.client() as client,
+            httpx2.Client(base_url=other, timeout=PATIENCE) as at_peer,
+            ThreadPoolExecutor(count) as clients,
+        ):
 
-            def one_client(number: int, turn: int) -> list[float]:
-                return [drawn(client, prompts[number], rounds * turn + one) for one in range(rounds)]
+            def one_client(asked: httpx2.Client, number: int, turn: int) -> list[float]:
+                return [drawn(asked, prompts[number], rounds * turn + one) for one in range(rounds)]
+
+            def together(asked: httpx2.Client, turn: int) -> list[float]:
+                found = clients.map(one_client, [asked] * count, range(count), [turn] * count)
+                return [wait for some in found for wait in some]
 
             for turn in range(repeats + 1):
 
                 def http(turn: int = turn) -> list[float]:
-                    found = clients.map(one_client, range(CLIENTS), [turn] * CLIENTS)
-                    return [wait for some in found for wait in some]
+                    return together(client, turn)
+
+                def peer_http(turn: int = turn) -> list[float]:
+                    return together(at_peer, turn)
 
                 def call(turn: int = turn) -> None:
                     for one in range(rounds):
@@ -122,12 +167,13 @@ def throughput(model: str | None, rounds: int, repeats: int) -> dict[str, Any]:
                         direct.generate(prompt, seed=turn)
 
                 works = {"http": http, "call": call, "http-single": http_single, "call-single": call_single}
+                works |= {"peer": peer_http}
                 for kind, work in works.items():
                     took, found = timed(work)
                     print(f"turn {turn} {kind}: {took:.2f} s", file=sys.stderr, flush=True)
                     if turn == 0:
                         continue  # what is only done once is done now
-                    seconds[kind].append(took / (CLIENTS * (1 if kind.endswith("single") else rounds)))
+                    seconds[kind].append(took / (count * (1 if kind.endswith("single") else rounds)))
                     if found is not None:
                         waits[kind] += found
         peak = running.memory("VmHWM")
@@ -135,7 +181,7 @@ def throughput(model: str | None, rounds: int, repeats: int) -> dict[str, Any]:
     rate = {kind: 1 / value for kind, value in each.items()}
     gain = (rate["http"] / rate["http-single"] - 1) / (rate["call"] / rate["call-single"] - 1)
     return {
-        "clients": CLIENTS,
+        "clients": count,
         "pictures_per_second": {kind: round(value, 3) for kind, value in rate.items()},
         "http_of_call": round(rate["http"] / rate["call"], 3),
         "gain_of_batches": {
@@ -143,10 +189,15 @@ def throughput(model: str | None, rounds: int, repeats: int) -> dict[str, Any]:
             "call": round(rate["call"] / rate["call-single"], 3),
             "share": round(gain, 3),
         },
-        "single_overhead_ms": round(1000 * (each["http-single"] - each["call-single"]), 1),
+        "single_overhead": {
+            "milliseconds": round(1000 * (each["http-single"] - each["call-single"]), 1),
+            "share": round(each["http-single"] / each["call-single"] - 1, 3),
+        },
+        "http_of_peer": round(rate["http"] / rate["peer"], 3),
         "p95_seconds": {
             "http": round(quantile(waits["http"], 0.95), 3),
-            "serial": round(CLIENTS * each["http-single"], 3),
+            "peer": round(quantile(waits["peer"], 0.95), 3),
+            "serial": round(count * each["http-single"], 3),
         },
         "memory_mb": {"ready": round(ready / 1e6), "peak": round(peak / 1e6)},
     }
@@ -207,7 +258,7 @@ def overload(model: str | None, seconds: float, most: int = 8) -> dict[str, Any]
     return {
         "seconds": seconds,
         "answers": dict(statuses),
-        "memory_mb": [max(half) // 10**6 for half in (memory[:middle], memory[middle:])],
+        "memory_mb_of_halves": [max(half) // 10**6 for half in (memory[:middle], memory[middle:]) if half],
         "wait_of_estimate": [round(quantile(ratios, share), 2) for share in (0.1, 0.5, 0.9) if ratios],
     }
 
@@ -235,7 +286,10 @@ def cancels(model: str | None, count: int) -> dict[str, Any]:
             seed = number % 4
             mate = pool.submit(client.post, GENERATIONS, json={**body, "seed": seed})
             job = client.post(JOBS, json={"verb": "generate", "prompt": "a red apple", "n": 2}).json()
+            gone = number % 2 and leaving(running.address, {**body, "n": 2})
             time.sleep(chance.random() * 0.6)
+            if gone:
+                gone.close()
             client.post(f"{JOBS}/{job['id']}/cancel")
             print(f"cancel {number}", file=sys.stderr, flush=True)
             answer = mate.result()
@@ -250,6 +304,15 @@ def cancels(model: str | None, count: int) -> dict[str, Any]:
         "largest_difference": worst,
         "share_of_values": round(share, 5),
     }
+
+
+def leaving(address: str, document: dict[str, Any]) -> socket.socket:
+    """A connection on which something was asked for, to be closed."""
+    body, (host, port) = json.dumps(document).encode(), address.removeprefix("http://").split(":")
+    lines = [f"POST {GENERATIONS} HTTP/1.1", f"host: {host}", "content-type: application/json"]
+    connection = socket.create_connection((host, int(port)))
+    connection.sendall("\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body)
+    return connection
 
 
 def crashes(model: str | None, count: int) -> dict[str, Any]:
@@ -290,24 +353,146 @@ def crashes(model: str | None, count: int) -> dict[str, Any]:
     }
 
 
+def soak(model: str | None, seconds: float) -> dict[str, Any]:
+    """Everything at once for long: draws, edits, variations, streams, kept jobs, cancels, clients that go."""
+    options = [] if model is None else ["--model", model]
+    options += ["--keep-gb", "0.05", "--most-jobs", "32"]
+    statuses: Counter[str] = Counter()
+    waits: list[tuple[float, float]] = []
+    began, lock = time.monotonic(), threading.Lock()
+    picture = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").resize((64, 64)).save(picture, "PNG")
+    uri = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+    samples: list[dict[str, float]] = []
+
+    with tempfile.TemporaryDirectory() as name, server(Path(name), *options) as running:
+
+        def told(kind: str, answer: httpx2.Response, started: float) -> None:
+            with lock:
+                statuses[f"{kind} {answer.status_code}"] += 1
+                if answer.status_code == 200:
+                    waits.append((time.monotonic() - began, time.monotonic() - started))
+
+        def one(client: httpx2.Client, chance: random.Random) -> None:
+            prompt, small = chance.choice(PROMPTS.read_text().splitlines()), {"size": "64x64"}
+            common = {"seed": chance.randrange(10**6), "response_format": "b64_json"}
+            started = time.monotonic()
+            match chance.randrange(7):
+                case 0:
+                    answer = client.post(GENERATIONS, json={"prompt": prompt, **common})
+                case 1:
+                    count = chance.randint(1, 4)
+                    answer = client.post(GENERATIONS, json={"prompt": prompt, "n": count, **common, **small})
+                case 2:
+                    answer = client.post(VARIATIONS, json={"image": uri, "steps": 5, **common, **small})
+                case 3:
+                    stream = {"stream": True, "partial_images": 2, "seed": common["seed"], **small}
+                    answer = client.post(GENERATIONS, json={"prompt": prompt, **stream})
+                case 4:
+                    answer = client.post(JOBS, json={"verb": "generate", "prompt": prompt, **small})
+                    if answer.status_code == 202:
+                        client.get(f"{JOBS}/{answer.json()['id']}/events")
+                case 5:
+                    answer = client.post(JOBS, json={"verb": "generate", "prompt": prompt, "n": 4})
+                    if answer.status_code == 202:
+                        time.sleep(chance.random())
+                        client.post(f"{JOBS}/{answer.json()['id']}/cancel")
+                case _:
+                    connection = leaving(running.address, {"prompt": prompt, **common})
+                    time.sleep(chance.random())
+                    connection.close()
+                    return
+            told(answer.request.url.path.rpartition("/")[2], answer, started)
+            if answer.status_code == 429:
+                time.sleep(chance.random())
+
+        def ask(number: int) -> None:
+            chance = random.Random(number)
+            with running.client() as client:
+                while time.monotonic() < began + seconds:
+                    try:
+                        one(client, chance)
+                    except httpx2.HTTPError as error:
+                        with lock:
+                            statuses[type(error).__name__] += 1
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(SOAK_CLIENTS)]
+        for thread in threads:
+            thread.start()
+        pause = min(60.0, seconds / 10)
+        while time.monotonic() < began + seconds:
+            time.sleep(pause)
+            disk = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
+            fresh = [took for at, took in list(waits) if at > time.monotonic() - began - pause]
+            samples.append(
+                {
+                    "minute": round((time.monotonic() - began) / 60, 1),
+                    "memory_mb": running.memory("VmRSS") // 10**6,
+                    "files_open": len(list(Path(f"/proc/{running.process.pid}/fd").iterdir())),
+                    "disk_mb": round(disk / 1e6, 1),
+                    "answers": len(fresh),
+                    "p95_seconds": round(quantile(fresh, 0.95), 2) if fresh else 0.0,
+                }
+            )
+            print(samples[-1], file=sys.stderr, flush=True)
+        for thread in threads:
+            thread.join()
+        with running.client() as client:
+            until = time.monotonic() + PATIENCE
+            while "unclip_queue_jobs 0.0" not in client.get("/metrics").text and time.monotonic() < until:
+                time.sleep(0.5)
+            lines = client.get("/metrics").text.splitlines()
+            left = next(line for line in lines if line.startswith("unclip_queue_jobs "))
+    log = "" if running.process.returncode == 0 else f"ended with {running.process.returncode}"
+    half = len(samples) // 2
+    halves = [samples[:half] or samples, samples[half:]]
+    return {
+        "seconds": seconds,
+        "clients": SOAK_CLIENTS,
+        "answers": dict(sorted(statuses.items())),
+        "memory_mb_of_halves": [max(sample["memory_mb"] for sample in some) for some in halves],
+        "files_open_of_halves": [max(sample["files_open"] for sample in some) for some in halves],
+        "jobs_left": float(left.split()[1]),
+        "ended": log or "well",
+        "samples": samples,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", help="name or folder of a bundle; by default the shipped one")
-    parser.add_argument("--rounds", type=int, default=2, help="pictures of each client in a turn")
-    parser.add_argument("--repeats", type=int, default=5, help="turns; 0 leaves the throughput out")
-    parser.add_argument("--overload", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--cancels", type=int, default=0, metavar="N")
-    parser.add_argument("--crashes", type=int, default=0, metavar="N")
+    parser.add_argument("--only", choices=[*PARTS, "soak"], help="one part; by default all but the soak")
+    parser.add_argument("--quick", action="store_true", help="every part short, and no file")
+    parser.add_argument("--rounds", type=int, help="pictures of each client in a turn, 2")
+    parser.add_argument("--repeats", type=int, help="turns, 5")
+    parser.add_argument("--seconds", type=float, help="of the overload, 120, or of the soak, 3600")
+    parser.add_argument("--cancels", type=int, help="how many, 200")
+    parser.add_argument("--crashes", type=int, help="how many, 20")
+    parser.add_argument("--out", type=Path, help="file of the figures")
     given = parser.parse_args()
+    quick, model = given.quick, given.model
+    out = given.out or (None if quick else RESULT)
+
+    def size(asked: float | None, usual: float, short: float) -> float:
+        return asked if asked is not None else short if quick else usual
+
+    works: dict[str, Callable[[], dict[str, Any]]] = {
+        "throughput": lambda: throughput(
+            model, int(size(given.rounds, 2, 1)), int(size(given.repeats, 5, 1)), int(size(None, CLIENTS, 2))
+        ),
+        "overload": lambda: overload(model, size(given.seconds, 120, 6)),
+        "cancels": lambda: cancels(model, int(size(given.cancels, 200, 4))),
+        "crashes": lambda: crashes(model, int(size(given.crashes, 20, 2))),
+        "soak": lambda: soak(model, size(given.seconds, 3600, 10)),
+    }
+    chosen = [given.only] if given.only else [*PARTS, *(["soak"] if quick else [])]
     found: dict[str, Any] = {}
-    if given.repeats:
-        found["throughput"] = throughput(given.model, given.rounds, given.repeats)
-    if given.overload:
-        found["overload"] = overload(given.model, given.overload)
-    if given.cancels:
-        found["cancels"] = cancels(given.model, given.cancels)
-    if given.crashes:
-        found["crashes"] = crashes(given.model, given.crashes)
+    for part in chosen:
+        found[part] = works[part]()
+        if out is not None:
+            before = json.loads(out.read_text()) if out.is_file() else {}
+            about = {"processor": f"{processor_name()}, {cores()} cores", "bundle": model or "pictograms"}
+            out.write_text(json.dumps(before | {part: about | found[part]}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 
