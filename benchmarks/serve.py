@@ -213,9 +213,9 @@ def overload(model: str | None, seconds: float, most: int = 8) -> dict[str, Any]
     statuses: Counter[str] = Counter()
     waits: list[tuple[float, float]] = []
     memory: list[int] = []
-    ends = time.monotonic() + seconds
     bound = ("--most-jobs", str(most))
     with tempfile.TemporaryDirectory() as name, server(Path(name), *options, *bound) as running:
+        ends = time.monotonic() + seconds
 
         def ask(number: int) -> None:
             chance = random.Random(number)
@@ -359,13 +359,14 @@ def soak(model: str | None, seconds: float) -> dict[str, Any]:
     options += ["--keep-gb", "0.05", "--most-jobs", "32"]
     statuses: Counter[str] = Counter()
     waits: list[tuple[float, float]] = []
-    began, lock = time.monotonic(), threading.Lock()
+    lock = threading.Lock()
     picture = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").resize((64, 64)).save(picture, "PNG")
     uri = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
     samples: list[dict[str, float]] = []
 
     with tempfile.TemporaryDirectory() as name, server(Path(name), *options) as running:
+        began = time.monotonic()
 
         def told(kind: str, answer: httpx2.Response, started: float) -> None:
             with lock:
@@ -445,7 +446,7 @@ def soak(model: str | None, seconds: float) -> dict[str, Any]:
             left = next(line for line in lines if line.startswith("unclip_queue_jobs "))
     log = "" if running.process.returncode == 0 else f"ended with {running.process.returncode}"
     half = len(samples) // 2
-    halves = [samples[:half] or samples, samples[half:]]
+    halves = [samples[:half] or samples, samples[half:]]  # of one sample both
     return {
         "seconds": seconds,
         "clients": SOAK_CLIENTS,
