@@ -3,6 +3,7 @@
 # make serve                        serves the Images API on 127.0.0.1:8000; OPTIONS="--port 9000"
 # make studio                       builds the page of `make serve` anew, after a change in studio/ (needs Node.js)
 # make test                         lints, checks types, runs all tests
+# make test-cluster                 runs those of `unclip serve --ray` and deploy/, in an environment of their own
 #
 # All make .venv and install into it whatever is missing. Another Python: make PYTHON=python3.12 ...
 
@@ -16,7 +17,7 @@ RUN = .venv/bin/python -m
 unexport PROMPT
 export UNCLIP_PROMPT := $(value PROMPT)
 
-.PHONY: draw serve studio test lint format docs clean
+.PHONY: draw serve studio test test-cluster lint format docs clean
 
 draw: .venv/installed
 	@echo "Drawing into $(CURDIR)/pictures:"
@@ -31,6 +32,9 @@ studio: .venv/installed-dev
 
 test: lint
 	$(RUN) pytest
+
+test-cluster:
+	"$(PYTHON)" tools/cluster_tests.py
 
 lint: .venv/installed-dev
 	$(RUN) ruff check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,10 @@ from unclip.serve.folders import Folders
 from unclip.serve.jobs import Store
 from unclip.serve.models import Models
 from unclip.serve.pulls import Pulls
+from unclip.serve.scheduler import Scheduler
 from unclip.serve.server import Place, Server
 from unclip.serve.service import Service
+from unclip.serve.worker import Observe, Worker
 
 FOUR = {"message", "type", "param", "code"}
 PATIENCE = 300.0  # seconds: a machine may do other work beside the tests
@@ -49,6 +51,11 @@ class Running:
         return self.client.post(path, json=json)
 
 
+def models_of(bundle: Path) -> Models:
+    """A bundle in float32."""
+    return Models.of([str(bundle)], device="cpu", precision="float32")
+
+
 @contextmanager
 def running(
     bundle: Path,
@@ -59,9 +66,10 @@ def running(
     folders: Sequence[Path] = (),
     pulls: Pulls | None = None,
     policy: Policy | None = None,
+    worker: Callable[[Models, Observe], Worker] = Scheduler,
 ) -> Iterator[Running]:
     """A server of a bundle, in float32, which has drawn its first picture."""
-    models = Models.of([str(bundle)], device="cpu", precision="float32")
+    models = models_of(bundle)
     service = Service(
         models,
         Store(folder),
@@ -69,6 +77,7 @@ def running(
         folders=Folders(folders, folder),
         pulls=pulls,
         policy=policy,
+        worker=worker,
     )
     ready = threading.Event()
     server = Server(service, place or Place(port=0), lambda address: ready.set())
@@ -78,7 +87,8 @@ def running(
         if not ready.wait(PATIENCE):
             raise TimeoutError("the server does not become ready")
         with httpx2.Client(base_url=server.address, timeout=PATIENCE) as client:
-            yield Running(server.address, service, client, models.loaded[models.first])
+            model = models.loaded.get(models.first) or models_of(bundle).get(models.first)
+            yield Running(server.address, service, client, model)
     finally:
         server.stop()
         thread.join(PATIENCE)
@@ -108,3 +118,9 @@ def refused(answer: httpx2.Response, status: int = 400) -> dict[str, Any]:
     assert set(error) >= FOUR
     assert answer.headers["x-request-id"].startswith("req_")
     return dict(error)
+
+
+def picture_in(answer: dict[str, Any] | bytes) -> Image.Image:
+    """The picture of an answer's entry with `b64_json`, or of a file."""
+    data = answer if isinstance(answer, bytes) else base64.b64decode(answer["b64_json"])
+    return Image.open(io.BytesIO(data)).convert("RGB")

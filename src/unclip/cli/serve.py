@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from unclip.cli import completion, options
+from unclip.serve.cluster import DEFAULT_SIZE, HERE, Size, settle
+
+if TYPE_CHECKING:
+    from unclip.serve.models import Models
+    from unclip.serve.worker import Observe, Worker
+
 
 app = typer.Typer()
 
 
-@app.command()
+class _RayMayStandAlone(TyperCommand):
+    """`--ray` takes an address, or none: Typer knows no such options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As in the base class, with the address filled in."""
+        filled = []
+        for argument, following in zip(args, [*args[1:], "-"], strict=True):
+            filled.append(argument)
+            if argument == "--ray" and following.startswith("-"):
+                filled.append(HERE)
+        return super().parse_args(ctx, filled)
+
+
+@app.command(cls=_RayMayStandAlone)
 def serve(
     model: Annotated[
         list[str] | None,
@@ -45,7 +67,19 @@ def serve(
     memory: Annotated[
         float | None, typer.Option(metavar="GB", help="Most that loaded bundles weigh together.")
     ] = None,
-    most_jobs: Annotated[int, typer.Option(help="Jobs that may wait.")] = 64,
+    most_jobs: Annotated[int, typer.Option(help="Jobs that may wait, for each replica.")] = 64,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Draw by replicas, on the Ray cluster of this address, or without one on this machine.",
+        ),
+    ] = None,
+    replicas: Annotated[int, typer.Option(help="Processes that draw, with --ray.")] = DEFAULT_SIZE.replicas,
+    replica_cores: Annotated[int, typer.Option(help="Cores of each of them.")] = DEFAULT_SIZE.cores,
+    replica_gpus: Annotated[
+        float, typer.Option(help="GPUs of each of them; .5 is a half.")
+    ] = DEFAULT_SIZE.gpus,
     keep_days: Annotated[float | None, typer.Option(help="Days that kept pictures stay; for ever.")] = None,
     keep_gb: Annotated[float | None, typer.Option(help="Most that pictures take on disk.")] = None,
     folder: Annotated[
@@ -107,13 +141,15 @@ def serve(
     from unclip.serve.keys import Keys
     from unclip.serve.models import Models
     from unclip.serve.pulls import Pulls
+    from unclip.serve.scheduler import Scheduler
     from unclip.serve.service import Keeping, Marking, Service
 
     chosen = None if policy is None else Policy.named(policy)
     signer = None if no_provenance else Signer.find()
     place = Place(host, port, public_url, None if keys is None else Keys(keys), tuple(cors or ()))
-    models = Models.of(
-        model or [None],
+    make = partial(
+        Models.of,
+        [_found_anywhere(source) for source in model] if model else [None],
         alias or (),
         device=device,
         precision=dtype,
@@ -121,12 +157,25 @@ def serve(
         translate=translate,
         memory=None if memory is None else int(memory * 1e9),
     )
+    worker: Callable[[Models, Observe], Worker] = Scheduler
+    size = Size(replicas, replica_cores, replica_gpus)
+    if ray is not None:
+        settle(ray)
+        try:
+            from unclip.serve.replicas import Replicas
+        except ImportError as error:
+            raise InputError(f"{error.name} is missing: install unclip[cluster]") from error
+        worker = partial(Replicas, make=make, address=ray, size=size)
+    elif size != DEFAULT_SIZE:
+        raise InputError("--replicas, --replica-cores and --replica-gpus mean something with --ray alone")
+    models = make()
     home = data or data_folder() / "serve"
     with lock(home):
         service = Service(
             models,
             Store(home),
-            admission=Admission(most_jobs=most_jobs),
+            worker=worker,
+            admission=Admission(most_jobs=most_jobs, workers=1 if ray is None else replicas),
             keeping=Keeping(keep_days, None if keep_gb is None else int(keep_gb * 1e9)),
             public_url=public_url,
             log_prompts=log_prompts,
@@ -142,3 +191,8 @@ def serve(
                 guard.check_applied()
             typer.echo(f"unclip: {name}: {guard.said()}", err=True)
         Server(service, place, lambda address: typer.echo(f"unclip: ready on {address}", err=True)).run()
+
+
+def _found_anywhere(source: str) -> str:
+    """The name of a bundle, or the folder of one so that another process finds it."""
+    return str(Path(source).absolute()) if Path(source).is_dir() else source

@@ -18,14 +18,17 @@ class Admission:
     """Counts what waits.
 
     Attributes:
-        most_jobs: that may wait or be drawn.
-        most_work: pixels times steps of them together.
-        most_each: jobs of one key, or one address.
+        most_jobs: that may wait or be drawn, for each worker.
+        most_work: pixels times steps of them together, for each worker.
+        most_each: jobs of one key, or one address, for each worker.
+        workers: that draw at the same time.
+        rate: pixels times steps that one of them does in a second.
     """
 
     most_jobs: int = 64
     most_work: int = 2**33
     most_each: int = 32
+    workers: int = 1
     work: int = 0
     jobs: int = 0
     rate: float = FIRST_RATE
@@ -33,13 +36,17 @@ class Admission:
     _each: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def seconds(self, work: int) -> float:
-        """The time that so much work takes."""
+        """The time that so much work takes one worker."""
         return work / self.rate
 
     @property
     def wait(self) -> float:
         """Seconds until what is here by now is drawn."""
-        return self.seconds(self.work)
+        return self.queued(self.work)
+
+    def queued(self, work: int) -> float:
+        """Seconds until so much work of many jobs is drawn."""
+        return self.seconds(work) / self.workers
 
     def enter(self, who: str, work: int, patience: float | None = None) -> None:
         """Let a job in, which `leave` must follow.
@@ -57,11 +64,11 @@ class Admission:
             message = f"this is work for {seconds} s, more than is taken at once: ask for less"
             raise ApiError(400, message, param="n", code="too_much_work")
         reason = None
-        if self.jobs >= self.most_jobs:
+        if self.jobs >= self.most_jobs * self.workers:
             reason = f"{self.jobs} jobs wait"
-        elif self.work + work > self.most_work:
+        elif self.work + work > self.most_work * self.workers:
             reason = "there is too much to draw"
-        elif self._each[who] >= self.most_each:
+        elif self._each[who] >= self.most_each * self.workers:
             reason = f"{self._each[who]} of your jobs wait"
         elif patience is not None and self.wait + self.seconds(work) > patience:
             reason = f"the picture would come later than the {patience:g} s that you wait"

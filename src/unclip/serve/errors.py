@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from unclip.errors import InputError, PolicyError, UnclipError
@@ -40,6 +41,11 @@ class ApiError(Exception):
         self.status, self.message, self.param, self.code = status, message, param, code
         self.type = type or (INVALID if status < 500 else "server_error")
         self.headers, self.more = dict(headers or {}), dict(more or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """One from another process reads the keywords, too."""
+        keywords = {name: getattr(self, name) for name in ("param", "code", "type", "headers", "more")}
+        return partial(type(self), **keywords), (self.status, self.message)
 
     @property
     def document(self) -> dict[str, Any]:

@@ -539,7 +539,8 @@ class Service:
     def seconds_left(self, live: Live) -> float:
         """An estimate of when a job will be done."""
         if live.state is State.QUEUED:
-            return self.admission.seconds(min(live.ahead, self.admission.work - live.work) + live.work)
+            ahead = self.admission.queued(min(live.ahead, self.admission.work - live.work))
+            return ahead + self.admission.seconds(live.work)
         return self.admission.seconds(round(live.work * (1 - live.fraction)))
 
     def ahead(self, live: Live) -> int:
