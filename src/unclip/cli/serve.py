@@ -27,7 +27,7 @@ class _RayMayStandAlone(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As in the base class, with the address filled in."""
         filled = []
-        for argument, following in zip(args, [*args[1:], "-"], strict=True):
+        for argument, following in zip(args, [*args, "-"][1:], strict=True):
             filled.append(argument)
             if argument == "--ray" and following.startswith("-"):
                 filled.append(HERE)
