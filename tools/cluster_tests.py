@@ -1,8 +1,8 @@
 """Runs the tests of `unclip serve --ray` in an environment that has Ray: `tools/cluster_tests.py [OPTIONS]`.
 
 The options are pytest's. The environment is made once, in build/cluster, from this checkout with its extra
-`cluster`. `make test-cluster` calls it; `make test` and `.ci/run` do not: Ray is large, and a cluster takes its
-time to start on a busy machine.
+`cluster`. `make test-cluster` calls it; `make test` and `.ci/run` do not: Ray is large, and a cluster takes
+its time to start on a busy machine.
 """
 
 from __future__ import annotations
