@@ -165,14 +165,21 @@ def test_a_job_is_cancelled_by_call_and_all_others_with_one(server: Running) -> 
     assert ended(server, ids[0])["pictures"] == []
 
 
-def gone_after(server: Running, document: dict[str, Any], seconds: float, **headers: str) -> float:
-    """Ask, go away after some seconds, and return those until the server has noticed."""
+@contextmanager
+def asking(server: Running, document: dict[str, Any], **headers: str) -> Iterator[None]:
+    """A request that is on its way, whose client goes away at the end."""
     body = json.dumps(document).encode()
     host, port = server.url.removeprefix("http://").split(":")
     lines = [f"POST {GENERATIONS} HTTP/1.1", f"host: {host}", "content-type: application/json"]
     lines += [f"content-length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items())]
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        yield
+
+
+def gone_after(server: Running, document: dict[str, Any], seconds: float, **headers: str) -> float:
+    """Ask, go away after some seconds, and return those until the job has ended."""
+    with asking(server, document, **headers):
         time.sleep(seconds)
         before = len(server.service.live)
     left, until = time.monotonic(), time.monotonic() + PATIENCE
@@ -180,6 +187,26 @@ def gone_after(server: Running, document: dict[str, Any], seconds: float, **head
     while server.service.live and time.monotonic() < until:
         time.sleep(0.002)
     return time.monotonic() - left
+
+
+def test_a_client_that_has_gone_is_noticed_within_a_tenth_of_a_second(server: Running) -> None:
+    """The end of its connection is; the job itself ends before its next step."""
+    noticed: list[float] = []
+    while len(noticed) < 5 and min(noticed, default=1.0) > 0.1:  # other work on the machine may delay one
+        with asking(server, LONG):
+            until = time.monotonic() + PATIENCE
+            while not server.service.live and time.monotonic() < until:
+                time.sleep(0.002)
+            (live,) = server.service.live.values()
+            time.sleep(0.1)
+        left = time.monotonic()
+        assert live.task is not None
+        while not live.task.cancelled and time.monotonic() < until:
+            time.sleep(0.001)
+        noticed.append(time.monotonic() - left)
+        while server.service.live and time.monotonic() < until:
+            time.sleep(0.002)
+    assert min(noticed) <= 0.1, noticed
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -15,6 +15,7 @@ from support.serving import Running, file_of, refused, running, uri_of
 from unclip.policy import Policy
 from unclip.policy.guard import Guard
 from unclip.policy.pictures import PictureRules
+from unclip.serve.keys import Keys, new_key
 from unclip.serve.server import Place
 
 GENERATIONS, EDITS, VARIATIONS = (f"/v1/images/{name}" for name in ("generations", "edits", "variations"))
@@ -129,9 +130,10 @@ def test_a_prompt_in_a_language_without_rules_is_told_so(server: Running, eye: S
     assert any("none of them applied" in warning for warning in about["warnings"])
 
 
-def test_a_server_that_others_reach_is_public() -> None:
+def test_a_server_that_others_reach_is_public(tmp_path: Path) -> None:
     assert not Place().is_public
-    assert Place(public_url="https://example.org").is_public
+    new_key(tmp_path / "keys", "anna")
+    assert Place(public_url="https://example.org", keys=Keys(tmp_path / "keys")).is_public
 
 
 def test_pictures_are_the_models_own_with_a_policy(server: Running, eye: Seen) -> None:

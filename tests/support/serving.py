@@ -86,9 +86,9 @@ def running(
     try:
         if not ready.wait(PATIENCE):
             raise TimeoutError("the server does not become ready")
-        with httpx2.Client(base_url=server.address, timeout=PATIENCE) as client:
+        with httpx2.Client(base_url=server.socket_address, timeout=PATIENCE) as client:
             model = models.loaded.get(models.first) or models_of(bundle).get(models.first)
-            yield Running(server.address, service, client, model)
+            yield Running(server.socket_address, service, client, model)
     finally:
         server.stop()
         thread.join(PATIENCE)

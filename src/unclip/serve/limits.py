@@ -102,7 +102,7 @@ class Gate:
         if self.hosts and host not in self.hosts:
             raise ApiError(421, "this server has another name: set --public-url", code="wrong_host")
         origin = headers.get("origin")
-        foreign = origin is not None and origin not in self.origins and not _same(origin, headers)
+        foreign = origin is not None and origin not in self.origins and not _same(origin, scope, headers)
         crossing = headers.get("sec-fetch-site") == "cross-site" and origin not in self.origins
         if scope["method"] not in SAFE_METHODS and (foreign or crossing):
             raise ApiError(403, "a page of another server may not ask this one", code="foreign_origin")
@@ -173,9 +173,10 @@ def _hostname(host: str) -> str:
     return (urlsplit(f"//{host}").hostname or "") if re.fullmatch(r"[\w.:\[\]-]{1,255}", host) else ""
 
 
-def _same(origin: str, headers: Headers) -> bool:
-    """Is a page of this very server asking?"""
-    return urlsplit(origin).netloc == headers.get("host")
+def _same(origin: str, scope: Scope, headers: Headers) -> bool:
+    """Is a page of this very server asking? One that came without TLS is not that of a server that has it."""
+    parts = urlsplit(origin)
+    return (parts.scheme, parts.netloc) == (scope["scheme"], headers.get("host"))
 
 
 def _route(scope: Scope) -> str:

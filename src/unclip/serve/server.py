@@ -49,8 +49,16 @@ class Place:
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and self.keys is None:
             raise InputError(f"host {self.host}: others than this machine reach it, give --keys FILE")
-        if self.public_url is not None and not urlsplit(self.public_url).hostname:
-            raise InputError(f"public-url {self.public_url!r}: give https://NAME")
+        if self.public_url is None:
+            return
+        parts = urlsplit(self.public_url)
+        beyond = parts.path.strip("/") or parts.query or parts.fragment
+        if not parts.hostname or parts.scheme not in ("http", "https") or beyond:
+            raise InputError(f"public-url {self.public_url!r}: give https://NAME, without a path")
+        if parts.hostname not in LOOPBACK and self.keys is None:
+            raise InputError(
+                f"public-url {self.public_url}: others than this machine reach it, give --keys FILE"
+            )
 
     @property
     def is_public(self) -> bool:
@@ -101,6 +109,10 @@ class Server:
         place: where.
         ready: is told the address when the first picture has been drawn.
 
+    Attributes:
+        socket_address: where it listens.
+        address: how clients reach it, the public one where there is one.
+
     Raises:
         UnclipError: the address cannot be had.
     """
@@ -110,7 +122,8 @@ class Server:
         self._failure: Exception | None = None
         port = self._listening.getsockname()[1]
         host = f"[{place.host}]" if ":" in place.host else place.host
-        self.address = place.public_url or f"http://{host}:{port}"
+        self.socket_address = f"http://{host}:{port}"
+        self.address = place.public_url or self.socket_address
         origins = place.origins
         if place.public_url is not None:
             parts = urlsplit(place.public_url)
