@@ -3,8 +3,8 @@
     python benchmarks/policy.py prompts CORPUS      # captions, hard cases, unseen terms
     python benchmarks/policy.py pictures CORPUS     # faces, other photographs, our drawings (extra `policy`)
 
-Writes its part of `benchmarks/results/policy.json`, every share with Wilson's interval of 95 %, and prints it for
-tables of docs/policy.md. `benchmarks/policy/README.md` says where hard cases and unseen terms come from.
+Writes its part of `benchmarks/results/policy.json`, every share with Wilson's interval of 95 %, for
+the tables of docs/policy.md. `benchmarks/policy/README.md` says where hard cases and unseen terms come from.
 """
 
 from __future__ import annotations

