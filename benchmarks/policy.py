@@ -1,6 +1,7 @@
 """Measures the content policy: false refusals and misses of the prompt rules, and the picture rules.
 
     python benchmarks/policy.py prompts CORPUS      # captions, hard cases, unseen terms
+    python benchmarks/policy.py meaning CORPUS      # the shipped text tower as a judge
     python benchmarks/policy.py pictures CORPUS     # faces, other photographs, our drawings (extra `policy`)
 
 Writes its part of `benchmarks/results/policy.json`, every share with Wilson's interval of 95 %, for
@@ -31,6 +32,8 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 PRESET = "dalle2"
 PHOTOGRAPHS = 100  # of each kind in scikit-image's subset of LFW
 DRAWINGS = 200  # of the corpus, held out
+CAPTIONS = 700  # of each language, that a text tower is calibrated by
+SHARES = (0.005, 0.01, 0.02)  # of harmless texts that it may refuse
 ASKED = {"en": "a photo of {}", "ko": "{} 사진", "de": "ein Foto von {}"}  # a person
 
 
@@ -94,6 +97,35 @@ def prompts(corpus: Path) -> dict[str, Any]:
     return found
 
 
+def meaning(corpus: Path) -> dict[str, Any]:
+    """The shipped text tower as a judge, at several shares of captions that it may refuse."""
+    import unclip
+    from unclip.policy.meaning import Meaning
+
+    model = unclip.load()
+    random = np.random.default_rng(0)
+    texts = [text for code in LANGUAGES for text in random.choice(captions(corpus, code), 2 * CAPTIONS)]
+    hard = [case for code in LANGUAGES for case in harmless(code)]
+    policy, unseen, missed = Policy.named(PRESET), list[str](), list[str]()
+    for code in LANGUAGES:
+        table = tomllib.loads((CASES / f"unseen-{code}.toml").read_text(encoding="utf-8"))
+        unseen += [term for name, terms in table.items() if name != "persons" for term in terms]
+    missed = [term for term in unseen if policy.refusal(term) is None]
+    found: dict[str, Any] = {"model": model.bundle.name, "weights": model.bundle.identity}
+    for share_refused in SHARES:
+        judge = Meaning.of(model.clip, texts[::2], share_refused)
+        sets = {
+            "captions": texts[1::2],
+            "hard cases": hard,
+            "unseen terms": unseen,
+            "missed by the lists": missed,
+        }
+        found[f"{share_refused:g}"] = {
+            name: counted([one is not None for one in judge.found(some)]) for name, some in sets.items()
+        }
+    return found
+
+
 def pictures(corpus: Path) -> dict[str, Any]:
     from skimage.data import lfw_subset
 
@@ -103,7 +135,8 @@ def pictures(corpus: Path) -> dict[str, Any]:
     pixels = (lfw_subset() * 255).astype(np.uint8)  # (200, 25, 25)
     photographs = [Image.fromarray(one).convert("RGB") for one in pixels]
     held_out = Corpus(corpus, "unseen-pairs")
-    chosen = np.linspace(0, len(held_out) - 1, DRAWINGS).astype(int)
+    # the detector's threshold of flatness was chosen by another two hundred, and by every second face
+    chosen = np.linspace(0, len(held_out) - 1, 2 * DRAWINGS + 1).astype(int)[1::2]
     shipped = [Image.open(path).convert("RGB") for path in sorted(IMAGES.iterdir()) if path.suffix != ".svg"]
     sets = {
         "faces of LFW": photographs[:PHOTOGRAPHS],
@@ -125,10 +158,10 @@ def pictures(corpus: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=("prompts", "pictures"))
+    parser.add_argument("part", choices=("prompts", "meaning", "pictures"))
     parser.add_argument("corpus", type=Path, help="folder that `unclip data` made")
     arguments = parser.parse_args()
-    part = prompts if arguments.part == "prompts" else pictures
+    part = {"prompts": prompts, "meaning": meaning, "pictures": pictures}[arguments.part]
     known = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     known[arguments.part] = part(arguments.corpus)
     RESULT.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

