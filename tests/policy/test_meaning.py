@@ -1,4 +1,4 @@
-"""Promises of judging by meaning: near to a description, far from what is harmless, at a share that is set."""
+"""Promises of judging by meaning: near to a description and far from what is harmless, at a set share."""
 
 from __future__ import annotations
 
