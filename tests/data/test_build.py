@@ -27,10 +27,11 @@ from unclip.data import build as builder
 from unclip.data import draw_workers, outcome, pictograms
 from unclip.data.build import Input, Progress, build
 from unclip.data.corpus import Corpus
+from unclip.data.manifest import MANIFEST
 from unclip.data.pictograms import build_pictograms, fetch
 from unclip.data.prepare.captions import Judged
 from unclip.data.rasterise import Drawn, Limits
-from unclip.data.records import MANIFEST, Drawing, LeftOut, Split
+from unclip.data.records import Drawing, LeftOut, Split
 from unclip.data.splits import is_unseen_concept
 from unclip.errors import DataError, InputError
 from unclip.processes import Contained, Died

@@ -23,7 +23,7 @@ def pictures(folder: Path, config: PicturesConfig, kinds: list[str]) -> Pictures
     """Of the corpus, whose pictures are of `kinds` in turn."""
     corpus = Corpus(folder)
     column = pa.array([kinds[i % len(kinds)] for i in range(len(corpus))])
-    corpus.records = corpus.records.set_column(
+    corpus.manifest.table = corpus.records.set_column(
         corpus.records.column_names.index("subgroup"), "subgroup", column
     )
     tokenizer = BytePairTokenizer.train(["a red circle", "a blue square"], 300)

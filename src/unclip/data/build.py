@@ -21,6 +21,7 @@ from unclip.data.draw_workers import STAGED, drawing_pool, open_staged, stage
 from unclip.data.filters import seen
 from unclip.data.grown import FOLDER as KNOWN
 from unclip.data.grown import Known, forget, keep
+from unclip.data.manifest import MANIFEST
 from unclip.data.outcome import LeftOuts
 from unclip.data.prepare import report
 from unclip.data.prepare.decide import Decisions, Embedded, Evaluation, Reduced, decide, rows_of
@@ -33,7 +34,6 @@ from unclip.data.records import (
     FACES,
     GROUPS,
     LARGE_SIDE,
-    MANIFEST,
     MANIFEST_FILE,
     SCENES,
     STORED_SIZE,

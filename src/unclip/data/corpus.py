@@ -13,19 +13,30 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 
 from unclip.data import captions as captioning
 from unclip.data.captions import Described
 from unclip.data.colours import colours
-from unclip.data.records import CACHE, FACES, GROUPS, MANIFEST, MANIFEST_FILE, SCENES, Split, load_captions
+from unclip.data.packed import PackedManifest
+from unclip.data.records import (
+    CACHE,
+    FACES,
+    GROUPS,
+    MANIFEST_FILE,
+    PACKED_FILE,
+    SCENES,
+    Split,
+    load_captions,
+)
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path, folder_lock, reserve, write_failure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COLOUR_SIZE = 64  # of the pictures that colours are looked for in
 COLOURLESS_STYLES = (
@@ -46,10 +57,37 @@ CHECKSUMS = 24  # bytes at the end of a PNG: of zlib's data, of the chunk, and t
 EVERYTHING = "all"  # in place of a split's name: all of them
 
 
+class Manifest(Protocol):
+    """The rows of a corpus's manifest: as Parquet (`TableManifest`), or packed (`PackedManifest`)."""
+
+    names: list[str]
+
+    def __len__(self) -> int: ...
+
+    def column(self, name: str) -> list[Any]: ...
+
+    def row(self, index: int) -> dict[str, Any]: ...
+
+    def captions(self) -> tuple[list[str], np.ndarray]: ...
+
+
+def _manifest(folder: Path, split: str | None) -> Manifest:
+    if (packed := folder / PACKED_FILE).is_file():
+        return PackedManifest(packed, split)
+    if not (file := folder / MANIFEST_FILE).is_file():
+        raise DataError(
+            f"{folder} is no corpus (it has no {MANIFEST_FILE}): make one with "
+            f"`unclip data pictograms {folder}` or `unclip data prepare PICTURES {folder}`"
+        )
+    from unclip.data.manifest import TableManifest  # a packed corpus is read where there is no pyarrow
+
+    return TableManifest(file, split)
+
+
 class Corpus:
     """One split of a corpus, or with `EVERYTHING` all of them, pictures in the order of the manifest.
 
-    `records` is the split's part of the manifest (columns as in `records.MANIFEST`).
+    The folder is as `unclip data` makes it, or as `data.packing` packs it.
 
     Raises:
         DataError: the folder is no corpus, or its manifest is of another kind.
@@ -58,42 +96,37 @@ class Corpus:
 
     def __init__(self, folder: Path | str, split: Split | str = Split.TRAIN) -> None:
         self.folder = Path(folder)
-        manifest = self.folder / MANIFEST_FILE
-        if not manifest.is_file():
-            raise DataError(
-                f"{self.folder} is no corpus (it has no {MANIFEST_FILE}): make one with "
-                f"`unclip data pictograms {self.folder}` or `unclip data prepare PICTURES {self.folder}`"
-            )
         if split not in (*Split, EVERYTHING):
             raise InputError(f"unknown split {str(split)!r}: choose {', '.join(Split)} or {EVERYTHING}")
         self.split = str(split)
-        try:
-            filters = None if split == EVERYTHING else [("split", "=", self.split)]
-            table = pq.read_table(manifest, filters=filters)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{manifest} cannot be read ({error}): build the corpus anew") from error
-        for name in GROUPS:
-            if name not in table.column_names:
-                table = table.append_column(name, pa.array([""] * len(table), pa.string()))
-        if missing := set(MANIFEST.names) - set(table.column_names):
-            raise DataError(f"{manifest} has no column {sorted(missing)[0]!r}: build the corpus anew")
-        self.records: pa.Table = table.select(MANIFEST.names)
-        encoded = pc.dictionary_encode(self.records["captions"].combine_chunks())
-        self._captions = [load_captions(text) for text in encoded.dictionary.to_pylist()]
-        self._caption_index = encoded.indices.to_numpy()
-        self._names: list[list[str]] = self.records["names"].to_pylist()
-        self._styles: list[str] = self.records["style"].to_pylist()
-        self._sources: list[str] = self.records["source"].to_pylist()
+        self.manifest = _manifest(self.folder, None if split == EVERYTHING else self.split)
+        texts, self._caption_index = self.manifest.captions()
+        self._captions = [load_captions(text) for text in texts]
+        self._names: list[list[str]] = self.column("names")
+        self._styles: list[str] = self.column("style")
+        self._sources: list[str] = self.column("source")
         self._described: dict[int, Described] = {}
 
+    @property
+    def records(self) -> pa.Table:
+        """The split's part of the manifest (columns as in `manifest.MANIFEST`).
+
+        Raises DataError for a packed corpus, which has no table.
+        """
+        from unclip.data.manifest import TableManifest
+
+        if not isinstance(self.manifest, TableManifest):
+            raise DataError(f"{self.folder} is a packed corpus, to train on: name the corpus itself")
+        return self.manifest.table
+
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.manifest)
 
     def check_files(self) -> None:
         """Refuse a corpus whose files are not all there. Raises DataError."""
         ends: dict[str, int] = {}
         for name in ("", "large_"):
-            columns = (self.records[f"{name}{column}"].to_pylist() for column in ("shard", "offset", "size"))
+            columns = (self.column(f"{name}{column}") for column in ("shard", "offset", "size"))
             for shard, offset, size in zip(*columns, strict=True):
                 if shard:
                     ends[shard] = max(ends.get(shard, 0), offset + size)
@@ -110,10 +143,10 @@ class Corpus:
         """
         whole = self if self.split == EVERYTHING else Corpus(self.folder, EVERYTHING)
         digest = hashlib.sha256()
-        for name in whole.records.column_names:
+        for name in whole.manifest.names:
             if name not in PLACES:
-                digest.update(repr(whole.records[name].to_pylist()).encode())
-        places = zip(*(whole.records[name].to_pylist() for name in ("shard", "offset", "size")), strict=True)
+                digest.update(repr(whole.column(name)).encode())
+        places = zip(*(whole.column(name) for name in ("shard", "offset", "size")), strict=True)
         for shard, rows in groupby(places, itemgetter(0)):
             try:
                 with (self.folder / shard).open("rb") as file:
@@ -185,30 +218,29 @@ class Corpus:
         spoken = (language, "en", *self.captions(index))
         return next((found[0] for code in spoken if (found := self.names(index, code))), "")
 
-    def column(self, name: str) -> list[str]:
-        """One column of text of the records, by picture."""
-        values: list[str] = self.records[name].to_pylist()
-        return values
+    def column(self, name: str) -> list[Any]:
+        """One column of the manifest, by picture."""
+        return self.manifest.column(name)
 
     def image(self, index: int) -> Image.Image:
         """One picture at its stored size."""
-        row = self.records.slice(index, 1).to_pylist()[0]
+        row = self.manifest.row(index)
         return self._read(row["shard"], row["offset"], row["size"])
 
     def at_least(self, side: int) -> np.ndarray:
         """int64 (M,): the positions of pictures whose source has `side` pixels: vector drawings and large
         bitmaps.
         """
-        widths = self.records["width"].to_numpy()
-        return np.flatnonzero(self.records["vector"].to_numpy() | (widths >= side))
+        widths = np.array(self.column("width"), np.int64)
+        return np.flatnonzero(np.array(self.column("vector"), bool) | (widths >= side))
 
     def large(self) -> np.ndarray:
         """int64 (M,): the positions of pictures that are also there at 1024 px."""
-        return np.flatnonzero(self.records["large"].to_numpy())
+        return np.flatnonzero(np.array(self.column("large"), bool))
 
     def large_image(self, index: int) -> Image.Image:
         """One picture at 1024 px; `large()` says which have one."""
-        row = self.records.slice(index, 1).to_pylist()[0]
+        row = self.manifest.row(index)
         if not row["large"]:
             raise InputError(f"picture {index} has no large rendering: large() lists those that have")
         return self._read(row["large_shard"], row["large_offset"], row["large_size"])
@@ -240,9 +272,7 @@ class Corpus:
 
     def _cache(self, what: str) -> Path:
         """The file for what was worked out of the pictures of this split; other pictures, other name."""
-        places = zip(
-            *(self.records[name].to_pylist() for name in ("key", "shard", "offset", "size")), strict=True
-        )
+        places = zip(*(self.column(name) for name in ("key", "shard", "offset", "size")), strict=True)
         digest = hashlib.blake2b(repr(list(places)).encode(), digest_size=6).hexdigest()
         return self.folder / CACHE / f"{self.split}-{what}-{digest}.npy"
 
@@ -264,11 +294,11 @@ class Corpus:
             InputError: a factor is below 0, no picture has a weight, or a source or a kind is named that the
                 corpus does not have, among others that it has.
         """
-        sources = self.records["source"].to_pylist()
-        groups, subgroups = (self.records[name].to_pylist() for name in GROUPS)
+        sources = self.column("source")
+        groups, subgroups = (self.column(name) for name in GROUPS)
         by_source = _factors("source", source_weights, set(sources))
         by_kind = _factors("kind", kind_weights, {*groups, *subgroups} - {""})
-        pairs = list(zip(self.records["concept"].to_pylist(), self._styles, strict=True))
+        pairs = list(zip(self.column("concept"), self._styles, strict=True))
         counts = Counter(pairs)
         weights = np.array(
             [by_source.get(source, 1.0) / counts[pair] for source, pair in zip(sources, pairs, strict=True)]
@@ -292,9 +322,11 @@ class Corpus:
         return image
 
     def _build_pixels(self, path: Path, size: int) -> None:
-        rows = list(
-            zip(*(self.records[name].to_pylist() for name in ("shard", "offset", "size")), strict=True)
-        )
+        if isinstance(self.manifest, PackedManifest) and size > self.manifest.side:
+            raise InputError(
+                f"{self.folder} is packed at {self.manifest.side} px: its pictures cannot be had at {size} px"
+            )
+        rows = list(zip(*(self.column(name) for name in ("shard", "offset", "size")), strict=True))
         with atomic_path(path) as temporary:
             shape = (len(self), size, size, 3)
             np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)

@@ -15,10 +15,11 @@ from queue import SimpleQueue
 
 import pyarrow as pa
 
+from unclip.data.manifest import MANIFEST
 from unclip.data.prepare.captions import Judged, judge
 from unclip.data.prepare.rules import STANDING, Rules
 from unclip.data.rasterise import Drawn, Limits
-from unclip.data.records import MANIFEST, Drawing, dump_captions
+from unclip.data.records import Drawing, dump_captions
 from unclip.data.texts import extent
 from unclip.errors import DataError
 from unclip.processes import Contained, ContainedPool, Died, NotStarted, contained_pool, pop_finished_

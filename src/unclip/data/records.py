@@ -1,4 +1,4 @@
-"""The record of a picture of a corpus: before it is drawn (`Drawing`) and in the manifest (`MANIFEST`)."""
+"""The record of a picture of a corpus before it is drawn, and the names of a corpus's files and splits."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import pyarrow as pa
-
 Captions = Mapping[str, Sequence[str]]  # language -> [name, tag, tag, ...]
 
 MANIFEST_FILE, CARD_FILE, DROPPED_FILE, CACHE = "manifest.parquet", "CARD.md", "dropped.jsonl", "cache"
+PACKED_FILE = "packed.json.xz"  # the manifest of a corpus that is packed (`data.packing`)
 STORED_SIZE, LARGE_SIDE = 256, 1024  # pixels of a picture's side, and of a large rendering's
 SCENES = "scenes"  # the source of pictures that are put together of others
 FACES = "faces"  # the same, of faces
@@ -75,33 +74,6 @@ class LeftOut:
     key: str
     reason: str
     detail: str = ""
-
-
-MANIFEST = pa.schema(
-    [
-        ("key", pa.string()),
-        ("split", pa.string()),
-        ("concept", pa.string()),
-        ("style", pa.string()),
-        ("source", pa.string()),
-        ("licence", pa.string()),
-        ("author", pa.string()),
-        ("tone", pa.int8()),
-        ("group", pa.string()),  # of an emoji, as Unicode orders them: food-drink; "" for what is none
-        ("subgroup", pa.string()),  # food-fruit
-        ("width", pa.int32()),  # pixels of the source's longer side; 0 for a vector drawing
-        ("vector", pa.bool_()),
-        ("names", pa.list_(pa.string())),
-        ("captions", pa.string()),  # JSON: language -> [name, tag, ...]; many pictures share one
-        ("shard", pa.string()),
-        ("offset", pa.int64()),  # where the PNG's bytes begin in the shard
-        ("size", pa.int64()),
-        ("large", pa.bool_()),
-        ("large_shard", pa.string()),
-        ("large_offset", pa.int64()),
-        ("large_size", pa.int64()),
-    ]
-)
 
 
 def dump_captions(captions: Captions) -> str:

@@ -96,7 +96,7 @@ def _measured(figures: Sequence[tuple[str, ...]]) -> tuple[str, str]:
 
 
 def _pictures(corpus: Corpus) -> list[tuple[str, ...]]:
-    columns = [corpus.records[name].to_pylist() for name in ("source", "licence", "author")]
+    columns = [corpus.column(name) for name in ("source", "licence", "author")]
     counts = Counter(zip(*columns, strict=True))
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return [(source, f"{count:,}", licence, author) for (source, licence, author), count in ordered]

@@ -104,11 +104,12 @@ class Pictures:
         self.context = min(context, config.tokens or context)
         self.pixels = corpus.pixels(size)
         self.weights = torch.from_numpy(corpus.weights(config.sources, config.kinds, config.shares)).double()
-        self.concepts = np.unique(corpus.records["concept"].to_numpy(), return_inverse=True)[1]  # (N,)
-        kinds = corpus.records["subgroup"].to_numpy()
-        self.kinds: list[str] = kinds.tolist()  # (N,), "" for none
+        self.concepts = np.unique(corpus.column("concept"), return_inverse=True)[1]  # (N,)
+        self.kinds: list[str] = corpus.column("subgroup")  # (N,), "" for none
         named = set(self.kinds) - {""} if config.hard_negatives else set()
-        self.of_kind = {kind: torch.from_numpy(np.flatnonzero(kinds == kind)) for kind in named}
+        self.of_kind = {
+            kind: torch.from_numpy(np.flatnonzero(np.array(self.kinds) == kind)) for kind in named
+        }
 
     def positions(self, places: Places) -> np.ndarray:
         """(B,) in the corpus, each picture as often as its source's share says; to be drawn first."""
@@ -202,7 +203,7 @@ class HeldOut:
         self.judged = Judged(corpus.split, len(index))
         self.pixels = corpus.pixels(size)[index]  # (N, S, S, 3)
         self.images = from_uint8(self.pixels)  # (N, 3, S, S)
-        self.concepts = corpus.records["concept"].to_numpy()[index]
+        self.concepts = np.array(corpus.column("concept"), object)[index]
         self.names = {
             language: [corpus.name(int(i), language) for i in index] for language in JUDGED_LANGUAGES
         }

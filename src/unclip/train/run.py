@@ -69,7 +69,7 @@ class Run(Results):
         """
         wanted = self.wanted(only)
         checks.check(self, wanted)
-        with self._alone():
+        with self.alone():
             found = standing.of(self, wanted)
             if not redo:
                 standing.refuse_stale(self, found)
@@ -88,7 +88,7 @@ class Run(Results):
         return self.out
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """While it lasts no other run writes into the folder; what killed ones had half written is gone."""
         if not self.writes:
             yield
