@@ -14,7 +14,7 @@ import torch
 from support.tiny_recipe import UNCLIP, draw_shapes
 from unclip import native, recipes
 from unclip.data.corpus import Corpus
-from unclip.data.folder import build_folder
+from unclip.data.prepare.run import build_folder
 from unclip.train.state import checkpoint_paths, newest_step
 
 ROOT = Path(__file__).parent.parent
@@ -149,6 +149,7 @@ def test_the_recipe_for_a_gpu_trains_the_stages_that_the_script_shares_its_time_
         assert recipe[stage]["train"]["checkpoint_minutes"] == 1
         assert recipe[stage]["train"]["schedule"] == "wsd"
         assert recipe[stage]["train"]["tensorboard"] is False
+    assert "teacher" not in recipe["clip"]["task"]  # nobody carries its words
 
 
 def test_mistakes_are_said_in_a_line(tmp_path: Path) -> None:

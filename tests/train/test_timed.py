@@ -25,17 +25,16 @@ def run_of(recipe: Path, corpus: Path, out: Path, *settings: str) -> Run:
     return Run(recipes.load(recipe, [*FAST, *settings]), corpus, out, torch.device("cpu"))
 
 
-def test_stages_are_trained_for_their_share_of_the_time_to_the_end_of_the_decay(
+def test_a_stage_is_trained_for_its_time_to_the_end_of_the_decay(
     recipe: Path, corpus: Path, tmp_path: Path
 ) -> None:
     train_for(run_of(recipe, corpus, tmp_path / "run"), 0.01, {"clip": 1}, str)
     run, told = run_of(recipe, corpus, tmp_path / "run", "layout.train.log_steps=5"), list[str]()
     began = time.monotonic()
-    found = train_for(run, 0.15, {"clip": 1, "layout": 9}, told.append)
+    found = train_for(run, 0.15, {"layout": 1}, told.append)  # its CLIP is there
     assert time.monotonic() - began < 30
-    assert list(found) == ["clip", "layout"]
-    for path in found.values():
-        native.load_model(path)
+    assert list(found) == ["layout"]
+    native.load_model(found["layout"])
     assert run.recipe["layout"]["train"]["steps"] == state.newest_step(tmp_path / "run" / "layout")
     assert any("to go" in text for text in told)
     lines = [json.loads(line) for line in (tmp_path / "run/layout/metrics.jsonl").read_text().splitlines()]

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -114,6 +112,9 @@ class Words:
 
         Raises DataError: there is none, it cannot be read, or it is of another kind.
         """
+        import pyarrow as pa  # CLIP is trained without a teacher where there is none
+        import pyarrow.parquet as pq
+
         check_there(path)
         try:
             table = pq.read_table(path, columns=["language", "text", "vector", "meaning"])
@@ -128,6 +129,9 @@ class Words:
 
     def save(self, path: Path) -> None:
         """Writes the file, whole or not at all."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         width = self.vectors.shape[1]
         flat = pa.array(np.ascontiguousarray(self.vectors, np.float16).reshape(-1))
         columns = {
