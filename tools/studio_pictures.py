@@ -1,4 +1,4 @@
-"""Takes the pictures of the page that docs/studio.md shows: python tools/studio_pictures.py [ADDRESS]
+"""Takes the pictures of the page for docs/studio.md: python tools/studio_pictures.py [ADDRESS [PART...]]
 
 Wants a server with the shipped bundle, an empty library, a folder of pictures that is allowed, and Chromium:
 
@@ -149,10 +149,11 @@ def making(page: Page) -> None:
     send(page)
     page.locator(".film > .tile").wait_for()
     shoot(page, "change", 2000)
-    tiles = tiles_of(page, "")
+    go(page, "Library")
     page.get_by_role("button", name="Select", exact=True).click()
-    for number in (0, 8, 12, 16):
-        tiles.nth(number).click()
+    for prompt in ("green apple", "red apple", "Pilz", "umbrella"):
+        tiles_of(page, prompt).last.click()
+    tiles_of(page, "")
     page.locator(".selection").get_by_role("button", name="Blend").click()
     page.locator(".chosen figure").nth(3).wait_for()
     send(page)
@@ -162,8 +163,7 @@ def making(page: Page) -> None:
 
 def rest(page: Page) -> None:
     go(page, "Folder")
-    if page.get_by_role("button", name="Index it").count():
-        page.get_by_role("button", name="Index it").click()
+    page.get_by_role("button", name="Index it").click()
     page.get_by_label("Search by what pictures show").fill("a red apple")
     page.locator(".hits .tile").first.wait_for()
     shoot(page, "folder", 2000)
@@ -188,7 +188,7 @@ def rest(page: Page) -> None:
 
 
 def main() -> None:
-    address = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
+    address, *names = sys.argv[1:] or ["http://127.0.0.1:8000"]
     chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
@@ -196,7 +196,8 @@ def main() -> None:
         page.set_default_timeout(PATIENCE)
         page.goto(address)
         for part in (drawing, library, editing, making, rest):
-            part(page)
+            if not names or part.__name__ in names:
+                part(page)
         browser.close()
 
 

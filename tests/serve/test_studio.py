@@ -28,7 +28,8 @@ from support.browsing import (
     studio,
     violations,
 )
-from support.serving import Running, file_of, running
+from support.serving import Running, file_of, refused, running
+from unclip.policy import Policy
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs Chromium: apt install chromium-headless-shell"
@@ -117,8 +118,8 @@ def test_after_a_reload_the_pictures_and_jobs_are_there(page: Page) -> None:
 
 
 def test_a_job_is_cancelled_and_says_so(page: Page) -> None:
-    page.get_by_label("Size").select_option("1024x1024")
-    page.get_by_label("Pictures").select_option("10")
+    page.get_by_label("Size", exact=True).select_option("1024x1024")
+    page.get_by_label("Pictures", exact=True).select_option("10")
     page.get_by_label("What shall be drawn?").fill("a slow one")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Cancel").first.click()
@@ -148,6 +149,41 @@ def test_a_dropped_picture_that_says_nothing_is_edited_and_another_file_is_refus
     expect(dialog.get_by_role("button", name="Recall its settings")).to_have_count(0)
     dialog.get_by_role("button", name="Edit", exact=True).click()
     expect(page.locator(".picture canvas")).to_have_attribute("width", "48")
+
+
+def test_a_prompt_that_the_policy_refuses_is_said_in_the_servers_words_beside_the_prompt(
+    tiny_bundle: Path, context: BrowserContext, tmp_path: Path
+) -> None:
+    with (
+        running(tiny_bundle, tmp_path, policy=Policy.named("dalle2")) as server,
+        studio(context, server.url) as page,
+    ):
+        page.get_by_label("What shall be drawn?").fill("a naked woman")
+        page.keyboard.press("Enter")
+        asked = {"verb": "generate", "prompt": "a naked woman", "model": "tiny"}
+        said = refused(server.client.post("/v1/unclip/jobs", json=asked))
+        assert said["code"] == "content_policy_violation"
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("Not drawn, by this server's rules:")
+        expect(alert).to_contain_text(said["message"])
+        go(page, "Library")
+        go(page, "Draw")
+        expect(alert).to_have_count(0)
+
+
+def test_many_waiting_jobs_do_not_hold_up_the_page(page: Page) -> None:
+    draw(page, "a first thing")
+    for number in range(8):  # a browser has six connections for a server
+        page.get_by_label("Size", exact=True).select_option("1024x1024")
+        page.get_by_label("What shall be drawn?").fill(f"a waiting thing {number}")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name=f"a waiting thing {number}")).to_be_visible()
+    page.reload()
+    expect(found(page, "a first thing")).to_be_visible(timeout=20_000)
+    go(page, "Draw")
+    for _ in range(8):
+        page.get_by_role("button", name="Cancel").first.click()
+        page.wait_for_timeout(200)
 
 
 # --- Library ---

@@ -49,8 +49,8 @@ def go(page: Page, view: str) -> None:
 def draw(page: Page, prompt: str, count: int = 1) -> None:
     """Draw at 64 px, and wait for the pictures."""
     go(page, "Draw")
-    page.get_by_label("Pictures").select_option(str(count))
-    page.get_by_label("Size").select_option("64x64")
+    page.get_by_label("Pictures", exact=True).select_option(str(count))
+    page.get_by_label("Size", exact=True).select_option("64x64")
     page.get_by_label("What shall be drawn?").fill(prompt)
     page.get_by_role("button", name="Draw", exact=True).click()
     done = page.locator(".job", has=page.get_by_role("heading", name=prompt, exact=True)).first

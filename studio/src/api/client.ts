@@ -54,6 +54,14 @@ function json(body: unknown, method = "POST"): RequestInit {
   return { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
 }
 
+/** Does the server answer? */
+export function isAlive(): Promise<boolean> {
+  return fetch("/health/live").then(
+    (response) => response.ok,
+    () => false,
+  );
+}
+
 export async function models(): Promise<Model[]> {
   return (await answer<{ data: Model[] }>("/v1/models")).data;
 }

@@ -1,12 +1,13 @@
 /** The view, the theme, the models, and what is said to the person. */
 
-import { computed, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import * as api from "../api/client";
 import { kept } from "./kept";
 
 export const VIEWS = ["draw", "canvas", "make", "library", "folder", "models"] as const;
 export type View = (typeof VIEWS)[number];
 
+const LOOK = 2000; // milliseconds between two looks for a server that is gone
 export const view = signal<View>("draw");
 export const theme = kept<"dark" | "light" | null>("theme", null);
 export const models = signal<readonly api.Model[]>([]);
@@ -58,3 +59,22 @@ export async function loadModels(): Promise<void> {
   const found = await attempt(api.models);
   if (found) models.value = found;
 }
+
+/** What was refused in one view is of no concern in another. */
+effect(() => {
+  view.value;
+  refusal.value = null;
+});
+
+/** While the server is gone, it is looked for; whatever waits for it goes on when it is back. */
+effect(() => {
+  if (!offline.value) return undefined;
+  const timer = setInterval(() => {
+    void api.isAlive().then((alive) => {
+      if (!alive || !offline.value) return;
+      offline.value = false;
+      void loadModels();
+    });
+  }, LOOK);
+  return () => clearInterval(timer);
+});

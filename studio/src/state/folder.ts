@@ -22,7 +22,8 @@ export async function load(): Promise<void> {
   const found = await attempt(api.folders);
   if (found) folders.value = found;
   clearTimeout(watching);
-  if (found?.some((one) => one.state === "running")) watching = setTimeout(() => void load(), REST);
+  const unsettled = (one: api.Folder): boolean => one.state === "running" || (one.state === "done" && !one.indexed);
+  if (found?.some(unsettled)) watching = setTimeout(() => void load(), REST);
 }
 
 export function choose(id: string): void {

@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import * as api from "../api/client";
 import type { Key } from "../languages/en";
-import { cancel, dismiss } from "../state/jobs";
+import { cancel, dismiss, withheld } from "../state/jobs";
 import { open } from "../state/library";
 import { t } from "../state/words";
 import { IconButton } from "./fields";
@@ -17,6 +17,7 @@ const STAGES: Readonly<Record<string, Key>> = {
   upsampler: "stage.upsampler",
   inversion: "stage.inversion",
   inverting: "stage.inversion",
+  pictures: "stage.pictures",
   tiles: "stage.tiles",
 };
 const SHOWN = ["decoder", "upsampler"];
@@ -63,7 +64,9 @@ function wordsOf(job: api.Job): string {
     return t("job.running", { stage: stageOf(job), step: job.step, total: job.total }) + left;
   }
   if (job.state === "cancelled") return t("job.cancelled");
-  return job.state === "failed" ? t("job.failed", { reason: job.error?.message ?? "" }) : "";
+  if (job.state !== "failed") return "";
+  const reason = job.error?.message ?? "";
+  return job.error?.code === "content_policy_violation" ? `${t("refused.policy")} ${reason}` : t("job.failed", { reason });
 }
 
 function Over({ job, words }: { job: api.Job; words: string }) {
@@ -151,6 +154,7 @@ export function JobCard({ job }: { job: api.Job }) {
           )}
         </header>
         {job.state !== "done" && <Coming job={job} />}
+        {job.withheld.length > 0 && <p class="refusal">{withheld(job)}</p>}
         {first && (
           <div class={job.pictures.length < 3 ? "tiles few" : "tiles"}>
             {job.pictures.map((picture) => (

@@ -50,37 +50,39 @@ function Film() {
   return (
     <div class="film">
       <Tile picture={shown} side={512} />
-      <Range
-        label={make.way.value === "blend" ? t("make.slider.blend") : t("make.slider")}
-        value={make.frame}
-        min={0}
-        max={found.length - 1}
-        text={(value) => percent(value / Math.max(1, found.length - 1))}
-      />
-      <div class="ends" aria-hidden="true">
-        <span>{ends[0] || t("canvas.before")}</span>
-        <span>{ends.at(-1)}</span>
-      </div>
-      <div class="reel">
-        {found.map((picture, index) => (
-          <button
-            key={picture.id}
-            type="button"
-            class="thumbnail"
-            aria-label={t("make.frame", { number: index + 1 })}
-            aria-pressed={index === make.frame.value}
-            onClick={() => (make.frame.value = index)}
-          >
-            <img src={api.thumbnailOf(picture.id, 128)} alt="" />
-          </button>
-        ))}
-      </div>
-      <div class="actions">
-        {(["gif", "webp"] as const).map((format) => (
-          <a key={format} class="button" href={api.filmOf(ids, format)} download={`frames.${format}`}>
-            <Icon name="download" /> {format.toUpperCase()}
-          </a>
-        ))}
+      <div class="controls">
+        <Range
+          label={make.way.value === "blend" ? t("make.slider.blend") : t("make.slider")}
+          value={make.frame}
+          min={0}
+          max={found.length - 1}
+          text={(value) => percent(value / Math.max(1, found.length - 1))}
+        />
+        <div class="ends" aria-hidden="true">
+          <span>{ends[0] || t("canvas.before")}</span>
+          <span>{ends.at(-1)}</span>
+        </div>
+        <div class="reel">
+          {found.map((picture, index) => (
+            <button
+              key={picture.id}
+              type="button"
+              class="thumbnail"
+              aria-label={t("make.frame", { number: index + 1 })}
+              aria-pressed={index === make.frame.value}
+              onClick={() => (make.frame.value = index)}
+            >
+              <img src={api.thumbnailOf(picture.id, 128)} alt="" />
+            </button>
+          ))}
+        </div>
+        <div class="actions">
+          {(["gif", "webp"] as const).map((format) => (
+            <a key={format} class="button" href={api.filmOf(ids, format)} download={`frames.${format}`}>
+              <Icon name="download" /> {format.toUpperCase()}
+            </a>
+          ))}
+        </div>
       </div>
       <div class="ahead" aria-hidden="true">
         {found.map((picture) => (

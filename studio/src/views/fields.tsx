@@ -74,8 +74,8 @@ export function Choice(props: {
   if (props.pill) {
     return (
       <label class="pill">
-        <span>{props.label}</span>
-        {select({})}
+        <span aria-hidden="true">{props.label}</span>
+        {select({ "aria-label": props.label })}
       </label>
     );
   }
