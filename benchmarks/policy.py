@@ -2,6 +2,7 @@
 
     python benchmarks/policy.py prompts CORPUS      # captions, hard cases, unseen terms
     python benchmarks/policy.py meaning CORPUS      # the shipped text tower as a judge
+    python benchmarks/policy.py tables              # what docs/policy.md says of the results
     python benchmarks/policy.py pictures CORPUS     # faces, other photographs, our drawings (extra `policy`)
 
 Writes its part of `benchmarks/results/policy.json`, every share with Wilson's interval of 95 %, for
@@ -15,7 +16,7 @@ import hashlib
 import json
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +157,45 @@ def pictures(corpus: Path) -> dict[str, Any]:
     return found
 
 
+def said(row: dict[str, Any], digits: int = 1) -> str:
+    """A share as the tables have it."""
+    value, low, high = (f"{row[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{row['count']:,} of {row['of']:,}, {value} % ({low}-{high})"
+
+
+def tables(results: dict[str, Any]) -> Iterator[str]:
+    """The rows of the tables of docs/policy.md, a table after the other."""
+    languages = {"en": "English", "ko": "Korean", "de": "German"}
+    false, missed = results["prompts"]["false refusals"], results["prompts"]["missed"]
+    yield "| refused by mistake | captions | hard cases | ms a prompt |"
+    for code, name in languages.items():
+        row = false[code]
+        shares = f"{said(row['captions'], 2)} | {said(row['hard cases'], 2)}"
+        yield f"| {name} | {shares} | {row['ms a prompt']:.1f} |"
+    yield f"| all | | {said(false['all']['hard cases'], 2)} | |"
+    yield "| missed | English | Korean | German |"
+    for name in missed["en"]:
+        yield f"| {name} | {' | '.join(said(missed[code][name]) for code in languages)} |"
+    yield "| may refuse of captions | other captions | hard cases | unseen terms | of those missed |"
+    for name, row in results["meaning"].items():
+        if isinstance(row, dict):
+            yield f"| {100 * float(name):g} % | {' | '.join(map(said, row.values()))} |"
+    yield "| found in | realistic faces | nudity |"
+    faces, nudity = results["pictures"]["faces"], results["pictures"]["nudity"]
+    for name, row in faces.items():
+        if isinstance(row, dict):
+            yield f"| {name} | {said(row)} | {said(nudity[name])} |"
+    yield f"| seconds a picture | {faces['seconds a picture']:.2f} | {nudity['seconds a picture']:.2f} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=("prompts", "meaning", "pictures"))
-    parser.add_argument("corpus", type=Path, help="folder that `unclip data` made")
+    parser.add_argument("part", choices=("prompts", "meaning", "pictures", "tables"))
+    parser.add_argument("corpus", type=Path, nargs="?", help="folder that `unclip data` made")
     arguments = parser.parse_args()
+    if arguments.part == "tables":
+        print("\n".join(tables(json.loads(RESULT.read_text(encoding="utf-8")))))
+        return
     part = {"prompts": prompts, "meaning": meaning, "pictures": pictures}[arguments.part]
     known = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     known[arguments.part] = part(arguments.corpus)
