@@ -190,4 +190,10 @@ def test_the_openapi_document_has_every_route_with_its_body(server: Running) -> 
     body = document["paths"][GENERATIONS]["post"]["requestBody"]["content"]["application/json"]["schema"]
     fields = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"]
     assert fields["prompt"]["examples"]
+    submitted = document["paths"][JOBS]["post"]
+    assert submitted["requestBody"]["content"]["application/json"]["examples"]["plane"]["value"]["plane"]
+    operations = {one["operationId"] for path in document["paths"].values() for one in path.values()}
+    links = submitted["responses"]["202"]["links"]
+    assert links
+    assert links.keys() <= operations
     assert "seed" in fields

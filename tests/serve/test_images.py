@@ -348,5 +348,6 @@ def test_models_tell_what_they_can(server: Running) -> None:
     )
     assert {"id", "object", "created", "owned_by"} <= entry.keys()
     assert entry["sizes"] == ["64x64", "256x256", "512x512", "1024x1024"]
+    assert entry["limits"]["n"] == 10
     refused(server.client.get("/v1/models/nope"), 404)
     assert math.isfinite(entry["guidance"])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from support.pictures import speckled
 from support.serving import Running, file_of, refused, running, uri_of
+from unclip.serve.routes import clip
 
 PICTURES = "/v1/unclip/pictures"
 
@@ -62,6 +63,19 @@ def test_pictures_are_found_by_picture_and_by_text(server: Running) -> None:
     )
     refused(server.post("/v1/unclip/search"))
     refused(server.post("/v1/unclip/search", text="x", model="nope"), 404)
+
+
+def test_a_search_looks_at_some_pictures_at_a_time_and_says_how_many_are_left(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.service.store._rows("delete from embeddings")
+    monkeypatch.setattr(clip, "MOST_LOOKED_AT", 2)
+    count, lefts = len(ids_of(server)), []
+    for _ in range(3):
+        answer = server.post("/v1/unclip/search", text="a red apple").json()
+        assert len(answer["data"]) == count - answer["left"]
+        lefts.append(answer["left"])
+    assert lefts == [max(0, count - looked) for looked in (2, 4, 6)]
 
 
 def test_labels_are_as_likely_as_the_model_says(server: Running) -> None:

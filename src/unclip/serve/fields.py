@@ -54,14 +54,15 @@ class ResponseFormat(StrEnum):
     B64_JSON = "b64_json"
 
 
+EXAMPLE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYPgP"
+    "AAEDAQDZqt2ZAAAAAElFTkSuQmCC"
+)
 Picture = Annotated[
     str,
     Field(
         description="In JSON a data URI (`data:image/png;base64,...`), in a form a file.",
-        examples=[
-            "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYPgP"
-            "AAEDAQDZqt2ZAAAAAElFTkSuQmCC"
-        ],
+        examples=[EXAMPLE],
     ),
 ]
 Guidance = Annotated[float | None, Field(ge=0, le=Options.MOST_GUIDANCE)]

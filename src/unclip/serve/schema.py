@@ -96,6 +96,7 @@ class Model(BaseModel):
     options: list[Option]
     prompts: dict[str, list[str]]
     bytes: int
+    limits: dict[str, int]
     steps: dict[str, int]
     guidance: float | None
     styles: list[str]
@@ -255,6 +256,7 @@ class Hit(BaseModel):
 class Found(BaseModel):
     object: str
     data: list[Hit]
+    left: int
 
 
 class CanvasBody(BaseModel):
@@ -433,12 +435,27 @@ def stand_in(kind: type[BaseModel], name: str, count: int) -> Any:
     return [STAND_IN] * count if several or count > 1 else STAND_IN
 
 
+JOBS = {
+    "draw": {"value": {"verb": "generate", "prompt": "a red apple", "n": 2, "seed": 3}},
+    "text diff": {
+        "value": {
+            "verb": "restyle",
+            "image": fields.EXAMPLE,
+            "origin": "a photo of a cat",
+            "prompt": "a drawing of a cat",
+            "amount": 0.5,
+        }
+    },
+    "plane": {"value": {"verb": "blend", "image": [fields.EXAMPLE] * 3, "plane": 3}},
+}
+
+
 def body(*verbs: str) -> dict[str, Any]:
     """What OpenAPI says of a request's body: that of a verb, or of several with `verb`."""
     references = [{"$ref": COMPONENTS.format(model=VERBS[verb].__name__)} for verb in verbs]
     if len(verbs) > 1:
         names = {"type": "object", "properties": {"verb": {"enum": list(verbs)}}, "required": ["verb"]}
-        return _content({"application/json": {"schema": names}})
+        return _content({"application/json": {"schema": names, "examples": JOBS}})
     content: dict[str, Any] = {"application/json": {"schema": references[0]}}
     if any(name in VERBS[verbs[0]].model_fields for name in PICTURES):
         properties = {
@@ -489,8 +506,28 @@ def document(app: FastAPI) -> dict[str, Any]:
         kinds: list[Any] = [(kind, "validation") for kind in (*VERBS.values(), *BODIES)]
         _, definitions = models_json_schema(kinds, ref_template=COMPONENTS)
         found["components"]["schemas"] |= definitions["$defs"]
+        _link(found["paths"])
         for path in found["paths"].values():
             for operation in path.values():
                 operation.get("responses", {}).pop("422", None)  # they are 400
         app.openapi_schema = found
     return app.openapi_schema
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """Say which answers name a job or a picture that other addresses take."""
+    jobs, pictures = "/v1/unclip/jobs", "/v1/unclip/pictures"
+    named = {
+        (f"{jobs}", "post", "202"): (jobs, "$response.body#/id"),
+        (f"{jobs}", "get", "200"): (jobs, "$response.body#/data/0/id"),
+        ("/v1/images/generations", "post", "200"): (jobs, "$response.body#/job"),
+        (f"{pictures}", "get", "200"): (pictures, "$response.body#/data/0/id"),
+    }
+    for (path, method, status), (kind, where) in named.items():
+        answer = paths[path][method]["responses"][status]
+        answer["links"] = {
+            operation["operationId"]: {"operationId": operation["operationId"], "parameters": {"id": where}}
+            for other, operations in paths.items()
+            if other.startswith(f"{kind}/{{id}}")
+            for operation in operations.values()
+        }

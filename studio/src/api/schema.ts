@@ -558,6 +558,9 @@ export interface paths {
         /**
          * Search
          * @description Kept pictures that are nearest to a text or a picture, as CLIP sees them.
+         *
+         *     Pictures are looked at when they are searched for the first time, some hundred in one search: `left`
+         *     says how many are to be looked at still, the oldest, and the same search again finds them.
          */
         post: operations["search_v1_unclip_search_post"];
         delete?: never;
@@ -1115,6 +1118,8 @@ export interface components {
             object: string;
             /** Data */
             data: components["schemas"]["Hit"][];
+            /** Left */
+            left: number;
         };
         /** Health */
         Health: {
@@ -1298,6 +1303,10 @@ export interface components {
             };
             /** Bytes */
             bytes: number;
+            /** Limits */
+            limits: {
+                [key: string]: number;
+            };
             /** Steps */
             steps: {
                 [key: string]: number;

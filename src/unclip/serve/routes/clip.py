@@ -20,7 +20,8 @@ from unclip.serve.jobs import Stored
 from unclip.serve.requests import document_of
 from unclip.serve.service import Service
 
-MOST_SEARCHED = 2000  # the newest
+MOST_SEARCHED = 50_000  # the newest
+MOST_LOOKED_AT = 256  # for the first time, in one search
 EMBEDDED_AT_ONCE = 16  # between two steps of what is drawn
 
 
@@ -56,14 +57,19 @@ def add_clip(app: FastAPI, service: Service) -> None:
         "/v1/unclip/search", openapi_extra=schema.plain_body(schema.Search), response_model=schema.Found
     )
     async def search(request: Request) -> Response:
-        """Kept pictures that are nearest to a text or a picture, as CLIP sees them."""
+        """Kept pictures that are nearest to a text or a picture, as CLIP sees them.
+
+        Pictures are looked at when they are searched for the first time, some hundred in one search: `left`
+        says how many are to be looked at still, the oldest, and the same search again finds them.
+        """
         values, _, _ = await document_of(request)
         wanted = checked(schema.Search, values)
         if (wanted.text is None) == (wanted.image is None):
             raise ApiError(400, "give one of text and image", param="text", code="conflict")
         bundle, owner = chosen(wanted.model), request.state.owner
         rows = await asyncio.to_thread(service.store.library, owner, MOST_SEARCHED)
-        vectors = await _embedded(service, bundle, rows)
+        vectors, seen = await _embedded(service, bundle, rows)
+        left, rows = len(rows) - len(seen), seen
         picture = None if wanted.image is None else picture_of(wanted.image, "image")
 
         def query(model: Model) -> np.ndarray:
@@ -82,14 +88,16 @@ def add_clip(app: FastAPI, service: Service) -> None:
             }
             for row in order
         ]
-        return JSONResponse({"object": "list", "data": data})
+        return JSONResponse({"object": "list", "data": data, "left": left})
 
-    async def _embedded(service: Service, bundle: str, rows: Sequence[Stored]) -> np.ndarray:
-        """Embeddings (N, E) of kept pictures: those that are known, and the rest now, some at a time."""
+    async def _embedded(
+        service: Service, bundle: str, rows: Sequence[Stored]
+    ) -> tuple[np.ndarray, list[Stored]]:
+        """Embeddings (N, E) of kept pictures, and of which: those known, and some of the rest now."""
         store = service.store
         identity = await service.with_model(bundle, lambda model: sees(model).identity)
         known = await asyncio.to_thread(store.embeddings, identity)
-        missing = [row for row in rows if row.id not in known]
+        missing = [row for row in rows if row.id not in known][:MOST_LOOKED_AT]
         for start in range(0, len(missing), EMBEDDED_AT_ONCE):
             some = missing[start : start + EMBEDDED_AT_ONCE]
             # the worker may be on another machine, which has no such files
@@ -102,7 +110,8 @@ def add_clip(app: FastAPI, service: Service) -> None:
             fresh = dict(zip([one.id for one in some], found, strict=True))
             await asyncio.to_thread(store.embed, identity, fresh)
             known |= fresh
-        return np.stack([known[row.id] for row in rows]) if rows else np.zeros((0, 0))
+        seen = [row for row in rows if row.id in known]
+        return (np.stack([known[row.id] for row in seen]) if seen else np.zeros((0, 0))), seen
 
 
 def _contents(paths: Sequence[Path]) -> list[bytes]:

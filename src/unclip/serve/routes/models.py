@@ -13,9 +13,12 @@ from unclip.catalogue import PUBLISHED
 from unclip.checkpoints.inventory import Model as Known
 from unclip.checkpoints.inventory import models as inventory
 from unclip.errors import BundleError
+from unclip.images import MAX_PIXELS
 from unclip.manifest import FAMILIES
 from unclip.serve import schema
+from unclip.serve.contract import LARGEST_FILE
 from unclip.serve.errors import ApiError
+from unclip.serve.fields import LONGEST_PROMPT, MOST_PARTIALS, MOST_PICTURES
 from unclip.serve.routes.aids import options_of
 from unclip.serve.service import Service
 
@@ -44,6 +47,13 @@ def add_models(app: FastAPI, service: Service) -> None:
             "options": options_of(able),
             "prompts": {language: list(texts) for language, texts in bundle.prompts.items()},
             "bytes": models.weight(name),
+            "limits": {
+                "n": MOST_PICTURES,
+                "prompt_characters": LONGEST_PROMPT,
+                "partial_images": MOST_PARTIALS,
+                "picture_bytes": LARGEST_FILE,
+                "picture_pixels": MAX_PIXELS,
+            },
             "steps": dict(able.steps),
             "guidance": able.guidance,
             "styles": list(able.styles),
