@@ -7,6 +7,7 @@ Wants a server with the shipped bundle, an empty library, a folder of pictures t
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -163,13 +164,14 @@ def making(page: Page) -> None:
 
 def rest(page: Page) -> None:
     go(page, "Folder")
-    page.get_by_role("button", name="Index it").click()
+    page.get_by_role("button", name=re.compile("Index it|Bring up to date")).click()
+    page.get_by_text("pictures indexed").wait_for()
     page.get_by_label("Search by what pictures show").fill("a red apple")
     page.locator(".hits .tile").first.wait_for()
     shoot(page, "folder", 2000)
     go(page, "Models")
     shoot(page, "models", 2000)
-    page.get_by_label("Keyboard shortcuts").click()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
     shoot(page, "shortcuts")
     page.keyboard.press("Escape")
     page.get_by_label("Dark or light").click()
