@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import tomllib
 from pathlib import Path
 
@@ -109,3 +110,14 @@ def test_unseen_terms_are_seldom_missed(code: str, most: float) -> None:
     found, count = missed(code)
     assert count > 60
     assert found <= most * count
+
+
+@pytest.mark.parametrize("text", ["x" * 32000, "a " * 16000, "가 나 다 " * 5000, "ㄱㅏㄴ" * 10000])
+def test_a_very_long_prompt_takes_no_longer_than_a_moment(text: str) -> None:
+    began = time.process_time()
+    find(text, ALL)
+    assert time.process_time() - began < 5  # it was minutes
+
+
+def test_what_stands_far_behind_in_a_long_prompt_is_found() -> None:
+    assert find("a red apple on a table " * 500 + "and a massacre", ALL) == "gore"

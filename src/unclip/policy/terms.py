@@ -45,6 +45,7 @@ ENDINGS = {
     "de": tuple((end, "") for end in ("innen", "ern", "en", "er", "es", "em", "in", "e", "n", "s")),
     "ko": (),
 }
+LONGEST_PIECE, OVERLAP = 400, 80  # characters that are compared at once
 SHORTEST = 3  # letters that are left of a word without its ending
 DOUBLED = re.compile(r"([bdgklmnprt])\1$")
 NAMED = r"{first}\s+(?:(?:von|van|de|der|den|del|di|da|la|le|bin|al|el|zu|of)\s+){{0,2}}\w+"
@@ -163,6 +164,19 @@ def find(text: str, categories: Iterable[str], allowed: Sequence[re.Pattern[str]
         allowed: more contexts in which terms are harmless.
     """
     asked = tuple(categories)
+    found = {_found(piece, asked, allowed) for piece in pieces(text)}
+    return next((category for category in asked if category in found), None)
+
+
+def pieces(text: str) -> tuple[str, ...]:
+    """A text, or of a long one overlapping pieces: what expressions take grows with the square of it."""
+    if len(text) <= LONGEST_PIECE:
+        return (text,)
+    starts = range(0, len(text) - OVERLAP, LONGEST_PIECE - OVERLAP)
+    return tuple(dict.fromkeys(text[start : start + LONGEST_PIECE] for start in starts))
+
+
+def _found(text: str, asked: Sequence[str], allowed: Sequence[re.Pattern[str]]) -> str | None:
     seen = views(text)
     for category in asked:
         if any(_holds(view, category, rules(code), allowed) for view in seen for code in _codes(view)):
@@ -282,7 +296,7 @@ def find_own(
     """The name of the first own list of which a text holds a word or phrase; None where it holds none."""
     for name, entries in refused.items():
         terms = _terms({"words": ";".join(entries)}, "en")
-        for view in views(text):
+        for view in dict.fromkeys(view for piece in pieces(text) for view in views(piece)):
             if any(_contains(view, terms, Rules(code, {}), allowed) for code in _codes(view)):
                 return name
     return None

@@ -371,9 +371,8 @@ class Service:
             return
         try:
             for part in ("prompt", "origin"):
-                guard.check_prompts(
-                    [asked.prompt if part == "prompt" else asked.settings.get(part, "")], part
-                )
+                text = asked.prompt if part == "prompt" else asked.settings.get(part, "")
+                await asyncio.to_thread(guard.check_prompts, [text], part)
             given = {name: asked.pictures[name] for name in MADE_OF if name in asked.pictures}
             await asyncio.to_thread(guard.check_pictures, given)
         except PolicyError as error:
