@@ -61,7 +61,7 @@ def test_a_variation_names_the_picture_that_it_was_made_of(
 def test_a_watermark_is_drawn_in_where_it_is_asked_for(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw = ["generate", "a cat", "--model", str(tiny_bundle), "--size", "256", "--seed", "1"]
+    draw = ["generate", "a cat", "--model", str(tiny_bundle), "--size", "1024", "--seed", "1"]
     plain = ["--no-provenance", "--no-metadata"]
     assert cli.main([*draw, *plain, "--out", "without.png"]) == 0
     assert cli.main([*draw, *plain, "--watermark", "--out", "with.png"]) == 0

@@ -91,7 +91,7 @@ def test_what_leaves_a_server_that_marks_and_signs_is_trusted_and_marked(
     monkeypatch.setenv("UNCLIP_PROVENANCE", str(tmp_path / "keys"))
     signer, b64 = Signer(make_key("a server")), {"response_format": "b64_json"}
     monkeypatch.setattr(server.service, "marking", Marking(watermark=True, signer=signer))
-    answer = server.post("/v1/images/generations", prompt="a red apple", size="256x256", **b64).json()
+    answer = server.post("/v1/images/generations", prompt="a red apple", size="1024x1024", **b64).json()
     made = verify(base64.b64decode(answer["data"][0]["b64_json"]))
     assert (made.proof, made.signer, made.parents) == (Proof.TRUSTED, "a server", ())
     assert made.watermark is not None
