@@ -107,9 +107,12 @@ def ways(others: bool) -> dict[str, Way]:
     }
     if not others:
         return found
-    sys.modules.setdefault("torch", types.ModuleType("torch"))  # invisible-watermark needs it for another way
     import melu
+
+    sys.modules["torch"] = types.ModuleType("torch")  # invisible-watermark needs it for another of its ways
     from imwatermark import WatermarkDecoder, WatermarkEncoder
+
+    del sys.modules["torch"]
 
     def encoded(image: Image.Image) -> Image.Image:
         encoder = WatermarkEncoder()

@@ -10,7 +10,7 @@ import pytest
 import unclip
 from unclip.bundle import DEFAULT, SHIPPED, Bundle
 from unclip.model import Model
-from unclip.train.card import SAME
+from unclip.train.card import LAW, SAME
 
 MOST_BYTES = {DEFAULT: 48 * 2**20, "pictograms-dalle1": 32 * 2**20}  # the second shares parts of the first
 SAID = {DEFAULT: "unclip train pictograms", "pictograms-dalle1": "unclip train pictograms-dalle1"}
@@ -87,3 +87,8 @@ def test_dalle1_draws_every_size(dalle1: Model, model: Model) -> None:
 @pytest.mark.parametrize("name", MOST_BYTES)
 def test_the_card_promises_of_a_seed_what_holds(name: str) -> None:
     assert SAME in (SHIPPED / name / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", MOST_BYTES)
+def test_the_card_says_how_pictures_are_marked_and_what_the_law_may_ask(name: str) -> None:
+    assert LAW in (SHIPPED / name / "README.md").read_text(encoding="utf-8")

@@ -31,6 +31,13 @@ by 1 or 2 of 255 where it is drawn beside others or on another number of threads
 in bfloat16, write another. By default networks compute in bfloat16 where the processor has it and in float32
 elsewhere, which are two different pictures: each says which it is. With `--exact` a picture is the same to
 the bit on all processors of one kind, and within 2 of 255 on others."""
+LAW = """## Where pictures come from
+
+Every picture's file says, in XMP, that a model made it; `--no-provenance` leaves that out. `--watermark`, on in
+`unclip serve`, marks the pixels too, and a key of one's own signs the file (`unclip provenance init`). The law may
+ask for such marks: in the EU, from 2 December 2026, who offers a system that makes pictures has to mark them so
+that machines can tell (AI Act, article 50(2)), and who shows a deepfake has to say so (article 50(4)). Whether
+that is you, this card cannot say."""
 LEAST = 20  # pictures: a figure of fewer says next to nothing
 
 
@@ -74,6 +81,7 @@ def write(run: Results, table: BundleTable, sizes: Mapping[str, int]) -> str:
         *_before(run.recipe),
         *(_measured(figures) if figures else ()),
         SAME,
+        LAW,
         "## Limits",
         table.limits.strip() or "Nobody has said yet what it cannot do.",
     ]
