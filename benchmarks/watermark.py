@@ -6,13 +6,16 @@
 `survival` marks pictures, changes them as they are changed on their way, and reads them again. FOLDER has
 pictures that were drawn (`unclip generate ... --out FOLDER/`), or photographs: those of scikit-image's wheel
 (`skimage/data`) are what the figures are of. With --others, invisible-watermark's DWT-DCT-SVD and melu go
-through the same in the same run; the script needs numpy and Pillow alone, so that it runs in an environment
-that has them (`pip install melu invisible-watermark opencv-python-headless PyWavelets`, PYTHONPATH=src).
+through the same. The script needs numpy and Pillow alone, so that it runs in an environment that has them
+(`pip install melu invisible-watermark opencv-python-headless PyWavelets`, PYTHONPATH=src).
 
 `unmarked` looks for marks where there are none: in every picture of a corpus (`unclip data corpus`), whole
 and cut, and in cuts of photographs, and says how often one was found.
 
-Both write into `benchmarks/results/watermark.json`; with --quick on little, and no file.
+    python benchmarks/watermark.py table
+
+Both write into `benchmarks/results/watermark.json`, and `table` prints the tables of docs/provenance.md of it;
+with --quick on little, and no file.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -252,9 +256,29 @@ def kept(name: str, found: dict[str, object]) -> None:
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
 
 
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The results of `survival` as two tables, the first of how often a mark was read after a change."""
+    found = {name: one for name, one in results.items() if "survived" in one}
+    names = sorted(found, key=lambda name: (name.partition(": ")[2] != "unclip", name))
+    heads = [name.replace(": unclip", "").replace(": ", ": " + "<br>") for name in names]
+    lines = [f"| of | {' | '.join(heads)} |", f"|---{'|---' * len(names)}|"]
+    for change in CHANGES:
+        cells = [f"{found[name]['survived'][change]} of {found[name]['pictures']}" for name in names]
+        lines.append(f"| {change} | {' | '.join(cells)} |")
+    lines += ["", "| | PSNR, mean and least | put in | read | read, changed | looked for in vain |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, head in zip(names, heads, strict=True):
+        ratio, seconds = found[name]["psnr"], found[name]["seconds"]
+        times = [
+            f"{1000 * seconds[key]:,.0f} ms" for key in ("embed", "read", "read_changed", "read_unmarked")
+        ]
+        lines.append(f"| {head} | {ratio['mean']} dB, {ratio['least']} dB | {' | '.join(times)} |")
+    return "\n".join(lines)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=["survival", "unmarked"])
+    parser.add_argument("command", choices=["survival", "unmarked", "table"])
     parser.add_argument("--drawn", type=Path, help="a folder of pictures that were drawn")
     parser.add_argument("--photographs", type=Path, help="a folder of photographs")
     parser.add_argument("--corpus", type=Path, help="a folder of shards")
@@ -266,6 +290,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--most", type=int, help="pictures of each folder at most")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
+    if options.command == "table":
+        print(table(json.loads(RESULTS.read_text())))
+        return 0
     if options.command == "unmarked":
         count, total, wrong = (4 if options.quick else options.count), 0, []
         started = time.perf_counter()

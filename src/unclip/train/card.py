@@ -33,11 +33,11 @@ elsewhere, which are two different pictures: each says which it is. With `--exac
 the bit on all processors of one kind, and within 2 of 255 on others."""
 LAW = """## Where pictures come from
 
-Every picture's file says, in XMP, that a model made it; `--no-provenance` leaves that out. `--watermark`, on in
-`unclip serve`, marks the pixels too, and a key of one's own signs the file (`unclip provenance init`). The law may
-ask for such marks: in the EU, from 2 December 2026, who offers a system that makes pictures has to mark them so
-that machines can tell (AI Act, article 50(2)), and who shows a deepfake has to say so (article 50(4)). Whether
-that is you, this card cannot say."""
+Every picture's file says, in XMP, that a model made it; `--no-provenance` leaves that out. `--watermark`, on
+in `unclip serve`, marks the pixels too, and a key of one's own signs the file (`unclip provenance init`). The
+law may ask for such marks: in the EU, from 2 December 2026, who offers a system that makes pictures has to
+mark them so that machines can tell (AI Act, article 50(2)), and who shows a deepfake has to say so (article
+50(4)). Whether that is you, this card cannot say."""
 LEAST = 20  # pictures: a figure of fewer says next to nothing
 
 
