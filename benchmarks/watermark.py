@@ -14,8 +14,8 @@ and cut, and in cuts of photographs, and says how often one was found.
 
     python benchmarks/watermark.py table
 
-Both write into `benchmarks/results/watermark.json`, and `table` prints the tables of docs/provenance.md of it;
-with --quick on little, and no file.
+Both write into `benchmarks/results/watermark.json`, and `table` prints the tables of docs/provenance.md of
+it; with --quick on little, and no file.
 """
 
 from __future__ import annotations
@@ -263,15 +263,19 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     heads = [name.replace(": unclip", "").replace(": ", ": " + "<br>") for name in names]
     lines = [f"| of | {' | '.join(heads)} |", f"|---{'|---' * len(names)}|"]
     for change in CHANGES:
-        cells = [f"{found[name]['survived'][change]} of {found[name]['pictures']}" for name in names]
+        cells = [
+            f"{found[name]['survived'][change]} of {found[name]['pictures']}"
+            if change in found[name]["survived"]
+            else "not tried"
+            for name in names
+        ]
         lines.append(f"| {change} | {' | '.join(cells)} |")
     lines += ["", "| | PSNR, mean and least | put in | read | read, changed | looked for in vain |"]
     lines.append("|---|---|---|---|---|---|")
     for name, head in zip(names, heads, strict=True):
         ratio, seconds = found[name]["psnr"], found[name]["seconds"]
-        times = [
-            f"{1000 * seconds[key]:,.0f} ms" for key in ("embed", "read", "read_changed", "read_unmarked")
-        ]
+        kinds = ("embed", "read", "read_changed", "read_unmarked")
+        times = [f"{1000 * seconds[kind]:,.0f} ms" if kind in seconds else "not measured" for kind in kinds]
         lines.append(f"| {head} | {ratio['mean']} dB, {ratio['least']} dB | {' | '.join(times)} |")
     return "\n".join(lines)
 
@@ -288,6 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--others", action="store_true")
     parser.add_argument("--only", help="one watermark, by the beginning of its name")
     parser.add_argument("--most", type=int, help="pictures of each folder at most")
+    parser.add_argument("--changes", help="names of changes, with semicolons between; all by default")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     if options.command == "table":
@@ -322,7 +327,8 @@ def main(arguments: list[str] | None = None) -> int:
             sets.setdefault(f"drawn, {image.width} px", []).append(image)
     if options.photographs:
         sets[f"photographs, {options.size} px"] = opened(options.photographs, options.size)
-    changes = dict(list(CHANGES.items())[:2]) if options.quick else CHANGES
+    wanted = list(CHANGES)[:2] if options.quick else (options.changes or ";".join(CHANGES)).split(";")
+    changes = {name: CHANGES[name] for name in wanted}
     for label, images in sets.items():
         images = images[: 1 if options.quick else options.most]
         for name, way in ways(options.others).items():

@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -180,3 +181,24 @@ def test_the_memory_of_a_folder_of_pictures_is_measured() -> None:
     (row,) = importlib.import_module("folder_memory").main(["--quick"])
     assert row["said"].startswith("4 in, 4 kept")
     assert 50 < row["peak_mb"] < 1000
+
+
+def test_the_watermark_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = importlib.import_module("watermark")
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "a.png")
+    assert script.main(["survival", "--drawn", str(tmp_path), "--quick"]) == 0
+    assert "as it is: 1 of 1" in capsys.readouterr().out
+    with tarfile.open(tmp_path / "train-00000.tar", "w") as archive:
+        archive.add(tmp_path / "a.png", "a.png")
+    folders = ["--corpus", str(tmp_path), "--photographs", str(tmp_path)]
+    assert script.main(["unmarked", *folders, "--quick", "--workers", "1"]) == 0
+    assert "2 pictures, 0 found" in capsys.readouterr().out
+
+
+def test_the_tables_of_the_watermark_are_its_results() -> None:
+    script = importlib.import_module("watermark")
+    results = json.loads(script.RESULTS.read_text())
+    page = (SCRIPTS.parent / "docs" / "provenance.md").read_text(encoding="utf-8")
+    assert script.table(results) in page
+    assert f"{results['unmarked']['pictures']:,} unmarked pictures" in page
+    assert results["unmarked"]["found"] == 0
