@@ -30,7 +30,6 @@ PART = ".part-"  # between the name of a file that was cut and the number of a p
 EFFORT = {"method": 4, "quality": 75}  # of WebP: with the most it takes twenty times as long for 2 % less
 SPLITS = (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS, Split.TRAIN)  # those that training looks at
 AT_ONCE = 256  # pictures that are encoded before it is asked whether there is room for more
-SMALLER = 0.97  # of the bytes for pictures, where they and the manifest were too many together
 
 
 def pack(
@@ -63,26 +62,27 @@ def pack(
     check_writable(out)
     corpora = [Corpus(folder, split) for split in SPLITS]
     train = corpora[-1]
-    room, taken = limit, 0
+    encoded: list[list[tuple[int, bytes]]] = []
+    left = limit
+    for corpus in corpora:
+        order = _by_turn(weights(corpus), corpus.column("key")) if corpus is train else range(len(corpus))
+        encoded.append([])
+        for index, content in _encoded(corpus.pixels(side), order):
+            if left < len(content):
+                break
+            left -= len(content)
+            encoded[-1].append((index, content))
+    whole = [len(own) == len(corpus) for own, corpus in zip(encoded[:-1], corpora[:-1], strict=True)]
     while True:
-        encoded: list[list[tuple[int, bytes]]] = []
-        left = room
-        for corpus in corpora:
-            order = _by_turn(weights(corpus), corpus.column("key")) if corpus is train else range(len(corpus))
-            encoded.append([])
-            for index, content in _encoded(corpus.pixels(side), order):
-                if left < len(content):
-                    break
-                left -= len(content)
-                encoded[-1].append((index, content))
-            encoded[-1].sort()  # in the order of the corpus
-        if any(len(own) < len(corpus) for own, corpus in zip(encoded[:-1], corpora[:-1], strict=True)):
+        manifest = _manifest(corpora, [sorted(own) for own in encoded], side)
+        over = len(manifest) + sum(len(content) for own in encoded for _, content in own) - limit
+        if not all(whole) or (over > 0 and not encoded[-1]):
             raise InputError(f"{limit:,} bytes do not even hold the held-out pictures: allow more")
-        manifest = _manifest(corpora, encoded, side)
-        taken = len(manifest) + sum(len(content) for own in encoded for _, content in own)
-        if taken <= limit:
+        if over <= 0:
             break
-        room = min(int(room * SMALLER), room - (taken - limit))
+        while over > 0 and encoded[-1]:  # those that would be drawn last stay out
+            over -= len(encoded[-1].pop()[1])
+    encoded = [sorted(own) for own in encoded]  # in the order of the corpus
     with atomic_path(out / PICTURES) as temporary:
         temporary.write_bytes(b"".join(content for own in encoded for _, content in own))
     with atomic_path(out / PACKED_FILE) as temporary:
