@@ -20,7 +20,7 @@ from unclip.policy.normalise import composed, plain, views
         ("p o r n", "porn"),
         ("p.o.r.n", "porn"),
         ("p-o-r-n", "porn"),
-        ("p 0 r n".replace("0", "o"), "porn"),
+        ("p 0 r n", "porn"),
         ("poooorn", "porn"),
         ("𝗽𝗼𝗿𝗻", "porn"),  # mathematical letters
         ("Nackt", "nackt"),

@@ -22,6 +22,7 @@ UMLAUTS = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "oe
 STOPS = re.compile(r"\s*[,;:.!?\n()\[\]\"“”„]+\s*")  # where a phrase ends
 BETWEEN = re.compile(r"[^\w,]+|_+")
 APART = re.compile(r"(?<!\w)(?:[^\W\d_][\s.*_\-~·,|/]{1,3}){2,}[^\W\d_](?!\w)")
+SIGNS_APART = re.compile(r"(?<!\w)(?:[a-z0-9@$!][\s.*_\-~·,|/]{1,3}){2,}[a-z0-9@$!](?!\w)")
 HANGUL_APART = re.compile(r"(?<![가-힣])(?:[가-힣][\s.*_\-~·,|/^]{0,3}(?![가-힣]{2})){2,}(?![가-힣])")
 WITHIN_HANGUL = re.compile(r"(?<=[가-힣])[0-9.*_\-~·^!@#|/'`ㅡ]+(?=[가-힣])")
 REPEATED = re.compile(r"([a-z])\1{2,}")
@@ -71,6 +72,7 @@ def _views(text: str) -> Iterator[str]:
     yield plain(read)
     yield plain(APART.sub(lambda match: re.sub(r"[\W_]", "", match[0]), lettered))
     yield plain(APART.sub(lambda match: re.sub(r"[\W_]", "", match[0]), read))
+    yield plain(_leet(SIGNS_APART.sub(lambda match: re.sub(r"[^a-z0-9@$!]", "", match[0]), lettered)))
     yield plain(REPEATED.sub(r"\1", read))
     if JAMO.search(text):
         yield plain(composed(lettered))
