@@ -216,7 +216,7 @@ def copies(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
     styles = np.array(pictures.column("style"))
     wanted = np.isin(styles, ("photo", "3d", "cartoon", "clip art", "gradient", "noto", "flat"))
     pool = np.flatnonzero(wanted if wanted.any() else np.ones(len(styles), bool))
-    count = 16 if quick else 800
+    count = 16 if quick else 400
     picked = random.sample([int(place) for place in pool], min(count, len(pool)))
     from unclip.data.prepare.rules import Needs
 
@@ -268,7 +268,7 @@ def copies(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
 def recall(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
     """Pairs that the graph finds of those that comparing everything finds, and the seconds of both."""
     pictures = Corpus(corpus)
-    count = min(len(pictures), 200 if quick else 20_000)
+    count = min(len(pictures), 200 if quick else 9000)
     found: dict[str, object] = {}
     pixels = pictures.pixels(64)[:count]
     hashes = np.stack([np.frombuffer(hashed(Image.fromarray(one))[0], np.uint8)[:32] for one in pixels])
@@ -277,7 +277,7 @@ def recall(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
         from unclip.embedding import ClipEmbedder
 
         embedder = ClipEmbedder.load(clip)
-        few = pixels[: min(count, 6000)]
+        few = pixels[: min(count, 3000)]
         vectors = [
             np.asarray(embedder.embed_images([Image.fromarray(one) for one in few[start : start + 64]]))
             for start in range(0, len(few), 64)
@@ -309,7 +309,7 @@ def recall(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
 
 def fetch(other: str, quick: bool) -> dict[str, object]:
     """Pictures a second from a server on this machine, here and with img2dataset."""
-    count = 16 if quick else 2000
+    count = 16 if quick else 500
     contents = [jpeg(photograph(number, 512)) for number in range(16 if quick else 64)]
 
     class Handler(BaseHTTPRequestHandler):
@@ -408,8 +408,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, object]:
         }[part]
         results[part] = measure()
         print(part, json.dumps(results[part], indent=1), flush=True)
-    if not asked.quick:
-        RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        if not asked.quick:
+            RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return results
 
 

@@ -202,3 +202,13 @@ def test_the_tables_of_the_watermark_are_its_results() -> None:
     assert script.table(results) in page
     assert f"{results['unmarked']['pictures']:,} unmarked pictures" in page
     assert results["unmarked"]["found"] == 0
+
+
+def test_preparation_is_measured(styled: Path) -> None:
+    script = importlib.import_module("prepare")
+    before = script.RESULT.read_bytes() if script.RESULT.is_file() else None
+    found = script.main(["--quick", "--corpus", str(styled), "--only", "copies,recall,fetch"])
+    assert found["copies"]["perceptual"]["recall"].keys() == script.COPIES.keys()
+    assert found["recall"]["PDQ"]["pairs found"] == 1
+    assert found["fetch"]["unclip"]["a second"] > 0
+    assert (script.RESULT.read_bytes() if script.RESULT.is_file() else None) == before

@@ -199,7 +199,7 @@ def _sheet(
 
     def shown(index: int) -> Shown:
         value = values.get(index)
-        measure = "" if value is None else f"{value:.3g} {rule.unit}"
+        measure = "" if value is None else f"{value:.4g} {rule.unit}"
         if value is None and index in made.dropped:
             measure = made.dropped[index].detail
         return Shown(index, columns.caption(index), measure, facts.twins.get(index))
@@ -244,6 +244,7 @@ def _changed(rule: Rule, columns: _Columns) -> list[tuple[str, str]]:
     for start in range(0, len(table), SHARD):
         for row in table["findings"].slice(start, SHARD).to_pylist():
             found += [(one["caption"], one["after"]) for one in row or () if one["rule"] == rule.name]
+        found = list(dict.fromkeys(found))
         if len(found) >= SHOWN:
             break
     return found[:SHOWN]
@@ -354,6 +355,7 @@ figcaption { font-size: 12px; line-height: 1.35; margin-top: 6px; overflow-wrap:
 figcaption b { font-weight: 600; display: block; font-variant-numeric: tabular-nums; }
 .side { font-weight: 600; margin: 12px 0 0; } .side.gone { color: var(--gone); }
 .side.kept { color: var(--kept); } code { overflow-wrap: anywhere; }
+@media (max-width: 640px) { td.bar, th:last-child { display: none; } body { padding: 20px 14px; } }
 ul.changes { padding-left: 18px; margin: 6px 0; }
 """
 
