@@ -11,8 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from support.packages import tar_bytes
 from support.picture_site import PictureSite
 from support.planted import packed, photograph
 from unclip.cli import main
@@ -292,3 +295,24 @@ def test_a_table_of_addresses_becomes_a_corpus(
     assert main([*command, "--fetch"]) == 0  # what was fetched is there
     capsys.readouterr()
     assert site.asked["0.jpg"] == 1
+
+
+def test_the_addresses_of_what_img2dataset_has_fetched_are_not_fetched_again(
+    site: PictureSite, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    files = {"000000000.jpg": packed(photograph(1)), "000000000.txt": b"a picture of a thing"}
+    files["000000000.json"] = json.dumps(
+        {"caption": "a picture of a thing", "url": site.url("1.jpg")}
+    ).encode()
+    (folder / "00000.tar").write_bytes(tar_bytes(files, "w"))
+    rows = [{"url": site.url("1.jpg"), "caption": "a picture of a thing", "key": "000000000"}]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "00000.parquet")
+    (folder / "00000_stats.json").write_text('{"count": 1, "successes": 1}')
+    out = tmp_path / "out"
+    options = ["--size", "32", "--workers", "1", "--fetch", "--allow-private"]
+    assert main(["data", "prepare", str(folder), str(out), *options]) == 0
+    assert not site.asked
+    corpus = Corpus(out, "all")
+    assert [corpus.captions(index)["en"][0] for index in range(len(corpus))] == ["a picture of a thing"]
