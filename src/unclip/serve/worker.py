@@ -1,7 +1,7 @@
 """Where pictures are drawn: the contract of a worker, and the tasks that it is given.
 
-There are two workers: `scheduler.Scheduler`, a thread of this process, and `replicas.Replicas`, which hands tasks
-to the schedulers of other processes. Whoever submits does not know which it is.
+There are two workers: `scheduler.Scheduler`, a thread of this process, and `replicas.Replicas`, which hands
+tasks to the schedulers of other processes. Whoever submits does not know which it is.
 """
 
 from __future__ import annotations
