@@ -386,7 +386,7 @@ def _read(
     at_least: int | None = None,
     first_frame: bool = False,
 ) -> Result:
-    """What `coloured` makes of a picture, upright, of 8 bits a channel, and its name; see `open_image`."""
+    """The picture that `coloured` makes, upright, of 8 bits a channel, and its name; see `open_image`."""
     name = _describe(source)
     with _opened(source, name) as image:
         _check_size(image, name)

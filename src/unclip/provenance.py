@@ -364,7 +364,7 @@ def _watermark(data: bytes) -> Mark | None:
 def _claimed(
     data: bytes, settings: Mapping[str, str], made: str | None, mark: Mark | None, anchors: Sequence[Path]
 ) -> Verdict:
-    """What a file's own words, and its signature, come to."""
+    """The verdict on a file's own words and its signature."""
     settings = {
         key: text for key, text in settings.items() if settings.get("Software", "").startswith("unclip")
     }

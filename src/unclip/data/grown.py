@@ -45,7 +45,7 @@ class Known:
 
     @classmethod
     def open(cls, out: Path, settings: str, kept: int) -> Known | None:
-        """What is known of the corpus in `out`; None if it was made with other settings, or cannot be used.
+        """The state of the corpus in `out`; None if it was made with other settings, or cannot be used.
 
         Args:
             out: the corpus.

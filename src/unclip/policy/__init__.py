@@ -1,4 +1,4 @@
-"""What may be drawn: rules that one chooses by name or writes down oneself, and that are measured.
+"""Content policy: rules of what may be drawn, chosen by name or written by the user, and measured.
 
     from unclip.policy import Policy
 

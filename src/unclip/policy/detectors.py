@@ -43,7 +43,7 @@ class Nudity:
         self._network = NSFWClassifier(providers=["CPUExecutionProvider"], intra_op_num_threads=1)
 
     def score(self, image: Image.Image) -> float:
-        """How sure it is, 0 to 1."""
+        """The confidence, 0 to 1."""
         return float(self._network.classify(image).nsfw)
 
     def found(self, image: Image.Image) -> bool:

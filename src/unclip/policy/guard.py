@@ -102,7 +102,7 @@ class Guard:
                     )
 
     def refuses(self, image: Image.Image) -> str | None:
-        """What a picture is withheld for, in words; None where it may be shown."""
+        """The reason for which a picture is withheld; None where it may be shown."""
         if not self.pictures:
             return None
         return self.policy.picture_refusal(self.pictures.findings([image])[0])

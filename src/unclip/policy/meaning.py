@@ -76,7 +76,7 @@ class Meaning:
         return cls(tower, categories, rows, judge.background, least)
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
-        """How much nearer each text (N,) is to a description than to the background."""
+        """The margin (N,) by which each text is nearer to a description than to the background."""
         return self._compared(texts)[0]
 
     def found(self, texts: Sequence[str]) -> list[str | None]:

@@ -97,7 +97,7 @@ class Policy:
     # --- prompts ---
 
     def refusal(self, prompt: str) -> str | None:
-        """What a prompt is refused for, in words; None where it may be drawn.
+        """The reason for which a prompt is refused; None where it may be drawn.
 
         One function for drawing and for preparing data: captions are judged by the same rules.
         """
@@ -145,7 +145,7 @@ class Policy:
     # --- pictures ---
 
     def picture_refusal(self, scores: Mapping[str, bool]) -> str | None:
-        """What a picture is refused for, in words, by what each rule found; None where it may be shown."""
+        """The reason for which a picture is refused, by each rule's finding; None where it may be shown."""
         return next((PICTURE_RULES[rule] for rule in self.pictures if scores.get(rule)), None)
 
 

@@ -39,7 +39,7 @@ AnyFields = TypeVar("AnyFields", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request to draw comes to.
+    """A request to draw, read and checked.
 
     Attributes:
         verb: "generate", "edit", "vary", or another of the model's.
@@ -114,7 +114,7 @@ def _explained(error: ValidationError, kind: type[BaseModel]) -> ApiError:
 
 
 def asked(verb: str, fields: Fields, models: Models, pictures: Mapping[str, tuple[bytes, ...]]) -> Asked:
-    """What a request comes to.
+    """A request, read and checked.
 
     Args:
         verb: of the model.
@@ -188,7 +188,7 @@ def asked(verb: str, fields: Fields, models: Models, pictures: Mapping[str, tupl
 
 
 def _mixed(fields: Blend, count: int, settings: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """How many pictures a blend draws, and its settings: frames, mixtures, or a plane of mixtures."""
+    """The count of pictures that a blend draws, and its settings: frames, mixtures, a plane of mixtures."""
     if fields.plane is not None:
         if fields.weights is not None:
             message = "plane chooses the weights: give one of the two"

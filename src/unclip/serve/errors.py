@@ -55,7 +55,7 @@ class ApiError(Exception):
 
     @classmethod
     def of(cls, error: Exception, params: Sequence[str] = ()) -> ApiError:
-        """What is told of an error; of one that is not ours, nothing but that it happened."""
+        """The words a client is told of an error; of one that is not ours, nothing but that it happened."""
         match error:
             case ApiError():
                 return error

@@ -23,7 +23,7 @@ PICTURES = ("image", "mask", "init", "start")  # fields
 
 
 class Quality(StrEnum):
-    """How many steps are taken, in shares of what the bundle takes by itself."""
+    """The steps that are taken, as a share of the bundle's own."""
 
     AUTO = "auto"
     STANDARD = "standard"

@@ -138,7 +138,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which pictures of the library; None is any.
+    """A filter of the library's pictures; None is any.
 
     Attributes:
         text: within the prompt, whatever its case.

@@ -156,7 +156,7 @@ class Replica:
             self._scheduler.cancel(task)
 
     async def with_model(self, bundle: str, work: Callable[[Model], Any]) -> Any:
-        """What `work` returns, or the error that it raises, as a value: Ray wraps those that are raised."""
+        """The result of `work`, or the error that it raises, as a value: Ray wraps those that are raised."""
         try:
             return await asyncio.wrap_future(self._scheduler.with_model(bundle, work))
         except Exception as error:

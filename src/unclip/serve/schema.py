@@ -23,7 +23,7 @@ COMPONENTS = "#/components/schemas/{model}"
 
 
 class Cause(BaseModel):
-    """What is said of an error: four keys, always."""
+    """An error: four keys, always."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -172,7 +172,7 @@ class Health(BaseModel):
 
 
 class Change(BaseModel):
-    """What is changed of a kept picture."""
+    """The changes to a kept picture."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -184,7 +184,7 @@ class Change(BaseModel):
 
 
 class Changes(Change):
-    """What is changed of several kept pictures."""
+    """The changes to several kept pictures."""
 
     ids: Annotated[list[PictureId], Field(min_length=1, max_length=MOST_CHANGED)]
 
@@ -451,7 +451,7 @@ JOBS = {
 
 
 def body(*verbs: str) -> dict[str, Any]:
-    """What OpenAPI says of a request's body: that of a verb, or of several with `verb`."""
+    """OpenAPI's description of a request's body: that of a verb, or of several with `verb`."""
     references = [{"$ref": COMPONENTS.format(model=VERBS[verb].__name__)} for verb in verbs]
     if len(verbs) > 1:
         names = {"type": "object", "properties": {"verb": {"enum": list(verbs)}}, "required": ["verb"]}

@@ -41,7 +41,7 @@ class Best:
         return True
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The values that a checkpoint keeps."""
         return asdict(self)
 
     def restore(self, state: Mapping[str, Any] | None) -> None:

@@ -109,7 +109,7 @@ class PowerSGD:
             tensor.copy_(mean.view(tensor.shape))
 
     def state_dict(self) -> dict[str, Any]:
-        """What an exact resume needs, of this process alone."""
+        """The state of this process that an exact resume needs."""
         return {
             **{f"lost.{index}": tensor for index, tensor in self._lost.items()},
             **{f"right.{index}": tensor for index, tensor in self._right.items()},

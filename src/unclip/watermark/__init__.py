@@ -22,7 +22,7 @@ VERSION_BITS = (4, 6, 6)  # of its three numbers
 
 @dataclass(frozen=True)
 class Mark:
-    """What a watermark says.
+    """The content of a watermark.
 
     Attributes:
         weights: of the model, `Bundle.identity`: twelve hexadecimal digits.

@@ -175,7 +175,7 @@ def _even(waves: np.ndarray) -> np.ndarray:
 
 
 def _fitted(part: np.ndarray, scales: np.ndarray) -> list[_Place]:
-    """How well the pilots fit at scales (N, 2), as they are and mirrored: 2 N places."""
+    """The fit of the pilots at scales (N, 2), as they are and mirrored: 2 N places."""
     waves = _waves(part, scales, int(PILOTS_TO))
     rows = _even(np.concatenate([waves, _mirrored(waves)]))
     all_of_it = pattern()

@@ -19,7 +19,7 @@ def luminance(image: Image.Image) -> np.ndarray:
 
 
 def detail(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is smaller than `NEAR` pixels (H, W), and its standard deviation around each place (H, W)."""
+    """Details smaller than `NEAR` pixels (H, W), and its standard deviation around each place (H, W)."""
     fine = light - _smooth(light)
     return fine, np.sqrt(np.maximum(_smooth(fine**2), 0))
 

@@ -93,7 +93,7 @@ export interface paths {
         };
         /**
          * Model
-         * @description What a bundle can.
+         * @description The abilities of a bundle.
          */
         get: operations["model_v1_models__model__get"];
         put?: never;
@@ -257,7 +257,7 @@ export interface paths {
         };
         /**
          * Job
-         * @description How far a job is.
+         * @description The state of a job.
          */
         get: operations["job_v1_unclip_jobs__id__get"];
         put?: never;
@@ -277,7 +277,7 @@ export interface paths {
         };
         /**
          * Events
-         * @description How far a job is, again whenever that changes; each event says all, so one may come at any time.
+         * @description The state of a job, again whenever it changes; each event says all, so one may come at any time.
          */
         get: operations["events_v1_unclip_jobs__id__events_get"];
         put?: never;
@@ -403,7 +403,7 @@ export interface paths {
         };
         /**
          * Picture
-         * @description What is known of a kept picture.
+         * @description A kept picture's record.
          */
         get: operations["picture_v1_unclip_pictures__id__get"];
         put?: never;
@@ -537,7 +537,7 @@ export interface paths {
         put?: never;
         /**
          * Classify
-         * @description How likely each label is for a picture, as CLIP sees it.
+         * @description The probability of each label for a picture, by CLIP.
          */
         post: operations["classify_v1_unclip_classify_post"];
         delete?: never;
@@ -626,7 +626,7 @@ export interface paths {
         };
         /**
          * Card
-         * @description What a bundle is made of, learned from and measured at: its README, as Markdown.
+         * @description A bundle's model card, as Markdown.
          */
         get: operations["card_v1_unclip_models__model__card_get"];
         put?: never;
@@ -1003,7 +1003,7 @@ export interface components {
         };
         /**
          * Cause
-         * @description What is said of an error: four keys, always.
+         * @description An error: four keys, always.
          */
         Cause: {
             /** Message */
@@ -1615,7 +1615,7 @@ export interface components {
         };
         /**
          * Change
-         * @description What is changed of a kept picture.
+         * @description The changes to a kept picture.
          */
         Change: {
             /**
@@ -1637,7 +1637,7 @@ export interface components {
         };
         /**
          * Changes
-         * @description What is changed of several kept pictures.
+         * @description The changes to several kept pictures.
          */
         Changes: {
             /**

@@ -251,7 +251,7 @@ def _changed(rule: Rule, columns: _Columns) -> list[tuple[str, str]]:
 
 
 def _findings(table: pa.Table) -> Counter[tuple[str, bool]]:
-    """How many captions each rule took away or (True) changed."""
+    """The number of captions that each rule took away or (True) changed."""
     counts = Counter[tuple[str, bool]]()
     for start in range(0, len(table), SHARD):
         for row in table["findings"].slice(start, SHARD).to_pylist():

@@ -94,7 +94,7 @@ def _bundle(service: Service, name: str | None) -> str:
 def _cards(app: FastAPI, service: Service) -> None:
     @app.get("/v1/unclip/models/{model}/card", responses={200: {"content": {"text/markdown": {}}}})
     async def card(model: Annotated[str, InPath(max_length=256)]) -> Response:
-        """What a bundle is made of, learned from and measured at: its README, as Markdown."""
+        """A bundle's model card, as Markdown."""
         path = service.models.bundles[_bundle(service, model)].folder / "README.md"
         if not path.is_file():
             raise ApiError(404, f"{model} has no card", param="model", code="not_found")

@@ -43,7 +43,7 @@ def add_clip(app: FastAPI, service: Service) -> None:
         response_model=schema.Probabilities,
     )
     async def classify(request: Request) -> Response:
-        """How likely each label is for a picture, as CLIP sees it."""
+        """The probability of each label for a picture, by CLIP."""
         values, _, _ = await document_of(request)
         wanted = checked(schema.Classify, values)
         picture = picture_of(wanted.image, "image")

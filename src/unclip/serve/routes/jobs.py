@@ -75,13 +75,13 @@ def add_jobs(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/unclip/jobs/{id}", response_model=schema.Job)
     async def job(request: Request, id: Id) -> Response:
-        """How far a job is."""
+        """The state of a job."""
         one, stored = await found(id, request.state.owner)
         return JSONResponse(job_document(service, one, str(request.base_url), stored))
 
     @app.get("/v1/unclip/jobs/{id}/events", responses={200: {"content": {"text/event-stream": {}}}})
     async def events(request: Request, id: Id) -> Response:
-        """How far a job is, again whenever that changes; each event says all, so one may come at any time."""
+        """The state of a job, again whenever it changes; each event says all, so one may come at any time."""
         one, stored = await found(id, request.state.owner)
         base = str(request.base_url)
 

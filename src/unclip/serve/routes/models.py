@@ -68,7 +68,7 @@ def add_models(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models/{model}", response_model=schema.Model)
     async def model(model: Name) -> Response:
-        """What a bundle can."""
+        """The abilities of a bundle."""
         name = service.models.named(model)
         if name is None:
             raise ApiError(404, f"no model {model!r}", param="model", code="model_not_found")

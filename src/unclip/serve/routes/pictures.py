@@ -93,7 +93,7 @@ def add_pictures(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/unclip/pictures/{id}", response_model=schema.Picture)
     async def picture(request: Request, id: Id) -> Response:
-        """What is known of a kept picture."""
+        """A kept picture's record."""
         stored = await found(id, request.state.owner)
         return JSONResponse(picture_document(service, stored, str(request.base_url)))
 
