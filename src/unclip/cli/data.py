@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from unclip.data.build import Progress
     from unclip.data.described import Defaults
     from unclip.embedding import ClipEmbedder
+    from unclip.policy.sieve import Sieve
 
 app = typer.Typer(help="Make a corpus to train on.", no_args_is_help=True)
 
@@ -112,6 +113,12 @@ def prepare(
             metavar="BUNDLE", help="A CLIP for the rules `semantic` and `score`: a name or a folder."
         ),
     ] = "",
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="Drop what a policy refuses to draw, by captions and pictures."
+        ),
+    ] = "",
     against: Annotated[
         list[Path],
         typer.Option(metavar="FOLDER", help="Evaluation pictures that must not be in the corpus."),
@@ -143,7 +150,8 @@ def prepare(
     from unclip.errors import InputError
     from unclip.processes import cores
 
-    at_hand = [need for need, given in ((Needs.CLIP, clip), (Needs.EVALUATION, against)) if given]
+    given = {Needs.CLIP: clip, Needs.EVALUATION: against, Needs.POLICY: policy}
+    at_hand = [need for need, what in given.items() if what]
     languages = [code.strip() for code in keep_languages.split(",") if code.strip()]
     switched = chosen(rule, without, languages=languages, at_hand=at_hand)
     if rules:
@@ -169,6 +177,7 @@ def prepare(
         manners=manners if fetch else None,
         embedder=_clip(clip) if clip else None,
         against=against,
+        policy=_sieve(policy) if policy else None,
     )
     _run(events, out)
     typer.echo(f"the report is in {out / 'report' / 'index.html'}", err=True)
@@ -225,6 +234,12 @@ def _clip(bundle: str) -> ClipEmbedder:
     from unclip.embedding import ClipEmbedder
 
     return ClipEmbedder.load(bundle)
+
+
+def _sieve(policy: str) -> Sieve:
+    from unclip.policy.sieve import Sieve
+
+    return Sieve.named(policy)
 
 
 def _run(events: Iterable[Progress], out: Path) -> None:

@@ -188,7 +188,7 @@ TABLE = (
     Rule(
         Name.POLICY,
         ("policy",),
-        "what a rule of policy that was handed in refuses",
+        "pictures of which a policy refuses to draw the like, or a caption",
         needs=Needs.POLICY,
     ),
 )
@@ -285,7 +285,7 @@ def chosen(
 _NEEDED = {
     Needs.CLIP: "a CLIP: name a bundle with --clip",
     Needs.EVALUATION: "evaluation pictures: name their folder with --against",
-    Needs.POLICY: "a policy: hand it in from Python",
+    Needs.POLICY: "a policy: name one with --policy",
 }
 
 
