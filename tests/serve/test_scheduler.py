@@ -19,6 +19,7 @@ from unclip.manipulate.outpaint import Margins, outpaint
 from unclip.manipulate.variations import blend, vary
 from unclip.model import Model
 from unclip.pipeline import Part, pictures_of
+from unclip.serve import scheduler
 from unclip.serve.models import Models
 from unclip.serve.scheduler import Scheduler
 from unclip.serve.worker import Cancelled, OutOfMemory, Task
@@ -51,7 +52,12 @@ class Company:
         self.scheduler.join(PATIENCE)
         assert not self.scheduler.is_alive()
 
-    def add(self, begin: Begin, on_event: Callable[[Event], None] = lambda event: None) -> Task:
+    def add(
+        self,
+        begin: Begin,
+        on_event: Callable[[Event], None] = lambda event: None,
+        bundle: str = "tiny",
+    ) -> Task:
         number = len(self.tasks)
         self.heard[number] = []
 
@@ -63,7 +69,7 @@ class Company:
             assert number not in self.ends  # told once
             self.ends[number] = outcome
 
-        task = Task("tiny", begin, tell=tell, end=end)
+        task = Task(bundle, begin, tell=tell, end=end)
         self.tasks.append(task)
         self.scheduler.submit(task)
         return task
@@ -359,6 +365,51 @@ def test_memory_bounds_the_bundles_that_are_loaded_and_the_oldest_goes_first(
     roomy.get("tiny")
     roomy.get("two-priors")
     assert list(roomy.loaded) == ["tiny", "two-priors"]
+
+
+def test_a_bundle_that_draws_is_not_let_go_for_another_and_each_has_its_turn(
+    tiny_bundle: Path, two_priors_bundle: Path
+) -> None:
+    names = ("tiny", "two-priors")
+    folders = [str(tiny_bundle), str(two_priors_bundle)]
+    models = Models.of(folders, device="cpu", precision="float32", memory=1)
+    apart: list[tuple[str, list[str]]] = []
+    with Company(models) as company:
+        free = company.held()
+        for number in range(6):
+            name = names[number % 2]
+
+            def hear(event: Event, name: str = name) -> None:
+                apart.append((name, list(models.loaded)))
+
+            company.add(lambda model, seed=number: model.stream("a cat", seed=seed, size=64), hear, name)
+        free.set()
+        ends = company.wait()
+    assert all(loaded == [name] for name, loaded in apart)
+    roomy = Models.of(folders, device="cpu", precision="float32")
+    for number, end in enumerate(ends):
+        assert not isinstance(end, Exception), end
+        (expected,) = roomy.get(names[number % 2]).generate("a cat", seed=number, size=64)
+        assert difference(end[0], expected) <= ROUNDING
+
+
+def test_what_there_is_no_memory_for_is_told_before_it_is_drawn_and_alone(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = models.needed("tiny", 1024), models.needed("tiny", 64)
+    assert large > 100 * small > 10**6
+    monkeypatch.setattr(scheduler, "free_bytes", lambda device: 2 * small)
+    with Company(models) as company:
+        company.add(lambda model: model.stream("a red apple", seed=1, size=1024))
+        company.add(lambda model: model.stream("a red apple", seed=1, n=5, size=64))
+        first, second = company.wait()
+    assert isinstance(first, OutOfMemory)
+    assert "a picture of 1024 px takes about" in str(first)
+    assert not [rows for stage, rows in company.batches if stage.startswith("upsampler")]
+    assert not isinstance(second, Exception)
+    expected = models.get("tiny").generate("a red apple", seed=1, n=5, size=64)
+    pairs = zip(sorted(second, key=lambda picture: picture.index), expected, strict=True)
+    assert all(difference(a, b) <= ROUNDING for a, b in pairs)
 
 
 def test_what_is_served_goes_through_the_translator(tiny_bundle: Path) -> None:

@@ -20,6 +20,7 @@ from unclip.models.adm import ADMConfig
 from unclip.models.glide import GlideConfig
 from unclip.models.upsampler import UpsamplerConfig
 from unclip.runtime import return_freed_memory
+from unclip.serve.memory import needed_bytes
 from unclip.stages.networks import Where
 from unclip.stages.painting import Painting
 from unclip.translation import Translate, Translator
@@ -125,6 +126,7 @@ class Models:
     memory: int | None = None
     translate: Translate | None = None
     loaded: dict[str, Model] = field(default_factory=dict)
+    _needed: dict[tuple[str, int], int] = field(default_factory=dict)
 
     @cached_property
     def abilities(self) -> Mapping[str, Abilities]:
@@ -179,7 +181,8 @@ class Models:
         """A model, loaded now if it is not. Raises BundleError as `unclip.load` does."""
         if name not in self.loaded:
             self.add(name)  # in another process it may have been added without this one
-            self._make_room(name)
+            for other in self.leaving(name):
+                self.unload(other)
             self.loaded[name] = Model(self.bundles[name], translate=self.translate, **self.where)
         self.loaded[name] = self.loaded.pop(name)  # the last is what was drawn with last
         return self.loaded[name]
@@ -202,11 +205,20 @@ class Models:
         self.loaded.pop(name, None)
         return_freed_memory()
 
-    def _make_room(self, name: str) -> None:
-        if self.memory is None:
-            return
-        while self.loaded and self.weight(name) + sum(map(self.weight, self.loaded)) > self.memory:
-            self.unload(next(iter(self.loaded)))
+    def leaving(self, name: str) -> list[str]:
+        """The bundles that go before this one is loaded, those first that were drawn with longest ago."""
+        if self.memory is None or name in self.loaded:
+            return []
+        held = list(self.loaded)
+        while held and self.weight(name) + sum(map(self.weight, held)) > self.memory:
+            held.pop(0)
+        return list(self.loaded)[: len(self.loaded) - len(held)]
+
+    def needed(self, name: str, size: int) -> int:
+        """Bytes that drawing one picture of a size takes beside the weights, about."""
+        if (name, size) not in self._needed:
+            self._needed[name, size] = needed_bytes(self.get(name), size)
+        return self._needed[name, size]
 
     def weight(self, name: str) -> int:
         """Bytes of a bundle's files."""

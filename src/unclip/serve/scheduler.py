@@ -18,7 +18,7 @@ import queue
 import threading
 import time
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -28,10 +28,11 @@ from unclip.errors import UnclipWarning, is_out_of_memory
 from unclip.model import Model
 from unclip.pipeline import PICTURES, Part, Piece, Route, pieces
 from unclip.serve.flights import Flight, Joined, can_fly, step
+from unclip.serve.memory import free_bytes
 from unclip.serve.models import Models
 from unclip.serve.worker import Cancelled, Observe, OutOfMemory, Result, Task
 from unclip.stages.painting import Painting
-from unclip.stages.stage import Stage
+from unclip.stages.stage import Stage, chunks
 
 WAITING = Event("waiting", 0, 0, 0.0)
 IDLE_SECONDS = 1.0  # between two looks at whether to stop
@@ -75,6 +76,7 @@ class Scheduler(threading.Thread):
         self._numbers = itertools.count()
         self._waiting: list[Waiting] = []
         self._tasks: list[Task] = []
+        self._postponed: deque[Task] = deque()  # until another bundle may be let go for theirs
         self._owners: dict[Route, Task] = {}
         self._stopping = False
         self._flights: list[Flight] = []  # of one model and one network
@@ -135,7 +137,7 @@ class Scheduler(threading.Thread):
     # --- the thread ---
 
     def run(self) -> None:
-        while not (self._stopping and not self._tasks and self._commands.empty()):
+        while not (self._stopping and not self._tasks and not self._postponed and self._commands.empty()):
             try:
                 self._work()
             except Exception as error:  # what nobody has foreseen ends what is there, and not the server
@@ -146,7 +148,8 @@ class Scheduler(threading.Thread):
 
     def _work(self) -> None:
         """Do what others ask for, then one thing of what there is to draw."""
-        self._obey(wait=not self._tasks)
+        self._obey(wait=not self._tasks and not self._postponed)
+        self._take_up()
         movable = next((task for task in self._tasks if not task._waits), None)
         waiting = self._next()
         ahead: list[Waiting | Flight] = [*self._flights] if waiting is None else [waiting]
@@ -259,9 +262,22 @@ class Scheduler(threading.Thread):
         for task in [task for task in self._tasks if task.cancelled]:
             self._end(task, Cancelled("cancelled"))
 
-    def _begin(self, task: Task) -> None:
+    def _take_up(self) -> None:
+        """Begin what was postponed, as far as that can be, in its order."""
+        while self._postponed and (self._postponed[0].cancelled or not self._swaps(self._postponed[0])):
+            self._begin(self._postponed.popleft(), again=True)
+
+    def _swaps(self, task: Task) -> bool:
+        """Would its bundle take the room of one that draws something?"""
+        leaving = self.models.leaving(task.bundle)
+        return any(other.bundle in leaving for other in self._tasks)
+
+    def _begin(self, task: Task, again: bool = False) -> None:
         if task.cancelled:
             task.end(Cancelled("cancelled"))
+            return
+        if not again and (self._postponed or self._swaps(task)):
+            self._postponed.append(task)
             return
         self._tasks.append(task)
         try:
@@ -306,7 +322,11 @@ class Scheduler(threading.Thread):
         task.end(outcome)
 
     def _handed_in(self, task: Task, parts: list[Part]) -> Iterator[Event]:
-        """Let parts wait for their first stage; the events are what comes of them."""
+        """Let parts wait for their first stage; the events are what comes of them.
+
+        Raises OutOfMemory where there is none for a picture of their size.
+        """
+        parts = [small for part in parts for small in self._fitting(part, task.bundle)]
         for part in parts:
             self._owners |= dict.fromkeys(part.routes, task)
             self._waiting.append(Waiting(part, task.bundle, (task.arrived, next(self._numbers))))
@@ -325,6 +345,21 @@ class Scheduler(threading.Thread):
                 yield event
 
         return come()
+
+    def _fitting(self, part: Part, bundle: str) -> list[Part]:
+        """A part as it is, or in smaller ones where there is not memory for all of it. Raises OutOfMemory."""
+        model, size = self.models.get(bundle), max(route.size for route in part.routes)
+        free, each = free_bytes(model.device), self.models.needed(bundle, size)
+        if free is None or each * min(len(part), model.networks.pictures(size)) <= free:
+            return [part]
+        if each > free:
+            raise OutOfMemory(
+                f"a picture of {size} px takes about {each // 10**6} MB, and {free // 10**6} MB are free: "
+                "ask for a smaller one"
+            )
+        if part.batch.read is not None or any(route.competes for route in part.routes):
+            return [part]  # what is read or chosen of a batch as a whole cannot be taken apart
+        return [part.rows(rows) for rows in chunks(range(len(part)), free // each)]
 
     def _wanted(self, waiting: Waiting) -> Waiting | None:
         """Without the jobs of tasks that have ended."""
