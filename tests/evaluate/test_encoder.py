@@ -43,7 +43,7 @@ def test_features_are_those_of_the_embedder(encoder: Encoder, tiny_bundle: Path)
 def test_features_of_a_corpus_are_computed_once(
     encoder: Encoder, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = Corpus(shutil.copytree(shapes, tmp_path / "copy"))
+    corpus = Corpus(shutil.copytree(shapes, tmp_path / "copy", ignore=shutil.ignore_patterns("cache")))
     steps, features = done(encoder.corpus(corpus))
     assert steps[-1] == ("features train", len(corpus), len(corpus))
     assert features == pytest.approx(encoder.images(corpus.pixels(32)), abs=1e-5)

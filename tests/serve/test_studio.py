@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError, expect
 
 from support.browsing import (
     AXE,
@@ -181,9 +182,11 @@ def test_many_waiting_jobs_do_not_hold_up_the_page(page: Page) -> None:
     page.reload()
     expect(found(page, "a first thing")).to_be_visible(timeout=20_000)
     go(page, "Draw")
+    cancel = page.get_by_role("button", name="Cancel")
     for _ in range(8):
-        page.get_by_role("button", name="Cancel").first.click()
-        page.wait_for_timeout(200)
+        with suppress(TimeoutError):  # it is drawn by now
+            cancel.first.click(timeout=2000)
+    expect(cancel).to_have_count(0, timeout=PATIENCE)
 
 
 # --- Library ---
@@ -271,6 +274,7 @@ def test_a_picture_made_of_another_says_of_which(page: Page) -> None:
     parent = id_of_tile(page.locator(".job .tile").first)
     page.locator(".job .tile").first.click()
     page.get_by_role("dialog").get_by_role("button", name="Vary").click()
+    expect(page.locator(".chosen figure")).to_have_count(1)  # the view has changed
     page.get_by_label("Pictures").fill("1")
     page.get_by_role("button", name="Draw", exact=True).click()
     made = page.locator(".job button.tile")

@@ -297,9 +297,11 @@ def test_pictures_are_encoded_in_several_places(
     seen: list[torch.Tensor] = []
     original = task.model.losses
 
-    def losses(ids: torch.Tensor, mask: torch.Tensor, codes: torch.Tensor, told: Any, read: Any) -> Any:
+    def losses(
+        ids: torch.Tensor, mask: torch.Tensor, codes: torch.Tensor, told: Any, read: Any, terms: Any
+    ) -> Any:
         seen.extend([codes, read])
-        return original(ids, mask, codes, told, read)
+        return original(ids, mask, codes, told, read, terms)
 
     monkeypatch.setattr(task.model, "losses", losses)
     batch = task.batch(Places.whole(8, 2))
