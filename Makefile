@@ -31,7 +31,7 @@ studio: .venv/installed-dev
 	cd studio && npm ci --no-audit --no-fund && npm run types && npm run check && npm test && npm run build
 
 test: lint
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist loadfile
 
 test-cluster:
 	"$(PYTHON)" tools/cluster_tests.py

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ from unclip.data.prepare.run import build_folder
 from unclip.train.run import Run
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread() -> Iterator[None]:
     """Sums in the same order everywhere: what bit equality is about is the loop, not the machine."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)  # pictures of other tests are compared with those of other processes
 
 
 @pytest.fixture(scope="session")
