@@ -15,6 +15,7 @@ import httpx2
 import numpy as np
 from PIL import Image
 
+from support.pictures import ROUNDING
 from unclip.model import Model
 from unclip.policy import Policy
 from unclip.serve.admission import Admission
@@ -109,6 +110,13 @@ def uri_of(image: Image.Image) -> str:
 def same(one: Image.Image, other: Image.Image) -> bool:
     """Are two pictures equal, pixel for pixel?"""
     return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+
+
+def near(one: Image.Image, other: Image.Image) -> bool:
+    """Are two pictures equal but for rounding, which another number of threads or another process changes?"""
+    levels = (np.asarray(picture, dtype=int) for picture in (one, other))
+    first, second = levels
+    return first.shape == second.shape and int(np.abs(first - second).max()) <= ROUNDING
 
 
 def refused(answer: httpx2.Response, status: int = 400) -> dict[str, Any]:

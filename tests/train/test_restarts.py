@@ -28,7 +28,7 @@ def torchrun(recipe: Path, corpus: Path, out: Path, *ways: str) -> subprocess.Po
     for setting in (*SETTINGS, *ways):
         command += ["--set", f"clip.train.{setting}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=environment)  # what they say is shown if the test fails
 
 
 def ranks(parent: int) -> list[int]:
@@ -48,6 +48,10 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+@pytest.mark.skipif(
+    "PYTEST_XDIST_WORKER" in os.environ,
+    reason="wants the machine to itself: `.venv/bin/python -m pytest tests/train/test_restarts.py`",
+)
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_a_run_whose_process_was_killed_ends_as_one_that_was_not(
     way: str, recipe: Path, corpus: Path, tmp_path: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from PIL import Image
 
@@ -28,6 +29,11 @@ class Withheld:
     seed: int
     prompt: str
     category: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As the API tells of it."""
+        return {"index": self.index, "seed": self.seed, "category": self.category}
 
     def __str__(self) -> str:
         return f"picture {self.index} of seed {self.seed} is withheld: it shows {self.category}"

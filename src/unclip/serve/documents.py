@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from unclip.policy.guard import Withheld
 from unclip.serve.jobs import Job, State, Stored
 from unclip.serve.service import Live, Service
 
@@ -27,13 +25,12 @@ def job_document(service: Service, job: Live | Job, base: str, stored: list[Stor
         "state": str(job.state),
         "error": None,
         "pictures": [picture_document(service, one, base) for one in stored],
-        "withheld": [],
+        "withheld": [one.document for one in job.withheld] if isinstance(job, Live) else list(job.withheld),
     }
     if isinstance(job, Live):
         error = None if job.error is None else job.error.document["error"]
         return found | {
             "error": error,
-            "withheld": withheld_documents(job.withheld),
             "stage": job.stage,
             "step": job.step,
             "total": job.total,
@@ -44,11 +41,6 @@ def job_document(service: Service, job: Live | Job, base: str, stored: list[Stor
     done = 1.0 if job.state is State.DONE else 0.0
     more = {"stage": "", "step": 0, "total": 0, "fraction": done, "ahead": 0, "seconds_left": 0.0}
     return found | {"error": None if job.error is None else dict(job.error)} | more
-
-
-def withheld_documents(withheld: Sequence[Withheld]) -> list[dict[str, Any]]:
-    """The pictures that a policy does not let out, and why."""
-    return [{"index": one.index, "seed": one.seed, "category": one.category} for one in withheld]
 
 
 def picture_document(service: Service, stored: Stored, base: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ SCHEMA = """
 create table if not exists jobs (
     id text primary key, owner text not null, verb text not null, bundle text not null, state text not null,
     kept integer not null, request text not null, prompt text not null, idempotency text, fingerprint text,
-    created real not null, ended real, error text
+    created real not null, ended real, error text, withheld text not null default '[]'
 ) strict;
 create unique index if not exists jobs_idempotency on jobs (owner, idempotency);
 create index if not exists jobs_created on jobs (owner, created);
@@ -54,8 +54,11 @@ create table if not exists canvases (
     updated real not null
 ) strict;
 """
-# Columns that folders of an earlier version lack; and what needs them.
-ADDED = {"digest": "text not null default ''", "parents": "text not null default '[]'"}
+# Columns, by table, that folders of an earlier version lack; and what needs them.
+ADDED = {
+    "jobs": {"withheld": "text not null default '[]'"},
+    "pictures": {"digest": "text not null default ''", "parents": "text not null default '[]'"},
+}
 LATER = "create index if not exists pictures_digest on pictures (owner, digest);"
 
 
@@ -85,6 +88,7 @@ class Job:
         idempotency, fingerprint: the client's key, and a hash of what came with it.
         created, ended: seconds since 1970.
         error: the API's error of one that failed.
+        withheld: the pictures that the policy did not let out, as the API tells of them.
     """
 
     id: str
@@ -100,6 +104,7 @@ class Job:
     created: float = field(default_factory=time.time)
     ended: float | None = None
     error: Mapping[str, Any] | None = None
+    withheld: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -182,9 +187,10 @@ class Store:
             self._database.execute("pragma journal_mode=wal")
             self._database.execute("pragma synchronous=full")
             self._database.executescript(SCHEMA)
-            there = {row["name"] for row in self._database.execute("pragma table_info(pictures)")}
-            for name in ADDED.keys() - there:
-                self._database.execute(f"alter table pictures add column {name} {ADDED[name]}")
+            for table, added in ADDED.items():
+                there = {row["name"] for row in self._database.execute(f"pragma table_info({table})")}
+                for name in added.keys() - there:
+                    self._database.execute(f"alter table {table} add column {name} {added[name]}")
             self._database.executescript(LATER)
         except sqlite3.Error as error:
             raise UnclipError(f"cannot keep jobs in {folder}: {error}; give another folder") from error
@@ -248,6 +254,7 @@ class Store:
         state: State,
         pictures: Sequence[Stored] = (),
         error: Mapping[str, Any] | None = None,
+        withheld: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Say how a job ended, with its pictures, whose files are written; one that has ended stays so."""
         columns = (
@@ -256,8 +263,12 @@ class Store:
         )
         with self._transaction() as database:
             changed = database.execute(
-                "update jobs set state = ?, ended = ?, error = ? where id = ? and state = 'queued'",
-                (str(state), time.time(), None if error is None else json.dumps(error), job),
+                "update jobs set state = ?, ended = ?, error = ?, withheld = ? "
+                "where id = ? and state = 'queued'",
+                (
+                    *(str(state), time.time(), None if error is None else json.dumps(error)),
+                    *(json.dumps(list(withheld)), job),
+                ),
             ).rowcount
             if not changed:
                 return
@@ -489,6 +500,7 @@ def _job(row: sqlite3.Row) -> Job:
         "kept": bool(values["kept"]),
         "request": json.loads(values["request"]),
         "error": None if values["error"] is None else json.loads(values["error"]),
+        "withheld": tuple(json.loads(values["withheld"])),
     }
     return Job(**values)
 

@@ -500,7 +500,7 @@ class Service:
                 for position, picture in enumerate(live.pictures)
             ]
         error = None if live.error is None else live.error.document["error"]
-        self.store.end(live.id, state, live.stored, error)
+        self.store.end(live.id, state, live.stored, error, [one.document for one in live.withheld])
 
     def _written(self, live: Live, position: int, picture: Picture, expires: float | None) -> Stored:
         id = f"pic_{live.id.removeprefix('job_')}_{position}"

@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from unclip.serve import schema
 from unclip.serve.contract import Asked
-from unclip.serve.documents import withheld_documents
 from unclip.serve.errors import ApiError
 from unclip.serve.fields import ResponseFormat
 from unclip.serve.jobs import Job, State
@@ -103,7 +102,7 @@ async def _answer(service: Service, live: Live, waiter: Waiter) -> dict[str, Any
     width, height = live.pictures[0].image.size
     said: dict[str, Any] = {"warnings": live.warnings} if live.warnings else {}
     if live.withheld:
-        said["withheld"] = withheld_documents(live.withheld)
+        said["withheld"] = [one.document for one in live.withheld]
     return {
         "created": int(live.created),
         "data": data,
