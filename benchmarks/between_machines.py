@@ -1,4 +1,4 @@
-"""What PowerSGD saves where the link between machines is slow: two network namespaces stand for two machines.
+"""PowerSGD over a slow link, against whole gradients: two network namespaces stand for machines.
 
     sudo python benchmarks/between_machines.py RECIPE --data CORPUS --stages RUN [--megabits 50]
 

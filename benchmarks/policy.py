@@ -39,7 +39,7 @@ ASKED = {"en": "a photo of {}", "ko": "{} 사진", "de": "ein Foto von {}"}  # a
 
 
 def counted(values: Sequence[bool]) -> dict[str, Any]:
-    """How many are true, and their share with its interval."""
+    """The count of true ones, and their share with its interval."""
     right = np.array(values, bool)
     estimate = share(right, np.arange(len(right)))
     percent = {name: round(100 * getattr(estimate, name), 2) for name in ("value", "low", "high")}

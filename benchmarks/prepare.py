@@ -154,7 +154,7 @@ def judged(count: int) -> None:
     peaks, looking = [0], threading.Event()
 
     def look() -> None:
-        """What the process itself holds; files that are mapped are the system's to forget."""
+        """The memory that the process itself holds; files that are mapped are the system's to forget."""
         while not looking.wait(0.05):
             with open("/proc/self/status", encoding="ascii") as file:
                 held = next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))

@@ -42,7 +42,7 @@ SERVER_SECONDS = 0.02  # of the server for a job, where it was not measured
 
 @dataclass(frozen=True)
 class Waited:
-    """What a run gave; times in seconds from a job's arrival to its end."""
+    """The results of a run; times in seconds from a job's arrival to its end."""
 
     replicas: int
     load: float
@@ -159,7 +159,7 @@ def batched(rows: int) -> float:
 
 
 def forecast(server: float, jobs: int) -> list[dict[str, Any]]:
-    """What so many replicas give, by load, with one server before them and with as many as are needed."""
+    """Throughput of so many replicas, by load, with one server before them and with as many as are needed."""
     rows = []
     for replicas in REPLICAS:
         for load in LOADS:

@@ -105,7 +105,7 @@ Way = tuple[Callable[[Image.Image], Image.Image], Callable[[Image.Image], bool]]
 
 
 def ways(others: bool) -> dict[str, Way]:
-    """How a picture is marked, and whether the mark is read again, of each of the watermarks."""
+    """A picture marked by each watermark, and the mark read again."""
     found: dict[str, Way] = {
         "unclip": (partial(embed, mark=MARK), lambda image: getattr(read_mark(image), "mark", None) == MARK)
     }
@@ -161,7 +161,7 @@ def psnr(image: Image.Image, marked: Image.Image) -> float:
 
 
 def survival(images: list[Image.Image], way: Way, changes: dict[str, Change]) -> dict[str, object]:
-    """How often a mark is read after each change, the PSNR, and seconds of processor time."""
+    """The share of marks read after each change, the PSNR, and seconds of processor time."""
     put, read = way
     started = time.process_time()
     marked = [put(image) for image in images]
@@ -220,7 +220,7 @@ photograph = cache(flat)
 
 
 def looked_at(rows: list[Row]) -> tuple[int, list[int]]:
-    """How many pictures these were, and the numbers of those in which a mark was found."""
+    """The count of these pictures, and the numbers of those in which a mark was found."""
     found = []
     for way, data, number in rows:
         random = np.random.default_rng(number)

@@ -85,7 +85,7 @@ def picture_box(page: Page) -> tuple[float, float, float]:
 
 
 def bytes_of(page: Page, path: str) -> bytes:
-    """What the server has at a path, as this page may see it."""
+    """The server's answer at a path, as this page may see it."""
     return page.request.get(page.url.split("#")[0].rstrip("/") + path).body()
 
 

@@ -205,7 +205,7 @@ def test_powersgd_learns(folder: Path, way: str) -> None:
 
 
 def test_a_run_with_powersgd_goes_on_as_if_nothing_had_been(results: Results) -> None:
-    """What it had lost, which later steps make good, is in the checkpoint."""
+    """PowerSGD's error feedback is part of the checkpoint."""
     for result in results:
         undisturbed, resumed = (result[f"{way}-hybrid"]["weights"] for way in ("undisturbed", "resumed"))
         assert all(map(torch.equal, undisturbed.values(), resumed.values()))

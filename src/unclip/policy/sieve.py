@@ -36,7 +36,7 @@ class Sieve:
         return cls(Guard(Policy.named(name)))
 
     def __call__(self, image: Image.Image, captions: Sequence[str], /) -> str:
-        """What a picture (RGB), or one of its captions, is refused for, in words; "" where it is not."""
+        """The reason for which a picture (RGB), or one of its captions, is refused; "" where it is not."""
         for caption in captions:
             if (category := self._guard.policy.refusal(caption)) is not None:
                 return f"a caption says {category}"

@@ -98,6 +98,9 @@ class LoopConfig:
         self._require(
             "gradient_hook", not hook or self.parallel is not Parallel.FSDP, "'none' with parallel = 'fsdp'"
         )
+        # torch's hook needs whole gradients first
+        few = hook and self.parallel is Parallel.DDP and self.powersgd_start < 2
+        self._require("powersgd_start", not few, "at least 2 with parallel = 'ddp'")
         # it would compress the gradient of the climb as if a step were made of it
         self._require("gradient_hook", not (hook and self.sam_rho), "'none' with sam_rho")
 

@@ -127,7 +127,7 @@ def distribute_(
         hook_state = powerSGD_hook.PowerSGDState(
             None,
             matrix_approximation_rank=config.powersgd_rank,
-            start_powerSGD_iter=max(2, config.powersgd_start),  # torch's least with error feedback
+            start_powerSGD_iter=config.powersgd_start,
         )
         wrapped.register_comm_hook(hook_state, powerSGD_hook.powerSGD_hook)
     return wrapped
@@ -176,12 +176,13 @@ def _shard_(module: nn.Module, mesh: DeviceMesh | None) -> None:
         if not isinstance(layer, nn.ModuleList | nn.ModuleDict) and any(True for _ in layer.parameters())
     ]
     for layer in reversed(layers):  # the inner ones first
-        fully_shard(layer, mesh=mesh, ignored_params=_numbers(layer))
-    fully_shard(module, mesh=mesh, ignored_params=_numbers(module))
+        fully_shard(layer, mesh=mesh, ignored_params=set(_numbers(layer)))
+    fully_shard(module, mesh=mesh, ignored_params=set(_numbers(module)))
 
 
-def _numbers(module: nn.Module) -> set[nn.Parameter]:
-    return {parameter for parameter in module.parameters() if not parameter.ndim}
+def _numbers(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters of no dimension, in the model's order, in which all processes average them."""
+    return [parameter for parameter in module.parameters() if not parameter.ndim]
 
 
 def average_numbers_(module: nn.Module, world: World, config: LoopConfig) -> None:

@@ -397,7 +397,7 @@ def stored(path: Path) -> Path:
 
 
 def dataset(folder: Path) -> Path:
-    """What `datasets.Dataset.save_to_disk` writes."""
+    """A folder as `datasets.Dataset.save_to_disk` writes it."""
     folder.mkdir(parents=True)
     rows = pq.read_table(stored(folder.parent / "table.parquet"))
     with (
