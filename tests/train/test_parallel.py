@@ -18,6 +18,7 @@ from support.tiny_task import Recorded, TinyTask
 from unclip import native
 from unclip.errors import InputError, TrainingError, UnclipWarning
 from unclip.train import loop, parallel, state
+from unclip.train.config import Parallel
 from unclip.train.log import read_metrics
 
 Results = list[dict[str, Any]]
@@ -234,3 +235,18 @@ def test_one_process_needs_no_group() -> None:
     assert (world.rank, world.size, world.writes) == (0, 1, True)
     assert world.any(True, False) == (True, False)
     assert parallel.whole({"a": [TinyTask().model.first.weight]})
+
+
+def test_single_numbers_are_averaged_in_the_order_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another order in another process would average one number with another one."""
+    module = torch.nn.Module()
+    for index in range(20):
+        number = torch.nn.Parameter(torch.tensor(float(index)))
+        number.grad = torch.tensor(float(index))
+        module.register_parameter(f"number{index}", number)
+    seen: list[float] = []
+    monkeypatch.setattr(parallel.dist, "all_reduce", lambda tensor: seen.append(float(tensor)))
+    world = parallel.World(torch.device("cpu"), 0, 2)
+    parallel.average_numbers_(module, world, parallel_worker.settings(parallel=Parallel.FSDP))
+    assert seen == [float(index) for index in range(20)]
+    assert [float(number.grad or 0) for number in module.parameters()] == [value / 2 for value in seen]
