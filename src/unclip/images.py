@@ -193,17 +193,22 @@ def header(source: Source) -> tuple[int, int, Image.Exif]:
     name = _describe(source)
     with _opened(source, name) as image:
         _check_size(image, name)
-        width, height = image.size
-        try:
-            exif = Image.Exif()
-            if image.format != "PNG":
-                exif = image.getexif()
-            elif "exif" in image.info:  # a PNG's getexif would decode its pixels to look behind them
-                exif.load(image.info["exif"])
-            turned = exif.get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
-        except Exception:  # what cannot be read of it is not there: the pixels may still be whole
-            exif, turned = Image.Exif(), False
-        return (height, width, exif) if turned else (width, height, exif)
+        return shown_size(image)
+
+
+def shown_size(image: Image.Image) -> tuple[int, int, Image.Exif]:
+    """As `header`, of a picture that Pillow has opened."""
+    width, height = image.size
+    try:
+        exif = Image.Exif()
+        if image.format != "PNG":
+            exif = image.getexif()
+        elif "exif" in image.info:  # a PNG's getexif would decode its pixels to look behind them
+            exif.load(image.info["exif"])
+        turned = exif.get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
+    except Exception:  # what cannot be read of it is not there: the pixels may still be whole
+        exif, turned = Image.Exif(), False
+    return (height, width, exif) if turned else (width, height, exif)
 
 
 def read_metadata(source: Source) -> dict[str, str]:

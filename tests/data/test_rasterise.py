@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from support.packages import svg
+from unclip.data.quick_png import quick_png
 from unclip.data.rasterise import Unusable, draw, draw_bitmap, draw_svg
 from unclip.data.records import Fit
 
@@ -81,8 +82,8 @@ def test_trimming_draws_larger_instead_of_enlarging() -> None:
 def test_bitmaps_of_all_modes_are_read(mode: str) -> None:
     gray = Image.new("L", (40, 40), 90)
     image = Image.new("I;16", (40, 40), 90 * 256) if mode == "I;16" else gray.convert("RGB").convert(mode)
-    drawn, whole = draw_bitmap(encoded(image), 32)
-    assert max(whole.size) == 40
+    drawn, seen = draw_bitmap(encoded(image), 32)
+    assert (seen.width, seen.height) == (40, 40)
     assert abs(pixels(drawn)[16, 16].astype(int) - 90).max() <= 3
 
 
@@ -134,9 +135,38 @@ def test_broken_and_empty_documents_are_refused(document: str) -> None:
 def test_cropping_keeps_the_middle() -> None:
     image = Image.new("RGB", (300, 60), (255, 0, 0))
     image.paste((0, 0, 255), (120, 0, 180, 60))
-    drawn, whole = draw_bitmap(encoded(image), 32, Fit.CROP)
-    assert max(whole.size) == 300
+    drawn, seen = draw_bitmap(encoded(image), 32, Fit.CROP)
+    assert (seen.width, seen.height) == (300, 60)
     assert (pixels(drawn) == [0, 0, 255]).all()
+
+
+def turned(width: int, height: int, orientation: int) -> bytes:
+    """A JPEG of red left of blue that lies as a phone may have held it."""
+    image = Image.new("RGB", (width, height), (255, 0, 0))
+    image.paste((0, 0, 255), (width // 2, 0, width, height))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, "JPEG", exif=exif)
+    return file.getvalue()
+
+
+def test_a_large_jpeg_is_decoded_small_and_judged_by_its_whole_size() -> None:
+    drawn, seen = draw_bitmap(turned(900, 600, 6), 32)
+    assert (seen.width, seen.height) == (600, 900)
+    assert seen.image.size == (38, 57)  # an eighth in the file's own way, then half of that is too little
+    assert pixels(drawn)[4, 16, 0] > 200
+    assert pixels(drawn)[28, 16, 2] > 200
+    with pytest.raises(Unusable, match="1001 x 500"):
+        draw_bitmap(turned(1001, 500, 1), 32)  # reduced it would be 2 to 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (31, 17), (64, 64)])
+def test_a_png_that_is_written_quickly_has_every_pixel(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = Image.open(io.BytesIO(quick_png(Image.fromarray(noise))))
+    assert (image.format, image.mode) == ("PNG", "RGB")
+    assert np.array_equal(np.asarray(image), noise)
 
 
 def test_png_is_the_same_for_the_same_picture() -> None:

@@ -415,15 +415,16 @@ def _write_shards(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
 
-    def samples(split: Split) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    def samples(split: Split) -> Iterator[tuple[str, memoryview, dict[str, Any]]]:
         own = [index for index, its in rows if its is split]
         for start in range(0, len(own), READ):
             part = own[start : start + READ]
-            read = rows_of(table, ["key", "png", *METADATA, "captions"], part).to_pylist()
+            read = rows_of(table, ["key", *METADATA, "captions"], part).to_pylist()
             for index, row in zip(part, read, strict=True):
                 captions, row["names"] = made.captions.get(index, (row["captions"], row["names"]))
                 metadata = {name: row[name] for name in METADATA}
-                yield row["key"], row["png"], metadata | {"captions": load_captions(captions)}
+                picture = memoryview(table["png"][index].as_buffer())  # not read before it is written
+                yield row["key"], picture, metadata | {"captions": load_captions(captions)}
 
     placed: list[Placed] = []
     for split in Split:

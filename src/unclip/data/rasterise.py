@@ -12,6 +12,7 @@ import resvg_py
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unclip.data.filters import THUMB
+from unclip.data.quick_png import quick_png
 from unclip.data.records import Fit
 from unclip.errors import DataError, InputError
 from unclip.images import (
@@ -21,9 +22,11 @@ from unclip.images import (
     WHITE,
     encode,
     fault,
+    header,
     letterbox,
     on_white,
     open_image,
+    shown_size,
 )
 from unclip.processes import no_opening
 
@@ -40,15 +43,34 @@ IN_DOUBT = 0.5  # what a length in whole pixels may be wrong by
 
 
 class Unusable(DataError):
-    """A picture that does not go into a corpus. `reason` is one of a few words, to be counted; `image` is
+    """A picture that does not go into a corpus. `reason` is one of a few words, to be counted; `seen` is
     there where the picture could be decoded.
     """
 
-    def __init__(self, reason: str, detail: str = "", image: Image.Image | None = None) -> None:
+    def __init__(self, reason: str, detail: str = "", seen: Seen | None = None) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
-        self.image = image
+        self.seen = seen
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A bitmap as it was decoded: `image`, perhaps reduced, and the size of the whole in pixels, upright."""
+
+    image: Image.Image
+    width: int
+    height: int
+
+    @property
+    def longer(self) -> int:
+        """Pixels of the longer side."""
+        return max(self.width, self.height)
+
+    @property
+    def aspect(self) -> float:
+        """The width over the height."""
+        return self.width / self.height
 
 
 @dataclass(frozen=True)
@@ -90,28 +112,27 @@ def draw(content: str | bytes, size: int, fit: Fit, limits: Limits = Limits()) -
     To be called in a process that may die of it (`processes.Contained`).
     """
     try:
-        width = 0
+        width, aspect = 0, 1.0
         if isinstance(content, str):
-            image, whole = draw_svg(content, size, fit, limits), None
+            whole = image = draw_svg(content, size, fit, limits)
+            png = encode(image, "png")  # flat: to look for repeats halves it
         else:
-            image, whole = draw_bitmap(content, size, fit, limits)
-            width = max(whole.size)
-        aspect = whole.width / whole.height if whole else 1.0
-        pdq, quality = hashed(whole or image) if limits.perceptual else (None, 0)
+            image, seen = draw_bitmap(content, size, fit, limits)
+            width, aspect, whole = seen.longer, seen.aspect, seen.image
+            png = quick_png(image)
+        pdq, quality = hashed(whole) if limits.perceptual else (None, 0)
         digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         thumb = np.asarray(image.resize((THUMB, THUMB))).tobytes()
-        png = encode(image, "png")
         return Drawn(width=width, aspect=aspect, png=png, hash=digest, thumb=thumb, pdq=pdq, quality=quality)
     except Unusable as error:
-        seen = error.image
-        if seen is None:
+        if error.seen is None:
             return Drawn(error.reason, error.detail)
         return Drawn(
             error.reason,
             error.detail,
-            width=max(seen.size),
-            aspect=seen.width / seen.height,
-            preview=_preview(seen),
+            width=error.seen.longer,
+            aspect=error.seen.aspect,
+            preview=_preview(error.seen.image),
         )
     except MemoryError:
         return Drawn("too large", "it does not fit into the memory of a picture")
@@ -152,29 +173,43 @@ def draw_svg(svg: str, size: int, fit: Fit = Fit.PAD, limits: Limits = Limits())
         scale = max(image.size) / max(box[2] - box[0], box[3] - box[1])
         if scale > 1.05:
             image = _render(svg, min(round(size * scale), 4 * size), fit, limits)
-    return _square(image, size, fit, limits)
+        image = image.crop(_content(image))
+    if fit is not Fit.CROP:
+        _check_aspect(image.width, image.height, limits, None)
+    return _square(image, size, fit)
 
 
 def draw_bitmap(
     content: bytes, size: int, fit: Fit = Fit.PAD, limits: Limits = Limits()
-) -> tuple[Image.Image, Image.Image]:
+) -> tuple[Image.Image, Seen]:
     """Decodes a picture; returns the white square (size, size) and what of the source it is drawn from.
+
+    Of a larger picture that is drawn whole no more is decoded than is needed (`images.open_image`).
 
     Raises:
         Unusable: broken, empty, animated, of more than 50 megapixels, under 32 pixels, or longer than 2
         to 1 (unless it is cropped).
     """
-    moves = _check_header(content, limits)
+    moves, width, height = _check_header(content, limits)
     try:
-        image = on_white(open_image(_first_frame(content) if moves else content))
+        source = _first_frame(content) if moves else content
+        image = open_image(source, at_least=None if fit is Fit.TRIM else size)
+        if not width:  # of a kind that Pillow knows only since it was opened
+            width, height, _ = header(source)
+        if image.mode != "RGB":
+            image = on_white(image)
     except InputError as error:
         said = str(error).removeprefix("the picture ")
         raise Unusable("HEIC" if said == NEEDS_HEIC else "broken", said) from error
-    if fit is Fit.TRIM:
+    if fit is Fit.TRIM:  # of the whole: the rest may be so much smaller
         image = image.crop(_content(image))
-    if max(image.size) < limits.least_side:
-        raise Unusable("too small", f"{image.width} x {image.height}", image)
-    return _square(image, size, fit, limits), image
+        width, height = image.size
+    seen = Seen(image, width, height)
+    if seen.longer < limits.least_side:
+        raise Unusable("too small", f"{width} x {height}", seen)
+    if fit is not Fit.CROP:
+        _check_aspect(width, height, limits, seen)
+    return _square(image, size, fit), seen
 
 
 def _first_frame(content: bytes) -> bytes:
@@ -186,9 +221,11 @@ def _first_frame(content: bytes) -> bytes:
         raise Unusable("broken", fault(error)) from error
 
 
-def _check_header(content: bytes, limits: Limits) -> bool:
-    """Tells a picture that is too large, or moves, from a broken one, before anything is decoded; True of
-    one that moves and may.
+def _check_header(content: bytes, limits: Limits) -> tuple[bool, int, int]:
+    """Tells a picture that is too large, or moves, from a broken one, before anything is decoded.
+
+    Returns:
+        True of one that moves and may; width and height in pixels, upright.
     """
     try:
         with warnings.catch_warnings():
@@ -196,17 +233,18 @@ def _check_header(content: bytes, limits: Limits) -> bool:
             with Image.open(io.BytesIO(content)) as image:
                 pixels, moves = image.width * image.height, getattr(image, "is_animated", False)
                 moves = moves and image.format != "MPO"  # as in `open_image`
+                width, height, _ = shown_size(image)
     except Image.DecompressionBombError as error:
         raise Unusable("too large", str(error)) from error
     except UnidentifiedImageError:
-        return False  # `open_image` says what it is
+        return False, 0, 0  # `open_image` says what it is
     except Exception as error:  # a decoder fed with a broken file raises nearly anything
         raise Unusable("broken", fault(error)) from error
     if pixels > MAX_PIXELS:
         raise Unusable("too large", f"{pixels:,} pixels")
     if moves and not limits.animated:
         raise Unusable("animated")
-    return moves
+    return moves, width, height
 
 
 def _render(svg: str, size: int, fit: Fit, limits: Limits) -> Image.Image:
@@ -242,17 +280,18 @@ def _content(image: Image.Image) -> tuple[int, int, int, int]:
     return box
 
 
-def _square(image: Image.Image, size: int, fit: Fit, limits: Limits) -> Image.Image:
-    whole = image
-    if fit is Fit.TRIM:
-        image = image.crop(_content(image))
+def _check_aspect(width: int, height: int, limits: Limits, seen: Seen | None) -> None:
+    if not 1 / limits.aspect <= width / height <= limits.aspect:
+        raise Unusable("extreme aspect", f"{width} x {height}", seen)
+
+
+def _square(image: Image.Image, size: int, fit: Fit) -> Image.Image:
     if fit is Fit.CROP:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-    if not 1 / limits.aspect <= image.width / image.height <= limits.aspect:
-        raise Unusable("extreme aspect", f"{image.width} x {image.height}", whole)
     margin = round(size * MARGIN) if fit is Fit.TRIM else 0
     square = ImageOps.expand(letterbox(image, size - 2 * margin, WHITE), margin, WHITE)
-    _content(square)  # refuses an empty picture
+    if np.asarray(square).min() >= INK:
+        raise Unusable("empty")
     return square

@@ -27,7 +27,7 @@ class Placed:
 def write_shards(
     folder: Path,
     name: str,
-    samples: Iterable[tuple[str, bytes, dict[str, Any]]],
+    samples: Iterable[tuple[str, bytes | memoryview, dict[str, Any]]],
     per_shard: int = PER_SHARD,
     first: int = 0,
 ) -> Iterator[Placed]:
@@ -51,7 +51,7 @@ def write_shards(
                 yield Placed(shard, offset, len(picture))
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
+def _add(tar: tarfile.TarFile, name: str, content: bytes | memoryview) -> int:
     member = tarfile.TarInfo(name)  # owner 0, time 0, mode 644: nothing of this machine
     member.size = len(content)
     offset = tar.offset + BLOCK  # a ustar header is one block

@@ -21,7 +21,7 @@ from unclip.data.texts import shown_name
 from unclip.errors import InputError
 from unclip.runtime import sweep
 
-VERSION = "4"
+VERSION = "5"
 
 
 def prepare(
