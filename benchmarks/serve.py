@@ -1,10 +1,11 @@
 """`unclip serve` under load, beside the same pictures drawn in Python: `python benchmarks/serve.py`.
 
 In one run, turn by turn, so that a machine that grows slower does so for all: 16 clients over HTTP,
-`generate` with the same pictures in one call, both one after the other, and the same clients at a peer, the
-usual server with a lock a request (`serve_peer.py`: our own model, since a pipeline of diffusers of like cost
-is not to be had). Then ten times as many clients as are let in; random cancels, by call and by going away,
-beside a mate; kill -9 at random moments. Counted are broken promises: there must be none.
+`generate` with the same pictures in one call and the same marked files made of them ("call"), without files
+("drawn"), each one after the other too, and the same clients at a peer, the usual server with a lock a
+request (`serve_peer.py`: our own model, since a pipeline of diffusers of like cost is not to be had). Then
+ten times as many clients as are let in; random cancels, by call and by going away, beside a mate; kill -9 at
+random moments. Counted are broken promises: there must be none.
 
     python benchmarks/serve.py                    the whole, about 40 minutes on two cores
     python benchmarks/serve.py --quick            every part, short, as a trial of the script
@@ -33,6 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +127,7 @@ def throughput(model: str | None, rounds: int, repeats: int, count: int) -> dict
     prompts = [line for line in PROMPTS.read_text().splitlines() if line.strip()][:count]
     direct = unclip.load(model)
     options = () if model is None else ("--model", model)
-    kinds = ("http", "call", "http-single", "call-single", "peer")
+    kinds = ("http", "call", "drawn", "http-single", "call-single", "drawn-single", "peer")
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     waits: dict[str, list[float]] = {"http": [], "http-single": [], "peer": []}
     with (
@@ -147,6 +149,12 @@ def throughput(model: str | None, rounds: int, repeats: int, count: int) -> dict
                 found = clients.map(one_client, [asked] * count, range(count), [turn] * count)
                 return [wait for some in found for wait in some]
 
+            def direct_files(prompts: Sequence[str], seed: int, files: bool) -> None:
+                """The same in Python: pictures, and of each the file that the server would send."""
+                for picture in direct.generate(list(prompts), seed=seed):
+                    if files:
+                        picture.encode(watermark=True)
+
             for turn in range(repeats + 1):
 
                 def http(turn: int = turn) -> list[float]:
@@ -155,19 +163,26 @@ def throughput(model: str | None, rounds: int, repeats: int, count: int) -> dict
                 def peer_http(turn: int = turn) -> list[float]:
                     return together(at_peer, turn)
 
-                def call(turn: int = turn) -> None:
+                def call(turn: int = turn, files: bool = True) -> None:
                     for one in range(rounds):
-                        direct.generate(prompts, seed=rounds * turn + one)
+                        direct_files(prompts, rounds * turn + one, files)
 
                 def http_single(turn: int = turn) -> list[float]:
                     return [drawn(client, prompt, turn) for prompt in prompts]
 
-                def call_single(turn: int = turn) -> None:
+                def call_single(turn: int = turn, files: bool = True) -> None:
                     for prompt in prompts:
-                        direct.generate(prompt, seed=turn)
+                        direct_files([prompt], turn, files)
 
-                works = {"http": http, "call": call, "http-single": http_single, "call-single": call_single}
-                works |= {"peer": peer_http}
+                works = {
+                    "http": http,
+                    "call": call,
+                    "drawn": partial(call, files=False),
+                    "http-single": http_single,
+                    "call-single": call_single,
+                    "drawn-single": partial(call_single, files=False),
+                    "peer": peer_http,
+                }
                 for kind, work in works.items():
                     took, found = timed(work)
                     print(f"turn {turn} {kind}: {took:.2f} s", file=sys.stderr, flush=True)
@@ -184,6 +199,7 @@ def throughput(model: str | None, rounds: int, repeats: int, count: int) -> dict
         "clients": count,
         "pictures_per_second": {kind: round(value, 3) for kind, value in rate.items()},
         "http_of_call": round(rate["http"] / rate["call"], 3),
+        "http_of_drawn": round(rate["http"] / rate["drawn"], 3),
         "gain_of_batches": {
             "http": round(rate["http"] / rate["http-single"], 3),
             "call": round(rate["call"] / rate["call-single"], 3),
@@ -192,6 +208,7 @@ def throughput(model: str | None, rounds: int, repeats: int, count: int) -> dict
         "single_overhead": {
             "milliseconds": round(1000 * (each["http-single"] - each["call-single"]), 1),
             "share": round(each["http-single"] / each["call-single"] - 1, 3),
+            "milliseconds_over_drawn": round(1000 * (each["http-single"] - each["drawn-single"]), 1),
         },
         "http_of_peer": round(rate["http"] / rate["peer"], 3),
         "p95_seconds": {

@@ -63,7 +63,7 @@ LONGEST_RESIZED = 32  # squares: wider pictures are cropped before they are resi
 
 JPEG_QUALITY = 92
 WEBP_QUALITY = 90
-PNG_COMPRESSION = 6  # zlib's own default
+PNG_COMPRESSION = 4  # of a drawing half the time of zlib's own 6, and 2 % more bytes
 
 # EXIF orientations other than 1, and how what lies so is turned upright.
 TURNS = {

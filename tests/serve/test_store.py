@@ -164,6 +164,19 @@ def test_retry_after_is_between_a_second_and_a_minute(wait: float) -> None:
     assert 1 <= int(refusal.value.headers["retry-after"]) <= 60
 
 
+def test_the_estimate_of_a_kind_follows_what_came_of_it() -> None:
+    """Small pictures wait longer beside large ones than their work tells; large ones do not."""
+    admission = Admission()
+    assert admission.expected("small", 1.0) == 1.0
+    for _ in range(30):
+        admission.came("large", 2.0, 2.0)
+    for _ in range(30):
+        admission.came("small", 0.5, 2.0)
+    assert admission.expected("small", 0.5) == pytest.approx(2.0, rel=0.05)
+    assert admission.expected("large", 2.0) == pytest.approx(2.0, rel=0.05)
+    assert 1 < admission.expected("unknown", 1.0) <= 4
+
+
 def test_the_estimate_follows_what_is_measured() -> None:
     admission = Admission(rate=1000)
     for _ in range(40):

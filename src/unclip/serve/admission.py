@@ -11,6 +11,8 @@ from unclip.serve.errors import ApiError
 MOST_RETRY_SECONDS = 60  # clients give up on, or ignore, a longer Retry-After
 FIRST_RATE = 1e6  # pixels times steps in a second, before anything was drawn
 MEMORY = 0.2  # share of the newest measurement in a rate
+LEAST_SECONDS = 0.05  # of an estimate that is compared with what came
+ALL = ""  # jobs of every kind
 
 
 @dataclass
@@ -23,6 +25,9 @@ class Admission:
         most_each: jobs of one key, or one address, for each worker.
         workers: that draw at the same time.
         rate: pixels times steps that one of them does in a second.
+        late: by kind of job, the seconds that one took over those that its work, and the work ahead of it,
+            would tell: in company every step takes longer, and small pictures have steps that cost more
+            than their pixels.
     """
 
     most_jobs: int = 64
@@ -33,6 +38,7 @@ class Admission:
     jobs: int = 0
     rate: float = FIRST_RATE
     refused: int = 0
+    late: dict[str, float] = field(default_factory=dict)
     _each: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def seconds(self, work: int) -> float:
@@ -42,7 +48,18 @@ class Admission:
     @property
     def wait(self) -> float:
         """Seconds until what is here by now is drawn."""
-        return self.queued(self.work)
+        return self.expected(ALL, self.queued(self.work))
+
+    def expected(self, kind: str, seconds: float) -> float:
+        """Seconds that a job of a kind will take, of which its work and the work ahead tell so many."""
+        return seconds * self.late.get(kind, self.late.get(ALL, 1.0))
+
+    def came(self, kind: str, told: float, took: float) -> None:
+        """A job of a kind took so many seconds, where its work and the work ahead had told so many."""
+        told, took = max(told, LEAST_SECONDS), max(took, LEAST_SECONDS)
+        for name in (kind, ALL):
+            before = self.late.get(name, self.late.get(ALL, 1.0))
+            self.late[name] = before * (took / told / before) ** MEMORY
 
     def queued(self, work: int) -> float:
         """Seconds until so much work of many jobs is drawn."""

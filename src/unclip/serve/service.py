@@ -72,6 +72,7 @@ class Live:
         stored: of those that are let out, what is on disk.
         error: what went wrong.
         tokens: of the prompt, as many as are read.
+        told: seconds that the work said when it was let in, its own and what was ahead.
         ended: set when it is over.
     """
 
@@ -96,9 +97,15 @@ class Live:
     warnings: list[str] = field(default_factory=list)
     error: ApiError | None = None
     tokens: int = 0
+    told: float = 0.0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     task: Task | None = None
     listeners: set[asyncio.Event] = field(default_factory=set)
+
+    @property
+    def kind(self) -> str:
+        """Jobs of one kind take alike long for their work."""
+        return f"{self.asked.bundle} {self.asked.verb} {self.asked.size}"
 
     def notify(self) -> None:
         for listener in self.listeners:
@@ -404,6 +411,7 @@ class Service:
             end=end,
         )
         self.live[live.id] = live
+        live.told = self._told(live)
         self.worker.submit(live.task)
 
     def _heard(self, live: Live, event: Event) -> None:
@@ -465,6 +473,8 @@ class Service:
             state, live.error = State.FAILED, ApiError(500, "the server cannot write: see its log")
         live.state = state  # only now: whoever sees it looks for the pictures
         self.admission.leave(live.who, live.work)
+        if live.state is State.DONE and live.who:  # one taken up after a restart came long ago
+            self.admission.came(live.kind, live.told, time.time() - live.created)
         self.metrics.job(live.asked.verb, live.state, time.time() - live.created)
         said = {"prompt": live.asked.prompt} if self.log_prompts else {}
         seconds = round(time.time() - live.created, 3)
@@ -538,9 +548,14 @@ class Service:
     def seconds_left(self, live: Live) -> float:
         """An estimate of when a job will be done."""
         if live.state is State.QUEUED:
-            ahead = self.admission.queued(min(live.ahead, self.admission.work - live.work))
-            return ahead + self.admission.seconds(live.work)
-        return self.admission.seconds(round(live.work * (1 - live.fraction)))
+            return self.admission.expected(live.kind, self._told(live))
+        own = self.admission.seconds(round(live.work * (1 - live.fraction)))
+        return self.admission.expected(live.kind, own)
+
+    def _told(self, live: Live) -> float:
+        """Seconds that the work tells, of a job that has not begun and of what is ahead of it."""
+        ahead = self.admission.queued(min(live.ahead, self.admission.work - live.work))
+        return ahead + self.admission.seconds(live.work)
 
     def ahead(self, live: Live) -> int:
         """Jobs that came earlier and are not over."""
