@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from unclip import recipes
+from unclip.data.corpus import Corpus
 from unclip.errors import DataError, InputError, TrainingError
 from unclip.models.clip_loss import text_keys
 from unclip.native import load_model
@@ -27,8 +28,10 @@ from unclip.train.teacher import (
     TeacherConfig,
     Words,
     agreed,
+    among_pictures,
     centred,
     cosine_loss,
+    directions,
     projected,
     relations_loss,
 )
@@ -116,7 +119,8 @@ def test_projected_vectors_are_the_principal_components(width: int) -> None:
 def tiny_teacher(**settings: object) -> Teacher:
     config = TeacherConfig(**settings)  # type: ignore[arg-type]
     tokenizer = BytePairTokenizer.train([one.text for one in words().said], 300)
-    return Teacher(words(), config, tokenizer, 24, 8)
+    targets = projected(directions(words()), 8)
+    return Teacher(words(), targets, config, tokenizer, 24)
 
 
 def test_a_word_is_a_function_of_its_place_and_comes_with_its_own_target() -> None:
@@ -189,7 +193,7 @@ def test_settings_that_mean_nothing_are_refused(settings: dict[str, object], mat
         TeacherConfig(**settings)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("likeness", list(Likeness))
+@pytest.mark.parametrize("likeness", [Likeness.COSINE, Likeness.RELATIONS])
 def test_clip_learns_where_the_teacher_has_its_words(
     likeness: Likeness, taught: Path, recipe: Path, tmp_path: Path
 ) -> None:
@@ -235,8 +239,65 @@ def test_a_run_whose_words_are_others_by_now_is_stale_and_one_without_them_is_re
         run.check("clip")
 
 
-def test_a_locked_image_encoder_has_no_teacher(recipe: Path, corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("locked = true\nteacher = { weight = 1.0 }", "'cosine' with locked True"),
+        ("teacher = { likeness = 'pictures' }", "'pictures' with locked False"),
+    ],
+)
+def test_words_are_taught_among_pictures_where_the_image_encoder_is_locked_and_only_there(
+    recipe: Path, corpus: Path, tmp_path: Path, task: str, said: str
+) -> None:
     own = tmp_path / "own.toml"
-    own.write_text(recipe.read_text() + "\n[clip.task]\nlocked = true\nteacher = { weight = 1.0 }\n")
-    with pytest.raises(InputError, match="a locked image encoder cannot come along"):
+    own.write_text(recipe.read_text() + f"\n[clip.task]\n{task}\n")
+    with pytest.raises(InputError, match=said):
         Run(recipes.load(own), corpus, tmp_path / "run", torch.device("cpu")).check("clip")
+
+
+def test_a_word_stands_where_pictures_of_its_like_stand(corpus: Path) -> None:
+    """Pictures whose places are a linear map of the teacher's: a word that no picture has is placed by it."""
+    pictures = Corpus(corpus)
+    things = sorted(set(pictures.column("concept")))
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((len(things), 4))
+    matrix = random.standard_normal((4, 8))
+    names = {pictures.column("concept")[i]: pictures.names(i)[0] for i in range(len(pictures))}
+    said = [Said("en", names[thing]) for thing in things]
+    embeddings = np.array([vectors[things.index(thing)] @ matrix for thing in pictures.column("concept")])
+    new = random.standard_normal((1, 4))
+    taught = Words(
+        [*said, Said("en", "unheard of")],
+        np.concatenate([vectors, new]).astype(np.float16) * 1000,
+        [""] * (len(said) + 1),
+    )
+    found = among_pictures(taught, pictures, embeddings)
+    assert found.shape == (len(things) + 1, 8)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    middle = embeddings.mean(axis=0)
+    wanted = np.concatenate([vectors, new]) @ matrix - middle
+    cosines = (found * wanted / np.linalg.norm(wanted, axis=1, keepdims=True)).sum(axis=1)
+    assert cosines.mean() > 0.9
+    with pytest.raises(DataError, match="no picture of the corpus"):
+        among_pictures(words(), pictures, embeddings)
+
+
+def test_a_text_encoder_alone_learns_where_its_words_stand(
+    run: Path, corpus: Path, recipe: Path, tmp_path: Path
+) -> None:
+    """The loss of the teacher falls beside a locked image encoder."""
+    own, taught = tmp_path / "own.toml", Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    pictures = Corpus(corpus)
+    said = sorted({Said("en", pictures.names(index)[0]) for index in range(len(pictures))})
+    vectors = np.random.default_rng(0).standard_normal((len(said), 12)).astype(np.float16)
+    Words(said, vectors, [""] * len(said)).save(taught / teacher.TEACHER_FILE)
+    own.write_text(recipe.read_text() + "\n[clip.task]\nlocked = true\nteacher = { likeness = 'pictures' }\n")
+    settings = [
+        f"clip.start={run / 'bundle'}",
+        *("clip.train.steps=40", "clip.train.learning_rate=1e-2", "clip.train.warmup=0", "clip.train.ema=[]"),
+        *("clip.train.log_steps=10", "clip.train.evaluate_steps=0", "clip.train.preview_steps=0"),
+    ]
+    Run(recipes.load(own, settings), taught, tmp_path / "run", torch.device("cpu")).go("clip")
+    lines = [line for line in read_metrics(tmp_path / "run" / "clip") if line["kind"] == "train"]
+    losses = [line["parts"]["teacher"] for line in lines]
+    assert losses[-1] < losses[0]

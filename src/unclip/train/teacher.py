@@ -9,6 +9,7 @@ the image encoder along. Nothing of the teacher is left in the weights' file but
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.data.captions import LANGUAGES, check_languages, language_shares
+from unclip.data.corpus import Corpus
+from unclip.data.records import FACES, SCENES
 from unclip.errors import DataError, InputError
 from unclip.models.clip_loss import gather
 from unclip.runtime import atomic_path
@@ -31,6 +34,7 @@ from unclip.train.places import Places
 TEACHER_FILE = "teacher.parquet"  # in the folder of a corpus
 FEW = 200  # words of a language below which their mean says little of the language
 NOT_ITSELF = -1e4  # the logit of a word's likeness to itself: a share of 0
+RIDGE = 10.0  # of the regression from words to pictures
 SHARPNESS = 10.0  # factor of the cosines of `Likeness.RELATIONS`, the inverse of a temperature
 
 
@@ -45,10 +49,15 @@ class Likeness(StrEnum):
     RELATIONS: words are as near to each other as the teacher has them, whatever the space: the cross entropy
     between the shares of their likeness to all words of the batch (SEED, 2101.04731;
     affinity mimicking, 2309.12314).
+
+    PICTURES: each word stands where pictures of what is like it stand, 1 - cosine: beside a locked image
+    encoder, whose space stays as it is. The words that pictures of the corpus have tell by a linear map where
+    that is (`among_pictures`).
     """
 
     COSINE = "cosine"
     RELATIONS = "relations"
+    PICTURES = "pictures"
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,11 @@ def centred(words: Words) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
+def directions(words: Words) -> np.ndarray:
+    """Directions of words, float32 (N, D): from the middle of their language, the same for translations."""
+    return agreed(centred(words), words.meanings)
+
+
 def agreed(vectors: np.ndarray, meanings: Sequence[str]) -> np.ndarray:
     """Directions of words (N, D) with the mean over its translations in place of each translation's own.
 
@@ -209,6 +223,37 @@ def projected(vectors: np.ndarray, width: int) -> np.ndarray:
     return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
 
 
+def among_pictures(words: Words, corpus: Corpus, embeddings: np.ndarray) -> np.ndarray:
+    """Directions in which pictures of what words mean lie from the middle of all pictures, float32 (N, E).
+
+    Ridge regression, from the words that are names of pictures: from the teacher's directions to the mean of
+    the embeddings (M, E) of the corpus's pictures with that name. Each meaning counts once, whatever the
+    number of its translations. Raises DataError where no picture has one of the words as its name.
+    """
+    rows: dict[Said, list[int]] = {said: [] for said in words.said}
+    sources, tones = corpus.column("source"), corpus.column("tone")
+    for index, (source, tone) in enumerate(zip(sources, tones, strict=True)):
+        if tone == 0 and source not in (SCENES, FACES):
+            for language in corpus.captions(index):
+                for name in corpus.names(index, language):
+                    if (found := rows.get(Said(language, name))) is not None:
+                        found.append(index)
+    known = [place for place, said in enumerate(words.said) if rows[said]]
+    if not known:
+        raise DataError("no picture of the corpus has a word of the teacher as its name: make its words anew")
+    middle = embeddings.mean(axis=0, dtype=np.float64)
+    named = np.stack([embeddings[rows[words.said[place]]].mean(axis=0) for place in known]) - middle
+    named /= np.maximum(np.linalg.norm(named, axis=1, keepdims=True), 1e-6)
+    meanings = [words.meanings[place] or words.said[place].text for place in known]
+    times = Counter(meanings)
+    weights = np.array([1 / times[meaning] for meaning in meanings])[:, None]
+    vectors = directions(words).astype(np.float64)  # (N, D)
+    given = vectors[known]
+    gram = given.T @ (weights * given) + RIDGE * np.eye(given.shape[1])
+    told = (vectors @ np.linalg.solve(gram, given.T @ (weights * named))).astype(np.float32)
+    return told / np.maximum(np.linalg.norm(told, axis=1, keepdims=True), 1e-6)
+
+
 class Lesson(NamedTuple):
     """The words of a step and where the teacher has them."""
 
@@ -220,14 +265,26 @@ class Teacher:
     """Draws words for each step, and says how far the text encoder is from where the teacher has them."""
 
     def __init__(
-        self, words: Words, config: TeacherConfig, tokenizer: Tokenizer, context: int, width: int
+        self,
+        words: Words,
+        targets: np.ndarray,
+        config: TeacherConfig,
+        tokenizer: Tokenizer,
+        context: int,
+        middle: Tensor | None = None,
     ) -> None:
-        """`context` is the most tokens of a text, `width` that of the embeddings of CLIP."""
-        if not words.said:
-            raise DataError(f"{config.file} has no words: make it anew")
+        """Make ready.
+
+        Args:
+            words: that are drawn.
+            targets: float32 (N, E) of length 1, where the text encoder shall have them.
+            config: the settings.
+            tokenizer: of the text encoder.
+            context: the most tokens of a text.
+            middle: (E,) the middle of all texts, that targets are directions from; None is 0.
+        """
         self.words, self.config, self.tokenizer, self.context = words, config, tokenizer, context
-        directions = agreed(centred(words), words.meanings)  # (N, D)
-        self.targets = torch.from_numpy(projected(directions, width))  # (N, E)
+        self.targets, self.middle = torch.from_numpy(targets), middle
         spoken = [one.language for one in words.said]
         shares = language_shares(spoken, config.languages, config.temperature)
         counts = {code: spoken.count(code) for code in shares}
@@ -244,6 +301,8 @@ class Teacher:
 
     def loss(self, texts: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of the embeddings (B, E) of a lesson's words, in float32."""
+        if self.middle is not None:
+            texts = F.normalize(texts.float(), dim=1) - self.middle.to(texts.device)
         return LOSSES[self.config.likeness](texts, targets)
 
 
@@ -275,4 +334,5 @@ def relations_loss(texts: Tensor, targets: Tensor) -> Tensor:
 LOSSES: dict[Likeness, Callable[[Tensor, Tensor], Tensor]] = {
     Likeness.COSINE: cosine_loss,
     Likeness.RELATIONS: relations_loss,
+    Likeness.PICTURES: cosine_loss,
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -30,13 +30,24 @@ from unclip.models.noised_clip import NoisedCLIP
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.encoded import embeddings
 from unclip.train.loop import Judged, Task
-from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, text_by_length
+from unclip.train.pictures import HeldOut, Pictures, PicturesConfig, spread, text_by_length
 from unclip.train.places import Places
 from unclip.train.results import Results
 from unclip.train.settings import Settings
 from unclip.train.starting import finished, take_weights_
 from unclip.train.tasks.stage import StageTask
-from unclip.train.teacher import Teacher, TeacherConfig, Words, check_there
+from unclip.train.teacher import (
+    Likeness,
+    Teacher,
+    TeacherConfig,
+    Words,
+    among_pictures,
+    check_there,
+    directions,
+    projected,
+)
+
+WORDS_OF_MIDDLE = 2048  # whose embeddings tell the middle of all texts
 
 
 class Contrast(StrEnum):
@@ -81,10 +92,19 @@ class CLIPTaskConfig:
             raise InputError(
                 f"shift {self.pictures.shift}: locked, pictures are encoded once and never moved, so say 0"
             )
-        if self.locked and self.teacher is not None:
+        if self.teacher is not None and self.locked != (self.teacher.likeness is Likeness.PICTURES):
             raise InputError(
-                "teacher: a locked image encoder cannot come along to the teacher's space, so say null"
+                f"teacher.likeness {self.teacher.likeness.value!r} with locked {self.locked}: a locked image "
+                "encoder cannot come along to the teacher's space, so say 'pictures' there, and nowhere else"
             )
+
+
+class Pairs(NamedTuple):
+    """Pictures and their captions."""
+
+    images: Tensor  # (B, 3, S, S) in [-1, 1]; of a locked encoder (B, E), its embeddings
+    tokens: Tokens
+    concepts: Tensor  # (B,) int64, the same for pictures of one thing
 
 
 def check_bias(task: CLIPTaskConfig, biased: bool) -> None:
@@ -126,14 +146,16 @@ class ContrastiveTask(StageTask, ABC):
     def texts(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
         """Embeddings (B, E) of captions (B, L)."""
 
-    def batch(self, places: Places) -> tuple[Tensor, Tokens, Tensor]:
+    def pairs(self, places: Places) -> Pairs:
+        """Pictures and captions for the places of a batch."""
         drawn = self.pictures.draw(places)
         concept = torch.from_numpy(self.pictures.concepts[drawn.position])  # (B,)
-        return from_uint8(drawn.pixels), drawn.tokens, concept
+        return Pairs(from_uint8(drawn.pixels), drawn.tokens, concept)
 
-    def loss(
-        self, model: nn.Module, batch: tuple[Tensor, Tokens, Tensor], places: Places
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, places: Places) -> Any:
+        return self.pairs(places)
+
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Tensor]]:
         images, tokens, concept = batch
         assert isinstance(model, CLIP | NoisedCLIP)
         scale, bias = model.scale, model.logit_bias
@@ -185,9 +207,14 @@ class CLIPTask(ContrastiveTask):
         train: Corpus,
         held_out: Corpus,
         unseen: Corpus | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        """`unseen` is of concepts that are not learned from, which evaluations look at as well."""
+        """`unseen` is of concepts that are not learned from, which evaluations look at as well.
+
+        `teacher` has a second loss; None is the contrast alone.
+        """
         super().__init__(CLIP(model), task, tokenizer, train, held_out)
+        self.teacher = teacher
         self.unseen = None
         if unseen is not None and len(unseen):
             self.unseen = HeldOut(unseen, tokenizer, model.text.context, model.image.image_size)
@@ -200,6 +227,19 @@ class CLIPTask(ContrastiveTask):
     def texts(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
         assert isinstance(model, CLIP)
         return model.encode_text(ids, mask).embedding
+
+    def batch(self, places: Places) -> Any:
+        return self.pairs(places), None if self.teacher is None else self.teacher.lesson(places)
+
+    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Tensor]]:
+        pairs, lesson = batch
+        contrast, parts = super().loss(model, pairs, places)
+        if self.teacher is None:
+            return contrast, parts
+        texts = text_by_length(partial(self.texts, model), lesson.tokens, self.task.part)
+        taught = self.teacher.loss(texts, lesson.targets)
+        about = {"contrast": contrast.detach(), "teacher": taught.detach()}
+        return contrast + self.teacher.config.weight * taught, {**parts, **about}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -220,37 +260,6 @@ class CLIPTask(ContrastiveTask):
         return figures
 
 
-class TaughtCLIPTask(CLIPTask):
-    """CLIP's task with a second loss, which draws the text encoder towards the space of a teacher."""
-
-    def __init__(
-        self,
-        model: CLIPConfig,
-        task: CLIPTaskConfig,
-        tokenizer: Tokenizer,
-        train: Corpus,
-        held_out: Corpus,
-        unseen: Corpus | None,
-        words: Words,
-    ) -> None:
-        """`words` are those that the teacher has embedded."""
-        super().__init__(model, task, tokenizer, train, held_out, unseen)
-        assert task.teacher is not None
-        self.teacher = Teacher(words, task.teacher, tokenizer, self.pictures.context, model.embedding)
-        self.weight = task.teacher.weight
-
-    def batch(self, places: Places) -> Any:
-        return super().batch(places), self.teacher.lesson(places)
-
-    def loss(self, model: nn.Module, batch: Any, places: Places) -> tuple[Tensor, dict[str, Tensor]]:
-        pairs, lesson = batch
-        contrast, parts = super().loss(model, pairs, places)
-        texts = text_by_length(partial(self.texts, model), lesson.tokens, self.task.part)
-        taught = self.teacher.loss(texts, lesson.targets)
-        about = {"contrast": contrast.detach(), "teacher": taught.detach()}
-        return contrast + self.weight * taught, {**parts, **about}
-
-
 class LockedCLIPTask(CLIPTask):
     """Locked-image tuning (2111.07991): texts learn where a finished image encoder puts their pictures."""
 
@@ -262,18 +271,20 @@ class LockedCLIPTask(CLIPTask):
         tokenizer: Tokenizer,
         train: Corpus,
         held_out: Corpus,
+        unseen: Corpus | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         """`embeddings` (N, E) are those of the training pictures, by the image encoder of `clip`."""
-        super().__init__(clip.config, task, tokenizer, train, held_out)
+        super().__init__(clip.config, task, tokenizer, train, held_out, unseen, teacher)
         self.model.load_state_dict(clip.state_dict())
         self.model.visual.requires_grad_(False)
         self.embeddings = embeddings
 
-    def batch(self, places: Places) -> tuple[Tensor, Tokens, Tensor]:
+    def pairs(self, places: Places) -> Pairs:
         position, captions, _ = self.pictures.choose(places)
         tokens = self.pictures.tokenizer.batch(captions, self.pictures.context)
         concept = torch.from_numpy(self.pictures.concepts[position])  # (B,)
-        return self.embeddings[torch.from_numpy(position)], tokens, concept
+        return Pairs(self.embeddings[torch.from_numpy(position)], tokens, concept)
 
     def images(self, model: nn.Module, images: Tensor, places: Places) -> Tensor:
         return images
@@ -297,13 +308,34 @@ def task_of(run: Results, stage: str) -> Task:
     tokenizer = run.tokenizer()
     model, settings, _ = settings_of(run, stage)
     corpus = Corpus(run.train.folder, EVERYTHING) if settings.splits is Splits.ALL else run.train
-    if settings.teacher is not None:
-        words = Words.load(run.train.folder / settings.teacher.file)
-        return TaughtCLIPTask(model, settings, tokenizer, corpus, run.held_out, run.unseen_concepts, words)
+    pictures = (corpus, run.held_out, run.unseen_concepts)
     if not settings.locked:
-        return CLIPTask(model, settings, tokenizer, corpus, run.held_out, run.unseen_concepts)
+        teacher = None
+        if settings.teacher is not None:
+            words = Words.load(corpus.folder / settings.teacher.file)
+            targets = projected(directions(words), model.embedding)
+            teacher = Teacher(words, targets, settings.teacher, tokenizer, model.text.context)
+        return CLIPTask(model, settings, tokenizer, *pictures, teacher)
     start = str(run.recipe[stage]["start"])
     clip = CLIP(model)
     take_weights_(clip, finished(start, "clip"), f"{stage}.start: {start}")
     seen = embeddings(run, clip, corpus)
-    return LockedCLIPTask(clip, seen, settings, tokenizer, corpus, run.held_out)
+    teacher = (
+        None if settings.teacher is None else _of_pictures(settings.teacher, clip, seen, corpus, tokenizer)
+    )
+    return LockedCLIPTask(clip, seen, settings, tokenizer, *pictures, teacher)
+
+
+def _of_pictures(
+    config: TeacherConfig, clip: CLIP, seen: Tensor, corpus: Corpus, tokenizer: Tokenizer
+) -> Teacher:
+    """The teacher of a locked CLIP, whose pictures have the embeddings `seen` (N, E)."""
+    words = Words.load(corpus.folder / config.file)
+    targets = among_pictures(words, corpus, seen.numpy())
+    context = clip.config.text.context
+    some = [words.said[place].text for place in spread(len(words.said), WORDS_OF_MIDDLE)]
+    tokens = tokenizer.batch(some, context)
+    with torch.no_grad():
+        texts = clip.eval().encode_text(tokens.ids, tokens.mask).embedding.float()
+    middle = F.normalize(texts, dim=1).mean(dim=0)
+    return Teacher(words, targets, config, tokenizer, context, middle)
