@@ -199,7 +199,7 @@ def test_a_text_encoder_learns_alone(run: Path, corpus: Path, recipe: Path, tmp_
     training = Run(recipes.load(other, locked(run)), corpus, again, torch.device("cpu"))
     task = training.task("clip")
     assert isinstance(task, LockedCLIPTask)
-    embeddings, _, _ = task.batch(Places.whole(4, 1))
+    embeddings, _, _ = task.pairs(Places.whole(4, 1))
     position = task.pictures.positions(Places.whole(4, 1))
     expected = embed(task.model.eval(), Corpus(corpus).pixels(32)[position])
     torch.testing.assert_close(embeddings, expected)
