@@ -8,7 +8,7 @@ speed    pictures a second of one process, beside decoding them alone (opened, t
 memory   the peak of the process that judges and writes, over made-up records that were drawn already
 copies   precision and recall of `perceptual` and, with --clip, `semantic`, by kind of copy, among pictures of
          a corpus
-recall   pairs that the graph of many vectors finds, of those that comparing all finds
+recall   pairs that are found within clusters, of those that comparing all finds, by number of clusterings
 fetch    pictures a second from a server on this machine, and with --img2dataset (a Python that has it) its
 
 Writes `benchmarks/results/prepare.json`, with --quick nothing. A part that is not measured stays as it was.
@@ -20,6 +20,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -27,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
@@ -39,8 +40,8 @@ from PIL import Image
 
 from unclip.data.corpus import Corpus
 from unclip.data.draw_workers import STAGED
-from unclip.data.prepare.neighbours import Metric, close_pairs
-from unclip.data.prepare.rules import chosen
+from unclip.data.prepare.neighbours import CLUSTERINGS, Metric, close_pairs
+from unclip.data.prepare.rules import BY_NAME, Name, chosen
 from unclip.data.prepare.run import prepare
 from unclip.data.quick_png import quick_png
 from unclip.data.rasterise import hashed
@@ -152,10 +153,10 @@ def memory(quick: bool) -> list[dict[str, object]]:
 
 
 def judged(count: int) -> None:
-    """Judges and writes made-up records; prints the peak of this process in megabytes."""
-    from unclip.data.build import _split, _write_shards
-    from unclip.data.draw_workers import open_staged
-    from unclip.data.prepare.decide import decide
+    """Builds a corpus of made-up records that were drawn already; prints the peak of this process in MB."""
+    from unclip.data.build import BUILDING, CHUNK, Input, build
+    from unclip.data.prepare.judges import Judges
+    from unclip.data.records import Drawing
 
     peaks, looking = [0], threading.Event()
 
@@ -166,33 +167,47 @@ def judged(count: int) -> None:
                 held = next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
             peaks[0] = max(peaks[0], held)
 
-    threading.Thread(target=look, daemon=True).start()
-    with tempfile.TemporaryDirectory() as place:
-        paths = []
-        for number, start in enumerate(range(0, count, 128)):
-            rows = [_record(index) for index in range(start, min(count, start + 128))]
-            path = Path(place) / f"{number:06d}.arrow"
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as place:
+        out = Path(place) / "out"
+        (out / BUILDING).mkdir(parents=True)
+        (out / BUILDING / "plan").write_text(f"made up size={SIZE} {' '.join(STAGED.names)}")
+        for number, start in enumerate(range(0, count, CHUNK)):
+            rows = [_record(index) for index in range(start, min(count, start + CHUNK))]
+            path = out / BUILDING / f"00-made-up-{number:05d}.arrow"
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, STAGED) as writer:
                 writer.write_table(pa.Table.from_pylist(rows, schema=STAGED))
-            paths.append(path)
-        table = open_staged(paths)
-        made = decide(table, chosen())
-        rows = _split(table, made.dropped, set(), set())
-        for _ in _write_shards(Path(place) / "shards", table, rows, [], [], made, {}):
-            pass
+
+        def drawings() -> Iterator[Drawing]:
+            for index in range(count):
+                key = _key(index)
+                yield Drawing(key, "made-up", "", "", {"en": [""]}, "", "", bitmap=b"")
+
+        threading.Thread(target=look, daemon=True).start()
+        source = Input("made-up", drawings)
+        judges = Judges(chosen(), report=True)
+        options = {"size": SIZE, "fingerprint": "made up", "title": "Made up", "growing": "made up"}
+        for event in build(out, [source], judges=judges, **options):  # type: ignore[arg-type]
+            if event.stage != "draw made-up":
+                print(event, f"{peaks[0] // 1000} MB", file=sys.stderr, flush=True)
     looking.set()
     print(round(max(peaks) / 1000))
+
+
+def _key(index: int) -> str:
+    return f"shard-{index // 1000:05d}/{index:08d}.jpg"
 
 
 def _record(index: int) -> dict[str, object]:
     random = np.random.default_rng(index)
     caption = f"a made-up picture of thing number {index} on a ground of many colours"
+    cells = random.integers(0, 256, (4, 4, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    png = quick_png(Image.fromarray(cells))
     return {
-        "key": f"shard-{index // 1000:05d}/{index:08d}.jpg", "concept": f"thing-{index}", "style": "",
-        "source": "folder", "licence": "unknown", "author": "", "tone": 0, "names": [], "width": 512,
-        "captions": json.dumps({"en": [caption]}), "vector": False, "png": random.bytes(2000),
-        "hash": random.bytes(16), "thumb": random.bytes(3072), "aspect": 1.0, "pdq": random.bytes(256),
-        "quality": 100, "letters": 50, "findings": [], "fit": "pad",
+        "key": _key(index), "concept": f"thing-{index}", "style": "",
+        "source": "made-up", "licence": "unknown", "author": "", "tone": 0, "names": [], "width": 512,
+        "captions": json.dumps({"en": [caption]}), "vector": False, "png": png + random.bytes(1500),
+        "hash": random.bytes(16), "thumb": cells.tobytes(), "aspect": 1.0, "pdq": random.bytes(256),
+        "quality": 100, "letters": 50, "findings": [], "fit": "pad", "digest": random.bytes(16),
     }  # fmt: skip
 
 
@@ -268,46 +283,54 @@ def copies(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
     return found
 
 
-# --- recall of the graph ---
+# --- recall of clusterings ---
 
 
 def recall(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
-    """Pairs that the graph finds of those that comparing everything finds, and the seconds of both."""
+    """Pairs that are found within clusters, of those that comparing everything finds, and the seconds."""
     pictures = Corpus(corpus)
-    count = min(len(pictures), 200 if quick else 9000)
-    found: dict[str, object] = {}
-    pixels = pictures.pixels(64)[:count]
-    hashes = np.stack([np.frombuffer(hashed(Image.fromarray(one))[0], np.uint8)[:32] for one in pixels])
+    pixels = pictures.pixels(64)
+    some = np.linspace(0, len(pixels) - 1, min(len(pixels), 200 if quick else 30_000)).astype(int)
+    hashes = np.stack([np.frombuffer(hashed(Image.fromarray(pixels[k]))[0], np.uint8)[:32] for k in some])
     sets: dict[str, tuple[np.ndarray, Metric, float]] = {"PDQ": (hashes, Metric.HAMMING, 31)}
     if clip:
         from unclip.embedding import ClipEmbedder
 
         embedder = ClipEmbedder.load(clip)
-        few = pixels[: min(count, 3000)]
         vectors = [
-            np.asarray(embedder.embed_images([Image.fromarray(one) for one in few[start : start + 64]]))
-            for start in range(0, len(few), 64)
+            np.asarray(embedder.embed_images([Image.fromarray(pixels[k]) for k in some[start : start + 64]]))
+            for start in range(0, len(some), 64)
         ]
-        sets["CLIP"] = (np.concatenate(vectors).astype(np.float16), Metric.COSINE, 0.04)
-    for name, (vectors, metric, radius) in sets.items():
-        seconds, pairs = [], []
-        for exact_up_to in (len(vectors), 0):
-            start = time.monotonic()
-            near = close_pairs(vectors, vectors, metric, radius, exact_up_to=exact_up_to)
-            pairs.append({(one, other) for one, other, _ in near if one > other})
-            seconds.append(round(time.monotonic() - start, 2))
-        # a picture is dropped if any earlier one is found: that is what counts
-        later = [{one for one, _ in side} for side in pairs]
-        found[name] = {
-            "vectors": len(vectors),
-            "pairs": len(pairs[0]),
-            "pairs found": round(len(pairs[0] & pairs[1]) / max(1, len(pairs[0])), 4),
-            "pictures with one before them": len(later[0]),
-            "of those found": round(len(later[0] & later[1]) / max(1, len(later[0])), 4),
-            "seconds, all compared": seconds[0],
-            "seconds, graph": seconds[1],
+        radius = 1 - (BY_NAME[Name.SEMANTIC].threshold or 0)
+        sets["CLIP"] = (np.concatenate(vectors).astype(np.float16), Metric.COSINE, radius)
+    return {name: _found(*given) for name, given in sets.items()}
+
+
+def _found(vectors: np.ndarray, metric: Metric, radius: float) -> dict[str, object]:
+    def pairs(**options: int) -> tuple[set[tuple[int, int]], float]:
+        start, found = time.process_time(), set[tuple[int, int]]()
+        for one, other, _ in close_pairs(vectors, vectors, metric, radius, **options):
+            later = one > other
+            found.update(zip(one[later].tolist(), other[later].tolist(), strict=True))
+        return found, round(time.process_time() - start, 2)
+
+    every, seconds = pairs(exact_up_to=len(vectors))
+    # a picture is dropped if any earlier one is found: that is what counts
+    second = {later for later, _ in every}
+    result: dict[str, object] = {
+        "vectors": len(vectors),
+        "pairs": len(every),
+        "pictures with one before them": len(second),
+        "seconds, all compared": seconds,
+    }
+    for count in (1, 2, 3, CLUSTERINGS):
+        some, seconds = pairs(exact_up_to=0, clusterings=count)
+        result[f"clusterings: {count}"] = {
+            "pairs found": round(len(some & every) / max(1, len(every)), 4),
+            "pictures found": round(len({later for later, _ in some} & second) / max(1, len(second)), 4),
+            "seconds": seconds,
         }
-    return found
+    return result
 
 
 # --- fetching ---

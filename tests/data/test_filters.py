@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from unclip.data.filters import NEAR_PEAK, NEAR_RMS, THUMB, _close, duplicates, seen
+from unclip.data import filters
+from unclip.data.filters import NEAR_PEAK, NEAR_RMS, THUMB, _close, seen
+
+
+def duplicates(groups: list[str], hashes: list[bytes], thumbs: np.ndarray) -> dict[int, tuple[str, int]]:
+    _, numbers = np.unique(groups, return_inverse=True)
+    raw = np.frombuffer(b"".join(hashes), f"V{len(hashes[0])}")
+    return filters.duplicates(numbers.astype(np.int64), raw, thumbs)
 
 
 def thumb(value: int, dot: int = 0) -> np.ndarray:

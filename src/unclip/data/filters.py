@@ -26,7 +26,7 @@ class Thumbs(Protocol):
 class Part:
     """Some rows of `Thumbs`, in another order; nothing is read before it is asked for."""
 
-    def __init__(self, thumbs: Thumbs, rows: Sequence[int]) -> None:
+    def __init__(self, thumbs: Thumbs, rows: Sequence[int] | np.ndarray) -> None:
         self._thumbs = thumbs
         self._rows = np.asarray(rows, np.int64)
 
@@ -37,29 +37,28 @@ class Part:
         return self._thumbs[self._rows[rows]]
 
 
-def duplicates(groups: Sequence[str], hashes: Sequence[bytes], thumbs: Thumbs) -> dict[int, tuple[str, int]]:
+def duplicates(groups: np.ndarray, hashes: np.ndarray, thumbs: Thumbs) -> dict[int, tuple[str, int]]:
     """Finds pictures that repeat an earlier one of their group (source and style).
 
     Args:
-        groups: (N) the group of each picture.
-        hashes: (N) hash of each picture's pixels.
+        groups: int64 (N,), the group of each picture.
+        hashes: (N,) of raw bytes ("V16"), the hash of each picture's pixels.
         thumbs: uint8 (N, 32, 32, 3).
 
     Returns:
         position -> ("duplicate" or "near-duplicate", position of the picture that stays).
     """
-    dropped: dict[int, tuple[str, int]] = {}
-    members: dict[str, list[int]] = {}
-    first: dict[tuple[str, bytes], int] = {}
-    for index, (group, digest) in enumerate(zip(groups, hashes, strict=True)):
-        kept = first.setdefault((group, digest), index)
-        if kept != index:
-            dropped[index] = ("duplicate", kept)
-        else:
-            members.setdefault(group, []).append(index)
-    for indices in members.values():
+    _, alike = np.unique(hashes, return_inverse=True)
+    _, first, alike = np.unique(groups * len(hashes) + alike, return_index=True, return_inverse=True)
+    kept = first[alike]  # the first of those of the same group and hash
+    dropped = {
+        int(index): ("duplicate", int(kept[index])) for index in np.flatnonzero(kept != np.arange(len(kept)))
+    }
+    first = np.sort(first)
+    for group in np.unique(groups):
+        indices = first[groups[first] == group]
         for later, earlier in _near(Part(thumbs, indices)).items():
-            dropped[indices[later]] = ("near-duplicate", indices[earlier])
+            dropped[int(indices[later])] = ("near-duplicate", int(indices[earlier]))
     return dropped
 
 

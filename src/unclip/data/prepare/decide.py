@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from unclip.data.emojibase import BORROWED_FLAGS
 from unclip.data.filters import THUMB, duplicates
-from unclip.data.prepare.neighbours import Metric, close_pairs
+from unclip.data.prepare.neighbours import MOST, Metric, Pairs, close_pairs
 from unclip.data.prepare.rules import BY_NAME, BY_REASON, STANDING, Name, Rules
 from unclip.data.records import LeftOut, dump_captions, load_captions
 
 LEAST_QUALITY = 50  # of a PDQ hash, below which its authors say that it tells nothing (hashing.pdf)
 HASH, TURNS = 32, 8  # bytes of a PDQ hash, and ways to turn and mirror a picture
+PIXELS_HASH = 16  # bytes of the hash of a picture's pixels
 # PDQ sees no colour. Of copies, the mean difference of red, and of blue, to green stays within so many of
 # 255, however they are turned, packed or brightened; a drawing in another colour is another one.
 SAME_COLOUR = 16
@@ -54,12 +57,17 @@ class Evaluation:
     vectors: np.ndarray | None = None
 
 
-@dataclass
 class Facts:
-    """The measures that a rule took, by position: the value, and the picture that this one is next to."""
+    """The measures that a rule took, by position.
 
-    values: dict[int, float] = field(default_factory=dict)
-    twins: dict[int, int] = field(default_factory=dict)
+    Attributes:
+        values: float32 (N,); NaN where it took none.
+        twins: int32 (N,), the picture that this one is next to; -1 where there is none.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.values = np.full(count, np.nan, np.float32)
+        self.twins = np.full(count, -1, np.int32)
 
 
 @dataclass
@@ -100,60 +108,31 @@ def decide(
     """
     made = Decisions()
     told = _Told(table, made)
-    reasons, details = (table[name].to_pylist() for name in ("reason", "detail"))
-    for index, reason in enumerate(reasons):
-        if reason is not None:
-            told.drop(index, reason, details[index])
+    unusable = np.flatnonzero(table["reason"].is_valid().to_numpy())
+    why = rows_of(table, ["reason", "detail"], unusable).to_pylist()
+    for index, row in zip(unusable.tolist(), why, strict=True):
+        told.drop(index, row["reason"], row["detail"])
     told.settled = settled
     if Name.REPEATED in rules:
         _repeated(table, made, told, int(rules[Name.REPEATED]))
     if Name.DUPLICATE in rules or Name.NEAR_DUPLICATE in rules:
         _duplicates(table, made, told, rules)
     if Name.PERCEPTUAL in rules:
-        facts = made.facts.setdefault(Name.PERCEPTUAL, Facts())
-        rows = _hashed(table, made.dropped)
-        hashes, colours = own_hashes(table, rows), _colours(table, rows)
-
-        def near(left: list[int], radius: float) -> Iterator[tuple[int, int, float]]:
-            turned = _turned(table, [rows[place] for place in left])
-            for query, row, away in close_pairs(hashes[left], turned, Metric.HAMMING, radius):
-                one = left[query // TURNS]
-                if np.abs(colours[one] - colours[left[row]]).max() <= SAME_COLOUR:
-                    yield query // TURNS, row, away
-
-        _first_stays(
-            rows,
-            near,
-            rules[Name.PERCEPTUAL],
-            facts,
-            lambda index, twin, bits: told.repeats(
-                index, Name.PERCEPTUAL, twin, f"{bits:.0f} of 256 bits differ"
-            ),
-        )
+        _perceptual(table, made, told, rules[Name.PERCEPTUAL])
     if evaluation is not None and Name.EVALUATION in rules:
         _in_evaluation(table, made, told, rules, evaluation, embedded)
     if embedded is not None and Name.SEMANTIC in rules:
-        rows = [index for index in range(len(table)) if index not in made.dropped]
-        vectors = embedded.vectors[rows]
-        facts = made.facts.setdefault(Name.SEMANTIC, Facts())
-        _first_stays(
-            rows,
-            lambda left, radius: close_pairs(vectors[left], vectors[left], Metric.COSINE, radius),
-            1 - rules[Name.SEMANTIC],
-            facts,
-            lambda index, twin, away: told.repeats(index, Name.SEMANTIC, twin, f"cosine {1 - away:.3f}"),
-        )
-        facts.values = {index: 1 - away for index, away in facts.values.items()}
+        _semantic(embedded.vectors, made, told, rules[Name.SEMANTIC])
     if embedded is not None and Name.SCORE in rules:
-        facts = made.facts.setdefault(Name.SCORE, Facts())
-        for index in range(len(table)):
-            if index not in made.dropped:
-                facts.values[index] = score = float(embedded.scores[index])
-                if score < rules[Name.SCORE]:
-                    told.drop(index, BY_NAME[Name.SCORE].reasons[0], f"cosine {score:.3f}")
+        facts = made.facts.setdefault(Name.SCORE, Facts(len(table)))
+        left = told.left()
+        facts.values[left] = embedded.scores[left]
+        for index in left[embedded.scores[left] < rules[Name.SCORE]].tolist():
+            score = facts.values[index]
+            told.drop(index, BY_NAME[Name.SCORE].reasons[0], f"cosine {score:.3f}")
     if refused is not None and Name.POLICY in rules:
-        for index in range(len(table)):
-            if index >= settled and index not in made.dropped and (why := refused(index)):
+        for index in told.left().tolist():
+            if index >= settled and (why := refused(index)):
                 told.drop(index, BY_NAME[Name.POLICY].reasons[0], why)
     return made
 
@@ -165,6 +144,12 @@ class _Told:
         self._sources, self._keys = table["source"], table["key"]
         self._dropped = made.dropped
         self.settled = 0
+
+    def left(self) -> np.ndarray:
+        """int64 (M,): the positions of what is not dropped."""
+        left = np.ones(len(self._keys), bool)
+        left[[*self._dropped]] = False
+        return np.flatnonzero(left)
 
     def key(self, index: int) -> str:
         """The key of one picture."""
@@ -202,7 +187,7 @@ def _repeated(table: pa.Table, made: Decisions, told: _Told, most: int) -> None:
     every = (number(text) for _, captions, names in rows() for text in {*said(captions, names)})
     numbers, counts = np.unique(np.fromiter(every, np.uint64), return_counts=True)
     often = dict(zip(numbers[counts > most].tolist(), counts[counts > most].tolist(), strict=True))
-    facts = made.facts.setdefault(Name.REPEATED, Facts())
+    facts = made.facts.setdefault(Name.REPEATED, Facts(len(table)))
     if not often:
         return
     for index, captions, names in rows():
@@ -226,42 +211,108 @@ def _repeated(table: pa.Table, made: Decisions, told: _Told, most: int) -> None:
 
 def _duplicates(table: pa.Table, made: Decisions, told: _Told, rules: Rules) -> None:
     """Equal and nearly equal pictures of one source and style."""
-    sources, styles, concepts = (table[name].to_pylist() for name in ("source", "style", "concept"))
-    usable = [index for index in range(len(table)) if index not in made.dropped]
-    usable.sort(
-        key=lambda index: concepts[index] in BORROWED_FLAGS
-    )  # the first of two that are the same stays
-    groups = [f"{sources[index]}\0{styles[index]}" for index in usable]
-    hashes = rows_of(table, ["hash"], usable)["hash"].to_pylist()
+    usable = told.left()
+    borrowed = pc.is_in(table["concept"].take(pa.array(usable)), pa.array([*BORROWED_FLAGS], pa.string()))
+    usable = usable[
+        np.argsort(borrowed.to_numpy(), kind="stable")
+    ]  # the first of two that are the same stays
+    columns = rows_of(table, ["source", "style"], usable)
+    codes = [pc.dictionary_encode(columns[name].combine_chunks()) for name in ("source", "style")]
+    source, style = (code.indices.to_numpy() for code in codes)
+    groups = source.astype(np.int64) * len(codes[1].dictionary) + style
+    hashes = np.frombuffer(b"".join(_stored(table, "hash", usable)), f"V{PIXELS_HASH}")
     found = duplicates(groups, hashes, Reduced(table, usable))
+    for name in (Name.DUPLICATE, Name.NEAR_DUPLICATE):
+        if name in rules:
+            made.facts.setdefault(name, Facts(len(table)))
     for place, (reason, twin) in found.items():
         rule = BY_REASON[reason].name
         if rule in rules:
-            index = usable[place]
-            made.facts.setdefault(rule, Facts()).twins[index] = usable[twin]
-            told.drop(index, reason, f"the same as {told.key(usable[twin])}")
+            index = int(usable[place])
+            made.facts[rule].twins[index] = usable[twin]
+            told.drop(index, reason, f"the same as {told.key(int(usable[twin]))}")
 
 
-def _hashed(table: pa.Table, dropped: Mapping[int, LeftOut]) -> list[int]:
-    """The positions of pictures that are not dropped and whose PDQ hash tells something."""
-    good = np.flatnonzero(table["quality"].to_numpy() >= LEAST_QUALITY).tolist()
-    return [index for index in good if index not in dropped]
+def _perceptual(table: pa.Table, made: Decisions, told: _Told, radius: float) -> None:
+    """Pictures whose PDQ hash, turned and mirrored in any way, is like that of one before them."""
+    rows = _hashed(table, told)
+    hashes, colours = own_hashes(table, rows), _colours(table, rows)
+    turned = _turned(table, rows)
+
+    def near(left: np.ndarray, asked: np.ndarray, radius: float) -> Iterator[Pairs]:
+        queries = turned if len(asked) == len(rows) else turned.reshape(-1, TURNS * HASH)[asked]
+        parts = close_pairs(hashes[left], queries.reshape(-1, HASH), Metric.HAMMING, radius)
+        for query, row, away in parts:
+            one, other = asked[query // TURNS], left[row]
+            same = np.abs(colours[one] - colours[other]).max(axis=1, initial=0) <= SAME_COLOUR
+            yield one[same], other[same], away[same]
+
+    facts = made.facts.setdefault(Name.PERCEPTUAL, Facts(len(table)))
+    _first_stays(
+        rows,
+        near,
+        radius,
+        facts,
+        lambda index, twin, bits: told.repeats(
+            index, Name.PERCEPTUAL, twin, f"{bits:.0f} of 256 bits differ"
+        ),
+    )
 
 
-def own_hashes(table: pa.Table, rows: list[int]) -> np.ndarray:
-    """PDQ hashes, uint8 (N, 32), of pictures as they are."""
-    parts = [part[::TURNS] for part in _turned(table, rows)]
-    return np.ascontiguousarray(np.concatenate(parts)) if parts else np.zeros((0, HASH), np.uint8)
+def _semantic(vectors: np.ndarray, made: Decisions, told: _Told, cosine: float) -> None:
+    """Pictures that a CLIP sees as one before them."""
+    rows = told.left()
+
+    def near(left: np.ndarray, asked: np.ndarray, radius: float) -> Iterator[Pairs]:
+        parts = close_pairs(vectors[rows[left]], vectors[rows[asked]], Metric.COSINE, radius)
+        for query, row, away in parts:
+            yield asked[query], left[row], away
+
+    facts = made.facts.setdefault(Name.SEMANTIC, Facts(len(vectors)))
+    _first_stays(
+        rows,
+        near,
+        1 - cosine,
+        facts,
+        lambda index, twin, away: told.repeats(index, Name.SEMANTIC, twin, f"cosine {1 - away:.3f}"),
+    )
+    facts.values = 1 - facts.values
 
 
-def _turned(table: pa.Table, rows: list[int]) -> Iterator[np.ndarray]:
-    """PDQ hashes, uint8 (8 x N, 32), in parts: of each picture as it is, then turned and mirrored."""
+def _stored(table: pa.Table, name: str, rows: np.ndarray) -> Iterator[bytes]:
+    """One binary column of some rows, in parts."""
     for start in range(0, len(rows), SHARD):
-        stored = rows_of(table, ["pdq"], rows[start : start + SHARD])["pdq"].to_pylist()
-        yield np.frombuffer(b"".join(stored), np.uint8).reshape(-1, HASH)
+        yield b"".join(rows_of(table, [name], rows[start : start + SHARD])[name].to_pylist())
 
 
-def _colours(table: pa.Table, rows: list[int]) -> np.ndarray:
+def _hashed(table: pa.Table, told: _Told) -> np.ndarray:
+    """The positions of pictures that are not dropped and whose PDQ hash tells something."""
+    left = told.left()
+    return left[table["quality"].to_numpy()[left] >= LEAST_QUALITY]
+
+
+def own_hashes(table: pa.Table, rows: np.ndarray) -> np.ndarray:
+    """PDQ hashes, uint8 (N, 32), of pictures as they are."""
+    found = np.zeros((len(rows), HASH), np.uint8)
+    for start, part in zip(range(0, len(rows), SHARD), _stored(table, "pdq", rows), strict=True):
+        found[start : start + SHARD] = np.frombuffer(part, np.uint8).reshape(-1, TURNS, HASH)[:, 0]
+    return found
+
+
+def _turned(table: pa.Table, rows: np.ndarray) -> np.ndarray:
+    """PDQ hashes, uint8 (8 x N, 32): of each picture as it is, then turned and mirrored. In a file that is
+    mapped and has no name: of a million pictures it has a quarter of a gigabyte.
+    """
+    if not len(rows):
+        return np.zeros((0, HASH), np.uint8)
+    with tempfile.TemporaryFile() as file:
+        for part in _stored(table, "pdq", rows):
+            file.write(part)
+        file.flush()
+        return np.memmap(file, np.uint8, "r", shape=(TURNS * len(rows), HASH))
+
+
+def _colours(table: pa.Table, rows: np.ndarray) -> np.ndarray:
     """float32 (N, 2): red less green and blue less green of a picture on the whole."""
     found = np.zeros((len(rows), 2), np.float32)
     for start in range(0, len(rows), SHARD):
@@ -272,43 +323,87 @@ def _colours(table: pa.Table, rows: list[int]) -> np.ndarray:
 
 
 def _first_stays(
-    rows: list[int],
-    pairs: Callable[[list[int], float], Iterable[tuple[int, int, float]]],
+    rows: np.ndarray,
+    pairs: Callable[[np.ndarray, np.ndarray, float], Iterable[Pairs]],
     radius: float,
     facts: Facts,
     drop: Callable[[int, int, float], None],
 ) -> None:
-    """Drops what has one that stays before it within `radius`; looks again until nothing more is found,
-    because of many copies only some are each other's nearest.
+    """Drops what has one that stays before it within `radius`. Looks again at what was close to very many,
+    because of those only some came, until nothing more is found.
 
     Args:
         rows: the positions of what `pairs` compares.
-        pairs: of some of those (places in `rows`), the close ones.
+        pairs: of some (places in `rows`) and others that are asked for, the close ones.
         radius: from which on two are different.
         facts: gets of each the distance to the nearest before it, if that is not far beyond `radius`.
         drop: is told position, the one that stays, and their distance.
     """
-    left = list(range(len(rows)))
-    while left:
-        near: dict[int, dict[int, float]] = {}
-        for one, other, away in pairs(left, BESIDE * radius):
-            if one != other:
-                earlier = near.setdefault(max(one, other), {})
-                earlier[min(one, other)] = min(away, earlier.get(min(one, other), away))
-        gone = set[int]()
-        for later in sorted(near):
-            close = {earlier: away for earlier, away in near[later].items() if earlier not in gone}
-            if not close:
-                continue
-            twin = min(close, key=lambda earlier: (close[earlier], earlier))
-            index = rows[left[later]]
-            facts.values[index], facts.twins[index] = close[twin], rows[left[twin]]
-            if close[twin] <= radius:
-                gone.add(later)
-                drop(index, rows[left[twin]], close[twin])
-        if not gone:
-            return
-        left = [place for later, place in enumerate(left) if later not in gone]
+    gone = np.zeros(len(rows), bool)
+    beyond, beside = np.full(len(rows), np.inf, np.float32), np.full(len(rows), -1, np.int32)
+    asked = np.arange(len(rows))
+    while len(asked):
+        close = _Close(len(rows))
+        for one, other, away in pairs(np.flatnonzero(~gone), asked, BESIDE * radius):
+            later, earlier = np.maximum(one, other), np.minimum(one, other)
+            within = (later != earlier) & (away <= radius)
+            close.add(later[within], earlier[within], away[within])
+            further = (later != earlier) & (away > radius) & (away <= beyond[later])
+            later, earlier, away = later[further], earlier[further], away[further]
+            first = np.lexsort((-earlier, -away, later))  # of one place the nearest is written last
+            beyond[later[first]], beside[later[first]] = away[first], earlier[first]
+        found = 0
+        for place, before, distance in close.nearest_first():
+            if not gone[place] and not gone[before]:
+                found += 1
+                gone[place] = True
+                index, twin = int(rows[place]), int(rows[before])
+                facts.values[index], facts.twins[index] = distance, twin
+                drop(index, twin, distance)
+        if not found:
+            break
+        asked = close.crowded()
+        asked = asked[~gone[asked]]
+    known = np.flatnonzero(~gone & (beside >= 0))
+    known = known[~gone[beside[known]]]
+    facts.values[rows[known]], facts.twins[rows[known]] = beyond[known], rows[beside[known]]
+
+
+class _Close:
+    """Pairs (later, earlier) of places that are close: each once, after all were added."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, later: np.ndarray, earlier: np.ndarray, away: np.ndarray) -> None:
+        """Adds pairs that may be there already."""
+        if len(later):
+            numbers, first = np.unique(later * np.int64(self._count) + earlier, return_index=True)
+            self._parts.append((numbers, away[first].astype(np.float32)))
+
+    def _once(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if len(self._parts) > 1:
+            numbers, away = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+            order = np.lexsort((away, numbers))
+            numbers, first = np.unique(numbers[order], return_index=True)
+            self._parts = [(numbers, away[order][first])]
+        if not self._parts:
+            return (*np.zeros((2, 0), np.int64), np.zeros(0, np.float32))
+        numbers, away = self._parts[0]
+        return numbers // self._count, numbers % self._count, away
+
+    def nearest_first(self) -> Iterator[tuple[int, int, float]]:
+        """(later, earlier, distance), by later, then by distance."""
+        later, earlier, away = self._once()
+        order = np.lexsort((earlier, away, later))
+        yield from zip(later[order].tolist(), earlier[order].tolist(), away[order].tolist(), strict=True)
+
+    def crowded(self) -> np.ndarray:
+        """The places that are close to so many others that some may not have come."""
+        later, earlier, _ = self._once()
+        counts = np.bincount(later, minlength=self._count) + np.bincount(earlier, minlength=self._count)
+        return np.flatnonzero(counts >= MOST // 2)
 
 
 def _in_evaluation(
@@ -319,25 +414,26 @@ def _in_evaluation(
     evaluation: Evaluation,
     embedded: Embedded | None,
 ) -> None:
-    facts = made.facts.setdefault(Name.EVALUATION, Facts())
+    facts = made.facts.setdefault(Name.EVALUATION, Facts(len(table)))
     reason, bits = BY_NAME[Name.EVALUATION].reasons[0], rules[Name.EVALUATION]
-    rows = _hashed(table, made.dropped)
-    turned = _turned(table, rows)
-    for query, row, away in close_pairs(evaluation.hashes, turned, Metric.HAMMING, BESIDE * bits):
-        index = rows[query // TURNS]
-        if away < facts.values.get(index, np.inf):
-            facts.values[index] = away
-            if away <= bits:
-                told.drop(index, reason, f"like {evaluation.hashed[row]}: {away:.0f} of 256 bits differ")
+    rows = _hashed(table, told)
+    for parts in close_pairs(evaluation.hashes, _turned(table, rows), Metric.HAMMING, BESIDE * bits):
+        for query, row, away in zip(*(part.tolist() for part in parts), strict=True):
+            index = int(rows[query // TURNS])
+            if not away >= facts.values[index]:
+                facts.values[index] = away
+                if away <= bits:
+                    told.drop(index, reason, f"like {evaluation.hashed[row]}: {away:.0f} of 256 bits differ")
     if embedded is None or evaluation.vectors is None or Name.SEMANTIC not in rules:
         return
-    rows = [index for index in range(len(table)) if index not in made.dropped]
+    rows = told.left()
     radius = 1 - rules[Name.SEMANTIC]
-    for query, row, away in close_pairs(evaluation.vectors, embedded.vectors[rows], Metric.COSINE, radius):
-        told.drop(rows[query], reason, f"like {evaluation.keys[row]}: cosine {1 - away:.3f}")
+    for parts in close_pairs(evaluation.vectors, embedded.vectors[rows], Metric.COSINE, radius):
+        for query, row, away in zip(*(part.tolist() for part in parts), strict=True):
+            told.drop(int(rows[query]), reason, f"like {evaluation.keys[row]}: cosine {1 - away:.3f}")
 
 
-def rows_of(table: pa.Table, names: list[str], indices: list[int]) -> pa.Table:
+def rows_of(table: pa.Table, names: list[str], indices: Sequence[int] | np.ndarray) -> pa.Table:
     """Some columns of some rows."""
     return table.select(names).take(pa.array(indices, pa.int64()))
 
@@ -345,7 +441,7 @@ def rows_of(table: pa.Table, names: list[str], indices: list[int]) -> pa.Table:
 class Reduced:
     """The reduced pictures of some rows, uint8 (N, 32, 32, 3), read when they are asked for."""
 
-    def __init__(self, table: pa.Table, rows: Sequence[int]) -> None:
+    def __init__(self, table: pa.Table, rows: Sequence[int] | np.ndarray) -> None:
         self._column = table["thumb"]
         self._rows = np.asarray(rows, np.int64)
 

@@ -96,8 +96,8 @@ def evaluation(paths: Iterable[Path], embedder: Embedder | None) -> Evaluation:
     paths = list(paths)
     table = open_staged(paths)
     keys = table["key"].to_pylist()
-    quality, usable = table["quality"].to_numpy(), table["png"].is_valid().to_pylist()
-    rows = [index for index in range(len(keys)) if usable[index] and quality[index] >= LEAST_QUALITY]
+    telling = table["quality"].to_numpy() >= LEAST_QUALITY
+    rows = np.flatnonzero(table["png"].is_valid().to_numpy() & telling)
     hashes = own_hashes(table, rows)
     vectors = None
     if embedder is not None:

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -182,27 +182,29 @@ def _sheet(
     rule: Rule, rules: Rules, columns: _Columns, made: Decisions, told: Mapping[int, str]
 ) -> Sheet | None:
     dropped = [index for index, reason in told.items() if reason in rule.reasons]
-    values, facts = _values(rule, columns, made, told)
+    facts = made.facts.get(rule.name) or Facts(len(columns))
+    values = _values(rule, columns, facts, told)
     threshold = rules.on[rule.name]
-
-    def away(index: int) -> float:
-        value = values.get(index)
-        return math.inf if value is None or threshold is None else abs(value - threshold)
+    away = np.full(len(values), np.inf) if threshold is None else np.abs(values - threshold)
+    away[~np.isfinite(away)] = np.inf
 
     def seen(index: int) -> bool:
         return columns.image(index) is not None
 
-    chosen = sorted(dropped, key=lambda index: (away(index), share("report", columns.key(index))))
+    chosen = sorted(dropped, key=lambda index: (away[index], share("report", columns.key(index))))
     chosen = [*filter(seen, chosen[: 8 * SHOWN])][:SHOWN] or chosen[:SHOWN]
-    beside = [index for index in values if index not in told and _beside(values[index], threshold)]
-    beside = sorted(beside, key=lambda index: (away(index), columns.key(index)))[:SHOWN]
+    away[[*told]] = np.inf
+    nearest = np.argsort(away, kind="stable")[: 8 * SHOWN]
+    beside = [index for index in nearest.tolist() if math.isfinite(away[index])]
+    beside = sorted(beside, key=lambda index: (away[index], columns.key(index)))[:SHOWN]
 
     def shown(index: int) -> Shown:
-        value = values.get(index)
-        measure = "" if value is None else f"{value:.4g} {rule.unit}"
-        if value is None and index in made.dropped:
+        value = values[index]
+        measure = "" if np.isnan(value) else f"{value:.4g} {rule.unit}"
+        if np.isnan(value) and index in made.dropped:
             measure = made.dropped[index].detail
-        return Shown(index, columns.caption(index), measure, facts.twins.get(index))
+        twin = int(facts.twins[index])
+        return Shown(index, columns.caption(index), measure, twin if twin >= 0 else None)
 
     changed = _changed(rule, columns)
     if not (chosen or beside or changed):
@@ -210,30 +212,19 @@ def _sheet(
     return Sheet(rule, [*map(shown, chosen)], [*map(shown, beside)], changed)
 
 
-def _beside(value: float, threshold: float | None) -> bool:
-    """A value that can be beside a threshold: there is one, and the value is a number."""
-    return threshold is not None and math.isfinite(value)
-
-
-def _values(
-    rule: Rule, columns: _Columns, made: Decisions, told: Mapping[int, str]
-) -> tuple[Mapping[int, float], Facts]:
-    """The measure that a rule took, by position, of what came so far."""
-    facts = made.facts.get(rule.name, Facts())
-    if facts.values:
-        return facts.values, facts
-
-    def of(array: np.ndarray, usable: Callable[[int], bool]) -> dict[int, float]:
-        judged = (index for index in range(len(columns)) if index not in told or told[index] in rule.reasons)
-        return {index: float(array[index]) for index in judged if usable(index)}
-
-    if rule.name is Name.SHORT:
-        return of(columns.letters, lambda index: True), facts
-    if rule.name is Name.SIZE:
-        return of(columns.width, lambda index: columns.width[index] > 0), facts
-    if rule.name is Name.ASPECT:
-        return of(columns.aspect, lambda index: bool(columns.known[index])), facts
-    return {}, facts
+def _values(rule: Rule, columns: _Columns, facts: Facts, told: Mapping[int, str]) -> np.ndarray:
+    """float64 (N,): the measure that a rule took of what came so far; NaN where it took none."""
+    measured = {
+        Name.SHORT: lambda: (columns.letters, columns.letters >= 0),
+        Name.SIZE: lambda: (columns.width, columns.width > 0),
+        Name.ASPECT: lambda: (columns.aspect, columns.known),
+    }
+    if rule.name not in measured:
+        return facts.values.astype(np.float64)
+    array, usable = measured[rule.name]()
+    values = np.where(usable, array.astype(np.float64), np.nan)
+    values[[index for index, reason in told.items() if reason not in rule.reasons]] = np.nan
+    return values
 
 
 def _changed(rule: Rule, columns: _Columns) -> list[tuple[str, str]]:
@@ -286,11 +277,9 @@ def _histograms(columns: _Columns, made: Decisions, rules: Rules) -> list[Histog
         (Name.SCORE, "CLIP cosine of picture and caption"),
         (Name.EVALUATION, "Bits of PDQ to the nearest evaluation picture"),
     ):
-        if name in rules and (facts := made.facts.get(name)) and facts.values:
-            values, there = np.zeros(len(columns)), np.zeros(len(columns), bool)
-            values[[*facts.values]] = [*facts.values.values()]
-            there[[*facts.values]] = True
-            found.append(_histogram(title, values, kept, there & np.isfinite(values), rules[name]))
+        if name in rules and (facts := made.facts.get(name)):
+            there = np.isfinite(facts.values)
+            found.append(_histogram(title, facts.values, kept, there, rules[name]))
     return [one for one in found if one is not None]
 
 
