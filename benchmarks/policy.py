@@ -74,25 +74,25 @@ def prompts(corpus: Path) -> dict[str, Any]:
     hard: list[bool] = []
     for code in LANGUAGES:
         texts, cases = captions(corpus, code), harmless(code)
-        began = time.perf_counter()
+        began = time.process_time()
         own = [refused(text) for text in cases]
         hard += own
         row = {"captions": counted([refused(text) for text in texts]), "hard cases": counted(own)}
-        seconds = (time.perf_counter() - began) / (len(texts) + len(cases))
+        seconds = (time.process_time() - began) / (len(texts) + len(cases))
         found["false refusals"][code] = row | {"ms a prompt": round(1000 * seconds, 2)}
         table = tomllib.loads((CASES / f"unseen-{code}.toml").read_text(encoding="utf-8"))
         halves: dict[str, list[bool]] = {"the half that is reported": [], "the half that was looked at": []}
         for category, terms in table.items():
             for term in terms:
-                if category == "persons":
-                    halves.setdefault(category, []).append(not refused(ASKED[code].format(term)))
-                    continue
-                missed = not refused(term)
+                persons = category == "persons"
+                missed = not refused(ASKED[code].format(term) if persons else term)
                 if looked_at(term):
-                    halves["the half that was looked at"].append(missed)
-                else:
+                    if not persons:
+                        halves["the half that was looked at"].append(missed)
+                    continue
+                if not persons:
                     halves["the half that is reported"].append(missed)
-                    halves.setdefault(category, []).append(missed)
+                halves.setdefault(category, []).append(missed)
         found["missed"][code] = {name: counted(values) for name, values in halves.items()}
     found["false refusals"]["all"] = {"hard cases": counted(hard)}
     return found

@@ -20,12 +20,12 @@ def test_the_tables_are_the_results() -> None:
     assert [row for row in policy.tables(results) if row not in said] == []
 
 
-def test_the_goals_hold_but_for_the_one_that_is_said() -> None:
+def test_the_goals_hold() -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / "policy.json").read_text(encoding="utf-8"))
     false, missed = results["prompts"]["false refusals"], results["prompts"]["missed"]
     assert all(false[code]["captions"]["value"] <= 0.5 for code in ("en", "ko", "de"))
     assert false["all"]["hard cases"]["value"] <= 2
-    over = [code for code, rows in missed.items() if rows["the half that is reported"]["value"] > 20]
-    assert over == ["en"]  # docs/policy.md says so
+    assert all(rows["the half that is reported"]["value"] <= 20 for rows in missed.values())
+    assert all(rows["persons"]["value"] <= 20 for rows in missed.values())
     assert results["pictures"]["faces"]["faces of LFW"]["count"] >= 95
     assert results["pictures"]["faces"]["other photographs"]["count"] <= 2

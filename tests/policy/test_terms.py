@@ -105,11 +105,49 @@ def missed(code: str) -> tuple[int, int]:
     return sum(find(term, ALL) is None for term in half), len(half)
 
 
-@pytest.mark.parametrize(("code", "most"), [("en", 0.25), ("ko", 0.2), ("de", 0.2)])
-def test_unseen_terms_are_seldom_missed(code: str, most: float) -> None:
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_at_most_a_fifth_of_unseen_terms_is_missed_in_each_language(code: str) -> None:
     found, count = missed(code)
     assert count > 60
-    assert found <= most * count
+    assert found <= 0.2 * count
+
+
+@pytest.mark.parametrize(
+    "prompt", ["fornicators", "two halfcastes", "darkeys", "phonesex", "guillotining", "cannibalised"]
+)
+def test_a_term_is_found_in_other_forms_and_spellings(prompt: str) -> None:
+    assert find(prompt, ALL) is not None
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a photo of Ogden Nash",
+        "a portrait of Wilkie Collins",
+        "a photo of J. B. S. Haldane",
+        "Photo of H G Wells",
+        "a picture of Christiaan van der Waals",
+    ],
+)
+def test_a_likeness_of_somebody_with_a_name_and_a_surname_is_found(prompt: str) -> None:
+    assert find(prompt, ("persons",)) == "persons"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a photo of Mount Fuji",
+        "a photo of the U.S. Capitol",
+        "a photo of Salt Lake City",
+        "a picture of Big Ben",
+        "a photo of a Golden Retriever",
+        "a photo of Abbey Road",
+        "ein Foto vom Schloss Neuschwanstein",
+        "Ogden Nash",  # no likeness is asked for
+    ],
+)
+def test_places_and_things_with_two_capitals_are_no_persons(prompt: str) -> None:
+    assert find(prompt, ("persons",)) is None
 
 
 @pytest.mark.parametrize("text", ["x" * 32000, "a " * 16000, "가 나 다 " * 5000, "ㄱㅏㄴ" * 10000])

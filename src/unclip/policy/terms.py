@@ -30,25 +30,59 @@ CATEGORIES = {  # as a refusal names them
 # Endings that a term may have; what is left of a word must stand in the list.
 ENDINGS = {
     "en": (
-        ("ness", ""),
-        ("ism", ""),
-        ("ly", ""),
+        *((end, "") for end in ("ness", "ism", "ist", "ly", "al", "ic", "able", "like", "ful", "ment")),
+        *((end, instead) for end in ("ing", "ed", "er", "or", "ation", "ion") for instead in ("", "e")),
         ("ies", "y"),
-        ("ing", "e"),
-        ("ing", ""),
-        ("ed", "e"),
-        ("ed", ""),
+        ("ied", "y"),
         ("es", ""),
         ("s", ""),
         ("d", ""),
+        ("men", "man"),
+        ("isation", "ize"),
+        ("ization", "ize"),
+        ("ised", "ize"),
+        ("ising", "ize"),
+        ("ise", "ize"),
+        ("ie", "y"),  # one word in several spellings
+        ("ey", "y"),
+        ("our", "or"),
+        ("ae", "e"),
     ),
     "de": tuple((end, "") for end in ("innen", "ern", "en", "er", "es", "em", "in", "e", "n", "s")),
     "ko": (),
 }
+ROUNDS = {"en": 2, "de": 1, "ko": 0}  # endings that a word may have one behind the other
 LONGEST_PIECE, OVERLAP = 400, 80  # characters that are compared at once
 SHORTEST = 3  # letters that are left of a word without its ending
 DOUBLED = re.compile(r"([bdgklmnprt])\1$")
-NAMED = r"{first}\s+(?:(?:von|van|de|der|den|del|di|da|la|le|bin|al|el|zu|of)\s+){{0,2}}\w+"
+PARTICLES = frozenset(
+    (
+        "von",
+        "van",
+        "de",
+        "der",
+        "den",
+        "del",
+        "di",
+        "da",
+        "du",
+        "la",
+        "le",
+        "bin",
+        "ibn",
+        "ben",
+        "al",
+        "el",
+        "zu",
+        "of",
+    )
+)
+MOST_PARTICLES = 2  # between a name and a surname
+# Initials and a surname, but for those of countries and cities: T. S. Eliot, J B S Haldane
+INITIALS = re.compile(
+    r"(?<![A-Z][. ])(?<![A-Z]\. )\b(?!U\. ?[SKN]\.|D\. ?C\.|U [SKN] |D C )"
+    r"(?:(?:[A-Z]\. ?)+|(?:[A-Z] ){2,})[A-Z]\w+"
+)
 SURNAMES = (  # of Koreans
     "김이박최정강조윤장임한오서신권황안송전홍유고문양손배백허남심노하곽성차주우구민류나진지엄채"
     "원천방공현함변염여추도소석선설마길연위표명기반왕금옥육인맹제모탁국어은편용"
@@ -87,14 +121,16 @@ class Rules:
         code: of the language.
         terms: by category.
         cues: words that ask for a likeness.
-        names: a name that a person is given, and one behind it.
+        given: names that persons are given.
+        titled: a name and a title, in languages that write the title behind the name.
         fictional: names of nobody.
     """
 
     code: str
     terms: Mapping[str, Terms]
     cues: frozenset[str] = frozenset()
-    names: re.Pattern[str] | None = None
+    given: frozenset[str] = frozenset()
+    titled: re.Pattern[str] | None = None
     fictional: re.Pattern[str] | None = None
 
 
@@ -104,16 +140,14 @@ def rules(code: str) -> Rules:
     with (FOLDER / f"{code}.toml").open("rb") as file:
         table = tomllib.load(file)
     persons: Mapping[str, Any] = table["persons"]
-    given = "|".join(map(re.escape, _listed(persons.get("given", ""))))
-    names = re.compile(rf"\b{NAMED.format(first=f'(?:{given})')}") if given else None
-    if titles := "|".join(_listed(persons.get("titles", ""))):
-        names = re.compile(rf"(?<![가-힣]){KOREAN_NAME}\s?(?:{titles})")
+    titles = "|".join(_listed(persons.get("titles", "")))
     fictional = "|".join(map(re.escape, _listed(persons.get("fictional", ""))))
     return Rules(
         code,
         {name: _terms(table[name], code) for name in CATEGORIES if name in table},
         frozenset(_listed(persons.get("cues", ""))),
-        names,
+        frozenset(_listed(persons.get("given", ""))),
+        re.compile(rf"(?<![가-힣]){KOREAN_NAME}\s?(?:{titles})") if titles else None,
         re.compile(rf"\b(?:{fictional})\b") if fictional else None,
     )
 
@@ -130,6 +164,8 @@ def _terms(table: Mapping[str, Any], code: str) -> Terms:
         parts = tuple(entry.removeprefix("=").split())
         if len(parts) > 1:
             phrases.setdefault(parts[0], []).append(parts)
+            if len(parts) == 2 and code == "en":  # halfcaste
+                words.add("".join(parts))
         elif entry.startswith("="):
             exact.add(parts[0])
         else:
@@ -265,15 +301,21 @@ def _has(view: str, terms: frozenset[str], rules: Rules) -> bool:
 
 @lru_cache(2**16)
 def _forms(word: str, code: str) -> frozenset[str]:
-    """A word, and what it is without an ending."""
+    """A word, and what it is without endings."""
     found = {word}
+    for _ in range(ROUNDS[code]):  # fornicators, fornicator, fornicate
+        found |= {form for one in found for form in _shorter(one, code)}
+    return frozenset(found)
+
+
+def _shorter(word: str, code: str) -> Iterator[str]:
+    """What is left of a word without one ending, or with another."""
     for ending, instead in ENDINGS[code]:
         stem = word.removesuffix(ending)
         if stem != word and len(stem) >= SHORTEST:
-            found.add(stem + instead)
+            yield stem + instead
             if code == "en" and not instead and DOUBLED.search(stem):
-                found.add(stem[:-1])  # stabbed
-    return frozenset(found)
+                yield stem[:-1]  # stabbed
 
 
 def _named(text: str, allowed: Sequence[re.Pattern[str]]) -> bool:
@@ -284,10 +326,33 @@ def _named(text: str, allowed: Sequence[re.Pattern[str]]) -> bool:
     fictional = [one.fictional for one in every if one.fictional is not None]
     for pattern in (*_allowed("persons"), *fictional, *allowed):
         view = pattern.sub(",", view)
-    # a surname in Latin letters is written with a capital
+    if any(one.titled.search(view) for one in every if one.titled is not None):
+        return True
+    # names and surnames in Latin letters are written with capitals
     capitals = {plain(word) for word in re.findall(r"\b[A-ZÄÖÜ]\w*", text)}
-    found = (match[0].split() for one in every if one.names for match in one.names.finditer(view))
-    return any("가" <= words[0][0] <= "힣" or {words[0], words[-1]} <= capitals for words in found)
+    left = [clause.split() for clause in view.split(",")]
+    written = {word for words in left for word in words}
+    if any(plain(match[0]).split()[-1] in written for match in INITIALS.finditer(text)):
+        return True
+    given = _given().union(*(one.given for one in every))
+    return any(
+        words[i] in given and {words[i], _surname(words[i + 1 :])} <= capitals
+        for words in left
+        for i in range(len(words) - 1)
+    )
+
+
+def _surname(words: Sequence[str]) -> str:
+    """The first of the words behind a name that is no particle."""
+    behind = next((i for i, word in enumerate(words) if word not in PARTICLES or i == MOST_PARTICLES), 0)
+    return words[behind]
+
+
+@cache
+def _given() -> frozenset[str]:
+    """Names that persons are given, of many languages."""
+    lines = (FOLDER / "given.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
 def find_own(
