@@ -140,6 +140,15 @@ def test_peak_memory_counts_bytes() -> None:
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"),
     reason="the C library is not glibc",
 )
+def test_peak_memory_is_0_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: Path, *arguments: object) -> str:
+        raise OSError
+
+    monkeypatch.setattr(Path, "read_text", missing)  # no /proc
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert runtime.peak_memory_bytes() == 0
+
+
 def test_freed_memory_goes_back_to_the_system() -> None:
     # each smaller than what glibc asks the system for alone, and the last one holds the heap's end
     blocks = [b"x" * 100_000 for _ in range(1000)]

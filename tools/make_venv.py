@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     if not 1 <= len(arguments) <= 2:
         return fail("usage: python3 tools/make_venv.py FOLDER [EXTRA]")
     folder = Path(arguments[0]).absolute()
-    python = folder / "bin" / "python"
+    python = python_of(folder)
     if not has_pip(python) and not any(way(folder) and has_pip(python) for way in WAYS):
         return fail(
             "cannot make a virtual environment: this Python has no ensurepip, no pip was found, and none"
@@ -45,6 +45,11 @@ def main(arguments: list[str]) -> int:
     if code:
         return fail(f"{last_lines(log)}unclip could not be installed: all that pip said is in {log}")
     return 0
+
+
+def python_of(folder: Path) -> Path:
+    """The Python of an environment."""
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def logged(command: list[str | Path], log: Path) -> int:
@@ -92,7 +97,7 @@ def with_ensurepip(folder: Path) -> bool:
 def with_system_pip(folder: Path) -> bool:
     if not quietly([sys.executable, "-m", "venv", "--clear", "--without-pip", folder]):
         return False
-    python = folder / "bin" / "python"
+    python = python_of(folder)
     pips: list[list[str | Path]] = [[sys.executable, "-m", "pip"], ["pip3"], ["pip"]]
     return any(quietly([*pip, "--python", python, "install", "pip"]) for pip in pips)
 
@@ -118,7 +123,7 @@ def with_downloaded_pip(folder: Path) -> bool:
             if not quietly(["dpkg-deb", "--extract", package, scratch]):
                 return False
         wheels = sorted(scratch.glob("usr/share/python-wheels/pip-*.whl"))
-        python = folder / "bin" / "python"
+        python = python_of(folder)
         return any(quietly([python, wheel / "pip", "install", "--no-index", wheel]) for wheel in wheels)
 
 

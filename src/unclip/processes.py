@@ -6,7 +6,6 @@ import importlib
 import math
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -198,6 +197,8 @@ def contained_pool(function: str, memory: int, workers: int) -> Iterator[Contain
 
 def serve(handle: int, function: str, memory: int) -> None:
     """Answers the calls of a `Contained` until there is nobody to answer."""
+    import resource  # not there on Windows, as below
+
     connection = Connection(handle)
     module, name = function.split(":")
     called = getattr(importlib.import_module(module), name)
@@ -216,6 +217,8 @@ def serve(handle: int, function: str, memory: int) -> None:
 
 
 def _limit(kind: int, most: int) -> None:
+    import resource
+
     _, hard = resource.getrlimit(kind)
     with suppress(ValueError, OSError):  # macOS does not limit addresses
         resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
@@ -224,6 +227,8 @@ def _limit(kind: int, most: int) -> None:
 @contextmanager
 def no_opening() -> Iterator[None]:
     """While it lasts no thread of this process can open any file, pipe or device; what is open stays so."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:

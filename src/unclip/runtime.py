@@ -327,15 +327,20 @@ def noise_generator(seed: int, index: int, stage: str) -> torch.Generator:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has held at one time (resident set), in bytes."""
+    """The most memory that this process has held at one time (resident set), in bytes.
+
+    It is 0 where the system does not tell (Windows).
+    """
     try:  # getrusage would also count what the process that started this one held
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
