@@ -4,6 +4,10 @@
 # make studio                       builds the page of `make serve` anew, after a change in studio/ (needs Node.js)
 # make test                         lints, checks types, runs all tests
 # make test-cluster                 runs those of `unclip serve --ray` and deploy/, in an environment of their own
+# make test-wheel                   builds the wheel, installs it into an empty environment, draws and serves with it
+# make licences                     lists the licences of all libraries
+# make constraints                  renews constraints.txt, the versions by which CI and the image install
+# make release                      checks, builds and tags the version (docs/releasing.md)
 #
 # All make .venv and install into it whatever is missing. Another Python: make PYTHON=python3.12 ...
 
@@ -17,7 +21,7 @@ RUN = .venv/bin/python -m
 unexport PROMPT
 export UNCLIP_PROMPT := $(value PROMPT)
 
-.PHONY: draw serve studio test test-cluster lint format docs clean
+.PHONY: draw serve studio test test-cluster test-wheel lint format docs licences constraints release clean
 
 draw: .venv/installed
 	@echo "Drawing into $(CURDIR)/pictures:"
@@ -36,6 +40,9 @@ test: lint
 test-cluster:
 	"$(PYTHON)" tools/cluster_tests.py
 
+test-wheel:
+	"$(PYTHON)" tools/wheel_test.py
+
 lint: .venv/installed-dev
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
@@ -47,6 +54,15 @@ format: .venv/installed-dev
 
 docs: .venv/installed
 	$(RUN) unclip.cli.docs > docs/cli.md
+
+licences: .venv/installed-dev
+	.venv/bin/python tools/licences.py
+
+constraints:
+	"$(PYTHON)" tools/constraints.py
+
+release:
+	"$(PYTHON)" tools/release.py
 
 .venv/installed: pyproject.toml tools/make_venv.py
 	@"$(PYTHON)" tools/make_venv.py .venv
