@@ -18,6 +18,13 @@ HEADER = """\
 # The versions by which CI and the image install: every dependency, with all extras, on every system.
 # Renewed by `make constraints`. What the package itself allows stands in pyproject.toml.
 """
+# What uv says of each line, since pyproject.toml says it of all (tool.uv.environments).
+SYSTEMS = "(sys_platform == 'darwin' or sys_platform == 'linux' or sys_platform == 'win32')"
+OF_ALL = (
+    f" ; python_full_version < '3.15' and {SYSTEMS}",
+    "python_full_version < '3.15' and ",
+    f" and {SYSTEMS}",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -33,6 +40,8 @@ def main(arguments: list[str]) -> int:
     found = subprocess.run(
         [*resolve, *options], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True
     ).stdout
+    for marker in OF_ALL:
+        found = found.replace(marker, "")
     target.write_text(HEADER + found)
     return 0
 
