@@ -113,12 +113,11 @@ def test_several_processes_draw_what_one_draws_to_the_bit(
         assert all(map(torch.equal, drawn, together[place])), place
 
 
-@pytest.mark.parametrize("stage", [stage for stage in parallel_worker.STAGES if stage != "supervised"])
+@pytest.mark.parametrize("stage", parallel_worker.STAGES)
 @pytest.mark.usefixtures("results")
 def test_several_processes_train_a_stage_as_one_does(folder: Path, one: Path, stage: str) -> None:
-    """Contrastive losses see the whole batch, and dead codes begin anew with latents of the whole batch.
-
-    The ResNet of the stage `supervised` alone does not: its batch normalisation sees a share.
+    """Contrastive losses and batch normalisation see the whole batch, and dead codes begin anew with latents
+    of the whole batch.
     """
     expected, found = (final(run / "stages" / stage) for run in (one, folder))
     for name, tensor in expected.items():

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.errors import InputError
+from unclip.nn.batch_norm import BatchNorm2d
 from unclip.nn.layers import RGB
 
 STRIDE = 32  # pixels of the picture to one position of the last feature map, along each side
@@ -63,12 +64,12 @@ class Bottleneck(nn.Module):
         super().__init__()
         out = inner * EXPANSION
         self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(inner)
+        self.bn1 = BatchNorm2d(inner)
         self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(inner)
+        self.bn2 = BatchNorm2d(inner)
         self.avgpool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
         self.conv3 = nn.Conv2d(inner, out, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out)
+        self.bn3 = BatchNorm2d(out)
         nn.init.zeros_(self.bn3.weight)  # every block starts as the identity
         self.downsample: nn.Module | None = None
         if stride > 1 or channels != out:
@@ -76,7 +77,7 @@ class Bottleneck(nn.Module):
             convolution = nn.Conv2d(channels, out, 1, bias=False)
             # the names are the published weights'; the pool has none
             self.downsample = nn.Sequential(
-                OrderedDict([("-1", pool), ("0", convolution), ("1", nn.BatchNorm2d(out))])
+                OrderedDict([("-1", pool), ("0", convolution), ("1", BatchNorm2d(out))])
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,11 +127,11 @@ class ModifiedResNet(nn.Module):
         self.config = config
         width = config.width
         self.conv1 = nn.Conv2d(RGB, width // 2, 3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width // 2)
+        self.bn1 = BatchNorm2d(width // 2)
         self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width // 2)
+        self.bn2 = BatchNorm2d(width // 2)
         self.conv3 = nn.Conv2d(width // 2, width, 3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(width)
+        self.bn3 = BatchNorm2d(width)
         self.avgpool = nn.AvgPool2d(2)
         stages: list[nn.Sequential] = []
         channels = width

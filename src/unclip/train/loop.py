@@ -3,8 +3,9 @@
 What stands at place p of batch k of a run is a pure function of (seed, k, p), and so is all the noise that
 its loss draws. An exact resume therefore needs the weights, the optimiser, the moving averages and the number
 of steps, nothing else; and several processes, which share the places out, see together what one would see.
-Within a network two things go by the share that a process computes at once, not by the place: dropout, which
-draws from torch's own random state, seeded by (seed, k, first place), and batch normalisation.
+Within a network dropout alone goes by the share that a process computes at once, not by the place: it draws
+from torch's own random state, seeded by (seed, k, first place). Batch normalisation sees the part that all
+processes compute at once (`nn.batch_norm`): of a batch that `accumulate` cuts into parts one part.
 """
 
 from __future__ import annotations
