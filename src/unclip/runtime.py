@@ -380,9 +380,18 @@ def processor_name() -> str:
 
 def data_folder() -> Path:
     """The user's folder for corpora and bundles: $XDG_DATA_HOME/unclip, by default ~/.local/share/unclip."""
-    base = os.environ.get("XDG_DATA_HOME", "")
+    return _user_folder("XDG_DATA_HOME", Path(".local") / "share")
+
+
+def cache_folder() -> Path:
+    """The user's folder for what can be fetched again: $XDG_CACHE_HOME/unclip, by default ~/.cache/unclip."""
+    return _user_folder("XDG_CACHE_HOME", Path(".cache"))
+
+
+def _user_folder(variable: str, usual: Path) -> Path:
+    base = os.environ.get(variable, "")
     # The XDG specification has relative paths ignored.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "unclip"
+    return (Path(base) if Path(base).is_absolute() else Path.home() / usual) / "unclip"
 
 
 def sha256(path: str | Path) -> str:

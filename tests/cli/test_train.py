@@ -11,6 +11,7 @@ import pytest
 
 from unclip import recipes
 from unclip.cli import main
+from unclip.data.store import CACHE_BYTES, Cache
 
 
 class Recorder:
@@ -19,9 +20,13 @@ class Recorder:
     calls: tuple[Any, ...] = ()
     command: str
     redo: bool
+    cache: Cache
 
-    def __init__(self, recipe: dict[str, Any], data: Path, out: Path, device: Any, command: str) -> None:
+    def __init__(
+        self, recipe: dict[str, Any], data: Path | str, out: Path, device: Any, command: str, cache: Cache
+    ) -> None:
         Recorder.calls = (recipe, data, out, str(device))
+        Recorder.cache = cache
         Recorder.command = command
 
     def go(self, only: str | None = None, redo: bool = False) -> Path:
@@ -92,3 +97,16 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: 
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_corpus_from_an_address_has_a_cache_of_the_size_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["train", "pictograms", "--out", "o", "--data"]
+    assert main([*arguments, "s3://bucket/corpus", "--cache", "c", "--cache-size", "1.5"]) == 0
+    assert Recorder.calls[1] == "s3://bucket/corpus"
+    assert Recorder.cache == Cache(Path("c"), 1_500_000_000)
+    assert main([*arguments, "https://example.org/corpus"]) == 0
+    assert Recorder.cache == Cache(None, CACHE_BYTES)
+    assert main([*arguments, "folder", "--cache-size", "1"]) == 2
+    assert "an address as --data alone" in capsys.readouterr().err

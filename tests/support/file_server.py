@@ -15,6 +15,10 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 LARGE = 1000  # bytes from which on the Hub states a SHA-256
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # more at once would have to try again, seconds later
+
+
 @dataclass
 class FileServer:
     """Serves `files` (path to content) until it is closed; what it was asked is in `requests`.
@@ -39,7 +43,7 @@ class FileServer:
 
     def __enter__(self) -> Self:
         self.closed = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         return self
@@ -87,7 +91,7 @@ class FileServer:
             def do_GET(self) -> None:
                 path = unquote(urlsplit(self.path).path)
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                files.requests.append(("GET", path, headers))
+                files.requests.append((self.command, path, headers))
                 if path in files.status:
                     self.send_error(files.status[path])
                 elif path.startswith("/api/models/"):
@@ -96,6 +100,8 @@ class FileServer:
                     self._send(path, files.files[path], headers)
                 else:
                     self.send_error(404)
+
+            do_HEAD = do_GET
 
             def _list(self, repository: str) -> None:
                 listing = files.listing(repository)
@@ -114,22 +120,27 @@ class FileServer:
 
             def _send(self, path: str, content: bytes, headers: dict[str, str]) -> None:
                 version = files.versions.get(path, "")
-                start = int(headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+                first, _, last = headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+                start, whole = int(first), len(content)
                 if headers.get("if-range", version) != version:
                     start = 0
+                elif last:
+                    content = content[: int(last) + 1]
                 if start >= len(content):
                     self.send_response(416)
                     self.send_header("Content-Range", f"bytes */{len(content)}")
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
-                self.send_response(206 if start else 200)
-                if start:
-                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                self.send_response(206 if start or last else 200)
+                if start or last:
+                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{whole}")
                 if version:
                     self.send_header("ETag", version)
                 self.send_header("Content-Length", str(len(content) - start))
                 self.end_headers()
+                if self.command == "HEAD":
+                    return
                 if path in files.stalls:
                     self.wfile.write(content[start : files.stalls.pop(path)])
                     self.wfile.flush()

@@ -32,7 +32,14 @@ def train(
             help="Name of a recipe (see --list), or path of a TOML file.", autocompletion=completion.recipes
         ),
     ],
-    data: Annotated[Path, typer.Option(help="The corpus, as `unclip data` makes it.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER|ADDRESS",
+            help="The corpus, as `unclip data` makes it: its folder, or where a copy of it lies (s3://, "
+            "gs://, hf://, https://); its shards are then fetched while they are learned from.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run. A run that stands there goes on.")],
     settings: Annotated[
         list[str] | None,
@@ -61,6 +68,16 @@ def train(
     check: Annotated[
         bool, typer.Option("--check", help="Check everything, print what would be trained, and end.")
     ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where shards from an ADDRESS are kept meanwhile; by default in the user's cache folder.",
+        ),
+    ] = None,
+    cache_size: Annotated[
+        float | None, typer.Option(metavar="GB", help="Most that they take there; by default 20.")
+    ] = None,
     list_recipes: Annotated[
         bool, typer.Option("--list", help="List the recipes.", callback=_print_recipes, is_eager=True)
     ] = False,
@@ -81,8 +98,14 @@ def train(
     ]
     loaded = recipes.load(recipe, [*assignments, *(settings or ())])  # of two for one key the later holds
 
+    from unclip.data.store import CACHE_BYTES, Cache, is_address
+    from unclip.errors import InputError
     from unclip.runtime import pick_device
     from unclip.train.run import Run
 
-    run = Run(loaded, data, out, pick_device(device), command=context.obj or "")
+    source = data if is_address(data) else Path(data)
+    if (cache, cache_size) != (None, None) and isinstance(source, Path):
+        raise InputError("--cache and --cache-size mean something with an address as --data alone")
+    kept = Cache(cache, CACHE_BYTES if cache_size is None else int(cache_size * 1e9))
+    run = Run(loaded, source, out, pick_device(device), command=context.obj or "", cache=kept)
     typer.echo(run.check(only, redo) if check else run.go(only, redo))

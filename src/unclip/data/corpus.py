@@ -21,6 +21,7 @@ from PIL import Image
 from unclip.data import captions as captioning
 from unclip.data.captions import Described
 from unclip.data.colours import colours
+from unclip.data.order import Order
 from unclip.data.packed import PackedManifest
 from unclip.data.records import (
     CACHE,
@@ -94,6 +95,8 @@ class Corpus:
         InputError: there is no such split.
     """
 
+    streams = False  # its pictures are fetched from elsewhere
+
     def __init__(self, folder: Path | str, split: Split | str = Split.TRAIN) -> None:
         self.folder = Path(folder)
         if split not in (*Split, EVERYTHING):
@@ -106,6 +109,23 @@ class Corpus:
         self._styles: list[str] = self.column("style")
         self._sources: list[str] = self.column("source")
         self._described: dict[int, Described] = {}
+
+    @property
+    def where(self) -> str:
+        """The folder or the address of the corpus, for messages."""
+        return str(self.folder)
+
+    def of(self, split: Split | str) -> Corpus:
+        """Another split of the same corpus. Raises InputError as the class does."""
+        return Corpus(self.folder, split)
+
+    def file(self, name: str) -> Path:
+        """A file that lies beside the manifest, whether there is one or not."""
+        return self.folder / name
+
+    def order(self, weights: np.ndarray) -> Order | None:
+        """The order in which to draw pictures by weights (N,); None where any may be drawn at any time."""
+        return None
 
     @property
     def records(self) -> pa.Table:
@@ -124,16 +144,23 @@ class Corpus:
 
     def check_files(self) -> None:
         """Refuse a corpus whose files are not all there. Raises DataError."""
+        for shard, end in self._ends().items():
+            path = self.folder / shard
+            if not path.is_file() or path.stat().st_size < end:
+                raise DataError(f"{path} is damaged or missing: build the corpus anew")
+
+    def check_room(self, lanes: int, batch: int, processes: int) -> None:
+        """Refuse a cache that is too small to train from; a corpus in a folder needs none."""
+
+    def _ends(self) -> dict[str, int]:
+        """The byte at which the last picture of each shard ends."""
         ends: dict[str, int] = {}
         for name in ("", "large_"):
             columns = (self.column(f"{name}{column}") for column in ("shard", "offset", "size"))
             for shard, offset, size in zip(*columns, strict=True):
                 if shard:
                     ends[shard] = max(ends.get(shard, 0), offset + size)
-        for shard, end in ends.items():
-            path = self.folder / shard
-            if not path.is_file() or path.stat().st_size < end:
-                raise DataError(f"{path} is damaged or missing: build the corpus anew")
+        return ends
 
     @cached_property
     def fingerprint(self) -> str:
@@ -141,7 +168,7 @@ class Corpus:
 
         Of the pictures it is made from the ends of their PNG files, where the checksums stand.
         """
-        whole = self if self.split == EVERYTHING else Corpus(self.folder, EVERYTHING)
+        whole = self if self.split == EVERYTHING else self.of(EVERYTHING)
         digest = hashlib.sha256()
         for name in whole.manifest.names:
             if name not in PLACES:
@@ -333,10 +360,7 @@ class Corpus:
             reserve(temporary)
             pixels = np.load(temporary, mmap_mode="r+")
             for index, place in enumerate(rows):
-                image = self._read(*place).convert("RGB")
-                if image.size != (size, size):
-                    image = image.resize((size, size), Image.Resampling.LANCZOS)  # antialiased
-                pixels[index] = np.asarray(image)
+                pixels[index] = fitted(self._read(*place), size)
                 if index % 500 == 0 and sys.stderr.isatty():
                     print(
                         f"\rcaching {self.split} at {size} px: {index:,} of {len(self):,}",
@@ -346,6 +370,14 @@ class Corpus:
             pixels.flush()
         if sys.stderr.isatty():
             print(file=sys.stderr)
+
+
+def fitted(image: Image.Image, size: int) -> np.ndarray:
+    """(size, size, 3) uint8 of a square picture."""
+    image = image.convert("RGB")
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.LANCZOS)  # antialiased
+    return np.asarray(image)
 
 
 def _with_shares(weights: np.ndarray, sources: np.ndarray, shares: Mapping[str, float]) -> np.ndarray:

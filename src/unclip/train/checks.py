@@ -20,6 +20,7 @@ from unclip.models.layout import Layout
 from unclip.train import bundling
 from unclip.train.best import BEST
 from unclip.train.config import LoopConfig
+from unclip.train.pictures import PicturesConfig, check_streams
 from unclip.train.results import Results
 from unclip.train.settings import Settings
 from unclip.train.stages import (
@@ -57,7 +58,7 @@ def check(run: Results, wanted: Sequence[str]) -> None:
             raise InputError(f"{key}: got {shown(text)}, expected a text")
     if not len(run.train):
         raise DataError(
-            f"{run.train.folder} has no picture in its split {run.train.split}: build it of more pictures, "
+            f"{run.train.where} has no picture in its split {run.train.split}: build it of more pictures, "
             "with `unclip data`"
         )
     run.train.check_files()
@@ -128,6 +129,9 @@ def _check_trained(run: Results, stage: str) -> None:
     _check_drawing(run, stage, table, settings)
     pictures = getattr(settings.task, "pictures", settings.task)
     run.train.weights(*(getattr(pictures, name, None) for name in ("sources", "kinds", "shares")))
+    if isinstance(pictures, PicturesConfig):
+        check_streams(run.train, pictures)
+    run.train.check_room(loop.lanes, loop.batch, run.processes)
     if start is None:
         return
     if stage == "decoder":

@@ -69,13 +69,14 @@ class LoopConfig:
     tensorboard: bool = True
     compile: bool = False
     channels_last: bool = False
+    lanes: int = 8  # of a streamed corpus: parts of a batch that read shards of their own (`data.order`)
     parallel: Parallel = Parallel.DDP  # matters only when torchrun starts several processes
     gradient_hook: GradientHook = GradientHook.NONE  # of ddp, and of hybrid between the machines
     powersgd_rank: int = 4  # columns of the factors that a process sends
     powersgd_start: int = 1000  # steps with whole gradients first: early ones do not compress well
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "keep", "log_steps", "powersgd_rank"):
+        for name in ("steps", "batch", "accumulate", "keep", "log_steps", "lanes", "powersgd_rank"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in (
             *("warmup", "weight_decay", "clip", "sam_rho"),

@@ -14,7 +14,7 @@ from unclip.data.corpus import Corpus
 from unclip.errors import InputError
 from unclip.images import from_uint8
 from unclip.train.pictures import EVALUATION_PICTURES, check_shift, shifted, spread
-from unclip.train.places import Places
+from unclip.train.places import Places, chooser
 
 
 class ClassBy(StrEnum):
@@ -54,7 +54,7 @@ def labels_of(corpus: Corpus, by: ClassBy | None) -> tuple[str, ...]:
     labels = tuple(sorted(set(corpus.column(by)) - {""}))
     if not labels:
         raise InputError(
-            f"no picture of {corpus.folder} has a {by}: build the corpus anew with this version, or class by "
+            f"no picture of {corpus.where} has a {by}: build the corpus anew with this version, or class by "
             "concept or style"
         )
     return labels
@@ -73,10 +73,11 @@ class Labelled:
             self.classes = np.array([numbers.get(name, -1) for name in corpus.column(config.by)])
             weights = weights * (self.classes >= 0)
         self.weights = torch.from_numpy(weights).double()
+        self.chosen = chooser(corpus, self.weights)
 
     def draw(self, places: Places) -> tuple[Tensor, Tensor | None]:
         """Pictures (B, 3, S, S) and their classes (B,) int64, None without classes."""
-        index = places.multinomial(self.weights).numpy()
+        index = self.chosen(places).numpy()
         return self.at(index, shifted(self.pixels[index], self.config.shift, places))
 
     def batches(self, size: int) -> list[tuple[Tensor, Tensor | None]]:

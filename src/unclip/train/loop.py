@@ -344,7 +344,7 @@ class Trainer:
         size = config.batch // (config.accumulate * world.size)
         firsts = range(world.rank * size, config.batch, world.size * size)
         return [
-            Places(range(first, first + size), config.batch, config.seed, step, stream, device)
+            Places(range(first, first + size), config.batch, config.seed, step, stream, device, config.lanes)
             for first in firsts
         ]
 

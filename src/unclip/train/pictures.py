@@ -19,7 +19,7 @@ from unclip.images import from_uint8
 from unclip.models.clip_loss import in_parts
 from unclip.tokenizer import Tokenizer, Tokens
 from unclip.train.loop import Judged
-from unclip.train.places import Places, by_weight
+from unclip.train.places import Places, by_weight, in_order
 
 EVALUATION_PICTURES = 512  # held-out pictures that a stage is judged by while it trains
 LENGTH_GROUPS = 4  # that the captions of a batch are encoded in
@@ -78,6 +78,15 @@ class PicturesConfig:
         check_languages(self.languages)
 
 
+def check_streams(corpus: Corpus, config: PicturesConfig) -> None:
+    """Refuse settings that a streamed corpus cannot honour. Raises InputError."""
+    if corpus.streams and config.hard_negatives:
+        raise InputError(
+            f"pictures.hard_negatives: got {config.hard_negatives}, but {corpus.where} is read shard by "
+            "shard, and pictures of one kind lie in many: use 0, or a corpus in a folder"
+        )
+
+
 def check_shift(shift: int) -> None:
     """Raises InputError for pixels that pictures cannot be moved by."""
     if not 0 <= shift <= LARGEST_SHIFT:
@@ -104,6 +113,8 @@ class Pictures:
         self.context = min(context, config.tokens or context)
         self.pixels = corpus.pixels(size)
         self.weights = torch.from_numpy(corpus.weights(config.sources, config.kinds, config.shares)).double()
+        check_streams(corpus, config)
+        self.order = corpus.order(self.weights.numpy())
         self.concepts = np.unique(corpus.column("concept"), return_inverse=True)[1]  # (N,)
         self.kinds: list[str] = corpus.column("subgroup")  # (N,), "" for none
         named = set(self.kinds) - {""} if config.hard_negatives else set()
@@ -113,6 +124,8 @@ class Pictures:
 
     def positions(self, places: Places) -> np.ndarray:
         """(B,) in the corpus, each picture as often as its source's share says; to be drawn first."""
+        if self.order is not None:
+            return in_order(self.order, places).numpy()
         chance = places.rand(dtype=torch.float64)  # (B,)
         index = by_weight(self.weights, chance)
         in_rows = int(self.config.hard_negatives * places.total) // ROW * ROW  # places, from the first on

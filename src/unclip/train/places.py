@@ -11,6 +11,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from unclip.data.corpus import Corpus
+from unclip.data.order import Order
 from unclip.runtime import noise_generator, noise_seed
 
 CPU = torch.device("cpu")
@@ -31,6 +33,7 @@ class Places:
         step: of the run.
         stream: what is drawn for: a batch, or its loss.
         device: on which draws are made.
+        lanes: parts of the whole batch that shards of a streamed corpus are dealt to (`data.order`).
     """
 
     numbers: Sequence[int]
@@ -39,6 +42,7 @@ class Places:
     step: int = 0
     stream: str = "batch"
     device: torch.device = CPU
+    lanes: int = 1
 
     @classmethod
     def whole(cls, size: int, seed: int = 0, step: int = 0, device: torch.device = CPU) -> Self:
@@ -104,6 +108,23 @@ class Places:
         for row, generator in zip(rows, self.generators, strict=True):
             fill_(row, *arguments, generator=generator)
         return rows
+
+
+def chooser(corpus: Corpus, weights: Tensor) -> Callable[[Places], Tensor]:
+    """Chooses pictures (B,) of a corpus by weights (N,) for places: to be drawn first at each.
+
+    Of a corpus in a folder any picture by chance, of a streamed one the next ones of its order.
+    """
+    order = corpus.order(weights.numpy())
+    if order is None:
+        return lambda places: places.multinomial(weights)
+    return lambda places: in_order(order, places)
+
+
+def in_order(order: Order, places: Places) -> Tensor:
+    """(B,) int64, the pictures of a streamed corpus at these places."""
+    numbers = places.numbers
+    return torch.from_numpy(order.positions(places.seed, places.step, numbers, places.total, places.lanes))
 
 
 def by_weight(weights: Tensor, chance: Tensor) -> Tensor:

@@ -25,8 +25,9 @@ from torch import nn
 from unclip import native
 from unclip.bundle import Bundle
 from unclip.config import Config, from_dict, to_dict
-from unclip.data.corpus import Corpus
 from unclip.data.records import Split
+from unclip.data.store import Cache
+from unclip.data.streamed import opened
 from unclip.errors import InputError
 from unclip.models.codec import CodecTraining
 from unclip.runtime import atomic_path, check_writable, noise_seed, sha256
@@ -54,11 +55,12 @@ class Results:
 
     Args:
         recipe: as `recipes.load` gives it.
-        data: folder of the corpus.
+        data: folder of the corpus, or its address ("s3://bucket/corpus").
         out: folder of the run.
         device: to train on.
         stop: when it is set the run ends after the step in hand.
         command: as it was typed, for the model card and for messages; empty in Python.
+        cache: of what is fetched from an address.
 
     Raises:
         InputError: the folder cannot be written into.
@@ -68,16 +70,17 @@ class Results:
     def __init__(
         self,
         recipe: Mapping[str, Any],
-        data: Path,
+        data: Path | str,
         out: Path,
         device: torch.device,
         stop: threading.Event | None = None,
         command: str = "",
+        cache: Cache | None = None,
     ) -> None:
         check_writable(out)
         self.recipe, self.out, self.device, self.stop, self.command = recipe, out, device, stop, command
-        self.train = Corpus(data, Split.TRAIN)
-        held_out = [Corpus(data, split) for split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
+        self.train = opened(data, Split.TRAIN, cache)
+        held_out = [self.train.of(split) for split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
         # a small corpus may have held out nothing: figures are then those of pictures that were seen
         self.held_out = next((corpus for corpus in held_out if len(corpus)), self.train)
         self.unseen_concepts = held_out[1] if self.held_out is held_out[0] else None
@@ -102,6 +105,11 @@ class Results:
     def record_path(self, stage: str) -> Path:
         """The file that says what a stage was trained on."""
         return self.out / (f"{TOKENIZER}-{record.NAME}" if stage == TOKENIZER else f"{stage}/{record.NAME}")
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that train together."""
+        return parallel.join(self.device).size
 
     @property
     def writes(self) -> bool:
@@ -290,7 +298,7 @@ class Results:
             found = self.settings(stage)
             settings = record.tables(found, self.part(stage, "train", LoopConfig))
             if (teacher := getattr(found.task, "teacher", None)) is not None:
-                settings["teacher"] = {"words": sha256(self.train.folder / teacher.file)}
+                settings["teacher"] = {"words": sha256(self.train.file(teacher.file))}
         return Record(
             corpus=self.train.fingerprint,
             parts={need: self.digest(need) for need in self.needs(stage)},

@@ -296,7 +296,7 @@ def settings_of(run: Results, stage: str) -> Settings:
     settings = run.part(stage, "task", CLIPTaskConfig)
     check_bias(settings, model.logit_bias)
     if settings.teacher is not None:
-        check_there(run.train.folder / settings.teacher.file)
+        check_there(run.train.file(settings.teacher.file))
     if settings.locked and run.recipe[stage].get("start") is None:
         raise InputError(
             f"{stage}.task.locked: a locked image encoder needs {stage}.start, which it begins with"
@@ -307,12 +307,12 @@ def settings_of(run: Results, stage: str) -> Settings:
 def task_of(run: Results, stage: str) -> Task:
     tokenizer = run.tokenizer()
     model, settings, _ = settings_of(run, stage)
-    corpus = Corpus(run.train.folder, EVERYTHING) if settings.splits is Splits.ALL else run.train
+    corpus = run.train.of(EVERYTHING) if settings.splits is Splits.ALL else run.train
     pictures = (corpus, run.held_out, run.unseen_concepts)
     if not settings.locked:
         teacher = None
         if settings.teacher is not None:
-            words = Words.load(corpus.folder / settings.teacher.file)
+            words = Words.load(corpus.file(settings.teacher.file))
             targets = projected(directions(words), model.embedding)
             teacher = Teacher(words, targets, settings.teacher, tokenizer, model.text.context)
         return CLIPTask(model, settings, tokenizer, *pictures, teacher)

@@ -16,7 +16,7 @@ from unclip.images import from_uint8
 from unclip.models.supervised import Supervised, SupervisedConfig
 from unclip.train.loop import Judged, Task
 from unclip.train.pictures import check_shift, shifted
-from unclip.train.places import Places
+from unclip.train.places import Places, chooser
 from unclip.train.results import Results
 from unclip.train.settings import Settings
 from unclip.train.tasks.stage import StageTask
@@ -67,13 +67,13 @@ class SupervisedTask(StageTask):
         self.pixels = train.pixels(size)
         self.classes = torch.from_numpy(classes.of_pictures(train))  # (N,)
         weights = torch.from_numpy(train.weights()).double()
-        self.weights = weights.masked_fill(self.classes < 0, 0.0)
+        self.chosen = chooser(train, weights.masked_fill(self.classes < 0, 0.0))
         self.split, held = held_out.split, classes.of_pictures(held_out)
         self.held_out = from_uint8(held_out.pixels(size)[held >= 0])  # (M, 3, S, S)
         self.held_out_classes = torch.from_numpy(held[held >= 0])  # (M,)
 
     def batch(self, places: Places) -> tuple[Tensor, Tensor]:
-        index = places.multinomial(self.weights)
+        index = self.chosen(places)
         pixels = shifted(self.pixels[index.numpy()], self.task.shift, places)
         return from_uint8(pixels), self.classes[index]
 

@@ -141,7 +141,7 @@ def settings_of(run: Results, stage: str) -> Settings:
         check_grid(f"{stage}.model", side, model.patch, len(model.multipliers))
     if model.high_size > STORED_SIZE and not len(run.train.large()):
         raise InputError(
-            f"{stage} learns from pictures of 1024 px, and the corpus {run.train.folder} has none: build it "
+            f"{stage} learns from pictures of 1024 px, and the corpus {run.train.where} has none: build it "
             f"with --large 1000 (of SVG pictures), or leave the stage out with --set {stage}=false"
         )
     return Settings(model, settings, run.part(stage, "diffusion", DiffusionConfig))

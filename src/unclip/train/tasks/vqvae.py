@@ -29,7 +29,7 @@ from unclip.models.vqvae_loss import (
 )
 from unclip.train.loop import Judged, Task
 from unclip.train.pictures import spread
-from unclip.train.places import Places
+from unclip.train.places import Places, chooser
 from unclip.train.results import Results
 from unclip.train.settings import Settings
 from unclip.train.tasks.stage import PREVIEW_PICTURES, StageTask, rows_of_pictures
@@ -90,13 +90,13 @@ class VQVAETask(StageTask):
         if isinstance(self.model.codec, VQGAN) and task.nearest.codebook is Codebook.AVERAGE:
             self.model.codec.codebook.requires_grad_(False)  # it follows without a gradient
         self.pixels = train.pixels(task.size)
-        self.weights = torch.from_numpy(train.weights(task.sources)).double()
+        self.chosen = chooser(train, torch.from_numpy(train.weights(task.sources)).double())
         chosen = spread(len(held_out), EVALUATED)
         self.held_out = from_uint8(held_out.pixels(task.size)[chosen])  # (M, 3, S, S)
         self.split = held_out.split
 
     def batch(self, places: Places) -> Tensor:
-        return from_uint8(self.pixels[places.multinomial(self.weights).numpy()])
+        return from_uint8(self.pixels[self.chosen(places).numpy()])
 
     def loss(self, model: nn.Module, batch: Tensor, places: Places) -> tuple[Tensor, dict[str, Any]]:
         assert isinstance(model, CodecTraining)
