@@ -330,7 +330,7 @@ def _of_pictures(
     config: TeacherConfig, clip: CLIP, seen: Tensor, corpus: Corpus, tokenizer: Tokenizer
 ) -> Teacher:
     """The teacher of a locked CLIP, whose pictures have the embeddings `seen` (N, E)."""
-    words = Words.load(corpus.folder / config.file)
+    words = Words.load(corpus.file(config.file))
     targets = among_pictures(words, corpus, seen.numpy())
     context = clip.config.text.context
     some = [words.said[place].text for place in spread(len(words.said), WORDS_OF_MIDDLE)]
