@@ -2,6 +2,7 @@
 # make draw PROMPT="빨간 사과" OPTIONS="--n 4 --size 1024 --seed 1"
 # make serve                        serves the Images API on 127.0.0.1:8000; OPTIONS="--port 9000"
 # make studio                       builds the page of `make serve` anew, after a change in studio/ (needs Node.js)
+# make site                         builds the documentation as a site, into build/site
 # make test                         lints, checks types, runs all tests
 # make test-cluster                 runs those of `unclip serve --ray` and deploy/, in an environment of their own
 # make test-wheel                   builds the wheel, installs it into an empty environment, draws and serves with it
@@ -21,7 +22,7 @@ RUN = .venv/bin/python -m
 unexport PROMPT
 export UNCLIP_PROMPT := $(value PROMPT)
 
-.PHONY: draw serve studio test test-cluster test-wheel lint format docs licences constraints release clean
+.PHONY: draw serve studio site test test-cluster test-wheel lint format docs licences constraints release clean
 
 draw: .venv/installed
 	@echo "Drawing into $(CURDIR)/pictures:"
@@ -33,6 +34,10 @@ serve: .venv/installed-serve
 studio: .venv/installed-dev
 	$(RUN) unclip.serve.openapi > studio/openapi.json
 	cd studio && npm ci --no-audit --no-fund && npm run types && npm run check && npm test && npm run build
+
+site: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
+	@echo "The site is in $(CURDIR)/build/site; to read and search it: python3 -m http.server --directory build/site"
 
 test: lint
 	$(RUN) pytest -n 2 --dist loadfile

@@ -22,8 +22,11 @@ import typer.main
 from unclip.cli import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = {page.name: page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-RUN = ("README.md", "editing.md", "search.md", "python.md")
+DOCS = ROOT / "docs"
+PAGES = {"README.md": ROOT / "README.md"} | {
+    str(page.relative_to(DOCS)): page for page in sorted(DOCS.rglob("*.md"))
+}
+RUN = ("README.md", "draw.md", "editing.md", "search.md", "python.md", "ko/edit.md", "de/edit.md")
 BLOCK = re.compile(r"^```(sh|python)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REASONS = ("network", "hours", "serves", "yours")
 INDENTED = re.compile(r"^ {4,}(unclip|python|pip|make|model\.|import) ?", re.MULTILINE)

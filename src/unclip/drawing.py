@@ -367,7 +367,10 @@ class Picture:
         Args:
             path: its suffix says the format where `format` does not.
             format: "png", "jpeg" or "webp".
-            metadata, provenance, watermark, sign: as of `encode`.
+            metadata: as of `encode`.
+            provenance: as of `encode`.
+            watermark: as of `encode`.
+            sign: as of `encode`.
 
         Raises:
             InputError: an unknown format.
