@@ -1,4 +1,4 @@
-"""The promise that the documentation builds as a site, without a broken link, and fetches nothing elsewhere."""
+"""The promise that the documentation builds as a site, with no broken link, and fetches nothing elsewhere."""
 
 from __future__ import annotations
 
