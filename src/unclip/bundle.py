@@ -55,6 +55,7 @@ from unclip.tokenizer import (
 CARD = "README.md"
 PROMPTS = "prompts.json"  # by language, what the bundle draws well; no part of its identity
 DEFAULT = "pictograms"
+RESULT = "bundle"  # the folder of a run's bundle, within the run's
 
 
 @dataclass(frozen=True)
@@ -268,6 +269,8 @@ class Shared:
 def find_bundle(source: str | Path) -> Path:
     """The folder of a bundle: one shipped under that name, one in the user's data folder, or the path itself.
 
+    The folder of a run or of a fit stands for the bundle that it ended with.
+
     Raises:
         BundleError: none of them has a manifest; the message says where was looked.
     """
@@ -275,8 +278,9 @@ def find_bundle(source: str | Path) -> Path:
     if isinstance(source, str) and source and Path(source).name == source:
         candidates = [SHIPPED / source, data_folder() / "bundles" / source, Path(source)]
     for folder in candidates:
-        if (folder / MANIFEST).is_file():
-            return folder
+        for found in (folder, folder / RESULT):
+            if (found / MANIFEST).is_file():
+                return found
     if source in PUBLISHED:
         raise BundleError(f"{source} is not on disk yet: `unclip pull {source}` fetches it")
     looked = ", ".join(str(folder) for folder in candidates)

@@ -191,10 +191,12 @@ class Styles:
     Attributes:
         known: those that it learned, as captions say them (`data.styles`).
         clear: those of them in which a prompt that names none is drawn; without any it is drawn as it is.
+        words: names and phrases that bring a look of their own: a prompt that says one is drawn as it is.
     """
 
     known: tuple[str, ...] = ()
     clear: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 NO_STYLES = Styles()
@@ -275,6 +277,9 @@ def check_manifest(manifest: Manifest) -> None:
     for style in manifest.styles.known:
         if escaped(style) != style or not style.strip() or style == ANY_STYLE:
             raise InputError(f"styles.known: got {shown(style)}, expected a name other than {ANY_STYLE!r}")
+    for phrase in manifest.styles.words:
+        if escaped(phrase) != phrase or not phrase.strip():
+            raise InputError(f"styles.words: got {shown(phrase)}, expected words of a prompt")
     for style in manifest.styles.clear:
         if style not in manifest.styles.known:
             raise InputError(f"styles.clear: {shown(style)} is not among styles.known")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
-from unclip.data.prompts import in_style, names_style
+from unclip.data.prompts import in_style, names_style, says
 from unclip.data.styles import ANY_STYLE
 from unclip.drawing import Job
 from unclip.errors import InputError, shown
@@ -33,7 +33,8 @@ def check_style(style: str | None, styles: Styles, bundle: str) -> None:
 def styled(jobs: Sequence[Job], style: str | None, styles: Styles, truncated: Truncated) -> list[Job]:
     """Jobs with a style said beside their prompts, where one is to be.
 
-    None is added to a prompt that names one, or to a job that something is given with.
+    None is added to a prompt that names one, or that says one of the bundle's own words, or to a job that
+    something is given with.
 
     Args:
         jobs: to draw.
@@ -61,6 +62,8 @@ def _styled(job: Job, style: str | None, styles: Styles, truncated: Truncated) -
                 f"style {shown(style)}: the prompt {shown(job.prompt)} names a style itself, so leave out "
                 "one of them"
             )
+        return job
+    if style is None and says(job.text, styles.words):
         return job
     name = chosen(styles.clear, job.seed, job.index) if style is None else style
     text = in_style(job.text, name)

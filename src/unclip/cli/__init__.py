@@ -27,6 +27,7 @@ from unclip.cli import (
     data,
     edit,
     evaluate,
+    fit,
     generate,
     info,
     models,
@@ -91,6 +92,7 @@ app.add_typer(outpaint.app)
 app.add_typer(reconstruct.app)
 app.add_typer(captions.app)
 app.add_typer(train.app)
+app.add_typer(fit.app)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app)
 app.add_typer(bench.app)

@@ -6,9 +6,10 @@ import os
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Generator
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import typer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 REPORT_SECONDS = 10.0
+Result = TypeVar("Result")
 DUMB = ("dumb", "unknown")  # terminals that cannot go back to a line
 
 
@@ -98,6 +100,16 @@ class StageProgress:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total or None, completed=step)
         self._bars.update(self._tasks[stage], completed=step, total=total or None)
+
+    def follow(self, work: Generator[tuple[str, int, int], None, Result]) -> Result:
+        """Shows the steps (stage, step, total) that work yields, and returns what it returns."""
+        while True:
+            try:
+                stage, step, total = next(work)
+            except StopIteration as stop:
+                found: Result = stop.value
+                return found
+            self.update(stage, step, total)
 
     def print(self, text: str) -> None:
         """Writes a line to stderr without breaking the bars; terminal colours in it are kept."""

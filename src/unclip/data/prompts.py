@@ -32,6 +32,13 @@ def names_style(prompt: str, styles: Sequence[str] = ()) -> bool:
     return any(style.casefold() in parts for style in styles)
 
 
+def says(prompt: str, words: Sequence[str]) -> bool:
+    """True where a prompt says one of these names or phrases, in any case."""
+    text = " ".join(prompt.casefold().split())
+    patterns = (r"\W+".join(map(re.escape, said.casefold().split())) for said in words)
+    return any(re.search(rf"(?<!\w){pattern}(?!\w)", text) for pattern in patterns)
+
+
 def in_style(prompt: str, style: str) -> str:
     """A prompt with the plainest phrase for a style, in the prompt's language where that has one."""
     language = language_of(prompt)

@@ -40,6 +40,17 @@ class Best:
         self.value, self.step = value, step
         return True
 
+    @property
+    def found(self) -> bool:
+        """True when an evaluation has been the best so far."""
+        return self.value > -math.inf
+
+    def told(self, step: int, figures: Mapping[str, float]) -> str:
+        """An evaluation beside the best so far, which may be itself, in words."""
+        name = self.figure.replace("_", " ")
+        beside = "the best so far" if self.step == step else f"best {self.value:.3f} at step {self.step:,}"
+        return f"step {step:,}: {name} {figures[self.figure]:.3f}, {beside}"
+
     def state(self) -> dict[str, Any]:
         """The values that a checkpoint keeps."""
         return asdict(self)

@@ -445,7 +445,7 @@ class Trainer:
         if self.best is not None:
             with self._evaluated() as model:
                 if model is not None:
-                    if not self.best.step:  # it was asked for when all steps were done
+                    if not self.best.found:  # it was asked for when all steps were done
                         self._write_best(model)
                     state.publish(self.out, BEST)
 
@@ -476,10 +476,10 @@ class Trainer:
             if model is not None:
                 if judge:
                     figures = cast(Evaluates, self.task).evaluate(model)
-                    judged: Judged | None = getattr(self.task, "judged", None)
-                    about = {} if judged is None else judged._asdict()
-                    self.log.write("evaluate", self.step, figures, about)
-                    better = self.best is not None and self.best.is_beaten(self.step, figures)
+                    self._log_figures(figures)
+                    if self.best is not None:
+                        better = self.best.is_beaten(self.step, figures)
+                        self.log.say(self.best.told(self.step, figures))
                 image = self.task.preview(model) if draw else None
                 if better:
                     self._write_best(model)
@@ -489,6 +489,10 @@ class Trainer:
             path = self.out / state.PREVIEWS / f"step-{self.step:06d}.png"
             with state.writing(self.out, path.name), atomic_path(path) as temporary:
                 image.save(temporary)
+
+    def _log_figures(self, figures: Mapping[str, float]) -> None:
+        judged: Judged | None = getattr(self.task, "judged", None)
+        self.log.write("evaluate", self.step, figures, {} if judged is None else judged._asdict())
 
     @contextmanager
     def _evaluated(self) -> Iterator[nn.Module | None]:
@@ -502,11 +506,19 @@ class Trainer:
                 yield model
 
     def _check_best(self) -> None:
-        """Evaluates once before the first step: a figure that there is not is better refused now."""
+        """Evaluates once before the first step: a figure that there is not is better refused now.
+
+        It counts as the others do: the best weights may be those that training began with.
+        """
         if self.best is not None and self.step < self.config.steps:
             with self._evaluated() as model:
                 if model is not None:
-                    self.best.check(cast(Evaluates, self.task).evaluate(model))
+                    figures = cast(Evaluates, self.task).evaluate(model)
+                    self.best.check(figures)
+                    if not self.step:
+                        self._log_figures(figures)
+                        self.best.is_beaten(self.step, figures)
+                        self._write_best(model)
 
     def _write_best(self, model: nn.Module) -> None:
         """Writes the best weights; not into `final`, where they would pass for those of a run's end."""

@@ -58,6 +58,7 @@ def train_for(
     minutes: float,
     shares: Mapping[str, float],
     say: Callable[[str], None] = print,
+    expected: Mapping[str, int] | None = None,
 ) -> dict[str, Path]:
     """Trains stages of a run for some minutes in all, one after the other, and returns their weights.
 
@@ -69,6 +70,7 @@ def train_for(
         shares: of the time, by stage; they need not add up to 1. Stages that are not named are not trained,
             and must be there where others need them.
         say: is told what is done.
+        expected: steps, by stage, that are said to be its number until its speed is known.
 
     Raises:
         InputError: minutes or shares are not above 0, or a stage is none that the recipe trains.
@@ -95,7 +97,7 @@ def train_for(
             began = time.monotonic()
             seconds = (end - began) * left[stage] / sum(left.values())
             del left[stage]
-            _train(run, stage, began + seconds, say)
+            _train(run, stage, began + seconds, say, (expected or {}).get(stage, ENDLESS))
     return {stage: run.result(stage) for stage in stages}
 
 
@@ -106,8 +108,8 @@ def _keep(run: Run, stage: str) -> None:
         run.recipe[stage].setdefault("train", {})["steps"] = steps
 
 
-def _train(run: Run, stage: str, end: float, say: Callable[[str], None]) -> None:
-    """Trains one stage until `end`, a time of `time.monotonic`."""
+def _train(run: Run, stage: str, end: float, say: Callable[[str], None], expected: int) -> None:
+    """Trains one stage until `end`, a time of `time.monotonic`, by which so many steps are expected."""
     if run.result(stage).exists():
         say(f"{stage}: is there")
         return
@@ -115,7 +117,8 @@ def _train(run: Run, stage: str, end: float, say: Callable[[str], None]) -> None
     whole = end - began
     last = end - min(MARGIN_SECONDS + MARGIN_SHARE * whole, 0.3 * whole)  # for steps
     trial = Stopwatch(min(TRIAL_SECONDS, TRIAL_SHARE * whole), last, TRIAL_STEPS)
-    if _go(run, stage, ENDLESS, trial):
+    before = state.newest_step(run.out / stage) or 0
+    if _go(run, stage, max(expected, before + 1), trial):
         return
     steps = state.newest_step(run.out / stage) or 1
     if rate := trial.per_second:
