@@ -406,6 +406,9 @@ def test_names_are_looked_up_shipped_first_then_in_the_users_folder(
     (users / "tiny").unlink()
     assert find_bundle("tiny") == Path("tiny")
     assert find_bundle(str(tiny_bundle)) == tiny_bundle
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "bundle").symlink_to(tiny_bundle)  # the folder of a run stands for its bundle
+    assert find_bundle("run") == Path("run/bundle")
     with pytest.raises(BundleError, match="no bundle"):
         Bundle.load("pictograms")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from unclip.drawing import Job, Options
 from unclip.errors import BundleError, InputError
 from unclip.manifest import Styles
 from unclip.model import Model
-from unclip.styling import chosen
+from unclip.styling import chosen, styled
 
 CLEAR = ("flat", "noto", "mosaic")
 STYLES = Styles((*CLEAR, "3d"), CLEAR)
@@ -98,6 +99,18 @@ def test_a_prompt_that_names_a_style_gets_no_other(model: Model, plain: Model, p
     assert pixels(ours) == pixels(theirs)
     with pytest.raises(InputError, match="names a style itself"):
         model.generate(prompt, size=64, seed=1, style="flat")
+
+
+def test_a_prompt_with_words_of_a_look_of_their_own_gets_no_style(model: Model) -> None:
+    named = Styles(STYLES.known, CLEAR, words=("sks cup",))
+    job, others = Job("the SKS  cup on a table", 1, 0), Job("a cup", 1, 0)
+
+    def fits(texts: Sequence[str]) -> Sequence[str | None]:
+        return [None for _ in texts]
+
+    assert styled([job], None, named, fits) == [job]
+    assert styled([others], None, named, fits)[0].text != "a cup"
+    assert styled([job], "flat", named, fits)[0].text == "the SKS  cup on a table, flat"
 
 
 def test_what_a_picture_is_given_with_gets_no_style(model: Model, plain: Model) -> None:

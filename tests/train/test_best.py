@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ def test_the_weights_of_the_highest_figure_are_kept_and_of_two_alike_the_first(t
     best = load_file(final / "best.safetensors")
     assert all(torch.equal(value, best[name]) for name, value in task.weights[4].items())
     assert step_of(final / "raw.safetensors") == 10
+
+
+def test_the_weights_that_training_begins_with_may_be_the_best(tmp_path: Path) -> None:
+    class Worse(Judging):
+        def evaluate(self, model: nn.Module) -> dict[str, float]:
+            return {**super().evaluate(model), "found": -float(model.seen)}
+
+    final = train(Worse(), settings(best="found"), tmp_path)
+    assert step_of(final / "best.safetensors") == 0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "evaluate"] == [0, 2, 4, 6, 8, 10]
+
+
+def test_each_evaluation_is_told_beside_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(Judging(), settings(best="found"), tmp_path)
+    told = capsys.readouterr().err
+    assert "step 4: found 0.500, the best so far" in told
+    assert "step 6: found 0.300, best 0.500 at step 4" in told
 
 
 def test_a_run_that_is_stopped_behind_the_best_ends_with_the_same_best(tmp_path: Path) -> None:
