@@ -102,11 +102,23 @@ def has_tiles() -> bool:
     return torch.cpu._is_amx_tile_supported()
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Runs matrix products in `dtype`; with float32 it changes nothing (and ends an outer autocast)."""
+def autocast(
+    device: torch.device, dtype: torch.dtype, *, keeps: bool = True
+) -> AbstractContextManager[object]:
+    """Runs matrix products in `dtype`; with float32 it changes nothing (and ends an outer autocast).
+
+    With `keeps` the weights in `dtype` stay in memory to the end, so that none is made twice.
+    """
     import torch
 
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=keeps)
+
+
+def has_contents(tensor: torch.Tensor) -> bool:
+    """False for a tensor that is a shape alone (torch's FakeTensor): nobody can look at its numbers."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return not isinstance(tensor, FakeTensor)
 
 
 @contextmanager

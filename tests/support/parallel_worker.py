@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import device_mesh
 
 from support.tiny_recipe import every_stage
 from support.tiny_task import Recorded, TinyTask
@@ -126,7 +128,9 @@ def main(out: Path, corpus: Path | None) -> None:
     run("hybrid", plain(init=rank), parallel=Parallel.HYBRID)
     whole = {"parallel": Parallel.HYBRID, "gradient_hook": GradientHook.POWERSGD, "powersgd_rank": 1}
     run("hybrid-whole", plain(init=rank), **whole, powersgd_start=100)
-    run("hybrid-powersgd", plain(), **whole, powersgd_start=2)
+    with mock.patch.object(device_mesh, "init_device_mesh", wraps=device_mesh.init_device_mesh) as made:
+        run("hybrid-powersgd", plain(), **whole, powersgd_start=2)
+    results["hybrid-powersgd"]["meshes"] = made.call_count
     run("stopped-hybrid", StopsOnOneRank(dropout=0), **whole, powersgd_start=1)
     run("resumed-hybrid", plain(init=5), folder="stopped-hybrid", **whole, powersgd_start=1)
     run("undisturbed-hybrid", plain(), **whole, powersgd_start=1)

@@ -98,6 +98,11 @@ def test_several_processes_equal_one(results: Results, one: Path, way: str) -> N
             torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-6)
 
 
+def test_the_mesh_of_a_hybrid_is_made_once(results: Results) -> None:
+    """Each mesh opens groups of processes, with connections of their own."""
+    assert [result["hybrid-powersgd"]["meshes"] for result in results] == [1] * len(results)
+
+
 @pytest.mark.parametrize("way", ["recorded", "recorded-in-parts"])
 def test_several_processes_draw_what_one_draws_to_the_bit(
     results: Results, size: int, way: str, tmp_path: Path

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from unclip.errors import InputError
+from unclip.train.failures import GPU_HOURS_BETWEEN_FAILURES
 
 
 class Optimiser(StrEnum):
@@ -58,7 +59,8 @@ class LoopConfig:
     ema_ramp: float = 0.05  # a half-life is at most this share of the pictures seen; 0 = no such limit
     precision: Precision = Precision.AUTO
     seed: int = 0  # of first weights, batches, noise and dropout
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: float | None = None  # None: by the time that writing one takes (train/failures.py)
+    failure_hours: float = GPU_HOURS_BETWEEN_FAILURES  # of one process, which the former reckons with
     keep: int = 3  # checkpoints
     log_steps: int = 50
     preview_steps: int = 1000  # 0 = never
@@ -83,8 +85,10 @@ class LoopConfig:
             *("preview_steps", "evaluate_steps", "ema_ramp", "powersgd_start"),
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("learning_rate", "eps", "checkpoint_minutes"):
+        for name in ("learning_rate", "eps", "failure_hours"):
             self._require(name, getattr(self, name) > 0, "above 0")
+        minutes = self.checkpoint_minutes
+        self._require("checkpoint_minutes", minutes is None or minutes > 0, "above 0, or left out")
         self._require("decay_fraction", 0 < self.decay_fraction <= 1, "above 0 and at most 1")
         self._require("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")
         self._require("ema", all(value > 0 for value in self.ema), "decays below 1 or half-lives in pictures")

@@ -40,6 +40,7 @@ from unclip.train import parallel, state
 from unclip.train.batches import prefetch, to_device
 from unclip.train.best import BEST, Best
 from unclip.train.config import LoopConfig, Parallel, Precision
+from unclip.train.failures import Rhythm
 from unclip.train.log import FIRST_STEPS, RunLog, Window, clock
 from unclip.train.optim import MovingAverage, Optimisers, rate_factor
 from unclip.train.places import CPU, Places
@@ -163,9 +164,12 @@ class Trainer:
             )
         name = None if config.precision is Precision.AUTO else config.precision.value
         self.precision = pick_precision(self.device, name)
-        self.model = task.model.to(self.device)
+        # processes that hold shares have no room for the whole
+        self.cut = self.world.size > 1 and config.parallel is not Parallel.DDP
+        self.model = task.model if self.cut else task.model.to(self.device)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+        self.rhythm = Rhythm(config.checkpoint_minutes, config.failure_hours / self.world.size)
         self.step = self.pictures = self.skipped = self.bad = 0
         self.saved = -1  # the step of the newest checkpoint
         self.seconds = 0.0
@@ -185,8 +189,9 @@ class Trainer:
                 average.load_state_dict(weights)
         averaged = [average.module for average in self.averages]
         self.gathered = parallel.Gathered(self.model, self.world, config)
-        self.module = parallel.distribute_(self.model, averaged, task.loss, self.world, config)
-        self.between = parallel.between_machines(self.module, self.world, config)
+        mesh = parallel.machines_and_shares(self.world, config)
+        self.module = parallel.distribute_(self.model, averaged, task.loss, self.world, config, mesh)
+        self.between = parallel.between_machines(self.module, config, mesh)
         if self.between is not None:
             self.notes.append(
                 f"PowerSGD sends {self.between.share_sent:.0%} of the gradients between machines, from step "
@@ -307,7 +312,8 @@ class Trainer:
         before, first = self.seconds, self.step
         for batch in batches:
             loss, parts, norm = self._gradients(batch)
-            due = time.monotonic() - saved >= config.checkpoint_minutes * 60
+            # the process that writes knows what that costs
+            due = self.world.writes and time.monotonic() - saved >= self.rhythm.seconds
             bad = not (math.isfinite(loss) and math.isfinite(norm))
             bad, due, stopping = self.world.any(bad, due, self.stop.is_set())
             rate = self._change_weights(loss, norm, bad)
@@ -374,7 +380,7 @@ class Trainer:
             # dropout draws from torch's own random state: seeded here, it needs no place in the checkpoint
             torch.manual_seed(noise_seed(self.config.seed, self.step, f"train/dropout/{places.numbers[0]}"))
             with nullcontext() if last else parallel.without_exchange(self.module):
-                with autocast(self.device, self.precision):
+                with autocast(self.device, self.precision, keeps=not self.cut):
                     loss, parts = self.module(to_device(part, self.device), places)
                 (loss / count).backward()
             total += float(loss.detach()) / count
@@ -407,6 +413,7 @@ class Trainer:
     def _save(self) -> None:
         if self.saved == self.step:
             return
+        began = time.monotonic()
         plain = {
             "about": self.about,
             "loop": to_dict(self.config),
@@ -417,7 +424,7 @@ class Trainer:
             "best": self.best and self.best.state(),
         }
         keep, writes = self.config.keep, self.world.writes
-        if self.world.size > 1 and self.config.parallel is not Parallel.DDP:
+        if self.cut:
             tensors = self._shares()
             if self.between is not None:
                 tensors["between"] = {str(self.world.rank): self.between.state_dict()}
@@ -431,6 +438,9 @@ class Trainer:
             }
             state.save_checkpoint(self.out, self.step, {**plain, **tensors}, keep)
         self.saved = self.step
+        news = self.rhythm.written(time.monotonic() - began)
+        if news and self.step < self.config.steps and not self.stop.is_set():
+            self.log.say(self.rhythm.text)
 
     def _finish(self) -> None:
         self._save()

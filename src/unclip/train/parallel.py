@@ -51,7 +51,10 @@ class World:
         """Gives the model of every process the weights and buffers of rank 0."""
         if self.size > 1:
             for tensor in model.state_dict().values():
-                dist.broadcast(tensor, 0)
+                there = tensor.to(self.device)  # one after the other: all may be more than it holds
+                dist.broadcast(there, 0)
+                if there is not tensor:
+                    tensor.copy_(there)
 
     def barrier(self) -> None:
         if self.size > 1:
@@ -99,23 +102,28 @@ class LossModule(nn.Module):
 
 
 def distribute_(
-    model: nn.Module, averages: Sequence[nn.Module], loss: Loss, world: World, config: LoopConfig
+    model: nn.Module,
+    averages: Sequence[nn.Module],
+    loss: Loss,
+    world: World,
+    config: LoopConfig,
+    mesh: DeviceMesh | None,
 ) -> nn.Module:
     """The module to call with (batch, places) for the loss; its backward pass averages over the processes.
 
-    FSDP cuts the model and its moving averages (its copies) into one share a process. With a hybrid's
-    PowerSGD the backward pass averages over the processes of a machine alone; see `between_machines`.
+    FSDP cuts the model and its moving averages (its copies) into one share a process, over the mesh that
+    `machines_and_shares` gave. With a hybrid's PowerSGD the backward pass averages over the processes of a
+    machine alone; see `between_machines`.
     """
     module = LossModule(model, loss)
     if world.size == 1:
         return module
     if config.parallel is not Parallel.DDP:
-        mesh = None
-        if config.parallel is Parallel.HYBRID:
-            mesh = _mesh(world)
-            if config.gradient_hook is GradientHook.POWERSGD:
-                mesh = mesh["shares"]
+        if mesh is not None and config.gradient_hook is GradientHook.POWERSGD:
+            mesh = mesh["shares"]
         for part in (module, *averages):
+            for number in _numbers(part):
+                number.data = number.data.to(world.device)
             _shard_(part, mesh)
         return module
     # told of kernels in the order of channels last; their gradients are copied, and nothing can be done
@@ -133,8 +141,14 @@ def distribute_(
     return wrapped
 
 
-def _mesh(world: World) -> DeviceMesh:
-    """The processes as machines x shares; torchrun says how many a machine has (LOCAL_WORLD_SIZE)."""
+def machines_and_shares(world: World, config: LoopConfig) -> DeviceMesh | None:
+    """The processes of a hybrid as machines x shares; None for any other way of sharing the work.
+
+    torchrun says how many processes a machine has (LOCAL_WORLD_SIZE). It is made once a run: each mesh opens
+    its own groups of processes.
+    """
+    if world.size == 1 or config.parallel is not Parallel.HYBRID:
+        return None
     from torch.distributed.device_mesh import init_device_mesh
 
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
@@ -147,15 +161,14 @@ def _mesh(world: World) -> DeviceMesh:
     )
 
 
-def between_machines(module: nn.Module, world: World, config: LoopConfig) -> PowerSGD | None:
-    """Averages the gradients over the machines after a backward pass; None where that pass does so itself."""
-    if (
-        world.size == 1
-        or config.parallel is not Parallel.HYBRID
-        or config.gradient_hook is not GradientHook.POWERSGD
-    ):
+def between_machines(module: nn.Module, config: LoopConfig, mesh: DeviceMesh | None) -> PowerSGD | None:
+    """Averages the gradients over the machines after a backward pass; None where that pass does so itself.
+
+    `mesh` is that of `distribute_`.
+    """
+    if mesh is None or config.gradient_hook is not GradientHook.POWERSGD:
         return None
-    group = _mesh(world)["machines"].get_group()
+    group = mesh["machines"].get_group()
     shares = [parameter for parameter in module.parameters() if _is_cut(parameter)]
     return PowerSGD(shares, group, config.powersgd_rank, config.powersgd_start)
 
@@ -168,16 +181,20 @@ def _shard_(module: nn.Module, mesh: DeviceMesh | None) -> None:
     """
     from torch.distributed.fsdp import fully_shard  # here: a second, and one process alone does not need it
 
-    layers = [
+    for layer in reversed(units(module)):  # the inner ones first
+        fully_shard(layer, mesh=mesh, ignored_params=set(_numbers(layer)))
+    fully_shard(module, mesh=mesh, ignored_params=set(_numbers(module)))
+
+
+def units(module: nn.Module) -> list[nn.Module]:
+    """The parts of a module that FSDP gathers one by one, the outer ones first; what is left is another."""
+    return [
         layer
         for items in module.modules()
         if isinstance(items, nn.ModuleList)
         for layer in items
         if not isinstance(layer, nn.ModuleList | nn.ModuleDict) and any(True for _ in layer.parameters())
     ]
-    for layer in reversed(layers):  # the inner ones first
-        fully_shard(layer, mesh=mesh, ignored_params=set(_numbers(layer)))
-    fully_shard(module, mesh=mesh, ignored_params=set(_numbers(module)))
 
 
 def _numbers(module: nn.Module) -> list[nn.Parameter]:

@@ -26,7 +26,7 @@ NAME = "trained-on.json"
 # Settings of the loop that leave the weights what they are, but for how a machine rounds.
 IDLE = (
     *("log_steps", "preview_steps", "evaluate_steps", "tensorboard", "checkpoint_minutes", "keep"),
-    *("accumulate", "compile", "channels_last", "parallel"),
+    *("failure_hours", "accumulate", "compile", "channels_last", "parallel"),
 )
 
 
