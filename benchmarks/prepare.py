@@ -297,9 +297,10 @@ def recall(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
         from unclip.embedding import ClipEmbedder
 
         embedder = ClipEmbedder.load(clip)
+        few = some[:: 1 if quick else 4]
         vectors = [
-            np.asarray(embedder.embed_images([Image.fromarray(pixels[k]) for k in some[start : start + 64]]))
-            for start in range(0, len(some), 64)
+            np.asarray(embedder.embed_images([Image.fromarray(pixels[k]) for k in few[start : start + 64]]))
+            for start in range(0, len(few), 64)
         ]
         radius = 1 - (BY_NAME[Name.SEMANTIC].threshold or 0)
         sets["CLIP"] = (np.concatenate(vectors).astype(np.float16), Metric.COSINE, radius)

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "unclip"
 LEVELS = [
-    {"config", "runtime", "processes", "errors"},
+    {"config", "runtime", "processes", "errors", "ray_cluster"},
     {"nn", "diffusion", "tokenizer", "images", "colour_profiles", "sheets", "xmp", "languages", "watermark"},
     {"models"},
     {"native", "catalogue", "bundle", "manifest", "checkpoints", "data", "recipes"},

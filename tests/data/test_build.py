@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -423,12 +422,12 @@ def test_a_drawing_that_fails_at_1024_px_is_there_without(
 def test_a_full_disk_is_said_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    def full(path: str, mode: str) -> None:
+    def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: ...")
 
     drawings = [drawing(f"key-{n}", svg(shape=n)) for n in range(3)]
     with monkeypatch.context() as patch:
-        patch.setattr(pa, "OSFile", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(
             DataError, match=r"cannot write into .*out \(no space left on device\): make room"
         ):

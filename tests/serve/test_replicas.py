@@ -28,7 +28,8 @@ from support.serving import PATIENCE, Running, file_of, picture_in, refused, run
 from unclip.drawing import Event, Picture
 from unclip.manipulate.editing import edit
 from unclip.model import Model
-from unclip.serve.cluster import HERE, Size, settle
+from unclip.ray_cluster import HERE, settle
+from unclip.serve.cluster import Size
 from unclip.serve.models import Models
 from unclip.serve.worker import Cancelled, Task
 

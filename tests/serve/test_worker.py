@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import typer.main
 from support.serving import running
 from unclip.cli import app
 from unclip.errors import InputError
+from unclip.ray_cluster import HERE
 from unclip.serve.admission import Admission
-from unclip.serve.cluster import HERE, Size, settle
+from unclip.serve.cluster import Size
 from unclip.serve.errors import ApiError
 
 
@@ -56,25 +56,6 @@ def test_ray_takes_an_address_or_none() -> None:
         (["--ray=auto"], "auto"),
     ):
         assert verb.make_context("serve", list(arguments)).params["ray"] == address
-
-
-def test_a_cluster_that_is_made_here_has_a_token_and_tells_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "RAY_AUTH_MODE",
-        "RAY_AUTH_TOKEN",
-        "RAY_USAGE_STATS_ENABLED",
-        "RAY_raylet_start_wait_time_s",
-    ):
-        monkeypatch.setenv(name, "")  # so that it is put back
-        monkeypatch.delenv(name)
-    settle("10.0.0.1:6379")
-    assert "RAY_AUTH_MODE" not in os.environ  # its owner has settled that
-    settle(HERE)
-    assert os.environ["RAY_AUTH_MODE"] == "token"
-    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
-    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
-    with pytest.raises(InputError, match="client protocol"):
-        settle("ray://10.0.0.1:10001")
 
 
 def test_replicas_have_a_size_that_can_be() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -46,3 +47,12 @@ def captioned(folder: Path, captions: dict[str, str], first_seed: int = 0) -> Pa
         (folder / f"{name}.jpg").write_bytes(packed(photograph(first_seed + number)))
         (folder / f"{name}.txt").write_text(caption, encoding="utf-8")
     return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The files of a corpus, but for those in folders within, by their hashes."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix != ".lock"
+    }

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unclip.cli.ray import RayMayStandAlone
+from unclip.ray_cluster import HERE
+
 if TYPE_CHECKING:
     from unclip.data.build import Progress
     from unclip.data.described import Defaults
@@ -77,7 +80,7 @@ def pictograms(
     _run(events, out)
 
 
-@app.command()
+@app.command(cls=RayMayStandAlone)
 def prepare(
     places: Annotated[
         list[Path],
@@ -136,6 +139,13 @@ def prepare(
     ] = False,
     fetch_seconds: Annotated[float, typer.Option(help="Most seconds for one picture.", min=0.1)] = 30.0,
     fetch_megabytes: Annotated[float, typer.Option(help="Most megabytes of one picture.", min=0.001)] = 20.0,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Draw on the Ray cluster of this address, or without one on a cluster of this machine.",
+        ),
+    ] = None,
 ) -> None:
     """Make a corpus from captioned pictures: read, drop what hinders training, write shards and a report.
 
@@ -159,6 +169,8 @@ def prepare(
         return
     if len(places) < 2:
         raise InputError("name a source and the corpus's folder: unclip data prepare SOURCE... OUT")
+    if ray not in (None, HERE) and workers is not None:
+        raise InputError("--workers is for this machine: the cluster has one process a core, leave it out")
     *sources, out = places
     manners = Manners(
         most_bytes=round(fetch_megabytes * 1e6),
@@ -178,6 +190,7 @@ def prepare(
         embedder=_clip(clip) if clip else None,
         against=against,
         policy=_sieve(policy) if policy else None,
+        ray=ray or "",
     )
     _run(events, out)
     typer.echo(f"the report is in {out / 'report' / 'index.html'}", err=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from unclip.cli import completion, options
-from unclip.serve.cluster import DEFAULT_SIZE, HERE, Size, settle
+from unclip.cli.ray import RayMayStandAlone
+from unclip.ray_cluster import settle
+from unclip.serve.cluster import DEFAULT_SIZE, Size
 
 if TYPE_CHECKING:
     from unclip.serve.models import Models
@@ -21,20 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-class _RayMayStandAlone(TyperCommand):
-    """`--ray` takes an address, or none: Typer knows no such options."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As in the base class, with the address filled in."""
-        filled = []
-        for argument, following in zip(args, [*args, "-"][1:], strict=True):
-            filled.append(argument)
-            if argument == "--ray" and following.startswith("-"):
-                filled.append(HERE)
-        return super().parse_args(ctx, filled)
-
-
-@app.command(cls=_RayMayStandAlone)
+@app.command(cls=RayMayStandAlone)
 def serve(
     model: Annotated[
         list[str] | None,

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unclip.data import card, outcome
-from unclip.data.draw_workers import STAGED, drawing_pool, open_staged, stage
+from unclip.data.draw_workers import STAGED, DrawingPool, drawing_pool, open_staged, stage
 from unclip.data.filters import seen
 from unclip.data.grown import FOLDER as KNOWN
 from unclip.data.grown import Known, forget, keep
@@ -47,7 +47,6 @@ from unclip.data.shards import Placed, write_shards
 from unclip.data.splits import is_unseen_concept, order, share, split_pairs
 from unclip.data.wording import slug
 from unclip.errors import DataError, InputError
-from unclip.processes import ContainedPool
 from unclip.runtime import LOCK, atomic_path, check_writable, folder_lock, sweep, write_failure
 
 REPORT, FETCHED = "report", "fetched"
@@ -103,6 +102,7 @@ def build(
     groups: Mapping[str, tuple[str, str]] | None = None,
     judges: Judges = ALONE,
     growing: str = "",
+    ray: str = "",
 ) -> Iterator[Progress]:
     """Builds a corpus in `out`; a build that was stopped goes on, and one that is there is left as it is.
 
@@ -110,9 +110,9 @@ def build(
     same; a manifest of before there were groups gets them. `groups` are the group and subgroup of emoji, by
     concept; `judges` are the rules, and what they need. `growing` stands for everything but the sources:
     where a corpus was made with the same, and its sources have only grown, what is new comes in shards of
-    its own. Pictures are drawn in `out/.building`; a corpus that
-    stands in `out` stays until the new one is drawn, and the manifest, without which a folder is no corpus,
-    is written last.
+    its own. `ray` is the address of a cluster that draws (see `data.ray_pool`), in place of processes here.
+    Pictures are drawn in `out/.building`; a corpus that stands in `out` stays until the new one is drawn, and
+    the manifest, without which a folder is no corpus, is written last.
 
     Raises:
         InputError: `out` holds something that is no corpus, or cannot be written into.
@@ -131,7 +131,7 @@ def build(
     busy = DataError(
         f"another process builds a corpus in {out}: wait until it is done, or name another folder"
     )
-    with _writing(out), folder_lock(out, busy), drawing_pool(workers) as pool:
+    with _writing(out), folder_lock(out, busy), _pool(workers, ray) as pool:
         _begin(building, f"{fingerprint} size={size} {' '.join(STAGED.names)}")
         rules = judges.rules
         growing = f"{growing} size={size} {' '.join(STAGED.names)}" if growing and not large else ""
@@ -224,7 +224,7 @@ def _staged(
     building: Path,
     number: int,
     size: int,
-    pool: ContainedPool,
+    pool: DrawingPool,
     rules: Rules,
     known: Known | None,
 ) -> Generator[Progress, None, list[Path]]:
@@ -238,6 +238,14 @@ def _staged(
         yield Progress(f"draw {source.name}", done, 0)
     yield Progress(f"draw {source.name}", done, done)
     return sorted(paths)
+
+
+def _pool(workers: int, ray: str) -> AbstractContextManager[DrawingPool]:
+    if not ray:
+        return drawing_pool(workers)
+    from unclip.data.ray_pool import ray_pool  # of the extra `cluster`
+
+    return ray_pool(ray, workers)
 
 
 def _next_shards(out: Path) -> dict[str, int]:

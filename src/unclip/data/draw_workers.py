@@ -7,11 +7,13 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -53,9 +55,49 @@ SHOWN = 4  # pictures a file's worth, and a reason, that are drawn though their 
 STAGED_BYTES = 2**25  # of drawn pixels in a file's worth
 
 
-def drawing_pool(workers: int) -> AbstractContextManager[ContainedPool]:
+class DrawingPool(Protocol):
+    """Processes that draw, wherever they are.
+
+    Attributes:
+        workers: how many.
+        held_bytes: of pictures that are not drawn yet, that may be with them or wait.
+    """
+
+    @property
+    def workers(self) -> int: ...
+
+    @property
+    def held_bytes(self) -> int: ...
+
+    def submit(self, drawings: list[Drawing], path: Path, size: int, rules: Rules) -> Future[None]:
+        """Has `drawn` work on pictures and its result written to `path`, which appears when it is whole."""
+
+
+@dataclass(frozen=True)
+class LocalPool:
+    """Processes of this machine."""
+
+    contained: ContainedPool
+    held_bytes: int = HELD_BYTES
+
+    @property
+    def workers(self) -> int:
+        """How many."""
+        return self.contained.workers
+
+    def submit(self, drawings: list[Drawing], path: Path, size: int, rules: Rules) -> Future[None]:
+        """See `DrawingPool`."""
+        return self.contained.executor.submit(draw_chunk, drawings, path, size, self.contained.free, rules)
+
+
+DRAWS = "unclip.data.rasterise:draw", MEMORY  # of a `processes.Contained`
+
+
+@contextmanager
+def drawing_pool(workers: int) -> Iterator[LocalPool]:
     """A pool of processes that draw. Files appear only when they are whole, so nothing half-written stays."""
-    return contained_pool("unclip.data.rasterise:draw", MEMORY, workers)
+    with contained_pool(*DRAWS, workers) as pool:
+        yield LocalPool(pool)
 
 
 def stage(
@@ -63,7 +105,7 @@ def stage(
     folder: Path,
     name: str,
     size: int,
-    pool: ContainedPool,
+    pool: DrawingPool,
     most: int,
     rules: Rules = STANDING,
 ) -> Iterator[tuple[Path, int]]:
@@ -81,10 +123,10 @@ def stage(
         if path.exists() and _keys(path) == [drawing.key for drawing in part]:
             yield path, len(part)
             continue
-        while running and (len(running) > pool.workers or sum(weights.values()) + weight > HELD_BYTES):
+        while running and (len(running) > pool.workers or sum(weights.values()) + weight > pool.held_bytes):
             yield from _drawn(running, weights)
         weights[path] = weight
-        running[pool.executor.submit(draw_chunk, part, path, size, pool.free, rules)] = (path, len(part))
+        running[pool.submit(part, path, size, rules)] = (path, len(part))
     while running:
         yield from _drawn(running, weights)
 
@@ -115,6 +157,16 @@ def _keys(path: Path) -> list[str]:
     return open_staged([path])["key"].to_pylist()
 
 
+class Killed(Exception):
+    """A drawing process was killed from outside, while it drew the picture `key`: its drawing may take the
+    memory.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key.encode()
+
+
 def draw_chunk(
     drawings: list[Drawing],
     path: Path,
@@ -122,18 +174,55 @@ def draw_chunk(
     painters: SimpleQueue[Contained],
     rules: Rules = STANDING,
 ) -> None:
-    """Judges captions, draws pictures and writes them to one Arrow file, which appears only when it is whole.
-
-    What is in the file depends on the arguments alone.
+    """Has pictures `drawn` by one of some processes, and writes a file, which appears when it is whole.
 
     Raises:
-        DataError: a drawing process cannot start, or was killed from outside. The next build notices the
-            picture that was drawn when it was killed, and gives it up if it happens again: its drawing may
-            take the memory.
+        DataError: a drawing process cannot start, or was killed from outside.
+    """
+    painter = painters.get()
+    try:
+        write_drawn(path, lambda suspect: drawn(drawings, size, painter, rules, suspect))
+    finally:
+        painters.put(painter)
+
+
+def write_drawn(path: Path, work: Callable[[bytes], bytes]) -> None:
+    """Writes the result of `drawn` to a file, which appears when it is whole.
+
+    `work` is told the key of the picture that was drawn when the process was killed the last time: it gives
+    that picture up if it happens again.
+
+    Raises:
+        DataError: the drawing process was killed; the next build notices.
     """
     killed = path.with_suffix(".killed")
-    suspect = killed.read_bytes() if killed.exists() else b""
-    painter = painters.get()
+    try:
+        content = work(killed.read_bytes() if killed.exists() else b"")
+    except Killed as death:
+        killed.write_bytes(death.key)
+        raise DataError("a drawing process was killed: run the same command again to go on") from None
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def drawn(
+    drawings: list[Drawing], size: int, painter: Contained, rules: Rules = STANDING, suspect: bytes = b""
+) -> bytes:
+    """Judges captions and draws pictures; returns an Arrow file of rows as of `STAGED`.
+
+    What is in it depends on the arguments alone, wherever it is made.
+
+    Args:
+        drawings: the pictures.
+        size: pixels of a side.
+        painter: draws.
+        rules: those that are on.
+        suspect: the key of a picture that is given up if the process is killed while it is drawn.
+
+    Raises:
+        DataError: the drawing process cannot start.
+        Killed: it was killed from outside.
+    """
     rows = []
     shown = Counter[str]()  # of what the rules of captions drop
     try:
@@ -149,23 +238,15 @@ def draw_chunk(
             try:
                 rows.append(draw(judged, size, painter, rules.limits) | {"digest": digest})
             except Died as death:
-                key = drawing.key.encode()
-                if death.signal in (signal.SIGKILL, signal.SIGTERM) and key != suspect:
-                    killed.write_bytes(key)
-                    raise DataError(
-                        "a drawing process was killed: run the same command again to go on"
-                    ) from None
+                if death.signal in (signal.SIGKILL, signal.SIGTERM) and drawing.key.encode() != suspect:
+                    raise Killed(drawing.key) from None
                 rows.append(_row(judged, _broken(death.signal)) | {"digest": digest})
     except NotStarted as error:
         raise DataError(f"a drawing process cannot start: {error}") from error
-    finally:
-        painters.put(painter)
-    with (
-        atomic_path(path) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, STAGED) as writer,
-    ):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, STAGED) as writer:
         writer.write_table(pa.Table.from_pylist(rows, schema=STAGED))
+    return sink.getvalue().to_pybytes()
 
 
 def digest_of(drawing: Drawing) -> bytes:

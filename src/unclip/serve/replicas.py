@@ -5,16 +5,13 @@ Ray's router sends a task to the one of two replicas, taken by chance, that has 
 with a `Scheduler` of its own, so batches are made as on one machine.
 
 A task whose replica dies is drawn again elsewhere; its seed came with it, so the picture is the same.
-`cluster.settle` is to be called before this file is imported.
+`ray_cluster.settle` is to be called before this file is imported.
 https://docs.ray.io/en/latest/serve/model_composition.html
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -32,7 +29,8 @@ from unclip.drawing import Event, Picture
 from unclip.errors import UnclipError
 from unclip.images import from_uint8, to_uint8
 from unclip.model import Model
-from unclip.serve.cluster import DEFAULT_SIZE, HERE, Size
+from unclip.ray_cluster import HERE, ClusterError, connect
+from unclip.serve.cluster import DEFAULT_SIZE, Size
 from unclip.serve.errors import ApiError
 from unclip.serve.log import log
 from unclip.serve.models import Models, first_picture
@@ -47,13 +45,11 @@ SUSPECT_DEATHS = 2  # after which it is drawn when no other such task is: one ca
 WATCH_SECONDS = 1.0  # between two looks at how many replicas run
 DRAIN_SECONDS = 600.0  # that a replica that is to go has for what it draws
 HEALTH_SECONDS = 10.0  # between two of Ray's questions whether a replica lives
-CONNECT_SECONDS = 10.0
-OBJECT_STORE_BYTES = 200 * 2**20  # messages are small: Ray would take a third of the memory
 
 Result = TypeVar("Result")
 
 
-class ReplicaError(UnclipError):
+class ReplicaError(ClusterError):
     """Replicas cannot be had, or one failed in a way that none of its tasks is to blame for."""
 
 
@@ -230,7 +226,7 @@ class Replicas:
         self._make, self._address, self._size = make, address, size
         self._identities = {name: bundle.identity for name, bundle in models.bundles.items()}
         self._observe = observe
-        _connect(address, size)
+        connect(address, size.replicas * size.cores, size.replicas * size.gpus)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="unclip-replicas", daemon=True)
         self._drawings: dict[Task, asyncio.Task[Sequence[Picture] | Exception]] = {}
@@ -419,33 +415,3 @@ class Replicas:
 
         self._loop.call_soon_threadsafe(begin)
         return future
-
-
-def _connect(address: str, size: Size) -> None:
-    """Connect with a cluster, or make one. In the main thread Ray takes SIGTERM: set handlers afterwards."""
-    for name in ("ray", "ray.serve"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        if address != HERE:
-            _knock(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            return
-        ray.init(
-            address="local",
-            num_cpus=size.replicas * size.cores,
-            num_gpus=math.ceil(size.replicas * size.gpus) or None,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except Exception as error:  # Ray raises plain ones, too
-        advice = "start one with `ray start --head`, or leave ADDRESS out"
-        raise ReplicaError(f"no Ray cluster at {address}: {error}; {advice}") from error
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nothing listens: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ import pytest
 from PIL import Image
 
 from support.packages import tar_bytes
-from support.planted import COPIES, captioned, packed, photograph
+from support.planted import COPIES, captioned, digests, packed, photograph
 from unclip.cli import main
 from unclip.data import draw_workers
 from unclip.data.corpus import Corpus
@@ -60,15 +59,6 @@ def run(
 
 def keys(out: Path) -> set[str]:
     return set(Corpus(out, "all").column("key"))
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """The files of a corpus, but for the report's pictures."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.suffix != ".lock"
-    }
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ def prepare(
     against: Sequence[Path] = (),
     policy: Policy | None = None,
     report: bool = True,
+    ray: str = "",
 ) -> Iterator[Progress]:
     """Builds a corpus in `out` from captioned pictures, yielding its progress.
 
@@ -63,6 +64,7 @@ def prepare(
         against: folders of evaluation pictures, captions or none beside them, for the rule `evaluation`.
         policy: says why a picture is refused, for the rule `policy`.
         report: writes `out/report`.
+        ray: the address of a Ray cluster that draws; "" draws here.
 
     Raises:
         InputError: a source is not there, `out` lies within one, or a rule lacks what it needs.
@@ -105,6 +107,7 @@ def prepare(
             title=f"Corpus of {', '.join(shown_name(source.resolve().name) for source in sources)}",
             judges=judges,
             growing=_settings(defaults, judges, against, manners) if report else "",
+            ray=ray,
         )
 
 
