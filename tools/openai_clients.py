@@ -7,6 +7,7 @@ allows and forbids. Needs the network the first time; `.ci/run` calls it, `make 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,20 @@ def javascript(address: str, scratch: Path) -> None:
     subprocess.run([node / "node", "calls.mjs", address, *pictures], cwd=folder, check=True)
 
 
+def examples(scratch: Path) -> None:
+    """The examples that draw by a server, of the bundle that ships."""
+    command = [sys.executable, "-m", "unclip", "serve", "--device", "cpu"]
+    with served(command, scratch) as address:
+        called = {**os.environ, "UNCLIP_SERVER": address}
+        script = REPOSITORY / "examples" / "serve_client.py"
+        python = FOLDER / VERSIONS[-1] / "bin" / "python"
+        subprocess.run([python, script], cwd=scratch, env=called, check=True)
+        if (npm := FOLDER / "npm").is_dir():
+            (npm / "serve_client.mjs").write_bytes(script.with_suffix(".mjs").read_bytes())
+            node = FOLDER / "node" / "bin" / "node"
+            subprocess.run([node, npm / "serve_client.mjs"], cwd=scratch, env=called, check=True)
+
+
 def flattened(part: Any) -> Any:
     """An OpenAPI document whose tuples are arrays: schemathesis 4.32 takes `prefixItems` for no schema."""
     if isinstance(part, list):
@@ -96,6 +111,8 @@ def main(arguments: list[str]) -> int:
             options = ["--exclude-checks", "positive_data_acceptance", "--request-timeout", "120"]
             options += ["--max-examples", str(EXAMPLES)]
             subprocess.run([*command, *options], cwd=name, check=True)  # it leaves a cache behind
+    with tempfile.TemporaryDirectory() as name:
+        examples(Path(name))
     return 0
 
 
