@@ -1,11 +1,12 @@
 """Is one version of the code as fast and as small as another? Pairs of runs in turn, on one machine.
 
     python benchmarks/before_after.py OLD/src NEW/src [--pairs 20]
+    python benchmarks/before_after.py OLD/src NEW/src --options="--policy none" --out policy-speed.json
 
 Each run is a new process: `unclip generate` once from the command to its end, and a loaded model that draws
-one picture and four, the median of three each, by the clock and by the processor. Written to
-`benchmarks/results/before-after.json` are the ratios new / old of the medians, with 95 % intervals by
-resampling, also of the peak memory. Nothing else should run meanwhile.
+one picture and four, the median of three each, by the clock and by the processor. `--options` are of the new
+version's command alone. Written to `benchmarks/results/before-after.json` are the ratios new / old of the
+medians, with 95 % intervals by resampling, also of the peak memory. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -49,20 +52,26 @@ print(json.dumps(found))
 """
 
 
-def run(source: str, bundle: str) -> dict[str, float]:
+def processor_seconds() -> float:
+    """The time that the processor has spent on processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run(source: str, bundle: str, more: str = "") -> dict[str, float]:
     """Times in seconds and peak memory of one run of a version."""
     environment = {**os.environ, "PYTHONPATH": source, "GOMP_SPINCOUNT": "10000"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--seed", "1", "--model", bundle, "--out", folder]
+        options = ["--seed", "1", "--model", bundle, "--out", folder, *shlex.split(more)]
         command = [sys.executable, "-m", "unclip", "generate", "a red apple", *options]
-        started = time.perf_counter()
+        started, used = time.perf_counter(), processor_seconds()
         subprocess.run(command, env=environment, check=True, capture_output=True)
-        seconds = time.perf_counter() - started
+        seconds, processor = time.perf_counter() - started, processor_seconds() - used
     warm = subprocess.run(
         [sys.executable, "-c", WARM, bundle], env=environment, check=True, capture_output=True, text=True
     )
-    return {"command": seconds, **json.loads(warm.stdout)}
+    return {"command": seconds, "command, processor": processor, **json.loads(warm.stdout)}
 
 
 def ratio(old: np.ndarray, new: np.ndarray) -> dict[str, float]:
@@ -81,13 +90,15 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--bundle", default="pictograms", help="name or folder")
     parser.add_argument("--versions", nargs=2, default=["", ""], help="what the two are called")
+    parser.add_argument("--options", default="", help="of the new version's command")
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     runs: dict[str, list[dict[str, float]]] = {"old": [], "new": []}
     for pair in range(-1, arguments.pairs):  # the first is not counted: files are read for the first time
         order = ("old", "new") if pair % 2 else ("new", "old")
         for which in order:
-            found = run(getattr(arguments, which), arguments.bundle)
+            more = arguments.options if which == "new" else ""
+            found = run(getattr(arguments, which), arguments.bundle, more)
             if pair >= 0:
                 runs[which].append(found)
         print(f"\r{pair + 1} of {arguments.pairs}", end="", file=sys.stderr)
@@ -103,6 +114,7 @@ def main() -> None:
     report = {
         "versions": dict(zip(("old", "new"), arguments.versions, strict=True)),
         "bundle": arguments.bundle,
+        "options": arguments.options,
         "processor": processor_name(),
         "pairs": arguments.pairs,
         "figures": figures,

@@ -10,7 +10,8 @@ through the same. The script needs numpy and Pillow alone, so that it runs in an
 (`pip install melu invisible-watermark opencv-python-headless PyWavelets`, PYTHONPATH=src).
 
 `unmarked` looks for marks where there are none: in every picture of a corpus (`unclip data corpus`), whole
-and cut, and in cuts of photographs, and says how often one was found.
+and cut, and in cuts of photographs, and says how often one was found. A run that was stopped goes on with
+--skip COUNT, the count that the results have.
 
     python benchmarks/watermark.py table
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import secrets
 import sys
@@ -288,6 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--corpus", type=Path, help="a folder of shards")
     parser.add_argument("--size", type=int, default=SIZE, help="side of photographs")
     parser.add_argument("--count", type=int, default=100_000, help="unmarked pictures")
+    parser.add_argument("--skip", type=int, default=0, help="unmarked pictures that the results have already")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--others", action="store_true")
     parser.add_argument("--only", help="one watermark, by the beginning of its name")
@@ -301,25 +304,34 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "unmarked":
         count, total, wrong = (4 if options.quick else options.count), 0, []
         started = time.perf_counter()
-        rows = unmarked(options.corpus, options.photographs, count)
+        rows = (row for row in unmarked(options.corpus, options.photographs, count) if row[2] >= options.skip)
+        before = {} if options.quick or not options.skip else json.loads(RESULTS.read_text())["unmarked"]
+        known, known_wrong = before.get("pictures", 0), before.get("found", 0)
+        if known != options.skip and not options.quick:
+            raise SystemExit(f"--skip {options.skip}: the results have {known} pictures")
+
+        def tell() -> None:
+            if options.quick:
+                return
+            looked, found = known + total, known_wrong + len(wrong)
+            # No event among N: 3 / N is above the true rate with a confidence of 95 % (the rule of three).
+            most = None if found else round(3 / looked, 7)
+            kept("unmarked", {"pictures": looked, "found": found, "rate_at_most_95_percent": most})
+
         with ProcessPoolExecutor(options.workers) as pool:
             waiting = []
-            for batch in batches(rows):
-                waiting.append(pool.submit(looked_at, batch))
-                if len(waiting) > 2 * options.workers:
+            for batch in itertools.chain(batches(rows), [None]):
+                if batch is not None:
+                    waiting.append(pool.submit(looked_at, batch))
+                while waiting and (batch is None or len(waiting) > 2 * options.workers):
                     some, found = waiting.pop(0).result()
                     total, wrong = total + some, wrong + found
                     if total % (AT_ONCE * 20) < some:
                         print(f"{total} pictures, {len(wrong)} found", flush=True)
-            for future in waiting:
-                some, found = future.result()
-                total, wrong = total + some, wrong + found
+                        tell()  # a run that is stopped is continued with --skip
         seconds = time.perf_counter() - started
         print(f"{total} pictures, {len(wrong)} found {wrong[:20]}, {seconds:.0f} s")
-        if not options.quick:
-            # No event among N: 3 / N is above the true rate with a confidence of 95 % (the rule of three).
-            most = round(3 / total, 7) if not wrong else None
-            kept("unmarked", {"pictures": total, "found": len(wrong), "rate_at_most_95_percent": most})
+        tell()
         return 0
     sets: dict[str, list[Image.Image]] = {}
     if options.drawn:

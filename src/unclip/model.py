@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from PIL import Image
 from torch import Tensor
@@ -29,6 +29,9 @@ from unclip.record import Record, like
 from unclip.stages.stage import finished
 from unclip.translation import Translate
 
+if TYPE_CHECKING:
+    from unclip.policy import Policy
+
 
 @spelled_out()
 def load(
@@ -39,6 +42,7 @@ def load(
     offload: bool = False,
     exact: bool = False,
     translate: Translate | None = None,
+    policy: str | Path | Policy | None = None,
 ) -> Model:
     """Load a bundle to draw with.
 
@@ -55,10 +59,16 @@ def load(
         translate: a command, or a function from a text to a text, that prompts are put through. A command
             gets them on stdin, one a line, and writes as many lines to stdout; no shell reads it. Pictures
             keep the prompts as they were, and their translations.
+        policy: the rules of what may be drawn: a preset ("dalle2", "midjourney", "none"), a file of TOML, or
+            a `unclip.policy.Policy`; None is what the bundle asks for, which is nothing for those that ship.
+            Every verb raises PolicyError for a prompt or a picture that is refused, before any work. Of
+            several pictures that were drawn, one that is refused is withheld with a warning; where all are,
+            there is the error. Events hold no estimates while rules of pictures are applied.
 
     Raises:
         BundleError: there is no such bundle, a file of it is missing or altered, or its family does not draw.
-        InputError: an unknown device or precision, or another precision than float32 with `exact`.
+        InputError: an unknown device or precision, another precision than float32 with `exact`, an unknown
+            policy, or an extra that its rules need and that is missing.
     """
     return Model(
         Bundle.load(source),
@@ -67,6 +77,7 @@ def load(
         offload=offload,
         exact=exact,
         translate=translate,
+        policy=policy,
     )
 
 
@@ -174,6 +185,7 @@ class Model(Pipeline):
                 that does not write.
         """
         options = Options(n=n, seed=seed)
+        self.check_prompts([beginning])
         with self.networks.settled():
             return self.family.complete_caption(beginning, options.n, seed, sampling or CodeSampling())
 
@@ -185,6 +197,7 @@ class Model(Pipeline):
 
     def embed(self, images: Sequence[Image.Image]) -> Tensor:
         """CLIP's embeddings of pictures, (N, E), as the decoder takes them. Raises InputError for none."""
+        self.check_pictures({"picture": images})
         return self.family.inverting(Inversion()).embed(images)
 
     @spelled_out()
@@ -198,6 +211,7 @@ class Model(Pipeline):
         Raises:
             InputError: no picture, or steps that cannot be taken.
         """
+        self.check_pictures({"picture": [image]})
         picture = squared(opened(image)[0], Fit.named(fit))
         return finished(self.invert([picture], inversion or Inversion()))[0]
 
@@ -211,6 +225,7 @@ class Model(Pipeline):
         self, images: Sequence[Image.Image], inversion: Inversion
     ) -> Generator[Event, None, list[Latents]]:
         """As `encode`, for several pictures, telling of every step; the generator returns the latents."""
+        self.check_pictures({"picture": images})
         return inverted(self.family.inverting(inversion), images)
 
     def start_noise(self, jobs: Sequence[Job]) -> Tensor:
@@ -268,6 +283,7 @@ class Model(Pipeline):
                 shapes that do not fit.
         """
         known = Known.of(picture, keep)
+        self.check_pictures({"picture": [known.image]})
         self.family.check_known(known)
         return FillingIn(self, known)
 

@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
 from PIL import Image
 from torch import Tensor
@@ -29,7 +29,7 @@ from unclip.embedding import ClipEmbedder
 from unclip.errors import BundleError, InputError, listed, shown, warn
 from unclip.families import Family
 from unclip.given import IDLE, KEPT, NOTHING, OWN_STYLE, Given, NoisedPicture, Upper
-from unclip.images import open_image, resize, to_pil
+from unclip.images import Source, open_image, resize, to_pil
 from unclip.keywords import spelled_out
 from unclip.languages import named, unread
 from unclip.manifest import FAMILIES
@@ -41,7 +41,12 @@ from unclip.stages.stage import Batch, Estimate, Result, Stage, chunks
 from unclip.styling import check_style, styled
 from unclip.translation import Translate, Translator
 
+if TYPE_CHECKING:
+    from unclip.policy import Policy
+    from unclip.policy.guard import Guard
+
 DEFAULT_SIZE = 256  # what is large enough to look at and quick to draw
+NO_POLICY = "none"  # the name of the policy without rules
 PICTURES = "pictures"  # the stage in which finished pictures appear
 
 
@@ -106,9 +111,10 @@ class Pipeline:
 
     Args:
         bundle: where the weights come from.
-        translate, where: as of `unclip.load`.
+        translate, policy, where: as of `unclip.load`.
 
     Attributes:
+        guard: refuses what the policy does not allow; None where all is allowed.
         family: how it draws.
         networks: where they compute, and which are held.
         device, precision: where the networks compute, and in what type.
@@ -119,7 +125,14 @@ class Pipeline:
         InputError: an unknown device or precision.
     """
 
-    def __init__(self, bundle: Bundle, *, translate: Translate | None = None, **where: Unpack[Where]) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        translate: Translate | None = None,
+        policy: str | Path | Policy | None = None,
+        **where: Unpack[Where],
+    ) -> None:
         place = FAMILIES[bundle.family].draws
         if not place:
             known = listed(name for name, kin in FAMILIES.items() if kin.draws)
@@ -132,6 +145,7 @@ class Pipeline:
         self.bundle, self.networks = bundle, Networks(bundle, family.forms, **where)
         self.device, self.precision = self.networks.device, self.networks.precision
         self.translator = None if translate is None else Translator(translate)
+        self.guard = _guard(bundle.manifest.policy or NO_POLICY if policy is None else policy)
         self._translations: dict[str, str] = {}
         self._told: set[str] = set()  # what prompts are written in that has been warned of
         with self.networks.settled():
@@ -154,6 +168,7 @@ class Pipeline:
             "offload": networks.offload,
             "exact": networks.exact,
             "translate": None if self.translator is None else self.translator.translate,
+            "policy": NO_POLICY if self.guard is None else self.guard.policy,
         }
         return partial(type(self).load, self.bundle.folder, **options), ()
 
@@ -229,7 +244,8 @@ class Pipeline:
         are kept.
         """
         parts = self.parts(jobs, options)
-        return timed(self._work(parts), sum(map(pieces, parts), Counter[str]()))
+        events = timed(self._work(parts), sum(map(pieces, parts), Counter[str]()))
+        return events if self.guard is None else self.guard.watched(events, _tell_withheld)
 
     def parts(self, jobs: Sequence[Job], options: Options) -> list[Part]:
         """As `draw`, but nothing is drawn: whoever asks takes the parts from stage to stage (`advanced`).
@@ -238,7 +254,11 @@ class Pipeline:
         same stages left.
         """
         self._check(jobs, options)
+        self.check_prompts([job.prompt for job in jobs])
+        given = {"init": options.init, "start": options.start}
+        self.check_pictures({name: [image] for name, image in given.items() if image is not None})
         jobs = self._translated(jobs)
+        self.check_prompts([job.text for job in jobs])
         self._warn_of_texts(jobs)
         with self.networks.settled():
             jobs = self._with_pictures(jobs, options)
@@ -277,6 +297,16 @@ class Pipeline:
                 raise InputError(f"size {options.size}: the picture to fill in has {side} pixels a side")
         self.size(options.size)
         check_style(options.style, self.bundle.styles, self.bundle.name)
+
+    def check_prompts(self, prompts: Sequence[str], part: str = "prompt") -> None:
+        """Raises PolicyError for the first prompt that the policy refuses."""
+        if self.guard is not None:
+            self.guard.check_prompts(list(dict.fromkeys(filter(None, prompts))), part)
+
+    def check_pictures(self, given: Mapping[str, Sequence[Source]]) -> None:
+        """Raises PolicyError for the first picture, by the name it is called by, that the policy refuses."""
+        if self.guard is not None:
+            self.guard.check_pictures(given)
 
     def translated(self, texts: Sequence[str]) -> list[str]:
         """Texts as the translator gives them, each asked for once; as they are without a translator.
@@ -440,6 +470,29 @@ def told(stage: Stage, batch: Batch, networks: Networks) -> Generator[Piece, Non
         except StopIteration as stop:
             return stop.value
         yield Piece(stage.name, estimate if stage.shows else None)
+
+
+def _guard(policy: str | Path | Policy) -> Guard | None:
+    """Refuses what a policy does not allow; None where it allows all.
+
+    Raises InputError where there is no such policy, or an extra is missing that its rules need.
+    """
+    if policy == NO_POLICY:  # nothing of policies is read
+        return None
+    from unclip.policy import Policy
+    from unclip.policy.guard import Guard
+
+    guard = Guard(policy if isinstance(policy, Policy) else Policy.named(policy))
+    if guard.policy.refuses_nothing:
+        return None
+    guard.check_applied()
+    if guard.pictures.unapplied:
+        warn(guard.said())
+    return guard
+
+
+def _tell_withheld(withheld: object) -> None:
+    warn(str(withheld))
 
 
 def timed(work: Generator[Piece, None, Result], totals: Mapping[str, int]) -> Generator[Event, None, Result]:

@@ -94,6 +94,8 @@ def edit(
         InputError: no picture, a mask of another size or one that leaves all as it is, a value out of range,
             or a bundle that cannot fill in.
     """
+    model.check_prompts([prompt])
+    model.check_pictures({"picture": [image]})
     photo, source = photograph(image)
     told, width, way = {"operation": "edit", "source": source}, checked_feather(feather), Fit.named(fit)
     drawn = None

@@ -133,6 +133,8 @@ def outpaint(
         InputError: no picture, an extended one of more than 50 megapixels or 1,000 tiles, or a value out of
             range.
     """
+    model.check_prompts([prompt])
+    model.check_pictures({"picture": [image]})
     photo, source = photograph(image)
     picture = photo.image
     width = picture.width + margins.left + margins.right

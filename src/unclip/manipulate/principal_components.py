@@ -104,6 +104,7 @@ def reconstruct(
     way = Way.of(model, len(DEFAULT_COMPONENTS if components is None else components), settings)
     if basis is not None and not isinstance(basis, (str, Path)):
         raise InputError(f"basis is {shown(basis)}: give a folder of pictures")
+    model.check_pictures({"picture": [image]})
     picture, source = opened(image)
     own = Basis.of_bundle(model) if basis is None else None
     if basis is None and own is None:

@@ -59,6 +59,7 @@ def vary(
     """
     strength = checked_number("strength", strength, 0.0, 1.0)
     way = Way.of(model, n, settings)
+    model.check_pictures({"picture": [image]})
     picture, source = opened(image)
     told = {"operation": "vary", "source": source, "fit": way.fit.value, "strength": f"{strength:g}"}
 
@@ -112,6 +113,7 @@ def blend(
             )
         shares = [_way(frame / max(1, frames - 1), len(images)) for frame in range(frames)]
     way = Way.of(model, len(shares), settings)
+    model.check_pictures({"picture": images})
     pictures, sources = zip(*(opened(image) for image in images), strict=True)
     told = {"operation": "blend", "source": ", ".join(sources), "fit": way.fit.value, "start": str(start)}
     if weights is None:
@@ -185,8 +187,12 @@ def restyle(
     if not to.strip():
         raise InputError("the text to go to is empty: say what the picture shall be")
     way = Way.of(model, frames, settings)
+    model.check_prompts([to])
+    model.check_prompts([origin], "origin")
+    model.check_pictures({"picture": [image]})
     picture, source = opened(image)
     read_to, read_origin = model.translated([to, origin])
+    model.check_prompts([read_to])
     difference = model.clip.embed_texts([read_to]) - model.clip.embed_texts([read_origin])  # (1, E)
     if difference.norm() < SAME_TEXTS:
         raise InputError("CLIP does not tell the two texts apart: say how the picture shall change")

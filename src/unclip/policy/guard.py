@@ -44,7 +44,7 @@ def _by_policy(policy: Policy) -> PictureRules:
         return NO_PICTURE_RULES
     from unclip.policy.detectors import picture_rules
 
-    return picture_rules(policy.pictures)
+    return picture_rules(policy.pictures, policy.clip)
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,15 @@ class Guard:
             )
 
     def watched(self, events: Iterator[Event], tell: Callable[[Withheld], None]) -> Iterator[Event]:
-        """Events without the pictures that are withheld, which `tell` hears of.
+        """Events without the pictures that are withheld, which `tell` hears of, and without estimates of any.
 
         Raises:
             PolicyError: at the end, where all were.
         """
         kept, withheld = 0, list[Withheld]()
         for event in events:
+            if self.pictures and event.estimate is not None:
+                event = replace(event, estimate=None)
             if event.pictures:
                 good, bad = self.sifted(event.pictures)
                 kept, withheld = kept + len(good), withheld + bad
@@ -165,5 +167,6 @@ def in_force(chosen: Policy | None, default: Policy, asked: str) -> Policy:
         prompts=tuple(dict.fromkeys((*default.prompts, *card.prompts))),
         pictures=tuple(dict.fromkeys((*default.pictures, *card.pictures))),
         refused={**card.refused, **default.refused},
+        clip=default.clip or card.clip,
         name=f"{default.name} and {card.name}",
     )

@@ -36,6 +36,8 @@ class Policy:
         allowed: regular expressions; what they cover in a prompt is harmless. Prompts are read in small
             letters, umlauts as ae, oe, ue, with one blank between words.
         refused: words and phrases that are refused besides, each list under the name that a refusal gives it.
+        clip: name or folder of a bundle with a published CLIP, one that knows photographs: by it the picture
+            rule "gore" looks. "" is none, and then that rule is not applied, which is said.
         name: of the preset or file; not in the file itself.
 
     Raises:
@@ -47,6 +49,7 @@ class Policy:
     pictures: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
     refused: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    clip: str = ""
     name: str = field(default=NONE, compare=False)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from unclip.model import Model
 from unclip.models.adm import ADMConfig
 from unclip.models.glide import GlideConfig
 from unclip.models.upsampler import UpsamplerConfig
+from unclip.pipeline import NO_POLICY
 from unclip.runtime import return_freed_memory
 from unclip.serve.memory import needed_bytes
 from unclip.stages.networks import Where
@@ -131,7 +132,10 @@ class Models:
     @cached_property
     def abilities(self) -> Mapping[str, Abilities]:
         """Of each bundle; no weights are read."""
-        return {name: Abilities.of(Model(bundle, **self.where)) for name, bundle in self.bundles.items()}
+        return {
+            name: Abilities.of(Model(bundle, policy=NO_POLICY, **self.where))
+            for name, bundle in self.bundles.items()
+        }
 
     @classmethod
     def of(
@@ -183,7 +187,10 @@ class Models:
             self.add(name)  # in another process it may have been added without this one
             for other in self.leaving(name):
                 self.unload(other)
-            self.loaded[name] = Model(self.bundles[name], translate=self.translate, **self.where)
+            # `Service.guard` refuses, by the policy that holds there
+            self.loaded[name] = Model(
+                self.bundles[name], translate=self.translate, policy=NO_POLICY, **self.where
+            )
         self.loaded[name] = self.loaded.pop(name)  # the last is what was drawn with last
         return self.loaded[name]
 
@@ -192,7 +199,10 @@ class Models:
         if name not in self.bundles:
             bundle = Bundle.load(name)
             # new ones, for somebody may be going through those that are there
-            self.abilities = {**self.abilities, name: Abilities.of(Model(bundle, **self.where))}
+            self.abilities = {
+                **self.abilities,
+                name: Abilities.of(Model(bundle, policy=NO_POLICY, **self.where)),
+            }
             self.bundles = {**self.bundles, name: bundle}
 
     def load(self, name: str) -> None:
