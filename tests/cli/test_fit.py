@@ -112,7 +112,7 @@ def test_in_a_terminal_it_asks_first(
 
 def documented() -> list[list[str]]:
     """The commands of the chapter on fitting, in order."""
-    chapter = PAGE.read_text(encoding="utf-8").partition("\n# A model of your own\n")[2]
+    chapter = PAGE.read_text(encoding="utf-8").partition("\n## A model of your own\n")[2]
     blocks = chapter.split("```")[1::2]
     lines = [line for block in blocks if block.startswith("sh") for line in block.splitlines()[1:]]
     return [shlex.split(line, comments=True) for line in lines if line.startswith("unclip ")]

@@ -53,6 +53,13 @@ def fit(
         str,
         typer.Option(help="Column of tables that holds the captions; by default text, caption, title, ..."),
     ] = "",
+    caption: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Caption of pictures that have none, and whose files' names say nothing either.",
+        ),
+    ] = "",
     device: options.Device = None,
 ) -> None:
     """Fit a bundle to your own pictures: look at them, say what will be done and how long it takes, do it.
@@ -72,7 +79,14 @@ def fit(
         base=base,
         hours=hours,
         device=device,
-        defaults=Defaults(style=style, licence=licence, language=language, caption_column=caption_column),
+        defaults=Defaults(
+            style=style,
+            licence=licence,
+            language=language,
+            caption_column=caption_column,
+            names_say=True,
+            caption=" ".join(caption.split()),
+        ),
         command=context.obj or "",
         say=lambda text: typer.echo(text, err=True),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from unclip.data.prepare.captions import is_boilerplate
 from unclip.data.records import Drawing, Fit
 from unclip.data.tables import CAPTION, Row, column, first_of, named
 from unclip.data.texts import LOST, Unreadable, decode, parse_json, words
@@ -17,6 +19,8 @@ SOURCE = "folder"  # of pictures of one's own, in the manifest
 DRAWN = ".svg"
 JSON = ".json"
 SVG_LIMIT = 2**25  # bytes of a file
+LEAST_LETTERS = 2  # of a file's name that says something
+CODE = re.compile(r"(?=\S*\d)\S*")  # one word with digits in it: a number, a hash
 UNSAID = "picture"  # the concept of what has no caption and needs none
 
 Said = tuple[str, Row]  # where it stands, for messages, and what is said of a picture
@@ -27,7 +31,8 @@ class Defaults:
     """The values for pictures of which nothing else is said.
 
     `language` is that of plain captions; `caption_column` is the one of tables that holds them, "" for the
-    first of the usual ones.
+    first of the usual ones. With `names_say` a picture without a caption is called by its file's name, see
+    `said_by_name`, and `caption` is that of all that have none then.
     """
 
     style: str = ""
@@ -36,6 +41,8 @@ class Defaults:
     language: str = "en"
     fit: Fit = Fit.PAD
     caption_column: str = ""
+    names_say: bool = False
+    caption: str = ""
 
 
 USUAL = Defaults()
@@ -90,6 +97,10 @@ class Describer:
     ) -> Iterator[Drawing]:
         """The picture, if it has a caption and can be read; what is wrong is said."""
         captions, more = self._captions_of(said, wrong)
+        if not captions and self._defaults.names_say and (text := said_by_name(name)):
+            captions = {self._defaults.language: [text]}
+        if not captions and self._defaults.caption:
+            captions = {self._defaults.language: [self._defaults.caption]}
         if not captions and not self._captioned:
             captions = {self._defaults.language: [UNSAID]}
         if not captions:
@@ -150,6 +161,23 @@ class Describer:
             more += texts
         named_so = captions.get(self._defaults.language, [""])[0]
         return captions, [text for text in dict.fromkeys(more) if text != named_so]
+
+
+def said_by_name(name: str) -> str:
+    """The words of a file's name, or where it says nothing of the folder's that it lies in; "" of neither.
+
+    `our-dog 2.png` says "our dog", `IMG_2041.jpg` nothing, and `10_sks cup/003.png`, as folders
+    of pictures to learn a thing from are called, "sks cup".
+    """
+    folder, file = os.path.split(name)
+    for part in (os.path.splitext(file)[0], os.path.basename(folder)):
+        text = " ".join(re.sub(r"[\W_]+", " ", part).split())
+        text = re.sub(r"^(?:\d+ )+|(?: \d+)+$", "", text)
+        if sum(letter.isalpha() for letter in text) >= LEAST_LETTERS and not (
+            is_boilerplate(text) or is_boilerplate(part) or CODE.fullmatch(text)
+        ):
+            return text
+    return ""
 
 
 def _parted(tags: object) -> object:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
+import pytest
+
+from unclip.errors import InputError
 from unclip.evaluate.names import frozen
-from unclip.train.fit.plan import Plan, expected, told
+from unclip.train.fit.corpus import Folder
+from unclip.train.fit.plan import Plan, expected, planned, told
 from unclip.train.fit.recipe import LEAST_STEPS, MOST_STEPS, kept_share, steps_of
 from unclip.train.fit.things import THINGS, prompts
+from unclip.train.fit.trial import Trial
 from unclip.train.fit.verdict import Verdict
 
 PLAN = Plan(
@@ -51,6 +58,29 @@ def test_it_says_when_the_bundle_does_not_know_such_pictures() -> None:
 def test_more_pictures_take_more_steps_and_fewer_drawings_of_the_bundle() -> None:
     assert LEAST_STEPS <= steps_of(12) < steps_of(200) < steps_of(10**6) == MOST_STEPS
     assert kept_share(12) > kept_share(200) > kept_share(10**6) == 0
+
+
+def test_evaluations_take_a_tenth_of_the_time_at_most() -> None:
+    folder = Folder(Path(), 40, frozenset({1, 2, 3, 4}), "", "")
+    how: dict[str, Any] = {
+        "base": "b",
+        "machine": "m",
+        "kept": 0,
+        "share": 0.0,
+        "told_apart": 1.0,
+        "rest": 60.0,
+    }
+    for each, most in ((0.1, 12), (60.0, 4)):
+        plan = planned(folder, dict.fromkeys(("prior", "decoder"), Trial(1.0, each)), seconds=3600.0, **how)
+        assert plan.training == 3600
+        assert most - 1 <= plan.steps["decoder"] / plan.evaluate["decoder"] <= most + 1
+    slow = dict.fromkeys(("prior", "decoder"), Trial(100.0, 100.0))
+    with pytest.raises(InputError, match="give --hours") as refused:
+        planned(folder, slow, seconds=600.0, **how)
+    hours = float(str(refused.value).split("--hours ")[1].split()[0])
+    assert (
+        min(planned(folder, slow, seconds=3600 * hours - 60, **how).steps.values()) >= 12
+    )  # what is asked for
 
 
 def test_what_is_drawn_to_be_remembered_is_not_what_bundles_are_measured_by() -> None:

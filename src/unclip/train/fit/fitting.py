@@ -26,7 +26,7 @@ from unclip.config import from_dict
 from unclip.data.corpus import Corpus
 from unclip.data.described import USUAL, Defaults
 from unclip.data.records import Split
-from unclip.errors import InputError
+from unclip.errors import DataError, InputError
 from unclip.evaluate.encoder import Step
 from unclip.processes import cores
 from unclip.runtime import atomic_path, pick_device
@@ -112,8 +112,17 @@ class Fit:
             corpus = self.sources[0]
         else:
             corpus = self.out / "pictures"
-            for event in mixing.prepared(self.sources, corpus, self.defaults, self.workers):
-                yield event.stage, event.done, event.total
+            try:
+                for event in mixing.prepared(self.sources, corpus, self.defaults, self.workers):
+                    yield event.stage, event.done, event.total
+            except DataError as error:
+                if "unusable caption" not in str(error):
+                    raise
+                raise DataError(
+                    f"{error}. Pictures need captions: beach.txt beside beach.jpg, a table, names of files "
+                    "that "
+                    "say what they show, or one for all: --caption 'my garden'"
+                ) from error
         self.folder = mixing.look(corpus)
         self._put_aside()
         return self.folder

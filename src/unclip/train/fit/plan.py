@@ -13,7 +13,8 @@ from unclip.train.fit.recipe import BATCH, EVALUATIONS, STAGES, TIME, steps_of
 from unclip.train.fit.trial import Trial
 
 FILES = 0.03  # of a stage's time goes into its files
-LEAST_MINUTES = 0.5  # for both stages
+LEAST_STEPS = 12  # of a stage, with which a plan makes sense
+EVALUATING, LEAST_EVALUATIONS = 0.1, 2  # share of a stage's time, and evaluations in it
 SLOWER = 1.1  # than in the trial, that is reckoned with
 TELLS_APART, HARDLY = 0.8, 0.65  # pairs of captions and pictures that CLIP gets right
 
@@ -81,23 +82,26 @@ def planned(
     """
     steps: dict[str, int] = {}
     given: dict[str, float] = {}
+    evaluations: dict[str, int] = {}
     for stage in STAGES:
-        trial = trials[stage]
-        fixed = EVALUATIONS * trial.evaluation
+        step, evaluation = SLOWER * trials[stage].step, trials[stage].evaluation
         if seconds is None:
             steps[stage] = steps_of(folder.learned)
-            given[stage] = (1 + FILES) * (fixed + SLOWER * trial.step * steps[stage])
+            evaluations[stage] = _evaluations(step * steps[stage], evaluation)
+            taken = step * steps[stage] + evaluations[stage] * evaluation
+            given[stage] = (1 + FILES) * taken
         else:
             given[stage] = seconds * TIME[stage] / sum(TIME.values())
-            steps[stage] = math.floor((given[stage] * (1 - FILES) - fixed) / (SLOWER * trial.step))
-    if min(steps.values()) < EVALUATIONS:
-        least = sum(
-            (fixed := EVALUATIONS * t.evaluation) + 10 * EVALUATIONS * t.step for t in trials.values()
-        )
-        raise InputError(
-            f"there is no time to learn in: give --hours {_hours(rest + max(least, 60 * LEAST_MINUTES))} or "
-            "more"
-        )
+            evaluations[stage] = _evaluations(given[stage], evaluation)
+            taken = (1 - FILES) * given[stage] - evaluations[stage] * evaluation
+            steps[stage] = math.floor(taken / step)
+    if min(steps.values()) < LEAST_STEPS:
+        needs = [
+            (LEAST_STEPS * SLOWER * trial.step + LEAST_EVALUATIONS * trial.evaluation) / TIME[stage]
+            for stage, trial in trials.items()
+        ]
+        hours = _hours(rest + 1.2 * sum(TIME.values()) * max(needs))
+        raise InputError(f"there is no time to learn in: give --hours {hours} or more")
     return Plan(
         pictures=folder.pictures,
         judged=len(folder.judged),
@@ -106,13 +110,18 @@ def planned(
         machine=machine,
         steps=steps,
         seconds=given,
-        evaluate={stage: max(1, count // EVALUATIONS) for stage, count in steps.items()},
+        evaluate={stage: max(1, count // evaluations[stage]) for stage, count in steps.items()},
         kept=kept,
         share=share,
         told_apart=told_apart,
         rest=rest,
         low_rank=low_rank,
     )
+
+
+def _evaluations(seconds: float, each: float) -> int:
+    """The evaluations of a stage that takes so many seconds: a dozen, fewer where they would take long."""
+    return max(LEAST_EVALUATIONS, min(EVALUATIONS, int(EVALUATING * seconds / max(each, 1e-6))))
 
 
 def told(plan: Plan, *, now: datetime | None = None) -> str:

@@ -15,15 +15,15 @@ from unclip.train.optim import Optimisers
 from unclip.train.places import Places
 from unclip.train.results import Results
 
-STEPS = 4  # the first of which, that allocates, does not count
+STEPS = 4  # the first of which, that allocates, does not count where there are others
+SECONDS = 30.0  # after which no further step is taken
 
 
 class Trial(NamedTuple):
-    """The speed of a stage, and what the bundle's own weights are worth on the folder."""
+    """The speed of a stage, in seconds: of a step, and of an evaluation with its preview."""
 
-    step: float  # seconds
-    evaluation: float  # seconds
-    figures: dict[str, float]  # of the weights that it begins with
+    step: float
+    evaluation: float
 
 
 def try_stage(run: Results, stage: str) -> Trial:
@@ -35,7 +35,7 @@ def try_stage(run: Results, stage: str) -> Trial:
     began = time.monotonic()
     model.eval()
     with torch.no_grad(), autocast(device, precision):
-        figures = cast(Evaluates, task).evaluate(model)
+        cast(Evaluates, task).evaluate(model)
         task.preview(model)
     evaluation = time.monotonic() - began
     optimisers, times = Optimisers(model, config), list[float]()
@@ -51,4 +51,7 @@ def try_stage(run: Results, stage: str) -> Trial:
         optimisers.step()
         optimisers.zero_grad()
         times.append(time.monotonic() - began)
-    return Trial(sum(times[1:]) / (STEPS - 1), evaluation, figures)
+        if sum(times) > SECONDS:
+            break
+    counted = times[1:] or times
+    return Trial(sum(counted) / len(counted), evaluation)
