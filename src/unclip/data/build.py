@@ -21,7 +21,7 @@ from unclip.data.draw_workers import STAGED, DrawingPool, drawing_pool, open_sta
 from unclip.data.filters import seen
 from unclip.data.grown import FOLDER as KNOWN
 from unclip.data.grown import Known, forget, keep
-from unclip.data.manifest import MANIFEST
+from unclip.data.manifest import MANIFEST, WEIGHTED
 from unclip.data.outcome import LeftOuts
 from unclip.data.prepare import report
 from unclip.data.prepare.decide import Decisions, Embedded, Evaluation, Reduced, decide, rows_of
@@ -37,6 +37,7 @@ from unclip.data.records import (
     MANIFEST_FILE,
     SCENES,
     STORED_SIZE,
+    WEIGHT,
     Drawing,
     Fit,
     LeftOut,
@@ -134,7 +135,9 @@ def build(
     with _writing(out), folder_lock(out, busy), _pool(workers, ray) as pool:
         _begin(building, f"{fingerprint} size={size} {' '.join(STAGED.names)}")
         rules = judges.rules
-        growing = f"{growing} size={size} {' '.join(STAGED.names)}" if growing and not large else ""
+        # weights of all pictures change with every one that comes
+        grows = growing and not large and Name.REWEIGHT not in rules
+        growing = f"{growing} size={size} {' '.join(STAGED.names)}" if grows else ""
         known = None
         if growing and MANIFEST_FILE in there:
             known = Known.open(out, growing, pq.read_metadata(manifest).num_rows)
@@ -271,9 +274,10 @@ def _writing(out: Path) -> Iterator[None]:
 def grouped(records: pa.Table, groups: Mapping[str, tuple[str, str]]) -> pa.Table:
     """A manifest with the group and subgroup of every picture's concept, "" where it has none."""
     own = [groups.get(concept, ("", "")) for concept in records["concept"].to_pylist()]
-    columns = {name: records[name] for name in MANIFEST.names if name not in GROUPS}
+    schema = WEIGHTED if WEIGHT in records.column_names else MANIFEST
+    columns = {name: records[name] for name in schema.names if name not in GROUPS}
     columns |= {name: pa.array([pair[k] for pair in own], pa.string()) for k, name in enumerate(GROUPS)}
-    return pa.table({name: columns[name] for name in MANIFEST.names}, MANIFEST)
+    return pa.table({name: columns[name] for name in schema.names}, schema)
 
 
 def _add_groups(manifest: Path, groups: Mapping[str, tuple[str, str]]) -> None:
@@ -474,7 +478,10 @@ def _manifest(
         columns[name] = [getattr(place, name) for place in placed]
         columns[f"large_{name}"] = [getattr(big, name, None) for big in bigger]
     columns |= {name: [""] * len(rows) for name in GROUPS}
-    return pa.table({name: columns[name] for name in MANIFEST.names}, MANIFEST)
+    if made.weights is not None:
+        columns[WEIGHT] = made.weights[indices]
+    schema = MANIFEST if made.weights is None else WEIGHTED
+    return pa.table({name: columns[name] for name in schema.names}, schema)
 
 
 def _publish(

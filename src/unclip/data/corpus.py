@@ -30,6 +30,7 @@ from unclip.data.records import (
     MANIFEST_FILE,
     PACKED_FILE,
     SCENES,
+    WEIGHT,
     Split,
     load_captions,
 )
@@ -312,7 +313,8 @@ class Corpus:
         """Shares in which to draw the pictures, float64 (N,), sum 1.
 
         Pictures of the same concept and style share one weight, so that the five skin tones of a thing do
-        not outweigh another thing; `source_weights` multiplies by source, `kind_weights` by an emoji's group
+        not outweigh another thing, times the weights that a preparation gave (`data.prepare.reweighting`);
+        `source_weights` multiplies by source, `kind_weights` by an emoji's group
         and its subgroup (1 where they name none); a source in `shares` makes up that share of all. Names of
         another corpus, of which this one has none, change
         nothing.
@@ -332,6 +334,8 @@ class Corpus:
         )
         for kinds in (groups, subgroups):
             weights *= [by_kind.get(kind, 1.0) for kind in kinds]
+        if WEIGHT in self.manifest.names:
+            weights *= np.array(self.column(WEIGHT), np.float64)
         if len(self) and not 0 < weights.sum() < np.inf:
             raise InputError(f"these factors leave no picture to draw: {source_weights}, {kind_weights}")
         return _with_shares(weights, np.array(sources), _factors("source", shares, set(sources)))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from unclip.data.records import GROUPS
+from unclip.data.records import GROUPS, WEIGHT
 from unclip.errors import DataError
 
 MANIFEST = pa.schema(
@@ -40,6 +40,9 @@ MANIFEST = pa.schema(
 )
 
 
+WEIGHTED = MANIFEST.append(pa.field(WEIGHT, pa.float32()))
+
+
 class TableManifest:
     """The rows of one split, or of all, as a table (`table`).
 
@@ -57,7 +60,8 @@ class TableManifest:
                 table = table.append_column(name, pa.array([""] * len(table), pa.string()))
         if missing := set(MANIFEST.names) - set(table.column_names):
             raise DataError(f"{file} has no column {sorted(missing)[0]!r}: build the corpus anew")
-        self.table: pa.Table = table.select(MANIFEST.names)
+        schema = WEIGHTED if WEIGHT in table.column_names else MANIFEST
+        self.table: pa.Table = table.select(schema.names)
         self.names: list[str] = self.table.column_names
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ STORED_SIZE, LARGE_SIDE = 256, 1024  # pixels of a picture's side, and of a larg
 SCENES = "scenes"  # the source of pictures that are put together of others
 FACES = "faces"  # the same, of faces
 GROUPS = ("group", "subgroup")  # columns that manifests of before had not
+WEIGHT = "weight"  # a column that only a corpus has whose pictures count more or less in training
 
 
 class Split(StrEnum):

@@ -230,6 +230,36 @@ def test_rules_of_policy_are_handed_in(tmp_path: Path) -> None:
     assert "p5.jpg" not in keys(tmp_path / "out")
 
 
+def test_what_a_policy_thins_out_counts_more_in_training(tmp_path: Path) -> None:
+    class FewReds:
+        identity = "few reds"
+
+        def __call__(self, image: Image.Image, captions: Sequence[str], /) -> str:
+            return "a red one" if any("red" in caption and "odd" in caption for caption in captions) else ""
+
+    colours = {"red": (220, 50, 50), "green": (50, 220, 50)}
+    rows = {
+        f"{name}{'x' * k}": (colour, f"{'odd' if k % 4 else 'plain'} {name} wall, number {k}")
+        for name, colour in colours.items()
+        for k in range(24)
+    }
+    folder = coloured(tmp_path / "in", rows)
+    off = ["perceptual", "semantic", "score", "near-duplicate"]
+    rules = chosen(off=off, at_hand=[Needs.CLIP, Needs.POLICY])
+    assert run(folder, tmp_path / "out", rules, embedder=Colours(), policy=FewReds())["policy"] == 18
+    corpus = Corpus(tmp_path / "out", "all")
+    red = np.array(["red" in corpus.name(index) for index in range(len(corpus))])
+    assert (red.sum(), len(red)) == (6, 30)
+    assert corpus.weights()[red].sum() == pytest.approx(0.5, abs=0.1)  # as before; 0.2 without weights
+    assert not (tmp_path / "out" / "known").exists()
+    run(folder, tmp_path / "plain", chosen(off=[*off, "reweight"], at_hand=[Needs.CLIP, Needs.POLICY]),
+        embedder=Colours(), policy=FewReds())  # fmt: skip
+    assert Corpus(tmp_path / "plain", "all").weights()[0] == pytest.approx(1 / 30)
+    with pytest.raises(InputError, match="leave that on"):
+        run(folder, tmp_path / "x", chosen(off=["policy"], at_hand=[Needs.CLIP, Needs.POLICY]),
+            embedder=Colours(), policy=FewReds())  # fmt: skip
+
+
 def test_a_rule_without_what_it_needs_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     for need, message in (
         (Needs.CLIP, "semantic"),

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from unclip.data.emojibase import BORROWED_FLAGS
 from unclip.data.filters import THUMB, duplicates
 from unclip.data.prepare.neighbours import MOST, Metric, Pairs, close_pairs
+from unclip.data.prepare.reweighting import reweighted
 from unclip.data.prepare.rules import BY_NAME, BY_REASON, STANDING, Name, Rules
 from unclip.data.records import LeftOut, dump_captions, load_captions
 
@@ -78,11 +79,13 @@ class Decisions:
         dropped: by position of a picture.
         captions: (captions as JSON, further names) of pictures of which some were taken away.
         facts: measures by rule.
+        weights: float32 (N,), how much more or less a picture counts in training; None where all count 1.
     """
 
     dropped: dict[int, LeftOut] = field(default_factory=dict)
     captions: dict[int, tuple[str, list[str]]] = field(default_factory=dict)
     facts: dict[Name, Facts] = field(default_factory=dict)
+    weights: np.ndarray | None = None
 
 
 def decide(
@@ -131,9 +134,17 @@ def decide(
             score = facts.values[index]
             told.drop(index, BY_NAME[Name.SCORE].reasons[0], f"cosine {score:.3f}")
     if refused is not None and Name.POLICY in rules:
-        for index in told.left().tolist():
+        before = told.left()
+        for index in before.tolist():
             if index >= settled and (why := refused(index)):
                 told.drop(index, BY_NAME[Name.POLICY].reasons[0], why)
+        if embedded is not None and Name.REWEIGHT in rules:
+            kept = np.isin(before, told.left(), assume_unique=True)
+            facts = made.facts.setdefault(Name.REWEIGHT, Facts(len(table)))
+            weights = reweighted(embedded.vectors[before], kept, rules[Name.REWEIGHT])
+            facts.values[before[kept]] = weights[kept]
+            if not kept.all():
+                made.weights = np.nan_to_num(facts.values)
     return made
 
 

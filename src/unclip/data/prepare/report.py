@@ -276,6 +276,7 @@ def _histograms(columns: _Columns, made: Decisions, rules: Rules) -> list[Histog
         (Name.SEMANTIC, "CLIP cosine to the nearest before it"),
         (Name.SCORE, "CLIP cosine of picture and caption"),
         (Name.EVALUATION, "Bits of PDQ to the nearest evaluation picture"),
+        (Name.REWEIGHT, "Weight of what is kept"),
     ):
         if name in rules and (facts := made.facts.get(name)):
             there = np.isfinite(facts.values)

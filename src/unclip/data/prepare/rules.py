@@ -32,6 +32,7 @@ class Name(StrEnum):
     SEMANTIC = "semantic"
     SCORE = "score"
     POLICY = "policy"
+    REWEIGHT = "reweight"
 
 
 class Needs(StrEnum):
@@ -42,6 +43,7 @@ class Needs(StrEnum):
     CLIP = "clip"
     EVALUATION = "evaluation"
     POLICY = "policy"
+    CLIP_AND_POLICY = "clip and policy"
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,15 @@ TABLE = (
         "pictures of which a policy refuses to draw the like, or a caption",
         needs=Needs.POLICY,
     ),
+    Rule(
+        Name.REWEIGHT,
+        (),
+        "nothing: what is like that which `policy` dropped counts more in training, up to {} times",
+        10,
+        least=1,
+        needs=Needs.CLIP_AND_POLICY,
+        unit="times",
+    ),
 )
 BY_NAME: Mapping[Name, Rule] = {rule.name: rule for rule in TABLE}
 BY_REASON: Mapping[str, Rule] = {reason: rule for rule in TABLE for reason in rule.reasons}
@@ -265,6 +276,8 @@ def chosen(
             has not what it needs.
     """
     there = {Needs.NOTHING, Needs.LIBRARIES, *at_hand}
+    if there >= {Needs.CLIP, Needs.POLICY}:
+        there.add(Needs.CLIP_AND_POLICY)
     on = {rule.name: rule.threshold for rule in TABLE if rule.needs in there}
     for text in changed:
         name, equals, value = text.partition("=")
@@ -286,6 +299,7 @@ _NEEDED = {
     Needs.CLIP: "a CLIP: name a bundle with --clip",
     Needs.EVALUATION: "evaluation pictures: name their folder with --against",
     Needs.POLICY: "a policy: name one with --policy",
+    Needs.CLIP_AND_POLICY: "a CLIP and a policy: name them with --clip and --policy",
 }
 
 

@@ -77,9 +77,12 @@ def prepare(
             raise InputError(f"{out} lies within {source}: choose a folder outside of the pictures")
     if not sources:
         raise InputError("no source: name a folder of captioned pictures, a table or a shard")
-    for name, given in ((Name.SEMANTIC, embedder), (Name.SCORE, embedder), (Name.POLICY, policy)):
+    seeing = (Name.SEMANTIC, Name.SCORE, Name.REWEIGHT)
+    for name, given in (*((name, embedder) for name in seeing), (Name.POLICY, policy)):
         if name in rules and given is None:
             raise InputError(f"the rule {name} is on and has not what it needs: see `rules.chosen`")
+    if Name.REWEIGHT in rules and Name.POLICY not in rules:
+        raise InputError("the rule reweight undoes what the rule policy thins out: leave that on")
     if Name.EVALUATION in rules and not against:
         raise InputError("the rule evaluation is on without evaluation pictures: name their folder")
     check_libraries(rules)
@@ -88,7 +91,7 @@ def prepare(
         if (out / FETCHED).is_dir():
             sweep(out / FETCHED)
         fetch = Fetcher(out / FETCHED, manners)
-    wanted = any(name in rules for name in (Name.SEMANTIC, Name.SCORE))
+    wanted = any(name in rules for name in seeing)
     judges = Judges(
         rules,
         embedder if wanted else None,
