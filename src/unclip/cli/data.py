@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unclip.data.build import Progress
     from unclip.data.described import Defaults
     from unclip.embedding import ClipEmbedder
-    from unclip.policy.sieve import Sieve
+    from unclip.policy.sieve import FaceSieve, Sieve
 
 app = typer.Typer(help="Make a corpus to train on.", no_args_is_help=True)
 
@@ -122,6 +122,10 @@ def prepare(
             metavar="NAME|FILE", help="Drop what a policy refuses to draw, by captions and pictures."
         ),
     ] = "",
+    drop_faces: Annotated[
+        bool,
+        typer.Option("--drop-faces", help="Drop what shows the face of a person (extra `policy`)."),
+    ] = False,
     against: Annotated[
         list[Path],
         typer.Option(metavar="FOLDER", help="Evaluation pictures that must not be in the corpus."),
@@ -160,7 +164,7 @@ def prepare(
     from unclip.errors import InputError
     from unclip.processes import cores
 
-    given = {Needs.CLIP: clip, Needs.EVALUATION: against, Needs.POLICY: policy}
+    given = {Needs.CLIP: clip, Needs.EVALUATION: against, Needs.POLICY: policy, Needs.FACES: drop_faces}
     at_hand = [need for need, what in given.items() if what]
     languages = [code.strip() for code in keep_languages.split(",") if code.strip()]
     switched = chosen(rule, without, languages=languages, at_hand=at_hand)
@@ -190,6 +194,7 @@ def prepare(
         embedder=_clip(clip) if clip else None,
         against=against,
         policy=_sieve(policy) if policy else None,
+        faces=_faces() if drop_faces else None,
         ray=ray or "",
     )
     _run(events, out)
@@ -253,6 +258,12 @@ def _sieve(policy: str) -> Sieve:
     from unclip.policy.sieve import Sieve
 
     return Sieve.named(policy)
+
+
+def _faces() -> FaceSieve:
+    from unclip.policy.sieve import FaceSieve
+
+    return FaceSieve()
 
 
 def _run(events: Iterable[Progress], out: Path) -> None:

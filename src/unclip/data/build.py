@@ -167,9 +167,17 @@ def build(
                 yield Progress("draw evaluation pictures", len(paths), 0)
             tested = evaluation(sorted(paths), judges.embedder)
         yield Progress("filter", 0, len(table))
-        policy = refused(table, judges.policy) if judges.policy is not None else None
+        policy, faces = (
+            None if judge is None else refused(table, judge) for judge in (judges.policy, judges.faces)
+        )
         made = decide(
-            table, rules, embedded=seen_by_clip, evaluation=tested, refused=policy, settled=len(before)
+            table,
+            rules,
+            embedded=seen_by_clip,
+            evaluation=tested,
+            faced=faces,
+            refused=policy,
+            settled=len(before),
         )
         dropped = made.dropped
         tests, later = (

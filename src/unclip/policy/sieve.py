@@ -1,4 +1,4 @@
-"""A policy as a rule of `unclip data prepare`: what may not be drawn is not learned from."""
+"""Policies as rules of `unclip data prepare`: what may not be drawn is not learned from, nor are faces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from unclip.errors import InputError
+from unclip.policy.detectors import missing, picture_rules
 from unclip.policy.guard import Guard
 from unclip.policy.policy import Policy
 
@@ -42,3 +44,25 @@ class Sieve:
                 return f"a caption says {category}"
         category = self._guard.refuses(image)
         return "" if category is None else f"it shows {category}"
+
+
+class FaceSieve:
+    """Refuses pictures that show the face of a person, whoever it is; what is drawn is none.
+
+    Attributes:
+        identity: stands for the detector.
+
+    Raises:
+        InputError: the extra `policy` is missing.
+    """
+
+    identity = "faces by CenterFace"
+
+    def __init__(self) -> None:
+        if (reason := missing("faces")) is not None:
+            raise InputError(f"faces cannot be looked for: {reason}")
+        self._detector = picture_rules(("faces",)).detectors["faces"]
+
+    def __call__(self, image: Image.Image, captions: Sequence[str], /) -> str:
+        """The reason for which a picture (RGB) is refused, "" where it is not; captions do not matter."""
+        return "it shows a face" if self._detector.found(image) else ""

@@ -94,6 +94,7 @@ def decide(
     *,
     embedded: Embedded | None = None,
     evaluation: Evaluation | None = None,
+    faced: Callable[[int], str] | None = None,
     refused: Callable[[int], str] | None = None,
     settled: int = 0,
 ) -> Decisions:
@@ -106,6 +107,7 @@ def decide(
         rules: those that are on.
         embedded: for `semantic` and `score`.
         evaluation: for `evaluation`.
+        faced: says that the picture at a position shows a face, "" where it shows none.
         refused: says why policy refuses the picture at a position, "" where it does not.
         settled: rows that were judged before: those that were kept then stay.
     """
@@ -133,11 +135,11 @@ def decide(
         for index in left[embedded.scores[left] < rules[Name.SCORE]].tolist():
             score = facts.values[index]
             told.drop(index, BY_NAME[Name.SCORE].reasons[0], f"cosine {score:.3f}")
+    if faced is not None and Name.FACES in rules:
+        told.refuse(Name.FACES, faced)
     if refused is not None and Name.POLICY in rules:
         before = told.left()
-        for index in before.tolist():
-            if index >= settled and (why := refused(index)):
-                told.drop(index, BY_NAME[Name.POLICY].reasons[0], why)
+        told.refuse(Name.POLICY, refused)
         if embedded is not None and Name.REWEIGHT in rules:
             kept = np.isin(before, told.left(), assume_unique=True)
             facts = made.facts.setdefault(Name.REWEIGHT, Facts(len(table)))
@@ -171,6 +173,12 @@ class _Told:
         if index < self.settled:
             return
         self._dropped[index] = LeftOut(self._sources[index].as_py(), self.key(index), reason, detail)
+
+    def refuse(self, rule: Name, why: Callable[[int], str]) -> None:
+        """Drops the pictures for which there is a reason."""
+        for index in self.left().tolist():
+            if index >= self.settled and (reason := why(index)):
+                self.drop(index, BY_NAME[rule].reasons[0], reason)
 
     def repeats(self, index: int, rule: Name, twin: int, how: str) -> None:
         """Notes a picture as dropped for another one that stays."""

@@ -49,6 +49,7 @@ class Judges:
         embedder: for the rules `semantic` and `score`.
         against: gives the evaluation pictures of which none may be in the corpus.
         policy: for the rule `policy`.
+        faces: for the rule `faces`; refuses what shows one.
         report: a report is written.
     """
 
@@ -56,6 +57,7 @@ class Judges:
     embedder: Embedder | None = None
     against: Callable[[], Iterable[Drawing]] | None = None
     policy: Policy | None = None
+    faces: Policy | None = None
     report: bool = False
 
 

@@ -31,6 +31,7 @@ class Name(StrEnum):
     EVALUATION = "evaluation"
     SEMANTIC = "semantic"
     SCORE = "score"
+    FACES = "faces"
     POLICY = "policy"
     REWEIGHT = "reweight"
 
@@ -42,6 +43,7 @@ class Needs(StrEnum):
     LIBRARIES = "prepare"  # the extra
     CLIP = "clip"
     EVALUATION = "evaluation"
+    FACES = "faces"
     POLICY = "policy"
     CLIP_AND_POLICY = "clip and policy"
 
@@ -188,6 +190,12 @@ TABLE = (
         unit="cosine",
     ),
     Rule(
+        Name.FACES,
+        ("face",),
+        "pictures that show the face of a person; what is drawn is none",
+        needs=Needs.FACES,
+    ),
+    Rule(
         Name.POLICY,
         ("policy",),
         "pictures of which a policy refuses to draw the like, or a caption",
@@ -298,6 +306,7 @@ def chosen(
 _NEEDED = {
     Needs.CLIP: "a CLIP: name a bundle with --clip",
     Needs.EVALUATION: "evaluation pictures: name their folder with --against",
+    Needs.FACES: "a detector of faces: ask for it with --drop-faces",
     Needs.POLICY: "a policy: name one with --policy",
     Needs.CLIP_AND_POLICY: "a CLIP and a policy: name them with --clip and --policy",
 }

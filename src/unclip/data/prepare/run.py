@@ -37,6 +37,7 @@ def prepare(
     embedder: Embedder | None = None,
     against: Sequence[Path] = (),
     policy: Policy | None = None,
+    faces: Policy | None = None,
     report: bool = True,
     ray: str = "",
 ) -> Iterator[Progress]:
@@ -63,6 +64,7 @@ def prepare(
         embedder: a CLIP, for the rules `semantic` and `score`.
         against: folders of evaluation pictures, captions or none beside them, for the rule `evaluation`.
         policy: says why a picture is refused, for the rule `policy`.
+        faces: refuses what shows the face of a person, for the rule `faces`.
         report: writes `out/report`.
         ray: the address of a Ray cluster that draws; "" draws here.
 
@@ -78,7 +80,7 @@ def prepare(
     if not sources:
         raise InputError("no source: name a folder of captioned pictures, a table or a shard")
     seeing = (Name.SEMANTIC, Name.SCORE, Name.REWEIGHT)
-    for name, given in (*((name, embedder) for name in seeing), (Name.POLICY, policy)):
+    for name, given in (*((name, embedder) for name in seeing), (Name.POLICY, policy), (Name.FACES, faces)):
         if name in rules and given is None:
             raise InputError(f"the rule {name} is on and has not what it needs: see `rules.chosen`")
     if Name.REWEIGHT in rules and Name.POLICY not in rules:
@@ -97,6 +99,7 @@ def prepare(
         embedder if wanted else None,
         (lambda: _read_all(against, defaults, None, None, captioned=False)) if against else None,
         policy,
+        faces,
         report,
     )
     with Listing() as left_out:
@@ -196,7 +199,7 @@ def _names(sources: Sequence[Path]) -> list[str]:
 def _settings(defaults: Defaults, judges: Judges, against: Sequence[Path], manners: Manners | None) -> str:
     """Stands for everything that a corpus depends on but its sources."""
     given = f"{VERSION}\0{defaults}\0{judges.rules!r}\0{manners and sorted(manners.opted_out)}\0"
-    handed_in = (one.identity if one else "" for one in (judges.embedder, judges.policy))
+    handed_in = (one.identity if one else "" for one in (judges.embedder, judges.policy, judges.faces))
     given += "\0".join((*handed_in, str(judges.report)))
     digest = hashlib.blake2b(given.encode(), digest_size=16)
     _add_files(digest, against)
