@@ -293,6 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--skip", type=int, default=0, help="unmarked pictures that the results have already")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--others", action="store_true")
+    parser.add_argument("--called", help="the name of the set of pictures in the results")
     parser.add_argument("--only", help="one watermark, by the beginning of its name")
     parser.add_argument("--most", type=int, help="pictures of each folder at most")
     parser.add_argument("--changes", help="names of changes, with semicolons between; all by default")
@@ -341,7 +342,8 @@ def main(arguments: list[str] | None = None) -> int:
         sets[f"photographs, {options.size} px"] = opened(options.photographs, options.size)
     wanted = list(CHANGES)[:2] if options.quick else (options.changes or ";".join(CHANGES)).split(";")
     changes = {name: CHANGES[name] for name in wanted}
-    for label, images in sets.items():
+    for size, images in sets.items():
+        label = options.called or size
         images = images[: 1 if options.quick else options.most]
         for name, way in ways(options.others).items():
             if not name.startswith(options.only or ""):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -194,6 +195,52 @@ def test_hostile_manifests_are_broken_or_nothing_and_never_end_the_work(
             assert verify(path).proof in (Proof.BROKEN, Proof.ALTERED, Proof.LABELLED)
         except InputError:
             continue
+
+
+def checked(data: bytes) -> bytes:
+    """A file whose manifest was changed, with the checksum that PNG has of it."""
+    if b"caBX" not in data:
+        return data
+    start = data.index(b"caBX")
+    end = start + 4 + int.from_bytes(data[start - 4 : start], "big")
+    return data[:end] + zlib.crc32(data[start:end]).to_bytes(4, "big") + data[end + 4 :]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    "length",
+    [
+        b"\xff\xff\xff\xff",  # longer than the file
+        b"\x00\x00\x00\x00",  # to the end of the file
+        b"\x00\x00\x00\x01",  # a length of 64 bits behind
+        b"\x00\x00\x00\x07",  # shorter than its own head
+    ],
+)
+def test_boxes_of_hostile_lengths_are_broken_or_hide_nothing_and_never_end_the_work(
+    tmp_path: Path, signer: Signer, format: ImageFormat, length: bytes
+) -> None:
+    data = picture().encode(format, sign=signer.sign)
+    path = tmp_path / f"a.{format}"
+    path.write_bytes(data)
+    whole = verify(path)
+    places = [place - 4 for place in range(len(data)) if data[place : place + 4] in (b"jumb", b"jumd")]
+    assert len(places) > 4
+    for place in places[:6]:
+        path.write_bytes(checked(data[:place] + length + data[place + 4 :]))
+        verdict = verify(path)  # what is signed is whole where only the end of an outer box is said wrongly
+        assert verdict.proof is Proof.BROKEN or verdict == whole
+
+
+def test_boxes_in_boxes_without_end_are_read_no_deeper_than_they_may_be(tmp_path: Path) -> None:
+    boxes = b""
+    for _ in range(20_000):
+        boxes = (len(boxes) + 8).to_bytes(4, "big") + b"jumb" + boxes
+    chunk = b"caBX" + boxes
+    part = len(boxes).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    clean = picture().encode("png", provenance=False, metadata=False)
+    path = tmp_path / "deep.png"
+    path.write_bytes(clean[:33] + part + clean[33:])  # behind PNG's signature and the header
+    assert verify(path).proof in (Proof.BROKEN, Proof.NOTHING)
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_text("text"), lambda path: path.write_bytes(b"")])

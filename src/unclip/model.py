@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 from PIL import Image
 from torch import Tensor
@@ -25,12 +25,10 @@ from unclip.manipulate.principal_components import Basis, reconstruct
 from unclip.manipulate.variations import Start, blend, restyle, vary
 from unclip.models.code_sampling import CodeSampling
 from unclip.pipeline import Pipeline, pictures_of
+from unclip.policy import Policy
 from unclip.record import Record, like
 from unclip.stages.stage import finished
 from unclip.translation import Translate
-
-if TYPE_CHECKING:
-    from unclip.policy import Policy
 
 
 @spelled_out()

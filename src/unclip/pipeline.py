@@ -33,6 +33,7 @@ from unclip.images import Source, open_image, resize, to_pil
 from unclip.keywords import spelled_out
 from unclip.languages import named, unread
 from unclip.manifest import FAMILIES
+from unclip.policy import NONE, Policy
 from unclip.runtime import own_defaults
 from unclip.stages import known
 from unclip.stages.networks import Networks, Where
@@ -42,11 +43,9 @@ from unclip.styling import check_style, styled
 from unclip.translation import Translate, Translator
 
 if TYPE_CHECKING:
-    from unclip.policy import Policy
     from unclip.policy.guard import Guard
 
 DEFAULT_SIZE = 256  # what is large enough to look at and quick to draw
-NO_POLICY = "none"  # the name of the policy without rules
 PICTURES = "pictures"  # the stage in which finished pictures appear
 
 
@@ -145,7 +144,7 @@ class Pipeline:
         self.bundle, self.networks = bundle, Networks(bundle, family.forms, **where)
         self.device, self.precision = self.networks.device, self.networks.precision
         self.translator = None if translate is None else Translator(translate)
-        self.guard = _guard(bundle.manifest.policy or NO_POLICY if policy is None else policy)
+        self.guard = _guard(bundle.manifest.policy or NONE if policy is None else policy)
         self._translations: dict[str, str] = {}
         self._told: set[str] = set()  # what prompts are written in that has been warned of
         with self.networks.settled():
@@ -168,7 +167,7 @@ class Pipeline:
             "offload": networks.offload,
             "exact": networks.exact,
             "translate": None if self.translator is None else self.translator.translate,
-            "policy": NO_POLICY if self.guard is None else self.guard.policy,
+            "policy": NONE if self.guard is None else self.guard.policy,
         }
         return partial(type(self).load, self.bundle.folder, **options), ()
 
@@ -477,9 +476,8 @@ def _guard(policy: str | Path | Policy) -> Guard | None:
 
     Raises InputError where there is no such policy, or an extra is missing that its rules need.
     """
-    if policy == NO_POLICY:  # nothing of policies is read
+    if policy == NONE:  # no list of terms and no detector is read
         return None
-    from unclip.policy import Policy
     from unclip.policy.guard import Guard
 
     guard = Guard(policy if isinstance(policy, Policy) else Policy.named(policy))

@@ -102,7 +102,7 @@ def draw(
     with StageProgress() as progress:
         progress.update("load", 0, 1)
         from unclip import load
-        from unclip.pipeline import NO_POLICY
+        from unclip.policy import NONE
 
         seconds["import"] = time.perf_counter() - started
         model = load(
@@ -112,7 +112,7 @@ def draw(
             offload=common.offload,
             translate=translate,
             exact=common.exact,
-            policy=NO_POLICY,  # the guard here refuses
+            policy=NONE,  # the guard here refuses
         )
         if common.policy is None and model.bundle.manifest.policy:
             guard = _guard(replace(common, policy=model.bundle.manifest.policy), prompts, parents)

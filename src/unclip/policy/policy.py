@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,15 +52,15 @@ class Policy:
     name: str = field(default=NONE, compare=False)
 
     def __post_init__(self) -> None:
-        from unclip.policy.terms import CATEGORIES
+        known: dict[str, Iterable[str]] = {"pictures": PICTURE_RULES}
+        if self.prompts:  # a policy without rules reads no terms
+            from unclip.policy.terms import CATEGORIES
 
-        for what, given, known in (
-            ("prompts", self.prompts, CATEGORIES),
-            ("pictures", self.pictures, PICTURE_RULES),
-        ):
-            for name in given:
-                if name not in known:
-                    raise InputError(f"policy {self.name}: {what}: unknown {name!r}: choose {listed(known)}")
+            known["prompts"] = CATEGORIES
+        for what, names in known.items():
+            for name in getattr(self, what):
+                if name not in names:
+                    raise InputError(f"policy {self.name}: {what}: unknown {name!r}: choose {listed(names)}")
         for pattern in self.allowed:
             try:
                 re.compile(pattern)
@@ -77,6 +76,8 @@ class Policy:
         Raises:
             InputError: there is none, or what the file holds is not allowed.
         """
+        import tomllib  # every model has a type for a policy, and few have one
+
         path = PRESETS / f"{name}.toml" if str(name) in presets() else Path(name)
         if not path.is_file():
             raise InputError(f"no policy {str(name)!r}: choose {listed(presets())}, or give a file of TOML")

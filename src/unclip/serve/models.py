@@ -19,7 +19,7 @@ from unclip.model import Model
 from unclip.models.adm import ADMConfig
 from unclip.models.glide import GlideConfig
 from unclip.models.upsampler import UpsamplerConfig
-from unclip.pipeline import NO_POLICY
+from unclip.policy import NONE
 from unclip.runtime import return_freed_memory
 from unclip.serve.memory import needed_bytes
 from unclip.stages.networks import Where
@@ -133,7 +133,7 @@ class Models:
     def abilities(self) -> Mapping[str, Abilities]:
         """Of each bundle; no weights are read."""
         return {
-            name: Abilities.of(Model(bundle, policy=NO_POLICY, **self.where))
+            name: Abilities.of(Model(bundle, policy=NONE, **self.where))
             for name, bundle in self.bundles.items()
         }
 
@@ -188,9 +188,7 @@ class Models:
             for other in self.leaving(name):
                 self.unload(other)
             # `Service.guard` refuses, by the policy that holds there
-            self.loaded[name] = Model(
-                self.bundles[name], translate=self.translate, policy=NO_POLICY, **self.where
-            )
+            self.loaded[name] = Model(self.bundles[name], translate=self.translate, policy=NONE, **self.where)
         self.loaded[name] = self.loaded.pop(name)  # the last is what was drawn with last
         return self.loaded[name]
 
@@ -201,7 +199,7 @@ class Models:
             # new ones, for somebody may be going through those that are there
             self.abilities = {
                 **self.abilities,
-                name: Abilities.of(Model(bundle, policy=NO_POLICY, **self.where)),
+                name: Abilities.of(Model(bundle, policy=NONE, **self.where)),
             }
             self.bundles = {**self.bundles, name: bundle}
 
