@@ -9,10 +9,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from support.serving import Running, refused, running
+from support.serving import Running, refused, running, until
 from unclip.errors import InputError
 from unclip.serve.keys import Keys, hashed, new_key
+from unclip.serve.models import Models
+from unclip.serve.scheduler import Scheduler
 from unclip.serve.server import Place
+from unclip.serve.worker import Observe, Task
 
 GENERATIONS, JOBS = "/v1/images/generations", "/v1/unclip/jobs"
 SHORT = {"prompt": "a red apple", "size": "64x64", "seed": 1, "model": "tiny"}
@@ -167,9 +170,62 @@ def test_probes_and_metrics_answer(server: Running) -> None:
         "unclip_queue_jobs 0.0",
         'unclip_jobs_total{state="done",verb="generate"}',
         "unclip_stage_seconds",
+        "unclip_job_seconds_bucket",
+        'unclip_answers_total{status="200"}',
+        "unclip_queue_seconds 0.0",
+        "unclip_refusals 0.0",
+        "unclip_peak_memory_bytes",
     ):
         assert name in text
     assert 'unclip_batch_pictures_bucket{le="1.0",stage="decoder"}' in text
+
+
+class Held(Scheduler):
+    """A worker that begins when it is let, as replicas elsewhere do when they have come."""
+
+    def __init__(self, models: Models, observe: Observe) -> None:
+        super().__init__(models, observe)
+        self.tasks: list[Task] = []
+        self.let = self.gone = False
+
+    def submit(self, task: Task) -> None:
+        if self.let:
+            super().submit(task)
+        else:
+            self.tasks.append(task)
+
+    def begin(self) -> None:
+        self.let = True
+        for task in self.tasks:
+            super().submit(task)
+
+    def is_alive(self) -> bool:
+        return super().is_alive() and not self.gone
+
+
+def test_a_server_is_ready_when_it_has_drawn_and_while_something_can_draw(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    with running(tiny_bundle, tmp_path, worker=Held, awaited=False) as server:
+        worker = server.service.worker
+        until(lambda: answers(server, "/health/live"))
+        assert refused(server.client.get("/health/ready"), 503)["code"] == "not_ready"
+        worker.begin()
+        until(lambda: server.client.get("/health/ready").is_success)
+        worker.gone = True
+        refused(server.client.get("/health/ready"), 503)
+        assert answers(server, "/health/live")
+        worker.gone = False
+        assert server.client.get("/health/ready").is_success
+        server.service.draining = True
+        refused(server.client.get("/health/ready"), 503)
+
+
+def answers(server: Running, path: str) -> bool:
+    try:
+        return server.client.get(path).is_success
+    except httpx2.ConnectError:  # it does not listen yet
+        return False
 
 
 def test_the_log_is_json_without_prompts(server: Running, capfd: pytest.CaptureFixture[str]) -> None:

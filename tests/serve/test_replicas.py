@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ import pytest
 from PIL import Image
 
 from support.pictures import ROUNDING, holed, speckled
-from support.serving import PATIENCE, Running, file_of, picture_in, refused, running, uri_of
+from support.serving import PATIENCE, Running, file_of, picture_in, refused, running, until, uri_of
 from unclip.drawing import Event, Picture
 from unclip.manipulate.editing import edit
 from unclip.model import Model
@@ -52,22 +51,33 @@ STEPS = 150  # of a picture that is long enough to be killed
 @pytest.fixture(scope="module")
 def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     worker = partial(Replicas, make=made(tiny_bundle), size=Size(replicas=2))
-    with running(tiny_bundle, tmp_path_factory.mktemp("serve"), worker=worker) as server:
+    with running(tiny_bundle, tmp_path_factory.mktemp("serve"), worker=worker, awaited=False) as server:
+        watch_it_become_ready(server)
         until(lambda: server.service.worker.running == 2)
         yield server
+
+
+def watch_it_become_ready(server: Running) -> None:
+    """What a probe sees: 503 until a replica has drawn a picture, never 200 before."""
+    seen = set()
+
+    def ready() -> bool:
+        try:
+            status = server.client.get("/health/ready").status_code
+        except httpx2.ConnectError:  # it does not listen yet
+            return False
+        assert status in (200, 503)
+        assert status == 503 or server.service.worker.running
+        seen.add(status)
+        return status == 200
+
+    until(ready)
+    assert seen == {200, 503}
 
 
 def made(bundle: Path) -> Callable[[], Models]:
     """Makes the bundle, in a process that has `unclip` and not the tests."""
     return partial(Models.of, [str(bundle)], device="cpu", precision="float32")
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.05)
 
 
 def apart(one: Image.Image, other: Image.Image) -> int:
@@ -118,6 +128,17 @@ def test_pictures_of_replicas_are_the_models_own(server: Running) -> None:
         for picture in event.pictures
     )
     assert apart(picture_in(one), expected.image) <= ROUNDING
+
+
+def test_the_probe_said_503_until_the_first_picture_and_says_it_without_a_replica(server: Running) -> None:
+    """The first half is the fixture's (`watch_it_become_ready`)."""
+    assert server.client.get("/health/ready").status_code == 200
+    for process in processes(server):
+        os.kill(process, signal.SIGKILL)
+    until(lambda: server.client.get("/health/ready").status_code == 503)
+    assert server.client.get("/health/live").status_code == 200
+    until(lambda: server.client.get("/health/ready").status_code == 200)
+    until(lambda: server.service.worker.running == 2)
 
 
 def test_two_replicas_share_the_work_and_their_batches_are_counted(server: Running) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,9 +53,9 @@ class Running:
         return self.client.post(path, json=json)
 
 
-def models_of(bundle: Path) -> Models:
+def models_of(bundle: Path, aliases: Sequence[str] = ()) -> Models:
     """A bundle in float32."""
-    return Models.of([str(bundle)], device="cpu", precision="float32")
+    return Models.of([str(bundle)], aliases, device="cpu", precision="float32")
 
 
 @contextmanager
@@ -68,9 +69,11 @@ def running(
     pulls: Pulls | None = None,
     policy: Policy | None = None,
     worker: Callable[[Models, Observe], Worker] = Scheduler,
+    aliases: Sequence[str] = (),
+    awaited: bool = True,
 ) -> Iterator[Running]:
-    """A server of a bundle, in float32, which has drawn its first picture."""
-    models = models_of(bundle)
+    """A server of a bundle, in float32, which has drawn its first picture, unless that is not `awaited`."""
+    models = models_of(bundle, aliases)
     service = Service(
         models,
         Store(folder),
@@ -85,7 +88,7 @@ def running(
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        if not ready.wait(PATIENCE):
+        if awaited and not ready.wait(PATIENCE):
             raise TimeoutError("the server does not become ready")
         with httpx2.Client(base_url=server.socket_address, timeout=PATIENCE) as client:
             model = models.loaded.get(models.first) or models_of(bundle).get(models.first)
@@ -93,6 +96,15 @@ def running(
     finally:
         server.stop()
         thread.join(PATIENCE)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds. Raises TimeoutError where it never does."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.05)
 
 
 def file_of(image: Image.Image, kind: str = "PNG") -> bytes:
