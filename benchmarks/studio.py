@@ -25,7 +25,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from serve import Server, server
 from unclip.runtime import processor_name
-from unclip.serve.jobs import Job, State, Store, Stored, new_id
+from unclip.serve.jobs import Job, State, Stored, new_id
+from unclip.serve.store import Store
 
 RESULT = Path(__file__).parent / "results" / "studio.json"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--enable-precise-memory-info"]

@@ -17,7 +17,7 @@ from unclip.images import read_source_type
 from unclip.manipulate.outpaint import TILES, Margins, outpaint
 from unclip.provenance import Proof, Signer, make_key, verify
 from unclip.serve.contract import Asked
-from unclip.serve.service import Marking
+from unclip.serve.outgoing import Marking
 from unclip.xmp import SourceType
 
 CARD = "# tiny\n\nA bundle for tests.\n"

@@ -23,7 +23,8 @@ from PIL import Image
 from support.pictures import ROUNDING, holed, speckled
 from support.serving import PATIENCE, Running, file_of, near, refused, running, same, uri_of
 from unclip.serve.admission import Admission
-from unclip.serve.jobs import State, Store
+from unclip.serve.jobs import State
+from unclip.serve.store import Store
 
 JOBS, GENERATIONS = "/v1/unclip/jobs", "/v1/images/generations"
 LONG = {"prompt": "a red apple", "size": "64x64", "steps": 900, "model": "tiny"}

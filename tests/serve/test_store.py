@@ -13,7 +13,8 @@ import pytest
 from unclip.errors import UnclipError
 from unclip.serve.admission import Admission
 from unclip.serve.errors import ApiError
-from unclip.serve.jobs import Job, State, Store, Stored, Wanted
+from unclip.serve.jobs import Job, State, Stored, Wanted
+from unclip.serve.store import Store
 
 DAY = 86400.0
 

@@ -21,12 +21,12 @@ from unclip.model import Model
 from unclip.policy import Policy
 from unclip.serve.admission import Admission
 from unclip.serve.folders import Folders
-from unclip.serve.jobs import Store
 from unclip.serve.models import Models
 from unclip.serve.pulls import Pulls
 from unclip.serve.scheduler import Scheduler
 from unclip.serve.server import Place, Server
 from unclip.serve.service import Service
+from unclip.serve.store import Store
 from unclip.serve.worker import Observe, Worker
 
 FOUR = {"message", "type", "param", "code"}

@@ -125,12 +125,13 @@ def serve(
     from unclip.runtime import data_folder
     from unclip.serve.admission import Admission
     from unclip.serve.folders import Folders
-    from unclip.serve.jobs import Store
     from unclip.serve.keys import Keys
     from unclip.serve.models import Models
+    from unclip.serve.outgoing import Marking
     from unclip.serve.pulls import Pulls
     from unclip.serve.scheduler import Scheduler
-    from unclip.serve.service import Keeping, Marking, Service
+    from unclip.serve.service import Keeping, Service
+    from unclip.serve.store import Store
 
     chosen = None if policy is None else Policy.named(policy)
     signer = None if no_provenance else Signer.find()

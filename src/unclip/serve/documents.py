@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from unclip.serve.jobs import Job, State, Stored
-from unclip.serve.service import Live, Service
+from unclip.serve.live import Live
+from unclip.serve.service import Service
 
 
 def job_document(service: Service, job: Live | Job, base: str, stored: list[Stored]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def picture_document(service: Service, stored: Stored, base: str) -> dict[str, A
         "id": stored.id,
         "object": "unclip.picture",
         "job": stored.job,
-        "url": service.address(stored, base),
+        "url": service.addresses.of(stored, base),
         "format": stored.format,
         "bytes": stored.bytes,
         "width": stored.width,

@@ -11,9 +11,9 @@ from fastapi import FastAPI
 
 from unclip.serve import schema
 from unclip.serve.app import create_app
-from unclip.serve.jobs import Store
 from unclip.serve.models import Models
 from unclip.serve.service import Service
+from unclip.serve.store import Store
 
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:

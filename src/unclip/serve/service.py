@@ -6,122 +6,45 @@ All of it runs in the event loop's thread; what reads or writes files goes to a 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
-from PIL import Image
-from torch import Tensor
-
 from unclip.catalogue import available_bundles
-from unclip.drawing import COMPOSED, Event, Picture, fresh_seed
+from unclip.drawing import Event, Picture, fresh_seed
 from unclip.errors import BundleError, InputError, PolicyError
-from unclip.images import ImageFormat, encode, resize, to_pil
+from unclip.images import ImageFormat
 from unclip.policy import EVERYTHING, Policy
-from unclip.policy.guard import Guard, Withheld, in_force
-from unclip.provenance import Signer
-from unclip.runtime import atomic_path, return_freed_memory
+from unclip.policy.guard import Guard, in_force
+from unclip.runtime import return_freed_memory
+from unclip.serve.addresses import URL_SECONDS, Addresses
 from unclip.serve.admission import Admission
 from unclip.serve.contract import Asked
 from unclip.serve.errors import ApiError
 from unclip.serve.fields import Quality, ResponseFormat
 from unclip.serve.folders import Folders
-from unclip.serve.jobs import Job, State, Store, Stored, new_id
+from unclip.serve.jobs import Job, State, Stored, new_id
+from unclip.serve.live import Live
 from unclip.serve.log import log
 from unclip.serve.metrics import Metrics
 from unclip.serve.models import Models, first_picture
+from unclip.serve.outgoing import LABELLED, Marking
 from unclip.serve.pulls import Pulls
 from unclip.serve.scheduler import Scheduler
+from unclip.serve.store import Store
 from unclip.serve.verbs import allowed, begun, settings_of, work_of
 from unclip.serve.worker import Cancelled, Observe, Task, Worker
-from unclip.xmp import SourceType
 
-URL_SECONDS = 3600  # a picture's address is good for so long, as in the API
 SWEEP_SECONDS = 60.0
-SECRET_BYTES = 32
 MADE_OF = ("image", "init", "start")  # fields whose pictures are parents of what is drawn
 LAST = 0.99  # of the way, until it is there
 
 Result = TypeVar("Result")
-
-
-@dataclass(eq=False)
-class Live:
-    """A job that is not over.
-
-    Attributes:
-        id, asked, owner, kept: see `jobs.Job`.
-        who: whom admission counts it for.
-        work: pixels times steps.
-        ahead: work that was there before it came.
-        state: how far it is.
-        stage, step, total: what is being done.
-        fraction: how much of it is done, 0 to 1.
-        preview: (1, 3, S, S) the picture as it looks by now.
-        partials: the pictures on the way that a stream shall show.
-        pictures: when it is done.
-        withheld: those that the policy does not let out.
-        stored: of those that are let out, what is on disk.
-        error: what went wrong.
-        tokens: of the prompt, as many as are read.
-        told: seconds that the work said when it was let in, its own and what was ahead.
-        ended: set when it is over.
-    """
-
-    id: str
-    asked: Asked
-    owner: str
-    who: str
-    kept: bool
-    work: int
-    ahead: int
-    created: float = field(default_factory=time.time)
-    state: State = State.QUEUED
-    stage: str = ""
-    step: int = 0
-    total: int = 0
-    fraction: float = 0.0
-    preview: Tensor | None = None
-    partials: list[Tensor] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    withheld: list[Withheld] = field(default_factory=list)
-    stored: list[Stored] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    error: ApiError | None = None
-    tokens: int = 0
-    told: float = 0.0
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    task: Task | None = None
-    listeners: set[asyncio.Event] = field(default_factory=set)
-
-    @property
-    def kind(self) -> str:
-        """Jobs of one kind take alike long for their work."""
-        return f"{self.asked.bundle} {self.asked.verb} {self.asked.size}"
-
-    def notify(self) -> None:
-        for listener in self.listeners:
-            listener.set()
-
-    async def changes(self) -> AsyncIterator[None]:
-        """Comes by whenever something has changed, and at last when the job is over."""
-        changed = asyncio.Event()
-        self.listeners.add(changed)
-        try:
-            while not self.ended.is_set():
-                yield
-                await changed.wait()
-                changed.clear()
-        finally:
-            self.listeners.discard(changed)
 
 
 @dataclass(frozen=True)
@@ -137,46 +60,6 @@ class Keeping:
     days: float | None = None
     bytes: int | None = None
     bin_days: float = 7.0
-
-
-@dataclass(frozen=True)
-class Marking:
-    """The marks of pictures that leave the server, see docs/provenance.md.
-
-    Attributes:
-        provenance: whether their files say, by XMP, that a model made them.
-        watermark: whether their pixels say it, invisibly.
-        signer: signs them, and names the pictures that came with the request; None leaves them unsigned.
-    """
-
-    provenance: bool = True
-    watermark: bool = False
-    signer: Signer | None = None
-
-    def file(self, picture: Picture, asked: Asked) -> bytes:
-        """A picture as the file that was asked for."""
-        sign = None
-        if self.signer is not None:
-            sources = [data for name, files in asked.pictures.items() if name != "mask" for data in files]
-            sign = partial(self.signer.sign, parents=sources)
-        return picture.encode(
-            asked.output_format,
-            provenance=self.provenance,
-            watermark=self.watermark,
-            sign=sign,
-            quality=asked.compression,
-        )
-
-    def on_the_way(self, image: Image.Image, asked: Asked) -> bytes:
-        """A picture on the way as the file that was asked for; it is neither watermarked nor signed."""
-        composed = asked.verb in COMPOSED or "init" in asked.pictures
-        made = SourceType.COMPOSITE if composed else SourceType.GENERATED
-        return encode(
-            image,
-            asked.output_format,
-            quality=asked.compression,
-            made=made if self.provenance else None,
-        )
 
 
 class Service:
@@ -207,7 +90,7 @@ class Service:
         keeping: Keeping = Keeping(),
         public_url: str | None = None,
         log_prompts: bool = False,
-        marking: Marking = Marking(),
+        marking: Marking = LABELLED,
         folders: Folders | None = None,
         pulls: Pulls | None = None,
         policy: Policy | None = None,
@@ -226,7 +109,7 @@ class Service:
         self.worker = worker(models, self.metrics.batch)
         self.live: dict[str, Live] = {}
         self.ready = self.draining = False
-        self.secret = _secret(store.folder / "secret")
+        self.addresses = Addresses(store.folder / "secret", public_url)
         self._sweeper: asyncio.Task[None] | None = None
         self._ends: set[asyncio.Task[None]] = set()
 
@@ -566,44 +449,6 @@ class Service:
     async def with_model(self, bundle: str, work: Callable[[Any], Result]) -> Result:
         """Do something with a model, between two steps of what is drawn."""
         return await asyncio.wrap_future(self.worker.with_model(bundle, work))
-
-    # --- pictures ---
-
-    def address(self, stored: Stored, base: str) -> str:
-        """Where a picture is for an hour, signed."""
-        expires = int(time.time()) + URL_SECONDS
-        root = (self.public_url or base).rstrip("/")
-        signature = self._signed(stored.id, expires)
-        return f"{root}/v1/unclip/files/{stored.id}?expires={expires}&signature={signature}"
-
-    def _signed(self, id: str, expires: int) -> str:
-        return hmac.new(self.secret, f"{id} {expires}".encode(), hashlib.sha256).hexdigest()
-
-    def is_signed(self, id: str, expires: int, signature: str) -> bool:
-        """Is this an address that was given out, and good still?"""
-        right = hmac.compare_digest(self._signed(id, expires).encode(), signature.encode())
-        return right and expires >= time.time()
-
-
-def preview_of(estimate: Tensor, size: int | None = None) -> Image.Image:
-    """The first of estimates (B, 3, S, S) as a picture, enlarged to a side or as small as it is."""
-    image = estimate[:1] if size is None else resize(estimate[:1].clamp(-1, 1), size)
-    return to_pil(image[0])
-
-
-def base64_of(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _secret(path: Path) -> bytes:
-    """The key that addresses are signed with, made when it is not there."""
-    if not path.is_file() or path.stat().st_size != SECRET_BYTES:
-        import secrets
-
-        with atomic_path(path) as temporary:
-            temporary.touch(mode=0o600)
-            temporary.write_bytes(secrets.token_bytes(SECRET_BYTES))
-    return path.read_bytes()
 
 
 def _params(asked: Asked) -> tuple[str, ...]:

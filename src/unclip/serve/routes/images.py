@@ -16,8 +16,10 @@ from unclip.serve.contract import Asked
 from unclip.serve.errors import ApiError
 from unclip.serve.fields import ResponseFormat
 from unclip.serve.jobs import Job, State
+from unclip.serve.live import Live
+from unclip.serve.outgoing import base64_of, preview_of
 from unclip.serve.requests import COMMENT_SECONDS, STREAM, Waiter, asked_of, client_gone
-from unclip.serve.service import Live, Service, base64_of, preview_of
+from unclip.serve.service import Service
 
 
 def add_images(app: FastAPI, service: Service) -> None:
@@ -92,7 +94,7 @@ async def _answer(service: Service, live: Live, waiter: Waiter) -> dict[str, Any
     wanted, data = live.asked, []
     if wanted.response_format is ResponseFormat.URL:
         for picture, stored in zip(live.pictures, live.stored, strict=True):
-            entry = {"url": service.address(stored, waiter.base)}
+            entry = {"url": service.addresses.of(stored, waiter.base)}
             data.append({**entry, "seed": picture.seed, "index": picture.index, "score": picture.score})
     else:
         for picture in live.pictures:
@@ -148,7 +150,7 @@ async def _again(service: Service, job: Job, wanted: Asked, waiter: Waiter) -> R
     data: list[dict[str, Any]] = []
     for one in stored:
         if wanted.response_format is ResponseFormat.URL:
-            entry = {"url": service.address(one, waiter.base)}
+            entry = {"url": service.addresses.of(one, waiter.base)}
         else:
             path = service.store.pictures / one.file
             entry = {"b64_json": base64_of(await asyncio.to_thread(path.read_bytes))}

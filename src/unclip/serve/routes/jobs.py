@@ -15,6 +15,8 @@ from unclip.serve.documents import job_document
 from unclip.serve.errors import ApiError
 from unclip.serve.fields import VERBS
 from unclip.serve.jobs import Job, State, Stored
+from unclip.serve.live import Live
+from unclip.serve.outgoing import preview_of
 from unclip.serve.requests import (
     COMMENT_SECONDS,
     MOST_LISTED,
@@ -25,7 +27,7 @@ from unclip.serve.requests import (
     client_gone,
     document_of,
 )
-from unclip.serve.service import Live, Service, preview_of
+from unclip.serve.service import Service
 
 
 def add_jobs(app: FastAPI, service: Service) -> None:

@@ -60,7 +60,7 @@ def add_pictures(app: FastAPI, service: Service) -> None:
         signature: Annotated[str, Query(max_length=128)],
     ) -> Response:
         """A picture by its signed address, good for an hour."""
-        if not service.is_signed(id, expires, signature):
+        if not service.addresses.are_signed(id, expires, signature):
             raise ApiError(404, "this address is not good, or not any more", code="not_found")
         stored = await found(id, None)
         if stored.deleted is not None or (stored.expires or time.time()) < time.time() - 1:
