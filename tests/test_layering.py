@@ -13,7 +13,7 @@ LEVELS = [
     {"config", "runtime", "processes", "errors", "ray_cluster"},
     {"nn", "diffusion", "tokenizer", "images", "colour_profiles", "sheets", "xmp", "languages", "watermark"},
     {"models"},
-    {"native", "catalogue", "bundle", "manifest", "checkpoints", "data", "recipes"},
+    {"native", "catalogue", "adapters", "bundle", "manifest", "checkpoints", "data", "recipes"},
     {
         *(
             "model",

@@ -79,7 +79,12 @@ SETTINGS = tuple(item.name for item in fields(Part) if item.name != "source")  #
 
 
 class Bundle:
-    """A bundle on disk. Components are read, and their files hashed once, when they are asked for."""
+    """A bundle on disk. Components are read, and their files hashed once, when they are asked for.
+
+    `lora` is the folder of the adapters that its networks come with, see `adapters`; None without.
+    """
+
+    lora: Path | None = None
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder

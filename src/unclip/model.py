@@ -10,7 +10,7 @@ from typing import Unpack
 from PIL import Image
 from torch import Tensor
 
-from unclip.bundle import Bundle
+from unclip.adapters import open_bundle
 from unclip.drawing import Event, Job, Options, Picture, Settings
 from unclip.errors import InputError
 from unclip.given import Given, Inversion, Known
@@ -41,6 +41,7 @@ def load(
     exact: bool = False,
     translate: Translate | None = None,
     policy: str | Path | Policy | None = None,
+    lora: str | Path | None = None,
 ) -> Model:
     """Load a bundle to draw with.
 
@@ -62,14 +63,17 @@ def load(
             Every verb raises PolicyError for a prompt or a picture that is refused, before any work. Of
             several pictures that were drawn, one that is refused is withheld with a warning; where all are,
             there is the error. Events hold no estimates while rules of pictures are applied.
+        lora: a folder of adapters that `unclip fit --lora` wrote, or that of the fit; without a source they
+            say to which bundle they belong.
 
     Raises:
-        BundleError: there is no such bundle, a file of it is missing or altered, or its family does not draw.
+        BundleError: there is no such bundle, the adapters belong to another, a file of it is missing or
+            altered, or its family does not draw.
         InputError: an unknown device or precision, another precision than float32 with `exact`, an unknown
             policy, or an extra that its rules need and that is missing.
     """
     return Model(
-        Bundle.load(source),
+        open_bundle(source, lora),
         device=device,
         precision=precision,
         offload=offload,

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from unclip.config import from_dict, parse_json, to_dict
 from unclip.errors import CheckpointError, InputError, shown
+from unclip.nn.low_rank import merged
 from unclip.runtime import atomic_path
 
 FORMAT = 1
@@ -211,7 +212,7 @@ def save_model(
             number is too large for `dtype`.
     """
     kind = kind_of(model)
-    own = model.state_dict()
+    own = merged(model)
     if state is not None:
         _check(own, {name: tuple(tensor.shape) for name, tensor in state.items()}, "state")
     tensors = {}

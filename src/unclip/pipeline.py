@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 from PIL import Image
 from torch import Tensor
 
+from unclip.adapters import open_bundle
 from unclip.bundle import Bundle
 from unclip.drawing import Event, Job, Options, Picture, Settings, check_prompt, fresh_seed
 from unclip.embedding import ClipEmbedder
@@ -161,20 +162,21 @@ class Pipeline:
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, or one in another process, reads its networks anew: packed weights cannot be copied."""
         networks = self.networks
-        options = {
+        options: dict[str, Any] = {
             "device": str(networks.device),
             "precision": networks.precision_name,
             "offload": networks.offload,
             "exact": networks.exact,
             "translate": None if self.translator is None else self.translator.translate,
             "policy": NONE if self.guard is None else self.guard.policy,
+            "lora": self.bundle.lora,
         }
         return partial(type(self).load, self.bundle.folder, **options), ()
 
     @classmethod
-    def load(cls, source: str | Path | None = None, **options: Any) -> Self:
+    def load(cls, source: str | Path | None = None, lora: str | Path | None = None, **options: Any) -> Self:
         """As `unclip.load`."""
-        return cls(Bundle.load(source), **options)
+        return cls(open_bundle(source, lora), **options)
 
     @property
     def default_size(self) -> int:

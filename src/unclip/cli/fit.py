@@ -42,6 +42,15 @@ def fit(
         float | None,
         typer.Option(help="Time for all of it, such as 0.5; by default as long as so many pictures want."),
     ] = None,
+    lora: Annotated[
+        bool,
+        typer.Option(
+            "--lora",
+            help="Train adapters beside the attention in place of all weights; they also lie apart in "
+            "OUT/lora, for `unclip generate --lora`.",
+        ),
+    ] = False,
+    rank: Annotated[int, typer.Option(help="Of these adapters.", min=1, max=256)] = 16,
     plan: Annotated[bool, typer.Option("--plan", help="Look, measure, print the plan, and end.")] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask before training, in a terminal.")
@@ -78,6 +87,7 @@ def fit(
         folder,
         base=base,
         hours=hours,
+        lora=rank if lora else None,
         device=device,
         defaults=Defaults(
             style=style,

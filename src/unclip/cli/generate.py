@@ -118,6 +118,7 @@ def generate(
         ),
     ] = None,
     translate: options.Translate = None,
+    lora: options.Lora = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -165,7 +166,7 @@ def generate(
         drawing,
         options.Prompted(
             *(out, format, model, device, dtype, offload, exact, json),
-            *(no_metadata, no_provenance, watermark, policy, translate),
+            *(no_metadata, no_provenance, watermark, policy, translate, lora),
         ),
         texts,
         n,

@@ -99,6 +99,13 @@ Translate = Annotated[
         "pictures keep both texts.",
     ),
 ]
+Lora = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Draw with adapters that `unclip fit --lora` wrote; without --model, on the bundle they name.",
+    ),
+]
 Exact = Annotated[
     bool,
     typer.Option(
@@ -188,6 +195,7 @@ class Prompted(Common):
     """The options of every verb that draws after a text."""
 
     translate: Translate = None
+    lora: Lora = None
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def draw(
             translate=translate,
             exact=common.exact,
             policy=NONE,  # the guard here refuses
+            lora=common.lora if isinstance(common, Prompted) else None,
         )
         if common.policy is None and model.bundle.manifest.policy:
             guard = _guard(replace(common, policy=model.bundle.manifest.policy), prompts, parents)

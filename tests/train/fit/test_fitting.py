@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import unclip
 from support.toy_fit import STEPS, draw_captioned, few_steps
+from unclip.adapters import open_bundle
 from unclip.bundle import Bundle
 from unclip.config import from_dict
 from unclip.data.corpus import EVERYTHING, Corpus
 from unclip.data.records import Split
 from unclip.errors import DataError, InputError, Interrupted
 from unclip.manifest import Styles
+from unclip.nn.low_rank import attention_weights
 from unclip.train import timed
 from unclip.train.fit import fitting, writing
 from unclip.train.fit.corpus import KEPT
@@ -173,6 +176,25 @@ def test_a_fit_that_was_stopped_goes_on(
     assert second.done
 
 
+def test_adapters_change_the_attention_alone_and_lie_apart_as_well(
+    shapes: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    plan = whole(fit(shapes, tmp_path / "mine", tiny_bundle, lora=2))
+    assert plan.low_rank
+    about = json.loads((tmp_path / "mine" / "lora" / "adapters.json").read_text())
+    assert (about["bundle"], about["rank"], set(about["sha256"])) == ("tiny", 2, {"prior", "decoder"})
+    merged, apart = Bundle.load(tmp_path / "mine"), open_bundle(tiny_bundle, tmp_path / "mine")
+    before = Bundle.load(tiny_bundle)
+    for stage in ("prior", "decoder"):
+        old, now, too = (
+            one.model(stage, dtype=torch.float32).state_dict() for one in (before, merged, apart)
+        )
+        for name in now:
+            torch.testing.assert_close(now[name], too[name], atol=2e-2, rtol=2e-2)  # stored in bfloat16
+        beside = {name for name, _, _ in attention_weights(merged.model(stage))}
+        assert all(torch.equal(old[name], too[name]) for name in old if name not in beside)
+
+
 def test_other_pictures_begin_a_fit_anew_and_the_old_one_is_kept(
     fitted: Path, shapes: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -181,7 +203,7 @@ def test_other_pictures_begin_a_fit_anew_and_the_old_one_is_kept(
     told: list[str] = []
     again = fit(more, out, tiny_bundle, say=told.append)
     finished(again.prepare())
-    assert "your pictures, or the bundle to begin with, have changed" in told[0]
+    assert "your pictures, the bundle to begin with, or its training, have changed" in told[0]
     assert (out / "before" / "bundle" / "bundle.json").is_file()
     assert not again.done
     assert not (out / "run").exists()

@@ -28,8 +28,9 @@ from unclip.data.described import USUAL, Defaults
 from unclip.data.records import Split
 from unclip.errors import DataError, InputError
 from unclip.evaluate.encoder import Step
+from unclip.nn.low_rank import add_low_rank_
 from unclip.processes import cores
-from unclip.runtime import atomic_path, pick_device
+from unclip.runtime import atomic_path, noise_seed, pick_device
 from unclip.stages.stage import finished
 from unclip.train import card, checks
 from unclip.train.encoded import Encoded
@@ -42,6 +43,7 @@ from unclip.train.fit.recipe import STAGES, check_base, kept_share, recipe_of
 from unclip.train.fit.trial import Trial, try_stage
 from unclip.train.fit.verdict import Verdict, verdict
 from unclip.train.log import read_metrics
+from unclip.train.loop import Task
 from unclip.train.run import Run
 from unclip.train.stages import BUNDLE
 from unclip.train.state import newest_step
@@ -52,10 +54,27 @@ KEPT_DRAWINGS = 240
 LEAST_DRAWINGS = 40
 DRAWING_SHARE = 0.06  # of the time, at most, goes into drawings of the bundle
 FIRST_DRAWINGS = 4  # that their speed is measured on
+MOST_RANK = 256  # of adapters
 COMPARED = 200  # own pictures that CLIP is tried on
 SET_UP = 20.0  # seconds, for what nothing was measured of: models loaded, the bundle written
-FOLDERS = ("corpus", "run", "bundle", "report")
+FOLDERS = ("corpus", "run", "bundle", "lora", "report")
 BEFORE = "before"
+
+
+class LowRankRun(Run):
+    """A run whose stages train adapters of one rank beside the attention, and nothing else."""
+
+    def __init__(self, rank: int, *given: Any, **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        self.rank = rank
+
+    def task(self, stage: str) -> Task:
+        """As `Results.task`, with adapters, whose first weights are a function of the stage alone."""
+        task = super().task(stage)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(noise_seed(0, 0, f"train/low-rank/{stage}"))
+            add_low_rank_(task.model, self.rank)
+        return task
 
 
 class Fit:
@@ -66,6 +85,7 @@ class Fit:
         out: the folder of the fit.
         base: name or folder of the bundle to begin with.
         hours: that all of it may take together; None is as long as so many pictures want.
+        lora: rank of adapters that are trained beside the attention, in place of all weights; None: without.
         device: to compute on.
         defaults: for what is not said of a picture.
         workers: processes that read pictures; None is one a core.
@@ -84,6 +104,7 @@ class Fit:
         *,
         base: str = "pictograms",
         hours: float | None = None,
+        lora: int | None = None,
         device: str | None = None,
         defaults: Defaults = USUAL,
         workers: int | None = None,
@@ -92,6 +113,9 @@ class Fit:
     ) -> None:
         if hours is not None and not hours > 0:
             raise InputError(f"hours: got {hours}, allowed is a number above 0")
+        if lora is not None and not 1 <= lora <= MOST_RANK:
+            raise InputError(f"lora: got {lora}, allowed is a rank from 1 to {MOST_RANK}")
+        self.lora = lora
         self.began = time.monotonic()
         self.sources, self.out, self.base_source, self.hours = list(sources), out, base, hours
         self.device_name, self.device, self.say = device, pick_device(device), say
@@ -167,6 +191,7 @@ class Fit:
             told_apart=told_apart,
             rest=closing + opening,
             seconds=None if self.hours is None else 3600 * self.hours - closing - opening,
+            low_rank=self.lora is not None,
         )
         self._note(plan=asdict(plan), hours=self.hours, closing=closing)
         return plan
@@ -260,6 +285,8 @@ class Fit:
         for stage in STAGES:
             run.recipe[stage]["train"]["steps"] = newest_step(self.out / "run" / stage)
         bundle = writing.write(run, self.base, plan, verdicts, self.out / BUNDLE)
+        if self.lora is not None:
+            writing.write_apart(run, self.base, plan, self.lora, self.out / "lora")
         yield "writing the bundle", 1, 1
         rows = yield from report.rows(self.base, bundle, corpus, plan, self.device_name)
         title = f"{bundle.name}: {self.base.name}, fitted"
@@ -268,7 +295,7 @@ class Fit:
         return page
 
     def _run(self, data: Path, share: float, out: Path, plan: Plan | None = None) -> Run:
-        recipe = recipe_of(self.base, self.base_source, share)
+        recipe = recipe_of(self.base, self.base_source, share, self.lora is not None)
         recipe[BUNDLE] = {"name": self.out.resolve().name}
         if plan is not None:
             recipe[BUNDLE] |= {
@@ -281,7 +308,9 @@ class Fit:
                 train = recipe[stage]["train"]
                 train["steps"] = plan.steps[stage]
                 train["evaluate_steps"] = train["preview_steps"] = plan.evaluate[stage]
-        return Run(recipe, data, out, self.device, command=self.command)
+        if self.lora is None:
+            return Run(recipe, data, out, self.device, command=self.command)
+        return LowRankRun(self.lora, recipe, data, out, self.device, command=self.command)
 
     def _verdicts(self) -> list[Verdict]:
         learned, judged = (
@@ -296,7 +325,7 @@ class Fit:
     def identity(self) -> str:
         """Stands for pictures, bundle and settings: with others a fit begins anew."""
         assert self.folder is not None
-        text = f"{VERSION}\0{self.folder.fingerprint}\0{self.base.identity}"
+        text = f"{VERSION}\0{self.folder.fingerprint}\0{self.base.identity}\0{self.lora}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _put_aside(self) -> None:

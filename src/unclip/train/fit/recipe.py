@@ -29,6 +29,9 @@ EMBEDDING_NOISE, TEXT_DROP = 0.5, 0.3  # as the shipped bundle learns (recipes/p
 WHOLE = 0.85  # of the pictures are drawn whole, by a decoder that fills in
 
 
+LOW_RANK_RATE = 1e-3  # learning rate of adapters, by AdamW
+
+
 def check_base(base: Bundle) -> None:
     """Raises InputError for a bundle that cannot be fitted."""
     if base.family != "unclip" or "prior" not in base.components:
@@ -51,13 +54,14 @@ def kept_share(pictures: int) -> float:
     return MOST_SHARE if pictures < FEW else KEPT_SHARE
 
 
-def recipe_of(base: Bundle, source: str, kept: float) -> dict[str, Any]:
+def recipe_of(base: Bundle, source: str, kept: float, low_rank: bool = False) -> dict[str, Any]:
     """The recipe that fits a bundle, without the steps.
 
     Args:
         base: the bundle.
         source: its name or folder.
         kept: the share of a batch that are its drawings; 0 where there are none.
+        low_rank: adapters beside the attention are trained, and nothing else.
     """
     recipe: dict[str, Any] = {
         "description": f"{base.name}, fitted to a folder of pictures",
@@ -75,7 +79,7 @@ def recipe_of(base: Bundle, source: str, kept: float) -> dict[str, Any]:
         **_begun(prior, source),
         "model": to_dict(base.config("prior")),
         "task": {"text_drop": 0.1, "pictures": {**pictures, "shift": 0}},
-        "train": _train("prior"),
+        "train": _train("prior", low_rank),
     }
     noisy = bool(decoder.config.get("noisy_embedding"))
     recipe["decoder"] = {
@@ -86,7 +90,7 @@ def recipe_of(base: Bundle, source: str, kept: float) -> dict[str, Any]:
             "whole": WHOLE,
             "pictures": pictures,
         },
-        "train": _train("decoder"),
+        "train": _train("decoder", low_rank),
     }
     return recipe
 
@@ -100,16 +104,16 @@ def _begun(component: Component, source: str) -> dict[str, Any]:
     }
 
 
-def _train(stage: str) -> dict[str, Any]:
+def _train(stage: str, low_rank: bool) -> dict[str, Any]:
     return {
         "steps": LEAST_STEPS,
         "batch": BATCH[stage],
-        "optimiser": "muon",
-        "learning_rate": RATE[stage],
+        "optimiser": "adamw" if low_rank else "muon",
+        "learning_rate": LOW_RANK_RATE if low_rank else RATE[stage],
         "warmup": 30,
         "schedule": "wsd",
         "decay_fraction": 0.4,
-        "weight_decay": 0.01,
+        "weight_decay": 0.0 if low_rank else 0.01,
         "betas": [0.9, 0.98],
         "ema": [0.99],
         "best": FIGURE[stage],

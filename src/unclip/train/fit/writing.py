@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from unclip.adapters import write_adapters
 from unclip.bundle import Bundle, save_bundle
 from unclip.manifest import Styles
 from unclip.train import card, state
@@ -69,6 +70,14 @@ def write(run: Results, base: Bundle, plan: Plan, verdicts: Sequence[Verdict], f
             styles=styles(base, plan),
             languages=base.languages,
         )
+
+
+def write_apart(run: Results, base: Bundle, plan: Plan, rank: int, folder: Path) -> None:
+    """Writes the adapters of a fit into a folder of their own, to be merged when a picture is drawn."""
+    table = table_of(run)
+    fitted = {stage: run.model(stage) for stage in STAGES}
+    with state.writing(run.out, folder.name):
+        write_adapters(folder, table.name, base, fitted, rank, styles(base, plan), table.licence)
 
 
 def _fit(plan: Plan, verdicts: Sequence[Verdict], base: Bundle) -> str:
