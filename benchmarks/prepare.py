@@ -1,6 +1,6 @@
 """Measures `unclip data prepare`: speed, memory, and what it finds of copies that were planted.
 
-    python benchmarks/prepare.py --corpus CORPUS [--clip BUNDLE] [--only speed,memory,copies,recall,fetch]
+    python benchmarks/prepare.py --corpus CORPUS [--clip BUNDLE] [--only PARTS]
                                  [--img2dataset PYTHON] [--quick]
 
 speed    pictures a second of one process, beside decoding them alone (opened, turned, on white, reduced to
@@ -9,6 +9,10 @@ memory   the peak of the process that judges and writes, over made-up records th
 copies   precision and recall of `perceptual` and, with --clip, `semantic`, by kind of copy, among pictures of
          a corpus
 recall   pairs that are found within clusters, of those that comparing all finds, by number of clusterings
+calibration
+         of `score`: what it drops of right captions and of those of other things; of `semantic`: copies that
+         it finds, and pictures that are as near to another
+weights  how far the shares of kinds of things move by a policy, and how far with weights
 fetch    pictures a second from a server on this machine, and with --img2dataset (a Python that has it) its
 
 Writes `benchmarks/results/prepare.json`, with --quick nothing. A part that is not measured stays as it was.
@@ -51,7 +55,7 @@ RESULT = Path(__file__).parent / "results" / "prepare.json"
 SIZE = 256
 SIDES = (512, 1024)  # pixels of the photographs that are decoded
 REPEATS = 3  # of which the quickest counts: other work on the machine only adds to it
-PARTS = ("speed", "memory", "copies", "recall", "fetch")
+PARTS = ("speed", "memory", "copies", "recall", "calibration", "weights", "fetch")
 WHITE = (255, 255, 255)
 
 
@@ -200,7 +204,8 @@ def _key(index: int) -> str:
 def _record(index: int) -> dict[str, object]:
     random = np.random.default_rng(index)
     caption = f"a made-up picture of thing number {index} on a ground of many colours"
-    cells = random.integers(0, 256, (4, 4, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    bright = random.integers(0, 200)  # photographs differ in it, too
+    cells = random.integers(bright, bright + 56, (4, 4, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     png = quick_png(Image.fromarray(cells))
     return {
         "key": _key(index), "concept": f"thing-{index}", "style": "",
@@ -334,6 +339,139 @@ def _found(vectors: np.ndarray, metric: Metric, radius: float) -> dict[str, obje
     return result
 
 
+# --- calibration, and weights ---
+
+THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # of `score`
+SAME = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)  # of `semantic`
+UPRIGHT = ("recaption", "jpeg", "resize", "mirror", "crop 5 %")  # copies that a CLIP can be asked for
+
+
+def _seen(clip: str, images: Sequence[Image.Image]) -> np.ndarray:
+    """float32 (N, E)."""
+    from unclip.embedding import ClipEmbedder
+
+    embedder = ClipEmbedder.load(clip)
+    parts = [
+        np.asarray(embedder.embed_images(images[start : start + 64])) for start in range(0, len(images), 64)
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def calibration(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
+    """Shares that `score` and `semantic` drop at several thresholds, of what they should and should not."""
+    from unclip.embedding import ClipEmbedder
+
+    pictures = Corpus(corpus, "unseen-pairs")  # no network has learned from them
+    random = Random(0)
+    some = random.sample(range(len(pictures)), min(len(pictures), 32 if quick else 1000))
+    pixels = pictures.pixels(64)
+    seen = _seen(clip, [Image.fromarray(pixels[k]) for k in some])
+    embedder = ClipEmbedder.load(clip)
+    said = [pictures.caption(k, Random(k), {"en": 1.0}) for k in some]
+    texts = np.concatenate(
+        [np.asarray(embedder.embed_texts(said[start : start + 256])) for start in range(0, len(said), 256)]
+    )
+    own = (seen * texts).sum(axis=1)
+    concepts = [pictures.column("concept")[k] for k in some]
+    others = [(k + 1 + next(i for i in range(len(some)) if concepts[(k + 1 + i) % len(some)] != concepts[k]))
+              % len(some) for k in range(len(some))]  # fmt: skip
+    wrong = (seen * texts[others]).sum(axis=1)
+    kinds = UPRIGHT[:2] if quick else UPRIGHT
+    few = some[: 16 if quick else 160]
+    originals = [pictures.image(k).convert("RGB") for k in few]
+    copied = {
+        kind: (_seen(clip, [open_image(COPIES[kind](image)) for image in originals]) * seen[: len(few)]).sum(
+            axis=1
+        )
+        for kind in kinds
+    }
+    among = seen @ seen.T
+    np.fill_diagonal(among, -1)
+    nearest = among.max(axis=1)
+    return {
+        "pictures": len(some),
+        "score": {
+            "cosine of picture and caption, median": round(float(np.median(own)), 3),
+            "1 % of pictures are below": round(float(np.quantile(own, 0.01)), 3),
+            "dropped": {
+                str(least): {
+                    "right captions": round(float((own < least).mean()), 4),
+                    "captions of other things": round(float((wrong < least).mean()), 4),
+                }
+                for least in THRESHOLDS
+            },
+        },
+        "semantic": {
+            str(least): {
+                "copies found": {
+                    kind: round(float((found >= least).mean()), 3) for kind, found in copied.items()
+                },
+                "pictures with another that near": round(float((nearest >= least).mean()), 4),
+            }
+            for least in SAME
+        },
+    }
+
+
+def weights(corpus: Path, clip: str, quick: bool) -> dict[str, object]:
+    """The balance of kinds of things before a policy, after it, and after it with weights.
+
+    Two filters: one that refuses names of arms, and one that drops half of a kind of things by chance, as a
+    detector may that takes them for something else.
+    """
+    from unclip.data.prepare.reweighting import reweighted
+
+    pictures = Corpus(corpus)
+    groups = np.array(pictures.column("group"))
+    pool = np.flatnonzero(groups != "")
+    some = np.sort(
+        np.random.default_rng(0).choice(pool, min(len(pool), 200 if quick else 3000), replace=False)
+    )
+    pixels = pictures.pixels(64)
+    seen = _seen(clip, [Image.fromarray(pixels[k]) for k in some]).astype(np.float16)
+    names, kinds = np.unique(groups[some], return_inverse=True)
+    random = np.random.default_rng(1)
+    arms = (
+        "gun",
+        "knife",
+        "sword",
+        "bomb",
+        "dagger",
+        "pistol",
+        "axe",
+        "bow",
+        "arrow",
+        "weapon",
+        "fight",
+        "war",
+    )
+    words = [{*pictures.name(int(k)).lower().split()} for k in some]
+    animals = kinds == [*names].index("animals-nature")
+    filters = {
+        "names of arms": np.array([not ({*arms} & own) for own in words]),
+        "half of animals and nature": ~animals | (random.random(len(some)) > 0.5),
+    }
+    found: dict[str, object] = {"pictures": len(some), "kinds": len(names)}
+    for name, kept in filters.items():
+        own = reweighted(seen, kept, 10)
+        whole, after, weighted = (
+            np.bincount(kinds, each, minlength=len(names)) / each.sum()
+            for each in (np.ones(len(some)), kept.astype(float), own)
+        )
+        found[name] = {
+            "dropped": round(float((~kept).mean()), 4),
+            "shares that moved": round(float(np.abs(after - whole).sum() / 2), 4),
+            "with weights": round(float(np.abs(weighted - whole).sum() / 2), 4),
+            "animals-nature before, after, with weights": [
+                round(float(part[[*names].index("animals-nature")]), 4) for part in (whole, after, weighted)
+            ],
+            "effective share of pictures": round(
+                float(own[kept].sum() ** 2 / (own[kept] ** 2).sum() / kept.sum()), 3
+            ),
+        }
+    return found
+
+
 # --- fetching ---
 
 
@@ -427,13 +565,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, object]:
     asked = parser.parse_args(arguments)
     results: dict[str, object] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     for part in asked.only.split(","):
-        if part in ("copies", "recall") and asked.corpus is None:
+        if part in ("copies", "recall", "calibration", "weights") and asked.corpus is None:
             parser.error(f"{part} needs --corpus")
+        if part in ("calibration", "weights") and not asked.clip:
+            parser.error(f"{part} needs --clip")
         measure = {
             "speed": lambda: speed(asked.quick),
             "memory": lambda: memory(asked.quick),
             "copies": lambda: copies(asked.corpus, asked.clip, asked.quick),
             "recall": lambda: recall(asked.corpus, asked.clip, asked.quick),
+            "calibration": lambda: calibration(asked.corpus, asked.clip, asked.quick),
+            "weights": lambda: weights(asked.corpus, asked.clip, asked.quick),
             "fetch": lambda: fetch(asked.img2dataset, asked.quick),
         }[part]
         results[part] = measure()

@@ -209,6 +209,6 @@ def test_preparation_is_measured(styled: Path) -> None:
     before = script.RESULT.read_bytes() if script.RESULT.is_file() else None
     found = script.main(["--quick", "--corpus", str(styled), "--only", "copies,recall,fetch"])
     assert found["copies"]["perceptual"]["recall"].keys() == script.COPIES.keys()
-    assert found["recall"]["PDQ"]["pairs found"] == 1
+    assert found["recall"]["PDQ"]["clusterings: 5"]["pairs found"] == 1
     assert found["fetch"]["unclip"]["a second"] > 0
     assert (script.RESULT.read_bytes() if script.RESULT.is_file() else None) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from array import array
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +14,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unclip.data import card, outcome
@@ -185,20 +188,24 @@ def build(
             for wanted in (attrgetter("test_only"), attrgetter("train_only"))
         )
         dropped |= _held_out_elsewhere(table, dropped, tests, later)
-        rows = _split(table, dropped, tests, later)
-        dropped |= _held_out_but_seen(table, rows, len(before))
-        rows = [row for row in rows if row[0] not in dropped and row[0] >= len(before)]
-        found = Counter(table["source"].to_pylist())
+        places = _split(table, dropped, tests, later)
+        dropped |= _held_out_but_seen(table, places, len(before))
+        fresh = np.arange(len(table)) >= len(before)
+        fresh[[*dropped]] = False
+        places = {split: own[fresh[own]] for split, own in places.items()}
+        found = Counter(
+            {count["values"]: count["counts"] for count in pc.value_counts(table["source"]).to_pylist()}
+        )
         found.update(left.source for source in inputs for left in source.left_out)
 
         def left_out() -> Iterator[LeftOut]:
             yield from chain.from_iterable(source.left_out for source in inputs)
             yield from (dropped[index] for index in sorted(dropped))
 
-        if not rows and known is None:
+        if not any(map(len, places.values())) and known is None:
             reasons = "; ".join(outcome.reasons(left_out()))
             raise DataError(f"no picture is left of {found.total():,}: {reasons}")
-        chosen = _choose_large(table, rows, large)
+        chosen = _choose_large(table, places[Split.TRAIN], large)
         drawings = _large_drawings(table, chosen)
         done, larger = 0, []
         for path, count in stage(drawings, building, "large", LARGE_SIDE, pool, LARGE_CHUNK):
@@ -206,7 +213,7 @@ def build(
             done += count
             yield Progress("draw large", done, len(chosen))
         firsts = _next_shards(out) if known else {}
-        records = yield from _write_shards(building / SHARDS, table, rows, chosen, larger, made, firsts)
+        records = yield from _write_shards(building / SHARDS, table, places, chosen, larger, made, firsts)
         records = grouped(records, groups or {})
         if known:
             records = pa.concat_tables([pq.read_table(manifest).cast(MANIFEST), records])
@@ -319,30 +326,50 @@ def _begin(building: Path, plan: str) -> None:
     begun.write_text(plan)
 
 
+Places = Mapping[Split, np.ndarray]  # int64 positions by split, in the order in which the corpus has them
+
+
 def _split(
-    table: pa.Table, dropped: dict[int, Any], test_sources: set[str], train_sources: set[str]
-) -> list[tuple[int, Split]]:
-    """(position, split) in the order in which the corpus has its pictures: by split, then mixed."""
-    sources, keys = table["source"].to_pylist(), table["key"].to_pylist()
+    table: pa.Table, dropped: Mapping[int, Any], test_sources: set[str], train_sources: set[str]
+) -> Places:
+    """The pictures of each split, mixed."""
     splits = _splits(table, dropped, test_sources, train_sources)
-    kept = [index for index in range(len(table)) if index not in dropped]
-    places = order([keys[index] for index in kept])
-    mixed = [
-        (index, Split.TRAIN if sources[index] in train_sources else splits[index])
-        for index in (kept[place] for place in places)
-    ]
-    return [pair for split in Split for pair in mixed if pair[1] is split]
+    splits[_of_sources(table, train_sources) & (splits == NEITHER)] = NUMBERS[Split.TRAIN]
+    splits[[*dropped]] = NEITHER
+    kept = np.flatnonzero(splits != NEITHER)
+    mixed = kept[order(rows_of(table, ["key"], kept)["key"].to_pylist())]
+    return {split: mixed[splits[mixed] == number] for split, number in NUMBERS.items()}
+
+
+NEITHER = -1
+NUMBERS: Mapping[Split, int] = {split: number for number, split in enumerate(Split)}
 
 
 def _splits(
-    table: pa.Table, dropped: dict[int, Any], test_sources: set[str], train_sources: set[str]
-) -> dict[int, Split]:
-    """The split of every picture that is kept, but for those of sources that are all trained on."""
-    concepts, styles, sources = (table[name].to_pylist() for name in ("concept", "style", "source"))
-    kept = [k for k in range(len(table)) if k not in dropped and sources[k] not in train_sources]
-    tests = {styles[index] for index in kept if sources[index] in test_sources}
-    splits = split_pairs({(concepts[index], styles[index]) for index in kept}, tests)
-    return {index: splits[concepts[index], styles[index]] for index in kept}
+    table: pa.Table, dropped: Mapping[int, Any], test_sources: set[str], train_sources: set[str]
+) -> np.ndarray:
+    """int8 (N,): the number of the split of every picture that is kept, but for those of sources that are all
+    trained on, which have `NEITHER`.
+    """
+    kept = ~_of_sources(table, train_sources)
+    kept[[*dropped]] = False
+    concepts, styles = (pc.dictionary_encode(table[name].combine_chunks()) for name in ("concept", "style"))
+    concept, style = (column.indices.to_numpy() for column in (concepts, styles))
+    named = styles.dictionary.to_pylist()
+    tests = {named[code] for code in np.unique(style[kept & _of_sources(table, test_sources)])}
+    numbers = concept.astype(np.int64) * max(1, len(named)) + style
+    pairs, which = np.unique(numbers[kept], return_inverse=True)
+    words = concepts.dictionary.take(pa.array(pairs // max(1, len(named)))).to_pylist()
+    both = list(zip(words, (named[code] for code in pairs % max(1, len(named))), strict=True))
+    found = split_pairs(set(both), tests)
+    splits = np.full(len(table), NEITHER, np.int8)
+    splits[kept] = np.array([NUMBERS[found[pair]] for pair in both], np.int8)[which]
+    return splits
+
+
+def _of_sources(table: pa.Table, sources: set[str]) -> np.ndarray:
+    """bool (N,): the pictures of some sources."""
+    return pc.is_in(table["source"], pa.array([*sources], pa.string())).to_numpy()
 
 
 def _held_out_elsewhere(
@@ -359,12 +386,12 @@ def _held_out_elsewhere(
     concepts, styles, sources, keys, captions = (table[name].to_pylist() for name in columns)
     splits = _splits(table, dropped, test_sources, train_sources)
     own = [k for k in range(len(table)) if k not in dropped and sources[k] in train_sources]
-    held_out = [index for index, split in splits.items() if split is not Split.TRAIN]
+    held_out = np.flatnonzero((splits != NEITHER) & (splits != NUMBERS[Split.TRAIN])).tolist()
     pairs = {(concepts[index], styles[index]) for index in held_out}
     named = {
         slug(name): index
         for index in held_out
-        if splits[index] is Split.UNSEEN_CONCEPTS
+        if splits[index] == NUMBERS[Split.UNSEEN_CONCEPTS]
         for name in load_captions(captions[index]).get("en", ())[:1]
     }
 
@@ -385,17 +412,17 @@ def _held_out_elsewhere(
     return {index: LeftOut(sources[index], keys[index], "held out", text) for index, text in found.items()}
 
 
-def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]], settled: int) -> dict[int, LeftOut]:
+def _held_out_but_seen(table: pa.Table, places: Places, settled: int) -> dict[int, LeftOut]:
     """Held-out pictures of which the same, under another style or name, is trained on; of the `settled` first
     rows, which stay, in their place the ones that would be trained on.
     """
-    train = [index for index, split in rows if split is Split.TRAIN]
-    held_out = [index for index, split in rows if split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)]
+    train = places[Split.TRAIN]
+    held_out = np.concatenate([places[split] for split in (Split.UNSEEN_PAIRS, Split.UNSEEN_CONCEPTS)])
     twins = seen(Reduced(table, held_out), Reduced(table, train))
     sources, keys = table["source"], table["key"]
     found: dict[int, LeftOut] = {}
     for place, twin in twins.items():
-        index, other = held_out[place], train[twin]
+        index, other = int(held_out[place]), int(train[twin])
         if index < settled:
             index, other = other, index
         if index >= settled:
@@ -404,12 +431,13 @@ def _held_out_but_seen(table: pa.Table, rows: list[tuple[int, Split]], settled: 
     return found
 
 
-def _choose_large(table: pa.Table, rows: list[tuple[int, Split]], count: int) -> list[int]:
-    """The `count` vector drawings of the train split with the smallest hashes: more of them add to fewer."""
-    vector, keys, sources = (table[name].to_pylist() for name in ("vector", "key", "source"))
-    own = (index for index, split in rows if split is Split.TRAIN and sources[index] not in (SCENES, FACES))
-    train = [index for index in own if vector[index]]
-    return sorted(train, key=lambda index: share("large", keys[index]))[:count]
+def _choose_large(table: pa.Table, train: np.ndarray, count: int) -> list[int]:
+    """The `count` vector drawings to train on with the smallest hashes: more of them add to fewer."""
+    if not count:
+        return []
+    able = table["vector"].to_numpy() & ~_of_sources(table, {SCENES, FACES})
+    own = train[able[train]].tolist()
+    return sorted(own, key=lambda index: share("large", table["key"][index].as_py()))[:count]
 
 
 def _large_drawings(table: pa.Table, chosen: list[int]) -> Iterator[Drawing]:
@@ -423,7 +451,7 @@ def _large_drawings(table: pa.Table, chosen: list[int]) -> Iterator[Drawing]:
 def _write_shards(
     folder: Path,
     table: pa.Table,
-    rows: list[tuple[int, Split]],
+    places: Places,
     chosen: list[int],
     larger: list[Path],
     made: Decisions,
@@ -436,7 +464,7 @@ def _write_shards(
     folder.mkdir()
 
     def samples(split: Split) -> Iterator[tuple[str, memoryview, dict[str, Any]]]:
-        own = [index for index, its in rows if its is split]
+        own = places[split].tolist()
         for start in range(0, len(own), READ):
             part = own[start : start + READ]
             read = rows_of(table, ["key", *METADATA, "captions"], part).to_pylist()
@@ -446,46 +474,62 @@ def _write_shards(
                 picture = memoryview(table["png"][index].as_buffer())  # not read before it is written
                 yield row["key"], picture, metadata | {"captions": load_captions(captions)}
 
-    placed: list[Placed] = []
+    placed, whole = _Placed(), sum(map(len, places.values()))
     for split in Split:
         for place in write_shards(folder, split.value, samples(split), first=firsts.get(split.value, 0)):
             placed.append(place)
-            if len(placed) % 1000 == 0:
-                yield Progress("write", len(placed), len(rows))
+            if len(placed.shards) % 1000 == 0:
+                yield Progress("write", len(placed.shards), whole)
     large: dict[int, Placed] = {}
     if chosen:
         drawn = open_staged(larger)["png"]
         empty: dict[str, Any] = {}
         there = [place for place, whole in enumerate(drawn.is_valid().to_pylist()) if whole]
         again = ((table["key"][chosen[place]].as_py(), drawn[place].as_py(), empty) for place in there)
-        places = write_shards(folder, LARGE_SHARD, again, LARGE_PER_SHARD)
-        large = dict(zip((chosen[place] for place in there), places, strict=True))
-    yield Progress("write", len(placed), len(rows))
-    return _manifest(table, rows, placed, large, made)
+        written = write_shards(folder, LARGE_SHARD, again, LARGE_PER_SHARD)
+        large = dict(zip((chosen[place] for place in there), written, strict=True))
+    yield Progress("write", whole, whole)
+    return _manifest(table, places, placed, large, made)
+
+
+class _Placed:
+    """The places of very many pictures."""
+
+    def __init__(self) -> None:
+        self.shards: list[str] = []
+        self.offsets, self.sizes = array("q"), array("q")
+
+    def append(self, place: Placed) -> None:
+        """Adds one at the end."""
+        self.shards.append(place.shard)  # the same text for all of a shard
+        self.offsets.append(place.offset)
+        self.sizes.append(place.size)
 
 
 def _manifest(
     table: pa.Table,
-    rows: list[tuple[int, Split]],
-    placed: list[Placed],
+    places: Places,
+    placed: _Placed,
     large: dict[int, Placed],
     made: Decisions,
 ) -> pa.Table:
-    indices = [index for index, _ in rows]
+    indices = np.concatenate([places[split] for split in Split])
     names = ["key", *METADATA, "captions", "width", "vector"]
     columns: dict[str, Any] = {name: rows_of(table, [name], indices)[name] for name in names}
     if made.captions:
-        kept = zip(indices, *(columns[name].to_pylist() for name in ("captions", "names")), strict=True)
+        kept = zip(
+            indices.tolist(), *(columns[name].to_pylist() for name in ("captions", "names")), strict=True
+        )
         changed = [made.captions.get(index, (captions, more)) for index, captions, more in kept]
         columns["captions"] = [captions for captions, _ in changed]
         columns["names"] = [more for _, more in changed]
-    columns["split"] = [split.value for _, split in rows]
-    bigger = [large.get(index) for index in indices]
+    columns["split"] = [split.value for split in Split for _ in range(len(places[split]))]
+    bigger = [large.get(index) for index in indices.tolist()]
     columns["large"] = [big is not None for big in bigger]
+    columns |= {"shard": placed.shards, "offset": placed.offsets, "size": placed.sizes}
     for name in ("shard", "offset", "size"):
-        columns[name] = [getattr(place, name) for place in placed]
         columns[f"large_{name}"] = [getattr(big, name, None) for big in bigger]
-    columns |= {name: [""] * len(rows) for name in GROUPS}
+    columns |= {name: [""] * len(indices) for name in GROUPS}
     if made.weights is not None:
         columns[WEIGHT] = made.weights[indices]
     schema = MANIFEST if made.weights is None else WEIGHTED
