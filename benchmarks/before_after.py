@@ -1,7 +1,7 @@
 """Is one version of the code as fast and as small as another? Pairs of runs in turn, on one machine.
 
     python benchmarks/before_after.py OLD/src NEW/src [--pairs 20]
-    python benchmarks/before_after.py OLD/src NEW/src --options="--policy none" --out policy-speed.json
+    python benchmarks/before_after.py OLD/src NEW/src --command --options="--policy none" --out FILE
 
 Each run is a new process: `unclip generate` once from the command to its end, and a loaded model that draws
 one picture and four, the median of three each, by the clock and by the processor. `--options` are of the new
@@ -58,8 +58,8 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def run(source: str, bundle: str, more: str = "") -> dict[str, float]:
-    """Times in seconds and peak memory of one run of a version."""
+def run(source: str, bundle: str, more: str = "", *, alone: bool = False) -> dict[str, float]:
+    """Times in seconds and peak memory of one run of a version; `alone` is of the command alone."""
     environment = {**os.environ, "PYTHONPATH": source, "GOMP_SPINCOUNT": "10000"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     with tempfile.TemporaryDirectory() as folder:
@@ -68,10 +68,13 @@ def run(source: str, bundle: str, more: str = "") -> dict[str, float]:
         started, used = time.perf_counter(), processor_seconds()
         subprocess.run(command, env=environment, check=True, capture_output=True)
         seconds, processor = time.perf_counter() - started, processor_seconds() - used
+    figures = {"command": seconds, "command, processor": processor}
+    if alone:
+        return figures
     warm = subprocess.run(
         [sys.executable, "-c", WARM, bundle], env=environment, check=True, capture_output=True, text=True
     )
-    return {"command": seconds, "command, processor": processor, **json.loads(warm.stdout)}
+    return {**figures, **json.loads(warm.stdout)}
 
 
 def ratio(old: np.ndarray, new: np.ndarray) -> dict[str, float]:
@@ -90,6 +93,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--bundle", default="pictograms", help="name or folder")
     parser.add_argument("--versions", nargs=2, default=["", ""], help="what the two are called")
+    parser.add_argument("--command", action="store_true", help="measure the command alone")
     parser.add_argument("--options", default="", help="of the new version's command")
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
@@ -98,7 +102,7 @@ def main() -> None:
         order = ("old", "new") if pair % 2 else ("new", "old")
         for which in order:
             more = arguments.options if which == "new" else ""
-            found = run(getattr(arguments, which), arguments.bundle, more)
+            found = run(getattr(arguments, which), arguments.bundle, more, alone=arguments.command)
             if pair >= 0:
                 runs[which].append(found)
         print(f"\r{pair + 1} of {arguments.pairs}", end="", file=sys.stderr)

@@ -204,6 +204,23 @@ def test_the_tables_of_the_watermark_are_its_results() -> None:
     assert results["unmarked"]["found"] == 0
 
 
+def test_signatures_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = importlib.import_module("provenance")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "SIZES", (64,))
+        assert script.main(["--times", "1", "--out", str(tmp_path / "result.json")]) == 0
+    rows = json.loads((tmp_path / "result.json").read_text())
+    assert {row["format"] for row in rows} == {"png", "jpeg", "webp"}
+    assert all(2000 < row["added"] < 5000 for row in rows)
+    assert "a gradient, 64 px | WEBP" in capsys.readouterr().out
+
+
+def test_the_table_of_signatures_is_its_results() -> None:
+    script = importlib.import_module("provenance")
+    page = (SCRIPTS.parent / "docs" / "provenance.md").read_text(encoding="utf-8")
+    assert "\n".join(script.table(json.loads(script.RESULT.read_text()))) in page
+
+
 def test_preparation_is_measured(styled: Path) -> None:
     script = importlib.import_module("prepare")
     before = script.RESULT.read_bytes() if script.RESULT.is_file() else None
