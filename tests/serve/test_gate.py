@@ -92,6 +92,15 @@ def test_a_page_that_is_named_may_ask_and_read_and_no_other(tiny_bundle: Path, t
         refused(server.client.post(GENERATIONS, json=SHORT, headers={**other, **bearer(key)}), 403)
 
 
+def test_no_page_of_another_server_may_read_unless_it_is_named(server: Running) -> None:
+    asks = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    for answer in (
+        server.client.options(GENERATIONS, headers=asks),
+        server.client.get("/v1/models", headers={"origin": "https://app.example"}),
+    ):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
 # --- keys ---
 
 

@@ -290,6 +290,18 @@ def test_too_many_are_refused_with_an_estimate(tiny_bundle: Path, tmp_path: Path
         assert server.service.admission.jobs == server.service.admission.work == 0
 
 
+def test_without_keys_each_address_has_its_share(tiny_bundle: Path, tmp_path: Path) -> None:
+    """All of 127.0.0.0/8 is this machine: 127.0.0.2 is another client, as `lo` is set up on Linux."""
+    with running(tiny_bundle, tmp_path, admission=Admission(most_each=1)) as server:
+        id = submitted(server, verb="generate", **LONG)
+        assert "1 of your jobs wait" in refused(server.post(GENERATIONS, **SHORT), 429)["message"]
+        if sys.platform == "linux":
+            transport = httpx2.HTTPTransport(local_address="127.0.0.2")
+            with httpx2.Client(base_url=server.url, transport=transport, timeout=PATIENCE) as other:
+                assert other.post(GENERATIONS, json=SHORT).is_success
+        server.client.post(f"{JOBS}/{id}/cancel")
+
+
 def test_a_client_that_will_not_wait_so_long_is_told_at_once(server: Running) -> None:
     headers = {"x-stainless-read-timeout": "0.001"}
     refused(server.client.post(GENERATIONS, json=LONG, headers=headers), 429)

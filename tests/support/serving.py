@@ -30,7 +30,7 @@ from unclip.serve.store import Store
 from unclip.serve.worker import Observe, Worker
 
 FOUR = {"message", "type", "param", "code"}
-PATIENCE = 300.0  # seconds: a machine may do other work beside the tests
+PATIENCE = 600.0  # seconds: a machine may do other work beside the tests
 
 
 @dataclass
