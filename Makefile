@@ -45,8 +45,8 @@ test: lint
 test-cluster:
 	"$(PYTHON)" tools/cluster_tests.py
 
-test-wheel:
-	"$(PYTHON)" tools/wheel_test.py
+test-wheel: .venv/installed
+	.venv/bin/python tools/wheel_test.py
 
 lint: .venv/installed-dev
 	$(RUN) ruff check .
@@ -63,11 +63,11 @@ docs: .venv/installed
 licences: .venv/installed-dev
 	.venv/bin/python tools/licences.py
 
-constraints:
-	"$(PYTHON)" tools/constraints.py
+constraints: .venv/installed
+	.venv/bin/python tools/constraints.py
 
-release:
-	"$(PYTHON)" tools/release.py
+release: .venv/installed
+	.venv/bin/python tools/release.py
 
 .venv/installed: pyproject.toml tools/make_venv.py
 	@"$(PYTHON)" tools/make_venv.py .venv

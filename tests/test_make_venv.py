@@ -71,6 +71,36 @@ def test_an_installation_that_fails_names_its_log_and_shows_its_end(
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["generate", "--out", "PICTURES", "--", "a red apple"]),
+        (["빨간 사과", "--n", "4"], ["generate", "--out", "PICTURES", "--n", "4", "--", "빨간 사과"]),
+        (["-x", "--out=a.png"], ["generate", "--out=a.png", "--", "-x"]),
+    ],
+)
+def test_a_script_draws_where_there_is_no_make(
+    arguments: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import draw
+
+    ran: list[list[str]] = []
+
+    def run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+        ran.append([str(part) for part in command])
+        return subprocess.CompletedProcess(command, 7)
+
+    monkeypatch.setattr(draw, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(draw, "main", lambda folders: Path(folders[0]).mkdir() or 0)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert draw.draw(arguments) == 7
+    pictures = str(tmp_path / "pictures")
+    words = [pictures if word == "PICTURES" else word for word in expected]
+    assert ran == [[str(tmp_path / ".venv" / "bin" / "python"), "-m", "unclip", *words]]
+    monkeypatch.setattr(draw, "main", lambda folders: pytest.fail("it is installed"))
+    assert draw.draw(arguments) == 7
+
+
 def test_an_installation_that_succeeds_says_one_line(
     script: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
