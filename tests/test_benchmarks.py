@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from support.toy_fit import few_steps
+
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -229,3 +231,23 @@ def test_preparation_is_measured(styled: Path) -> None:
     assert found["recall"]["PDQ"]["clusterings: 5"]["pairs found"] == 1
     assert found["fetch"]["unclip"]["a second"] > 0
     assert (script.RESULT.read_bytes() if script.RESULT.is_file() else None) == before
+
+
+@pytest.mark.parametrize("case", ["style", "thing"])
+def test_a_fit_is_measured_against_its_bundle(
+    case: str, styled: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = importlib.import_module("fit")
+    result = tmp_path / "fit.json"
+    command = [case, str(styled), str(tiny_bundle), str(tmp_path / "work"), "--from", str(tiny_bundle)]
+    command += ["--style", "hair", "--pictures", "8", "--prompts", "4", "--result", str(result)]
+    with few_steps():
+        assert script.main(command) == 0
+    (row,) = json.loads(result.read_text())
+    figure = "in_style" if case == "style" else "right_thing"
+    for one in ("base", "fitted"):
+        assert 0 <= row[one]["known"]["value"] <= 1
+        assert row[one][figure]["low"] <= row[one][figure]["value"] <= row[one][figure]["high"]
+    assert row["hours"] > 0
+    assert row["learned"] == (8 if case == "style" else 12)
+    capsys.readouterr()

@@ -14,7 +14,7 @@ import pytest
 from support.toy_fit import draw_captioned, few_steps
 from unclip import bundle
 from unclip.cli import main
-from unclip.train.fit import fitting
+from unclip.train.fit import anew, fitting
 from unclip.train.fit.plan import Plan
 
 PLAN = Plan(
@@ -108,6 +108,23 @@ def test_in_a_terminal_it_asks_first(
     assert main(["fit", "drawings", "--yes"]) == 0
     assert (asked, Recorder.did) == (["Go ahead?"], ["gather", "train", "finish"])
     capsys.readouterr()
+
+
+def test_to_begin_with_nothing_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_captioned(tmp_path / "drawings")
+    assert main(["fit", "drawings", "--from", "none"]) == 2
+    told = capsys.readouterr().err
+    assert "--from none cannot work with 12 pictures" in told
+    assert "unclip fit drawings" in told
+    monkeypatch.setattr(anew, "LEAST_ANEW", 12)
+    assert main(["fit", "drawings", "--from", "none"]) == 2
+    assert (
+        "unclip train pictograms --data drawings-fit/pictures --out drawings-fit/run"
+        in capsys.readouterr().err
+    )
 
 
 def documented() -> list[list[str]]:

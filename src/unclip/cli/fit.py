@@ -34,7 +34,8 @@ def fit(
         typer.Option(
             "--from",
             metavar="BUNDLE",
-            help="Name or folder of the bundle to begin with.",
+            help="Name or folder of the bundle to begin with; none says whether your pictures are enough to "
+            "begin with nothing.",
             autocompletion=completion.models,
         ),
     ] = "pictograms",
@@ -76,8 +77,10 @@ def fit(
     Decoder and prior are fine-tuned, CLIP is kept. OUT is then a model for --model, and OUT/report shows
     pictures before and now. Ctrl-C stops it; the same command again goes on.
     """
+    from unclip.bundle import DEFAULT
     from unclip.cli.progress import StageProgress
     from unclip.data.described import Defaults
+    from unclip.train.fit.anew import ANEW, refuse
     from unclip.train.fit.fitting import Fit
     from unclip.train.fit.plan import told
 
@@ -85,7 +88,7 @@ def fit(
     fitting = Fit(
         sources,
         folder,
-        base=base,
+        base=DEFAULT if base == ANEW else base,
         hours=hours,
         lora=rank if lora else None,
         device=device,
@@ -100,6 +103,10 @@ def fit(
         command=context.obj or "",
         say=lambda text: typer.echo(text, err=True),
     )
+    if base == ANEW:
+        with StageProgress() as progress:
+            held = progress.follow(fitting.prepare())
+        raise refuse(held, " ".join(map(str, sources)), folder / "run")
     with StageProgress() as progress:
         found = progress.follow(fitting.plan())
     typer.echo(told(found), err=not plan)
