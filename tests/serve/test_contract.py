@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from support.pictures import holed, speckled
-from support.serving import Running, refused, running, uri_of
+from support.serving import Running, picture_in, refused, running, same, uri_of
+from support.tiny_bundles import unclip_parts
+from unclip.bundle import save_bundle
+from unclip.manifest import Styles
 from unclip.serve.fields import HOSTED_STYLES, REFUSED, SETTINGS, STEPS, Edit, Generation, Variation
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "serving.md"
@@ -188,7 +191,17 @@ def test_a_stream_says_in_comments_where_it_stands_in_the_queue(server: Running)
     assert re.fullmatch(r": queued, [0-9]+ ahead, about [0-9]+ s", first)
 
 
-# --- the plainest app ---
+def test_a_style_that_the_bundle_lists_is_drawn_and_others_are_refused(tmp_path: Path) -> None:
+    styles = Styles(("flat", "noto", "3d"), ("flat", "noto"))
+    save_bundle(tmp_path / "styled", name="styled", parts=unclip_parts(context=64), card="", styles=styles)
+    with running(tmp_path / "styled", tmp_path / "serve") as server:
+        assert server.client.get("/v1/models/styled").json()["styles"] == ["flat", "noto", "3d", "any"]
+        asked = {"prompt": "a red apple", "size": "64x64", "model": "styled", "seed": 1}
+        (expected,) = server.model.generate("a red apple", size=64, seed=1, style="3d")
+        (entry,) = server.post(GENERATIONS, **asked, style="3d").json()["data"]
+        drawn = picture_in(entry)
+        assert same(drawn, expected.image)
+        refused(server.post(GENERATIONS, **asked, style="baroque"))
 
 
 def test_everything_is_answered_with_an_id_that_the_log_has(

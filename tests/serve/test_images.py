@@ -94,7 +94,11 @@ def test_an_edit_without_a_size_comes_back_as_large_as_it_was(server: Running) -
 
 
 @pytest.mark.parametrize(
-    ("quality", "steps"), [("low", 2), ("medium", 3), ("hd", 6), ("max", 12), ("auto", 3)]
+    ("quality", "steps"),
+    [
+        *(("low", 2), ("medium", 3), ("standard", 3), ("auto", 3)),
+        *(("high", 6), ("hd", 6), ("xhigh", 9), ("max", 12)),
+    ],
 )
 def test_quality_chooses_steps(server: Running, quality: str, steps: int) -> None:
     answer = server.post(
