@@ -158,7 +158,7 @@ def prepare(
     rule can be switched off, and has a threshold; `--rules` prints them. OUT/report/index.html shows what was
     dropped, with pictures; OUT/dropped.jsonl lists it. Ctrl-C stops it; the same command again goes on.
     """
-    from unclip.data.prepare.fetch import Manners, read_opt_outs
+    from unclip.data.prepare.manners import Manners, read_opt_outs
     from unclip.data.prepare.rules import Needs, chosen, listing
     from unclip.data.prepare.run import prepare as prepared
     from unclip.errors import InputError

@@ -22,7 +22,10 @@ from unclip.cli import main
 from unclip.data.corpus import Corpus
 from unclip.data.folder import Fetched
 from unclip.data.prepare import fetch as fetching
-from unclip.data.prepare.fetch import Fetcher, Manners, is_public, read_opt_outs, refusal
+from unclip.data.prepare import public_network
+from unclip.data.prepare.fetch import Fetcher
+from unclip.data.prepare.manners import Manners, read_opt_outs, refusal
+from unclip.data.prepare.public_network import is_public
 from unclip.errors import InputError
 
 HERE = Manners(private=True, seconds=5, pause=0.01)
@@ -191,7 +194,7 @@ def test_a_redirect_into_a_private_network_is_refused(
     site: PictureSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside = PictureSite()
-    monkeypatch.setattr(fetching, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(public_network, "is_public", lambda address: address == "127.0.0.1")
     named(monkeypatch, {"inside.example": ["127.0.0.2"]})
     with inside:
         (one,) = fetched(
@@ -214,7 +217,7 @@ def test_a_name_that_comes_to_mean_another_machine_gains_nothing(
         return plain(address, *arguments, **options)
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    monkeypatch.setattr(fetching, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(public_network, "is_public", lambda address: address == "127.0.0.1")
     names = {"turncoat.example": ["127.0.0.1", "127.0.0.2"]}
     asked = named(monkeypatch, names)
     manners = replace(HERE, private=False, tries=1)

@@ -8,12 +8,10 @@ site, and the answer does not refuse it: by `X-Robots-Tag: noai` or `noimageai` 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,16 +24,13 @@ import httpcore2 as httpcore
 import httpx2 as httpx
 import pyarrow as pa
 
-from unclip import __version__
 from unclip.data.folder import Fetched
+from unclip.data.prepare.manners import AGENT, GOOD, USER_AGENT, Manners, refusal
+from unclip.data.prepare.public_network import GuardedBackend, PrivateAddress
 from unclip.errors import DataError, InputError
 from unclip.runtime import atomic_path
 
-AGENT = "unclip"  # as robots.txt calls us
-USER_AGENT = f"{AGENT}/{__version__} (pictures for training; X-Robots-Tag noai is honoured)"
-REFUSING = ("noai", "noimageai", "noindex", "noimageindex", "none")  # of X-Robots-Tag
 BATCH = 256  # addresses in one file of what was fetched; a stopped run fetches at most so many again
-THREADS = 32
 PER_HOST = 4  # requests to one host at once
 REDIRECTS = 5
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
@@ -51,50 +46,6 @@ FETCHED = pa.schema(
 )
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Manners:
-    """The way in which pictures are fetched.
-
-    Attributes:
-        most_bytes: of one picture.
-        seconds: for one picture, all tries and redirects together.
-        tries: of one address, while it fails in a way that may pass.
-        pause: seconds before the second try, doubled before each other one.
-        private: addresses of private networks, and of this machine, may be asked.
-        robots: robots.txt and headers are obeyed; off for a site of one's own.
-        opted_out: names of hosts, with all below them, and addresses of pictures that are not fetched.
-        threads: pictures that are fetched at once.
-    """
-
-    most_bytes: int = 20_000_000
-    seconds: float = 30.0
-    tries: int = 3
-    pause: float = 0.5
-    private: bool = False
-    robots: bool = True
-    opted_out: frozenset[str] = frozenset()
-    threads: int = THREADS
-
-
-def read_opt_outs(paths: Iterable[Path]) -> frozenset[str]:
-    """The entries of opt-out lists: an address or a host a line, `#` before what is no entry.
-
-    Raises:
-        InputError: a list cannot be read.
-    """
-    entries = set[str]()
-    for path in paths:
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the opt-out list {path}: {error}") from error
-        for line in lines:
-            entry = line.partition("#")[0].strip() if not line.strip().startswith("http") else line.strip()
-            if entry:
-                entries.add(entry if "://" in entry else entry.removeprefix("*.").rstrip(".").casefold())
-    return frozenset(entries)
 
 
 class Refused(Exception):
@@ -113,80 +64,6 @@ class Passing(Exception):
         super().__init__(detail)
         self.detail = detail
         self.after = after
-
-
-class PrivateAddress(Exception):
-    """The name of a host means a machine that is not public."""
-
-
-class GuardedBackend(httpcore.NetworkBackend):
-    """Connects only to public addresses: the very address that was judged is connected to, so a name that
-    means another machine the next time it is asked gains nothing.
-    """
-
-    def __init__(self, private: bool) -> None:
-        self._private = private
-        self._plain = httpcore.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Opens a connection to a host that is public, or may be private.
-
-        Raises:
-            PrivateAddress: it is not, and may not be.
-            httpcore.ConnectError: there is no such host, or it does not answer.
-        """
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"no such host: {error}") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        if not self._private:
-            for address in addresses:
-                if not is_public(address):
-                    raise PrivateAddress(f"{host} is {address}")
-        failure: Exception = httpcore.ConnectError(f"no address of {host}")
-        for address in addresses:
-            try:
-                return self._plain.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failed:
-                failure = failed
-        raise failure
-
-    def connect_unix_socket(self, path: str, *_: Any, **__: Any) -> httpcore.NetworkStream:
-        """Never opens one. Raises PrivateAddress."""
-        raise PrivateAddress(path)
-
-    def sleep(self, seconds: float) -> None:
-        """Waits, between tries of httpcore itself."""
-        time.sleep(seconds)
-
-
-def is_public(address: str) -> bool:
-    """False for addresses of private networks, of this machine, of links, and for those that stand for them
-    within IPv6 (mapped, 6to4, Teredo, NAT64).
-    """
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    inside: Sequence[ipaddress.IPv4Address | None] = ()
-    if isinstance(found, ipaddress.IPv6Address):
-        nat64 = ipaddress.ip_network("64:ff9b::/96")
-        teredo = found.teredo
-        inside = (
-            found.ipv4_mapped,
-            found.sixtofour,
-            teredo[1] if teredo else None,
-            ipaddress.IPv4Address(int(found) & 0xFFFFFFFF) if found in nat64 else None,
-        )
-    return found.is_global and not found.is_multicast and all(one.is_global for one in inside if one)
 
 
 @dataclass
@@ -208,7 +85,7 @@ class Fetcher:
         manners: see there.
     """
 
-    def __init__(self, folder: Path, manners: Manners = Manners()) -> None:
+    def __init__(self, folder: Path, manners: Manners = GOOD) -> None:
         self._folder = folder
         self._manners = manners
         self._origins = defaultdict[str, _Origin](_Origin)
@@ -456,25 +333,6 @@ class Fetcher:
                 raise Passing(f"its robots.txt asks for {delay:g} s between requests")
             origin.next_time = start + float(delay)
         self._stopped.wait(max(0.0, start - time.monotonic()))
-
-
-def refusal(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The header by which an answer says that it is not to be learned from; "" where there is none.
-
-    `X-Robots-Tag` may name whom it is for: "unclip: noai".
-    """
-    for name, value in headers:
-        text = value.decode("latin-1").strip().casefold()
-        if name.lower() == b"tdm-reservation" and text == "1":
-            return "tdm-reservation: 1"
-        if name.lower() == b"x-robots-tag":
-            agent, colon, directives = text.partition(":")
-            if colon and agent.strip() not in (AGENT, "*", "unavailable_after"):
-                continue
-            for directive in (directives if colon else text).split(","):
-                if directive.strip() in REFUSING:
-                    return f"X-Robots-Tag: {directive.strip()}"
-    return ""
 
 
 def _header(answer: httpcore.Response, wanted: bytes) -> str:

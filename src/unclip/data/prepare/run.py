@@ -13,8 +13,9 @@ from unclip.data.described import SOURCE, USUAL, Defaults
 from unclip.data.folder import Fetch, listed_files, read_folder
 from unclip.data.outcome import LeftOuts, Listing
 from unclip.data.prepare.captions import check_libraries
-from unclip.data.prepare.fetch import Fetcher, Manners
+from unclip.data.prepare.fetch import Fetcher
 from unclip.data.prepare.judges import Embedder, Judges, Policy
+from unclip.data.prepare.manners import Manners
 from unclip.data.prepare.rules import STANDING, Name, Rules
 from unclip.data.records import STORED_SIZE, Drawing, LeftOut
 from unclip.data.texts import shown_name

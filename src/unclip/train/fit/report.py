@@ -13,7 +13,8 @@ from PIL import Image
 
 from unclip.bundle import Bundle
 from unclip.data.corpus import Corpus
-from unclip.data.prepare.report import MARKDOWN, PAGE, STYLE
+from unclip.data.prepare.report import MARKDOWN, PAGE
+from unclip.data.prepare.report_html import STYLE
 from unclip.data.records import Split
 from unclip.drawing import Options
 from unclip.evaluate.encoder import Step
