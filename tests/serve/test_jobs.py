@@ -7,7 +7,6 @@ import io
 import json
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import pytest
 from PIL import Image
 
 from support.pictures import ROUNDING, holed, speckled
-from support.serving import PATIENCE, Running, file_of, near, refused, running, same, uri_of
+from support.serving import PATIENCE, Running, file_of, near, process, refused, running, same, uri_of
 from unclip.serve.admission import Admission
 from unclip.serve.jobs import State
 from unclip.serve.store import Store
@@ -315,37 +314,6 @@ def test_what_is_too_much_even_alone_is_refused(tiny_bundle: Path, tmp_path: Pat
 
 
 # --- another process ---
-
-
-@contextmanager
-def process(bundle: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
-    """A server in a process of its own: the process, its address, and what it says."""
-    command = [
-        sys.executable,
-        "-m",
-        "unclip",
-        "serve",
-        "--port",
-        "0",
-        "--device",
-        "cpu",
-        "--dtype",
-        "float32",
-    ]
-    command += ["--model", str(bundle), "--data", str(folder)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as started:
-        assert started.stderr is not None
-        said = []
-        try:
-            for line in started.stderr:
-                said.append(line)
-                if line.startswith("unclip: ready on "):
-                    break
-            else:
-                raise RuntimeError("".join(said))
-            yield started, said[-1].split()[-1], said
-        finally:
-            started.kill()
 
 
 def test_a_kept_job_survives_kill_9_and_is_drawn_once_after_the_restart(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import threading
 import time
@@ -11,16 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from support.file_server import FileServer
+from support.published import published
 from support.serving import PATIENCE, Running, refused, running
-from support.tiny import OPENAI_CLIP
-from unclip import catalogue
-from unclip.catalogue import Ability, Published, WebFile
-from unclip.checkpoints import clip_openai
+from unclip.catalogue import Published
 from unclip.checkpoints.download import Transfer
-from unclip.models.clip import CLIP
 from unclip.serve import pulls
 from unclip.serve.pulls import Pulls
 
@@ -45,23 +40,7 @@ def server(tiny_bundle: Path, tmp_path: Path) -> Iterator[Running]:
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """Where the published model `clip-tiny` lies."""
-    torch.manual_seed(0)
-    torch.save(clip_openai.TABLE.write(CLIP(OPENAI_CLIP).state_dict()), tmp_path / "tiny.pt")
-    content = (tmp_path / "tiny.pt").read_bytes()
-    with FileServer({"/tiny.pt": content}) as web:
-        source = WebFile(f"{web.url}/tiny.pt", "tiny.pt", hashlib.sha256(content).hexdigest())
-        model = Published(
-            name="clip-tiny",
-            family="clip",
-            format="clip-openai",
-            abilities=(Ability.COMPARE,),
-            parameters={"clip": 1},
-            licence="MIT",
-            sources=(source,),
-            page="https://example.org/tiny",
-            opens="tiny.pt",
-        )
-        monkeypatch.setitem(catalogue.PUBLISHED, model.name, model)
+    with published(tmp_path, monkeypatch) as web:
         yield web
 
 

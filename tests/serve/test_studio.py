@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,30 +12,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError, expect
+from playwright.sync_api import BrowserContext, Page, TimeoutError, expect
 
 from support.browsing import (
-    AXE,
-    CHROMIUM,
     PATIENCE,
     VIEWS,
-    browser,
     bytes_of,
     draw,
     drop,
     found,
     go,
     id_of_tile,
+    needs_chromium,
     pixels,
     studio,
-    violations,
+    take,
 )
-from support.serving import Running, file_of, refused, running
+from support.serving import Running, file_of, process, refused, running
 from unclip.policy import Policy
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs Chromium: apt install chromium-headless-shell"
-)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -50,26 +47,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tiny_bundle: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(tiny_bundle, tmp_path_factory.mktemp("studio"), folders=(pictures,)) as server:
         yield server
-
-
-@pytest.fixture(scope="module", name="browser")
-def _browser() -> Iterator[Browser]:
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 860})
-    context.set_default_timeout(PATIENCE)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(server: Running, context: BrowserContext) -> Iterator[Page]:
-    with studio(context, server.url) as page:
-        yield page
 
 
 # --- Draw ---
@@ -116,6 +93,26 @@ def test_after_a_reload_the_pictures_and_jobs_are_there(page: Page) -> None:
     draw(page, "a green leaf")
     page.reload()
     expect(page.get_by_role("heading", name="a green leaf")).to_be_visible(timeout=PATIENCE)
+
+
+def begin_slow(page: Page, prompt: str) -> None:
+    """Begin a picture that takes many steps, and see it drawn."""
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Steps", exact=True).fill("900")
+    page.get_by_label("Pictures", exact=True).select_option("1")
+    page.get_by_label("Size", exact=True).select_option("64x64")
+    page.get_by_label("What shall be drawn?").fill(prompt)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(re.compile(r"Painting \d+ of 900")).first).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_reload_in_the_middle_of_a_job_goes_on_showing_it(page: Page) -> None:
+    begin_slow(page, "a slow star")
+    page.reload()
+    job = page.locator(".job", has=page.get_by_role("heading", name="a slow star")).first
+    expect(job.get_by_text(re.compile(r"Painting \d+ of 900"))).to_be_visible()
+    expect(job.locator(".placeholder img")).to_be_visible(timeout=PATIENCE)  # as far as it is drawn
+    expect(job.locator("button.tile")).to_have_count(1, timeout=PATIENCE)
 
 
 def test_a_job_is_cancelled_and_says_so(page: Page) -> None:
@@ -287,16 +284,6 @@ def test_a_picture_made_of_another_says_of_which(page: Page) -> None:
 # --- Vary ---
 
 
-def take(page: Page, prompt: str, count: int, button: str) -> None:
-    """Choose so many pictures of a prompt in the library, and press a button of the bar."""
-    tiles = found(page, prompt, count)
-    page.get_by_role("button", name="Select", exact=True).click()
-    for number in range(count):
-        tiles.nth(number).click()
-    page.locator(".selection").get_by_role("button", name=button).click()
-    expect(page.locator(".chosen figure")).to_have_count(count)
-
-
 def test_a_blend_moves_by_its_slider_and_goes_into_a_file(page: Page) -> None:
     draw(page, "a blended one", 2)
     take(page, "blended", 2, "Blend")
@@ -339,7 +326,7 @@ def test_a_picture_is_changed_by_words_with_a_slider(page: Page) -> None:
     expect(page.locator(".reel .thumbnail").first).to_have_attribute("aria-pressed", "true")
 
 
-# --- Folder, models ---
+# --- Folder ---
 
 
 def test_a_folder_is_indexed_and_searched(page: Page) -> None:
@@ -353,33 +340,7 @@ def test_a_folder_is_indexed_and_searched(page: Page) -> None:
     expect(page.locator(".picture canvas")).to_have_attribute("width", "64")
 
 
-def test_a_model_is_let_go_and_loaded_again(page: Page) -> None:
-    go(page, "Models")
-    page.get_by_role("button", name="Unload").click()
-    page.get_by_role("button", name="Load", exact=True).click(timeout=PATIENCE)
-    expect(page.get_by_role("button", name="Unload")).to_be_visible(timeout=PATIENCE)
-
-
 # --- everywhere ---
-
-
-def test_markup_in_a_prompt_stays_text(page: Page) -> None:
-    hostile = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
-    draw(page, hostile)
-    page.locator(".job .tile").first.click()
-    expect(page.get_by_role("dialog").get_by_role("heading", name=hostile)).to_be_visible()
-    assert page.title() == "unclip studio"
-
-
-def test_enter_that_an_input_method_composes_with_does_not_send(page: Page) -> None:
-    sent: list[str] = []
-    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
-    field = page.get_by_label("What shall be drawn?")
-    field.fill("빨간 사과")
-    event = "new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true})"
-    field.evaluate(f"node => node.dispatchEvent({event})")
-    page.wait_for_timeout(300)
-    assert sent == []
 
 
 @pytest.mark.parametrize(("language", "word"), [("ko", "그리기"), ("de", "Zeichnen")])
@@ -412,44 +373,40 @@ def test_the_server_gone_is_said(page: Page, context: BrowserContext) -> None:
     expect(page.get_by_text("The server does not answer")).to_have_count(0)
 
 
+def test_a_server_that_is_killed_is_said_to_be_gone_and_the_job_goes_on_when_it_is_back(
+    context: BrowserContext, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    gone = context.new_page()
+    with process(tiny_bundle, tmp_path) as (started, address, _):
+        gone.goto(address)
+        begin_slow(gone, "a picture that outlives its server")
+        started.kill()
+    expect(gone.get_by_text("The server does not answer")).to_be_visible(timeout=PATIENCE)
+    with process(tiny_bundle, tmp_path, port=int(address.rpartition(":")[2])):
+        expect(gone.get_by_text("The server does not answer")).to_have_count(0, timeout=PATIENCE)
+        expect(gone.locator(".job button.tile")).to_have_count(1, timeout=PATIENCE)
+        draw(gone, "a picture after it")
+
+
 def test_two_tabs_see_each_others_pictures(page: Page, context: BrowserContext, server: Running) -> None:
     with studio(context, server.url) as other:
         draw(page, "a shared thing")
         expect(found(other, "shared")).to_be_visible()
+        draw(other, "an answer", 2)
+        go(page, "Draw")
+        page.reload()
+        expect(page.get_by_role("heading", name="an answer")).to_be_visible()
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: npm ci in studio/")
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_no_violation_in_any_view(page: Page, theme: str) -> None:
-    draw(page, "a small house")
-    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-    if dark != (theme == "dark"):
-        page.get_by_label("Dark or light").click()
-    page.get_by_role("button", name="Settings").click()
-    for number in VIEWS:
-        page.locator("body").press(number)
-        page.wait_for_timeout(500)  # colours fade
-        assert violations(page) == [], f"view {number}"
-    for open_it in ("?", "viewer"):
-        if open_it == "?":
-            page.locator("body").press("?")
-        else:
-            found(page, "a small house").first.click() if theme == "light" else page.locator("body").press(
-                "4"
+def test_two_tabs_have_two_canvases(page: Page, context: BrowserContext, server: Running) -> None:
+    with studio(context, server.url) as other:
+        for tab, side in ((page, 48), (other, 32)):
+            file = file_of(Image.new("RGB", (side, side), "white"))
+            go(tab, "Edit")
+            tab.locator("main input[type=file]").first.set_input_files(
+                {"name": f"{side}.png", "mimeType": "image/png", "buffer": file}
             )
-        page.wait_for_timeout(500)
-        assert violations(page) == [], open_it
-        page.keyboard.press("Escape")
-
-
-def test_every_view_is_reached_by_keyboard(page: Page) -> None:
-    seen = set()
-    for _ in range(12):
-        page.keyboard.press("Tab")
-        seen.add(page.evaluate("document.activeElement.textContent"))
-    assert {"Draw", "Edit", "Vary", "Library", "Folder", "Models"} <= {name.strip() for name in seen}
-    page.evaluate("document.activeElement.blur()")  # in a field it is a letter
-    page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_have_count(0)
+            expect(tab.get_by_text("Saved", exact=True)).to_be_visible()
+        for tab, side in ((page, 48), (other, 32)):
+            tab.reload()
+            expect(tab.locator(".picture canvas")).to_have_attribute("width", str(side))

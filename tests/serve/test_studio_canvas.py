@@ -11,12 +11,12 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from support.browsing import (
-    CHROMIUM,
     PATIENCE,
-    browser,
     drag,
     file_of_result,
     go,
+    needs_chromium,
+    person,
     picture_box,
     pixels,
     studio,
@@ -24,9 +24,7 @@ from support.browsing import (
 from support.serving import Running, running
 from unclip.serve.server import Place
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs Chromium: apt install chromium-headless-shell"
-)
+pytestmark = needs_chromium
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
 
 
@@ -34,26 +32,6 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), d
 def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(tiny_bundle, tmp_path_factory.mktemp("canvas")) as server:
         yield server
-
-
-@pytest.fixture(scope="module", name="browser")
-def _browser() -> Iterator[Browser]:
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 860}, has_touch=True)
-    context.set_default_timeout(PATIENCE)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(server: Running, context: BrowserContext) -> Iterator[Page]:
-    with studio(context, server.url) as page:
-        yield page
 
 
 def opened(page: Page, folder: Path, name: str = "noise.png") -> tuple[float, float, float]:
@@ -202,13 +180,10 @@ def test_a_reload_and_another_machine_go_on_with_the_canvas(
     expect(page.locator(".picture canvas")).to_be_visible()
     assert np.array_equal(painted(page), mask)
     expect(page.get_by_label("What shall the whole picture show?")).to_have_value("a kept wish")
-    elsewhere = browser.new_context(locale="en-US")
-    elsewhere.set_default_timeout(PATIENCE)
-    with studio(elsewhere, server.url) as other:
+    with person(browser) as elsewhere, studio(elsewhere, server.url) as other:
         go(other, "Edit")
         other.get_by_role("button", name="<b>kept.png").first.click()
         assert np.array_equal(painted(other), mask)
-    elsewhere.close()
 
 
 def test_a_reload_while_it_is_drawn_loses_no_result(page: Page, tmp_path: Path) -> None:
@@ -236,10 +211,8 @@ def test_a_result_is_gone_on_from(page: Page, tmp_path: Path) -> None:
 
 
 def test_a_server_that_was_gone_and_is_back_goes_on(
-    browser: Browser, tiny_bundle: Path, tmp_path: Path
+    context: BrowserContext, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    context = browser.new_context(locale="en-US")
-    context.set_default_timeout(PATIENCE)
     with running(tiny_bundle, tmp_path / "data") as first:
         port = int(first.url.rpartition(":")[2])
         page = context.new_page()
@@ -255,4 +228,3 @@ def test_a_server_that_was_gone_and_is_back_goes_on(
         expect(page.locator(".results .thumbnail").first).to_be_visible(timeout=PATIENCE)
         expect(page.get_by_text("The server does not answer")).to_have_count(0)
         expect(page.get_by_text("Saved", exact=True)).to_be_visible()
-    context.close()

@@ -8,15 +8,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Chromium: apt install chromium-headless-shell"
+)
 PATIENCE = 120_000  # milliseconds: a machine may do other work beside the tests
+expect.set_options(timeout=PATIENCE / 2)
 AXE = Path(__file__).parents[2] / "studio" / "node_modules" / "axe-core" / "axe.min.js"
 VIEWS = "123456"  # the keys that lead to them
 
@@ -30,14 +36,24 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def studio(context: BrowserContext, url: str) -> Iterator[Page]:
+def person(browser: Browser, **settings: Any) -> Iterator[BrowserContext]:
+    """A browser of a person's own, in English, with a mouse and a touch screen, but for other settings."""
+    usual = {"locale": "en-US", "viewport": {"width": 1280, "height": 860}, "has_touch": True}
+    context = browser.new_context(**usual | settings)
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+@contextmanager
+def studio(context: BrowserContext, url: str, model: str = "tiny") -> Iterator[Page]:
     """The studio; fails where the browser complains of it, or it asks another host."""
     page, wrong = context.new_page(), []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if "Content Security" in said.text else None)
     page.on("request", lambda sent: None if sent.url.startswith((url, "blob:")) else wrong.append(sent.url))
     page.goto(url)
-    expect(page.get_by_text("tiny", exact=True).first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".model")).to_have_text(model, timeout=PATIENCE)
     yield page
     assert wrong == []
 
@@ -64,6 +80,23 @@ def found(page: Page, prompt: str, count: int = 1) -> Locator:
     tiles = page.locator(".library .tile")
     expect(tiles).to_have_count(count)
     return tiles
+
+
+def take(page: Page, prompt: str, count: int, button: str) -> None:
+    """Choose so many pictures of a prompt in the library, and press a button of the bar."""
+    tiles = found(page, prompt, count)
+    page.get_by_role("button", name="Select", exact=True).click()
+    for number in range(count):
+        tiles.nth(number).click()
+    page.locator(".selection").get_by_role("button", name=button).click()
+    expect(page.locator(".chosen figure")).to_have_count(count)
+
+
+def open_with(page: Page, prompt: str, button: str) -> None:
+    """Open the only picture of a prompt in the library, and press a button beside it."""
+    found(page, prompt).click()
+    page.get_by_role("dialog").get_by_role("button", name=button, exact=True).click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 def drag(page: Page, *points: tuple[float, float]) -> None:

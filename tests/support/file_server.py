@@ -28,6 +28,7 @@ class FileServer:
     Attributes:
         breaks: after how many bytes of a path the next answer breaks off; once each.
         stalls: after how many bytes of a path the next answer falls silent until the server is closed.
+        gates: after how many bytes of a path the next answer waits, and what for; once each.
         status: what a path is answered with instead.
         versions: ETag of a path; by default there is none.
         listed_sha256: what the API says of a path, where it is to be wrong.
@@ -36,6 +37,7 @@ class FileServer:
     files: dict[str, bytes] = field(default_factory=dict)
     breaks: dict[str, int] = field(default_factory=dict)
     stalls: dict[str, int] = field(default_factory=dict)
+    gates: dict[str, tuple[int, threading.Event]] = field(default_factory=dict)
     status: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     listed_sha256: dict[str, str] = field(default_factory=dict)
@@ -146,6 +148,12 @@ class FileServer:
                     self.wfile.flush()
                     files.closed.wait()
                     return
+                if path in files.gates:
+                    at, gate = files.gates.pop(path)
+                    self.wfile.write(content[start:at])
+                    self.wfile.flush()
+                    gate.wait()
+                    start = at
                 end = files.breaks.pop(path, len(content))
                 self.wfile.write(content[start:end])
                 if end < len(content):

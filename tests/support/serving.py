@@ -1,9 +1,11 @@
-"""A server on a real socket, in a thread of the test."""
+"""A server on a real socket, in a thread of the test or in a process of its own."""
 
 from __future__ import annotations
 
 import base64
 import io
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -105,6 +107,35 @@ def until(holds: Callable[[], bool]) -> None:
         if time.monotonic() > end:
             raise TimeoutError
         time.sleep(0.05)
+
+
+@contextmanager
+def process(
+    bundle: Path, folder: Path, port: int = 0
+) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """A server in a process of its own: the process, its address, and what it says."""
+    command = [sys.executable, "-m", "unclip", "serve", "--port", str(port)]
+    command += ["--device", "cpu", "--dtype", "float32", "--model", str(bundle), "--data", str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr is not None
+        said: list[str] = []
+        reading = None
+        try:
+            for line in started.stderr:
+                said.append(line)
+                if line.startswith("unclip: ready on "):
+                    break
+            else:
+                raise RuntimeError("".join(said))
+            address = said[-1].split()[-1]
+            # what it says on is read, lest the pipe be full one day and the server wait
+            reading = threading.Thread(target=said.extend, args=(started.stderr,))
+            reading.start()
+            yield started, address, said
+        finally:
+            started.kill()
+            if reading is not None:
+                reading.join(PATIENCE)
 
 
 def file_of(image: Image.Image, kind: str = "PNG") -> bytes:

@@ -82,13 +82,14 @@ def models() -> list[Model]:
     shipped = [name for name, folder in on_disk.items() if folder.parent == SHIPPED]
     own = [name for name in on_disk if name not in shipped and name not in PUBLISHED]
     return [
-        *(_bundled(name, on_disk[name]) for name in shipped),
+        *(bundled(name, on_disk[name]) for name in shipped),
         *(_published(model, on_disk.get(name)) for name, model in PUBLISHED.items()),
-        *(_bundled(name, on_disk[name]) for name in own),
+        *(bundled(name, on_disk[name]) for name in own),
     ]
 
 
-def _bundled(name: str, folder: Path) -> Model:
+def bundled(name: str, folder: Path) -> Model:
+    """A bundle on disk, by the name that it is loaded by."""
     try:
         bundle = Bundle.load(folder)
         parameters = {
@@ -110,7 +111,7 @@ def _bundled(name: str, folder: Path) -> Model:
 
 
 def _published(model: Published, folder: Path | None) -> Model:
-    bundled = _bundled(model.name, folder) if folder else None
+    there = bundled(model.name, folder) if folder else None
     return Model(
         name=model.name,
         family=model.family,
@@ -123,9 +124,9 @@ def _published(model: Published, folder: Path | None) -> Model:
         abilities=model.abilities,
         page=model.page,
         folder=folder,
-        stored=bundled.stored if bundled else 0,
+        stored=there.stored if there else 0,
         unfinished=sum(part.stat().st_size for part in model.download_folder.rglob("*.part")),
-        problem=bundled.problem if bundled else "",
+        problem=there.problem if there else "",
     )
 
 

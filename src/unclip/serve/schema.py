@@ -96,6 +96,7 @@ class Model(BaseModel):
     options: list[Option]
     prompts: dict[str, list[str]]
     bytes: int
+    memory_bytes: dict[str, dict[str, int]]
     limits: dict[str, int]
     steps: dict[str, int]
     guidance: float | None

@@ -1303,6 +1303,12 @@ export interface components {
             };
             /** Bytes */
             bytes: number;
+            /** Memory Bytes */
+            memory_bytes: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
             /** Limits */
             limits: {
                 [key: string]: number;

@@ -91,8 +91,11 @@ export function setMargin(side: keyof Margins, value: number): void {
 }
 
 function over(done: api.Job): void {
-  results.value = [...done.pictures, ...results.value].slice(0, 24);
-  shown.value = done.pictures[0]?.id ?? shown.value;
+  const there = new Set(results.value.map((one) => one.id));
+  const drawn = done.pictures.filter((one) => !there.has(one.id));
+  if (drawn.length === 0) return; // it was over before the page was loaded again
+  results.value = [...drawn, ...results.value].slice(0, 24);
+  shown.value = drawn[0]?.id ?? shown.value;
   split.value = 0;
   void reload();
 }

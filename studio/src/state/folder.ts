@@ -19,8 +19,10 @@ let request = 0;
 let watching: ReturnType<typeof setTimeout> | undefined;
 
 export async function load(): Promise<void> {
+  const growing = folder.value?.state === "running";
   const found = await attempt(api.folders);
   if (found) folders.value = found;
+  if (growing && folder.value?.state !== "running") void search(); // what was asked meanwhile found little or nothing
   clearTimeout(watching);
   const unsettled = (one: api.Folder): boolean => one.state === "running" || (one.state === "done" && !one.indexed);
   if (found?.some(unsettled)) watching = setTimeout(() => void load(), REST);

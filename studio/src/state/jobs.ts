@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import * as api from "../api/client";
-import { attempt, notice, offline, refusal } from "./app";
+import { attempt, offline, refusal } from "./app";
 import { t } from "./words";
 
 export const jobs = signal<readonly api.Job[]>([]);
@@ -20,7 +20,6 @@ function put(job: api.Job): void {
   jobs.value = at < 0 ? [job, ...others].slice(0, MOST) : [...others.slice(0, at), job, ...others.slice(at)];
   if (api.isOver(job)) {
     watched.delete(job.id);
-    if (waiting.has(job.id) && job.verb !== "generate" && job.withheld.length > 0) notice.value = { text: withheld(job) };
     waiting.get(job.id)?.(job);
     waiting.delete(job.id);
   }
@@ -29,7 +28,7 @@ function put(job: api.Job): void {
 /** What the server's policy does not let out of a job. */
 export function withheld(job: api.Job): string {
   const why = [...new Set(job.withheld.map((one) => one.category))].join(", ");
-  return t("job.withheld", { count: job.withheld.length, why });
+  return t("job.withheld", { count: job.withheld.length, total: job.n, why });
 }
 
 /** Follow a job until it is over; `over` is told then, whether it went well or not. */

@@ -24,11 +24,14 @@ export const target = signal("");
 export const frames = signal(9);
 export const frame = signal(0);
 export const results = signal<readonly api.Picture[]>([]);
-export const variations = signal<readonly { strength: number; pictures: readonly api.Picture[] }[]>([]);
+export const variations = signal<readonly { strength: number; job: api.Job }[]>([]);
 const drawing = signal<string | null>(null);
 
 export const job = computed(() => jobs.value.find((one) => one.id === drawing.value));
 export const busy = computed(() => job.value !== undefined && !api.isOver(job.value));
+/** Of a frame, how far it is along the way, 0 to 1; the policy may have withheld some of them. */
+export const shareOf = (picture: api.Picture | undefined): number =>
+  (picture?.index ?? 0) / Math.max(1, (job.value?.n ?? results.value.length) - 1);
 export const used = computed(() => chosen.value.slice(0, MOST[way.value]));
 /** Three and four pictures are blended on a plane, two along a line. */
 export const onPlane = computed(() => way.value === "blend" && used.value.length > 2);
@@ -87,7 +90,7 @@ function over(done: api.Job): void {
   if (way.value === "vary") {
     if (done.pictures.length > 0) {
       const used = Number(done.pictures[0]?.settings["strength"] ?? strength.value);
-      variations.value = [{ strength: used, pictures: done.pictures }, ...variations.value];
+      variations.value = [{ strength: used, job: done }, ...variations.value];
     }
   } else {
     results.value = done.pictures;

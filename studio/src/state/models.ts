@@ -3,6 +3,7 @@
 import { computed, signal } from "@preact/signals";
 import * as api from "../api/client";
 import { attempt, loadModels } from "./app";
+import { numberOf } from "./words";
 
 export const cards = signal<ReadonlyMap<string, string>>(new Map());
 /** Models that are being loaded or let go now. */
@@ -36,7 +37,7 @@ export async function setLoaded(id: string, load: boolean): Promise<void> {
   changing.value = new Set([...changing.value, id]);
   await attempt(() => api.setLoaded(id, load));
   changing.value = new Set([...changing.value].filter((one) => one !== id));
-  await loadModels();
+  await Promise.all([loadModels(), loadKnown()]);
 }
 
 export async function readCard(id: string): Promise<void> {
@@ -50,5 +51,5 @@ export function sizeOf(bytes: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
   const value = bytes / 1000 ** power;
-  return `${value < 10 && power > 0 ? value.toFixed(1) : Math.round(value)} ${units[power]}`;
+  return `${numberOf(value, value < 10 && power > 0 ? 1 : 0)} ${units[power]}`;
 }

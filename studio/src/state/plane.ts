@@ -3,7 +3,7 @@
 import { computed, effect, signal } from "@preact/signals";
 import * as api from "../api/client";
 import { model } from "./app";
-import { submit } from "./jobs";
+import { cancel, submit } from "./jobs";
 import * as make from "./make";
 
 export const SIDE = 5; // mixtures along an edge
@@ -15,8 +15,13 @@ export interface Place {
 
 export const hand = signal<Place>({ x: 0.5, y: 0.5 });
 const drawn = signal<ReadonlyMap<string, api.Picture>>(new Map());
+/** Mixtures that the server's policy does not let out: they are not asked for again. */
+const withheld = new Set<string>();
+/** A job of this plane that failed, or of which something was withheld. */
+export const troubled = signal<api.Job | undefined>(undefined);
 export const running = signal(false);
 let round = 0;
+let current: string | null = null;
 
 /**
  * Shares of the pictures at a place. Four lie in the corners: left upper, right upper, left lower, right lower. Three
@@ -70,11 +75,15 @@ effect(() => {
   make.way.value;
   stop();
   drawn.value = new Map();
+  withheld.clear();
+  troubled.value = undefined;
 });
 
 export function stop(): void {
   round += 1;
   running.value = false;
+  if (current !== null) void cancel(current);
+  current = null;
 }
 
 /** Draw the plane, a few mixtures at a time. */
@@ -83,28 +92,31 @@ export async function draw(): Promise<void> {
   const images = await Promise.all(make.used.value.map((one) => api.dataOf(one.blob)));
   const count = images.length;
   const seed = Math.floor(Math.random() * 2 ** 32);
+  troubled.value = undefined;
   running.value = true;
   while (mine === round) {
-    const missing = places.value.filter((place) => !drawn.value.has(keyOf(place)));
+    const missing = places.value.filter((place) => !drawn.value.has(keyOf(place)) && !withheld.has(keyOf(place)));
     const some = nearest(missing, hand.value).slice(0, AT_ONCE);
     if (some.length === 0) break;
     const weights = some.map((place) => sharesAt(place, count));
-    const found = await drawOnce({ image: images, weights, seed }, mine);
-    if (!found || mine !== round) break;
-    drawn.value = new Map([...drawn.value, ...some.map((place, at) => [keyOf(place), found[at]] as const)].filter(has));
+    const told = await drawOnce({ image: images, weights, seed });
+    current = null;
+    if (!told || mine !== round) break; // refused, which is said; or stopped
+    if (told.state !== "done" || told.withheld.length > 0) troubled.value = told;
+    if (told.state !== "done") break;
+    for (const { index } of told.withheld) withheld.add(keyOf(some[index] as Place));
+    const found = told.pictures.map((one) => [keyOf(some[one.index] as Place), one] as const);
+    drawn.value = new Map([...drawn.value, ...found]);
   }
   if (mine === round) running.value = false;
 }
 
-function has(entry: readonly [string, api.Picture | undefined]): entry is readonly [string, api.Picture] {
-  return entry[1] !== undefined;
-}
-
-function drawOnce(asked: Record<string, unknown>, mine: number): Promise<readonly api.Picture[] | null> {
+/** A job that is over; undefined where the server refused it. */
+function drawOnce(asked: Record<string, api.Value>): Promise<api.Job | undefined> {
   return new Promise((resolve) => {
-    const told = (job: api.Job): void => resolve(job.state === "done" && mine === round ? job.pictures : null);
-    void submit("blend", { model: model.value?.id, ...(asked as Record<string, api.Value>) }, told).then((job) => {
-      if (!job) resolve(null);
+    void submit("blend", { model: model.value?.id, ...asked }, resolve).then((started) => {
+      current = started?.id ?? null;
+      if (!started) resolve(undefined);
     });
   });
 }

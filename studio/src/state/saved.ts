@@ -74,7 +74,7 @@ async function save(): Promise<void> {
     prompt: canvas.prompt.value,
     results: canvas.results.value.map((one) => one.id),
     shown: canvas.shown.value,
-    job: canvas.busy.value ? canvas.drawing.value : null,
+    job: canvas.busy.value || (canvas.job.value?.withheld.length ?? 0) > 0 ? canvas.drawing.value : null,
   };
   const text = JSON.stringify(document);
   if (text.length > LONGEST) {

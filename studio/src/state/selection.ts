@@ -5,36 +5,40 @@ import type { Picture } from "../api/client";
 import * as library from "./library";
 
 export const choosing = signal(false);
-const ids = signal<ReadonlySet<string>>(new Set());
+/** In the order in which they were chosen; what another search does not find stays among them. */
+const held = signal<ReadonlyMap<string, Picture>>(new Map());
 let last: string | null = null;
 
-export const chosen = computed(() => library.pictures.value.filter((one) => ids.value.has(one.id)));
+export const chosen = computed(() => {
+  const shown = new Map(library.pictures.value.map((one) => [one.id, one]));
+  return [...held.value.values()].map((one) => shown.get(one.id) ?? one);
+});
 export const comparing = signal<readonly [Picture, Picture] | null>(null);
 export const MOST_ZIPPED = 100; // of one archive, as the server has it
 
-export const isChosen = (picture: Picture): boolean => ids.value.has(picture.id);
+export const isChosen = (picture: Picture): boolean => held.value.has(picture.id);
 
 /** Choose one, or not any more; with `range`, all from the one before to this. */
 export function toggle(picture: Picture, range: boolean): void {
   const all = library.pictures.value;
-  const found = new Set(ids.value);
+  const found = new Map(held.value);
   const from = all.findIndex((one) => one.id === last);
   const to = all.findIndex((one) => one.id === picture.id);
   if (range && from >= 0) {
-    for (const one of all.slice(Math.min(from, to), Math.max(from, to) + 1)) found.add(one.id);
-  } else if (!found.delete(picture.id)) found.add(picture.id);
-  ids.value = found;
+    for (const one of all.slice(Math.min(from, to), Math.max(from, to) + 1)) found.set(one.id, one);
+  } else if (!found.delete(picture.id)) found.set(picture.id, picture);
+  held.value = found;
   last = picture.id;
 }
 
 export function stop(): void {
   choosing.value = false;
-  ids.value = new Set();
+  held.value = new Map();
   last = null;
 }
 
 export function all(): void {
-  ids.value = new Set(library.pictures.value.map((one) => one.id));
+  held.value = new Map([...held.value, ...library.pictures.value.map((one) => [one.id, one] as const)]);
 }
 
 export async function starAll(): Promise<void> {

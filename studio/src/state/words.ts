@@ -31,3 +31,13 @@ export function t(key: Key, values: Record<string, string | number> = {}): strin
   const text = WORDS[language.value][key];
   return text.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
 }
+
+/** A number as the page's language writes it, with so many decimals at most. */
+export function numberOf(value: number, decimals = 0): string {
+  return value.toLocaleString(language.value, { maximumFractionDigits: decimals });
+}
+
+/** A moment, of seconds since 1970, as the page's language writes it. */
+export function momentOf(seconds: number): string {
+  return new Date(seconds * 1000).toLocaleString(language.value, { dateStyle: "medium", timeStyle: "short" });
+}

@@ -5,11 +5,11 @@ import * as canvas from "../state/canvas";
 import { NARROWEST, TOOLS, WIDEST } from "../state/mask";
 import * as saved from "../state/saved";
 import { FIT, zoomed } from "../state/viewport";
-import { t } from "../state/words";
+import { momentOf, t } from "../state/words";
 import { Board, maskOf } from "./Board";
 import { FileButton, IconButton, Prompt, Range, Refusal, Segments } from "./fields";
 import { Icon } from "./icons";
-import { Progress } from "./Jobs";
+import { Progress, Withheld } from "./Jobs";
 
 const ZOOM = 1.4;
 const MIDDLE = { x: 0, y: 0 };
@@ -187,6 +187,7 @@ function Panel() {
       {missing && <small>{t(`canvas.missing.${missing}`)}</small>}
       {!missing && !extending && canvas.prompt.value.trim() === "" && <small>{t("canvas.removes")}</small>}
       {canvas.job.value && canvas.job.value.state !== "done" && <Progress job={canvas.job.value} />}
+      <Withheld job={canvas.job.value} />
       <Results />
     </form>
   );
@@ -209,7 +210,7 @@ function Empty() {
               <li key={one.id}>
                 <button type="button" onClick={() => void saved.open(one.id)}>
                   <strong>{one.name || t("picture.nameless")}</strong>
-                  <small>{new Date(one.updated * 1000).toLocaleString()}</small>
+                  <small>{momentOf(one.updated)}</small>
                 </button>
                 <IconButton
                   icon="close"

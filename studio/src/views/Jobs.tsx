@@ -139,6 +139,16 @@ function Coming({ job }: { job: api.Job }) {
   );
 }
 
+/** The pictures that the server's policy did not let out, said where the others stand. */
+export function Withheld({ job }: { job: api.Job | undefined }) {
+  if (!job || job.withheld.length === 0) return null;
+  return (
+    <p class="refusal" role="status">
+      {withheld(job)}
+    </p>
+  );
+}
+
 /** A job of the view Draw: while it is drawn, and what came of it. Redrawn only when it has changed. */
 export function JobCard({ job }: { job: api.Job }) {
   return useMemo(() => {
@@ -154,7 +164,7 @@ export function JobCard({ job }: { job: api.Job }) {
           )}
         </header>
         {job.state !== "done" && <Coming job={job} />}
-        {job.withheld.length > 0 && <p class="refusal">{withheld(job)}</p>}
+        <Withheld job={job} />
         {first && (
           <div class={job.pictures.length < 3 ? "tiles few" : "tiles"}>
             {job.pictures.map((picture) => (

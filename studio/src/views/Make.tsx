@@ -5,7 +5,7 @@ import * as plane from "../state/plane";
 import { t } from "../state/words";
 import { FileButton, IconButton, Range, Refusal, Segments } from "./fields";
 import { Icon } from "./icons";
-import { Progress, Tile } from "./Jobs";
+import { Progress, Tile, Withheld } from "./Jobs";
 import { Plane } from "./Plane";
 
 const NAMED = { vary: "make.vary", blend: "make.blend", restyle: "make.change" } as const;
@@ -16,13 +16,14 @@ function Variations() {
   const [given] = make.used.value;
   return (
     <>
-      {make.variations.value.map((one, index) => (
-        <article key={one.pictures[0]?.id ?? index} class="job">
+      {make.variations.value.map((one) => (
+        <article key={one.job.id} class="job">
           <header class="jobhead">
             <h2>
               {t("make.strength")} {percent(one.strength)}
             </h2>
           </header>
+          <Withheld job={one.job} />
           <div class="tiles">
             {given && (
               <figure class="tile original">
@@ -30,7 +31,7 @@ function Variations() {
                 <figcaption>{t("canvas.before")}</figcaption>
               </figure>
             )}
-            {one.pictures.map((picture) => (
+            {one.job.pictures.map((picture) => (
               <Tile key={picture.id} picture={picture} side={512} />
             ))}
           </div>
@@ -49,6 +50,7 @@ function Film() {
   const ends = make.way.value === "blend" ? make.used.value.map((one) => one.name) : [make.origin.value, make.target.value];
   return (
     <div class="film">
+      <Withheld job={make.job.value} />
       <Tile picture={shown} side={512} />
       <div class="controls">
         <Range
@@ -56,7 +58,7 @@ function Film() {
           value={make.frame}
           min={0}
           max={found.length - 1}
-          text={(value) => percent(value / Math.max(1, found.length - 1))}
+          text={(value) => percent(make.shareOf(found[value]))}
         />
         <div class="ends" aria-hidden="true">
           <span>{ends[0] || t("canvas.before")}</span>
@@ -68,7 +70,7 @@ function Film() {
               key={picture.id}
               type="button"
               class="thumbnail"
-              aria-label={t("make.frame", { number: index + 1 })}
+              aria-label={t("make.frame", { number: picture.index + 1 })}
               aria-pressed={index === make.frame.value}
               onClick={() => (make.frame.value = index)}
             >

@@ -4,19 +4,34 @@ import type { Key } from "../languages/en";
 import { en } from "../languages/en";
 import { chooseModel, loadModels, model, models } from "../state/app";
 import * as held from "../state/models";
-import { t } from "../state/words";
+import { numberOf, t } from "../state/words";
 import { Icon } from "./icons";
 import { Markdown } from "./Markdown";
 
-const verb = (name: string): string => (`verb.${name}` in en ? t(`verb.${name}` as Key) : name);
+const SHOWN_TYPES = ["float32", "bfloat16"]; // float16 takes what bfloat16 takes
+const word = (key: string, name: string): string => (key in en ? t(key as Key) : name);
+const verb = (name: string): string => word(`verb.${name}`, name);
+const ability = (name: string): string => word(`ability.${name.replaceAll(" ", "-")}`, name);
 
-/** What its parts take when it is loaded, in the narrower type. */
-function memoryOf(id: string): string {
-  const found = held.known.value.find((one) => one.id === id)?.memory_bytes;
-  if (!found) return "–";
-  return Object.entries(found)
-    .map(([type, parts]) => `${type} ${held.sizeOf(Object.values(parts).reduce((sum, one) => sum + one, 0))}`)
-    .join(", ");
+/** What its weights take when it is loaded. */
+const memoryOf = ({ memory_bytes: bytes }: Known | Model): string =>
+  SHOWN_TYPES.map((type) => `${held.sizeOf(bytes[type]?.["all"] ?? 0)} ${type}`).join(", ");
+
+function Rows({ rows }: { rows: readonly [string, string][] }) {
+  return (
+    <dl>
+      {rows.map(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name}-value`}>{value}</dd>])}
+    </dl>
+  );
+}
+
+function LoadButton({ id, loaded }: { id: string; loaded: boolean }) {
+  const changing = held.changing.value.has(id);
+  return (
+    <button type="button" disabled={changing} onClick={() => void held.setLoaded(id, !loaded)}>
+      {changing ? t("app.loading") : loaded ? t("models.unload") : t("models.load")}
+    </button>
+  );
 }
 
 function Facts({ one }: { one: Model }) {
@@ -26,19 +41,14 @@ function Facts({ one }: { one: Model }) {
     [t("models.languages"), one.languages.join(", ") || "–"],
     [t("models.styles"), one.styles.join(", ") || "–"],
     [t("models.bytes"), held.sizeOf(one.bytes)],
-    [t("models.memory"), memoryOf(one.id)],
+    [t("models.memory"), memoryOf(one)],
     [t("models.licence"), one.licence],
     [t("models.weights"), one.identity],
   ];
-  return (
-    <dl>
-      {rows.map(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name}-value`}>{value}</dd>])}
-    </dl>
-  );
+  return <Rows rows={rows} />;
 }
 
 function Served({ one }: { one: Model }) {
-  const changing = held.changing.value.has(one.id);
   const card = held.cards.value.get(one.id);
   return (
     <article class="card">
@@ -51,9 +61,7 @@ function Served({ one }: { one: Model }) {
         <span class={one.loaded ? "badge good" : "badge"}>
           {one.loaded ? t("models.loaded") : t("models.not.loaded")}
         </span>
-        <button type="button" disabled={changing} onClick={() => void held.setLoaded(one.id, !one.loaded)}>
-          {changing ? t("app.loading") : one.loaded ? t("models.unload") : t("models.load")}
-        </button>
+        <LoadButton id={one.id} loaded={one.loaded} />
       </div>
       <Facts one={one} />
       <details
@@ -103,6 +111,26 @@ function Pull({ one }: { one: Known }) {
   );
 }
 
+function OtherFacts({ one }: { one: Known }) {
+  const rows: [string, string][] = [
+    [t("models.can"), one.abilities.map(ability).join(", ")],
+    [t("models.size"), t("models.parameters", { count: millions(one.parameters) })],
+    [t("models.memory"), memoryOf(one)],
+    [t("models.licence"), one.licence || "–"],
+  ];
+  if (one.on_disk) rows.push([t("models.bytes"), held.sizeOf(one.stored_bytes)]);
+  return (
+    <>
+      <Rows rows={rows} />
+      {one.page !== "" && (
+        <a href={one.page} target="_blank" rel="noreferrer">
+          {t("models.page")}
+        </a>
+      )}
+    </>
+  );
+}
+
 function Others() {
   const others = held.others.value;
   if (others.length === 0) return null;
@@ -115,12 +143,12 @@ function Others() {
             <div class="row">
               <strong>{one.id}</strong>
               <span class="badge">{one.family}</span>
-              {one.on_disk && <span class="badge good">{held.sizeOf(one.stored_bytes)}</span>}
+              {one.on_disk && <span class="badge good">{t("models.here")}</span>}
             </div>
-            <small>
-              {one.abilities.join(", ")} · {t("models.parameters", { count: millions(one.parameters) })} · {one.licence}
-            </small>
+            <OtherFacts one={one} />
+            {one.broken && <p class="error">{t("models.broken")}</p>}
             <Pull one={one} />
+            {one.on_disk && one.draws && !one.broken && <LoadButton id={one.id} loaded={false} />}
           </li>
         ))}
       </ul>
@@ -128,7 +156,7 @@ function Others() {
   );
 }
 
-const millions = (count: number): string => (count / 1e6).toLocaleString(undefined, { maximumFractionDigits: 0 });
+const millions = (count: number): string => numberOf(count / 1e6, count < 1e7 ? 1 : 0);
 
 export function Models() {
   useEffect(() => {

@@ -3,7 +3,7 @@ import * as api from "../api/client";
 import * as make from "../state/make";
 import * as plane from "../state/plane";
 import { t } from "../state/words";
-import { Tile } from "./Jobs";
+import { Progress, Tile, Withheld } from "./Jobs";
 
 const ARROWS: Readonly<Record<string, readonly [number, number]>> = {
   ArrowLeft: [-1, 0],
@@ -25,6 +25,7 @@ export function Plane() {
   const corners = used.length > 3 ? CORNERS[4] : CORNERS[3];
   const shown = plane.shown.value;
   const total = plane.places.value.length;
+  const troubled = plane.troubled.value;
   const take = (event: PointerEvent): void => {
     const box = (pad.current as HTMLElement).getBoundingClientRect();
     const within = (value: number): number => Math.max(0, Math.min(1, value));
@@ -78,6 +79,8 @@ export function Plane() {
         <p class="words" role="status">
           {plane.running.value ? t("plane.drawing", { done: plane.done.value, total }) : t("plane.hint")}
         </p>
+        <Withheld job={troubled} />
+        {troubled && troubled.state !== "done" && <Progress job={troubled} />}
         {plane.running.value && (
           <button type="button" class="small" onClick={plane.stop}>
             {t("job.cancel")}

@@ -7,7 +7,7 @@ import * as canvas from "../state/canvas";
 import * as form from "../state/draw";
 import { findLike, open, putOnBoard, remove, restore, star, step } from "../state/library";
 import { take } from "../state/make";
-import { t } from "../state/words";
+import { momentOf, t } from "../state/words";
 import { Dialog } from "./Dialog";
 import { IconButton } from "./fields";
 import { Icon } from "./icons";
@@ -157,7 +157,7 @@ function Recipe({ picture }: { picture: api.Picture }) {
     [t("draw.model"), picture.model],
     [t("draw.size"), `${picture.width} × ${picture.height}`],
     [t("draw.seed"), `${picture.seed} · ${picture.index}`],
-    [t("picture.made"), new Date(picture.created * 1000).toLocaleString()],
+    [t("picture.made"), momentOf(picture.created)],
     ...Object.entries(picture.settings),
   ];
   return (

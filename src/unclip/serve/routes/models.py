@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import cache
+from pathlib import Path as Folder
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path
@@ -11,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from unclip.catalogue import PUBLISHED
 from unclip.checkpoints.inventory import Model as Known
+from unclip.checkpoints.inventory import bundled
 from unclip.checkpoints.inventory import models as inventory
 from unclip.errors import BundleError
 from unclip.images import MAX_PIXELS
@@ -27,6 +30,10 @@ Name = Annotated[str, Path(max_length=256)]
 
 def add_models(app: FastAPI, service: Service) -> None:
     started = int(time.time())
+
+    @cache  # whatever is served stays as it is
+    def memory(name: str, folder: Folder) -> dict[str, dict[str, int]]:
+        return bundled(name, folder).memory
 
     def entry(name: str) -> dict[str, Any]:
         models, bundle = service.models, service.models.bundles[name]
@@ -47,6 +54,7 @@ def add_models(app: FastAPI, service: Service) -> None:
             "options": options_of(able),
             "prompts": {language: list(texts) for language, texts in bundle.prompts.items()},
             "bytes": models.weight(name),
+            "memory_bytes": memory(name, bundle.folder),
             "limits": {
                 "n": MOST_PICTURES,
                 "prompt_characters": LONGEST_PROMPT,
