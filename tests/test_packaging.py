@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from site_hooks import PAGES
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -49,6 +50,8 @@ def test_links_in_the_documentation_lead_somewhere() -> None:
     broken = [
         f"{page.name}: {link}"
         for page, link in links
-        if not link.startswith("http") and not (page.parent / link).exists()
+        if not link.startswith("http")
+        and not (page.parent / link).exists()
+        and not (page.parent == ROOT / "docs" and link in PAGES.values())  # `make site` puts them there
     ]
     assert not broken
