@@ -29,3 +29,12 @@ def test_the_goals_hold() -> None:
     assert all(rows["persons"]["value"] <= 20 for rows in missed.values())
     assert results["pictures"]["faces"]["faces of LFW"]["count"] >= 95
     assert results["pictures"]["faces"]["other photographs"]["count"] <= 2
+
+
+def test_the_ratios_of_time_are_the_results_and_nothing_is_slower_that_can_be_told() -> None:
+    said = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    results = json.loads((ROOT / "benchmarks" / "results" / "policy-speed.json").read_text(encoding="utf-8"))
+    for name, what in (("command, processor", "processor time"), ("command", "time by the clock")):
+        ratio = results["figures"][name]["ratio"]
+        assert f"| {what} | {ratio['value']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f}) |" in said
+        assert ratio["low"] <= 1
