@@ -48,6 +48,9 @@ class Recorder:
         yield "measuring", 1, 1
         return PLAN
 
+    def left(self, plan: Plan) -> float:
+        return 600.0
+
     def gather(self, plan: Plan) -> Generator[tuple[str, int, int], None, None]:
         yield "drawing", 1, 1
         Recorder.did.append("gather")

@@ -109,7 +109,7 @@ def fit(
         raise refuse(held, " ".join(map(str, sources)), folder / "run")
     with StageProgress() as progress:
         found = progress.follow(fitting.plan())
-    typer.echo(told(found), err=not plan)
+    typer.echo(told(found, fitting.left(found)), err=not plan)
     if plan:
         return
     if not fitting.done:

@@ -39,7 +39,9 @@ def test_the_first_line_says_it_all() -> None:
     assert first == "40 pictures: decoder and prior fine-tuned, CLIP kept, 35 minutes"
     assert "  pictures  40, 4 of them held out to judge by" in lines
     assert "  prior     600 steps of 64, 7 minutes" in lines
-    assert lines[-1] == "  done      about 20:35"
+    assert lines[-1] == "  done      in 35 minutes, at about 20:35"
+    late = told(PLAN, 600.0, now=datetime(2026, 1, 1, 20, 0)).splitlines()
+    assert (late[0], late[-1]) == (first, "  done      in 10 minutes, at about 20:10")  # it goes on
 
 
 def test_it_says_which_prompts_are_drawn_as_the_pictures() -> None:

@@ -237,6 +237,12 @@ class Fit:
         """True where the bundle and the report are there: nothing is left to do."""
         return bool(self._state().get("done")) and (self.out / BUNDLE).is_dir()
 
+    def left(self, plan: Plan) -> float:
+        """Seconds until all of a plan is done, of one that was begun earlier what is left of it."""
+        used = sum(_seconds(self.out / "run", stage) for stage in STAGES)
+        taken = self._spent() + time.monotonic() - self.began + used
+        return max(0.0, plan.training + plan.rest - taken)
+
     def gather(self, plan: Plan) -> Generator[Step, None, None]:
         """Draws what the bundle knows, and puts the corpus together that is trained on."""
         folder = yield from self._looked()
@@ -308,6 +314,7 @@ class Fit:
                 train = recipe[stage]["train"]
                 train["steps"] = plan.steps[stage]
                 train["evaluate_steps"] = train["preview_steps"] = plan.evaluate[stage]
+                train["log_steps"] = max(1, plan.evaluate[stage] // 2)  # what was used is read off there
         if self.lora is None:
             return Run(recipe, data, out, self.device, command=self.command)
         return LowRankRun(self.lora, recipe, data, out, self.device, command=self.command)

@@ -124,12 +124,19 @@ def _evaluations(seconds: float, each: float) -> int:
     return max(LEAST_EVALUATIONS, min(EVALUATIONS, int(EVALUATING * seconds / max(each, 1e-6))))
 
 
-def told(plan: Plan, *, now: datetime | None = None) -> str:
-    """The plan as a person reads it, several lines; the last says when it will be done."""
+def told(plan: Plan, left: float | None = None, *, now: datetime | None = None) -> str:
+    """The plan as a person reads it, several lines; the last says when it will be done.
+
+    Args:
+        plan: what will be done.
+        left: seconds until all is done; None is all that the plan takes.
+        now: the time; None is that of the clock.
+    """
     held = f"{plan.judged} of them held out to judge by" if plan.judged else "none held out: they are too few"
     how = "adapters beside their attention (LoRA)" if plan.low_rank else "fine-tuned"
     minutes = _minutes(plan.training + plan.rest)
-    done = (now or datetime.now()) + timedelta(seconds=plan.training + plan.rest)
+    left = plan.training + plan.rest if left is None else left
+    done = (now or datetime.now()) + timedelta(seconds=left)
     lines = [
         f"{plan.pictures:,} pictures: decoder and prior {how}, CLIP kept, {minutes}",
         "",
@@ -150,7 +157,7 @@ def told(plan: Plan, *, now: datetime | None = None) -> str:
             else []
         ),
         *(f"  {'expect' if not number else '':<8}  {line}" for number, line in enumerate(expected(plan))),
-        f"  done      about {done:%H:%M}",
+        f"  done      in {_minutes(left)}, at about {done:%H:%M}",
     ]
     return "\n".join(lines)
 
