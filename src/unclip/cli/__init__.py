@@ -32,6 +32,7 @@ from unclip.cli import (
     info,
     models,
     outpaint,
+    plan,
     provenance,
     reconstruct,
     search,
@@ -93,6 +94,7 @@ app.add_typer(reconstruct.app)
 app.add_typer(captions.app)
 app.add_typer(train.app)
 app.add_typer(fit.app)
+app.add_typer(plan.app)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app)
 app.add_typer(bench.app)

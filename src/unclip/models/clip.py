@@ -18,6 +18,7 @@ from unclip.models.clip_resnet import FEATURES, ModifiedResNet, ModifiedResNetCo
 from unclip.models.siglip import SiglipText, SiglipTextConfig, SiglipVision, SiglipVisionConfig
 from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation, Transformer, TransformerConfig
+from unclip.runtime import has_contents
 from unclip.tokenizer import CLIP_CONTEXT, CLIP_VOCABULARY, CLIPTokenizer
 
 # RGB in [0, 1]; openai/CLIP, clip/clip.py
@@ -362,7 +363,7 @@ def first_end(ids: Tensor, end_token: int) -> Tensor:
     text is read at its first position.
     """
     is_end = ids == end_token  # (B, L)
-    if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling() and has_contents(ids):
         missing = (~is_end.any(dim=1)).nonzero().flatten().tolist()
         if missing:
             raise InputError(

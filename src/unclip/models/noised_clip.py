@@ -22,6 +22,7 @@ from unclip.models.clip import (
 )
 from unclip.nn.layers import RGB
 from unclip.nn.transformer import Activation
+from unclip.runtime import has_contents
 from unclip.tokenizer import CLIP_CONTEXT, CLIPTokenizer
 
 RELEASED_SCALE = 100.0  # glide-text2im, clip/config.yaml
@@ -99,7 +100,7 @@ class NoisedCLIP(nn.Module):
         if images.shape[1:] != (RGB, size, size):
             raise InputError(f"images {tuple(images.shape)}: this CLIP takes (B, 3, {size}, {size})")
         index = label.long()
-        if bool(((index < 0) | (index >= self.config.labels)).any()):
+        if has_contents(index) and bool(((index < 0) | (index >= self.config.labels)).any()):
             raise InputError(f"time labels {label.tolist()}: this CLIP knows 0 to {self.config.labels - 1}")
         pixels = (images + 1) / 2
         return F.normalize(self.visual((pixels - self.mean) / self.std, index), dim=-1)

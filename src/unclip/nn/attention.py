@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +13,20 @@ from unclip.runtime import has_tiles
 
 # Up to so many pairs of query and key. Above, the weights of all heads take more memory than they are worth.
 MOST_PAIRS = 512 * 512
+
+
+_as_on_gpu = False  # no ContextVar: torch's compiler knows none
+
+
+@contextmanager
+def fused() -> Iterator[None]:
+    """While it lasts attention takes torch's fused kernel on a CPU too, as it does on a GPU."""
+    global _as_on_gpu
+    before, _as_on_gpu = _as_on_gpu, True
+    try:
+        yield
+    finally:
+        _as_on_gpu = before
 
 
 def kept_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
@@ -52,7 +69,8 @@ def attention(
     queries, keys = query.shape[-2], key.shape[-2]
     wanted = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
     plain = wanted or (query.dtype == torch.bfloat16 and not has_tiles())
-    if not plain or dropout or query.device.type != "cpu" or queries * keys > MOST_PAIRS:
+    plain = plain and not _as_on_gpu and query.device.type == "cpu"
+    if not plain or dropout or queries * keys > MOST_PAIRS:
         return F.scaled_dot_product_attention(query, key, value, allowed, dropout, is_causal=causal)
     if causal:
         allowed = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril()

@@ -14,6 +14,7 @@ import math
 GPU_HOURS_BETWEEN_FAILURES = 50_000.0
 FIRST_SECONDS = 600.0  # until the first checkpoint: what one costs is not known before
 CHEAP = 200  # times its own time: an interval so long gives half a percent of the time to checkpoints
+LARGEST_EXPONENT = 700.0  # e to the power of more no float holds
 
 
 def young(write: float, between: float) -> float:
@@ -46,7 +47,7 @@ def stretched(interval: float, write: float, restart: float, between: float) -> 
         restart: seconds from a failure until work goes on.
     """
     exponent = (interval + write) / between
-    if exponent > 700:  # more than a float holds: it never ends
+    if exponent + restart / between > LARGEST_EXPONENT:  # it never ends
         return math.inf
     return between * math.exp(restart / between) * math.expm1(exponent) / interval
 
