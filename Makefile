@@ -4,7 +4,7 @@
 # make studio                       builds the page of `make serve` anew, after a change in studio/ (needs Node.js)
 # make site                         builds the documentation as a site, into build/site
 # make test                         lints, checks types, runs all tests
-# make test-cluster                 runs those of `unclip serve --ray` and deploy/, in an environment of their own
+# make test-cluster                 runs those of `--ray` (serve, train) and deploy/, in an environment of their own
 # make test-wheel                   builds the wheel, installs it into an empty environment, draws and serves with it
 # make licences                     lists the licences of all libraries
 # make constraints                  renews constraints.txt, the versions by which CI and the image install

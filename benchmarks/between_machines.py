@@ -5,8 +5,9 @@
 Each way trains the stage `dalle1` of a recipe anew by `torchrun`, two processes in each namespace, with
 shares inside a machine (`parallel = "hybrid"`); RUN holds the stages before it. The link is limited by tc's
 token bucket: bandwidth, no delay. Written to `benchmarks/results/between-machines.json` are, for each way,
-the bytes that crossed the link in a step, the seconds of a step (the median, the first two left out) and the
-losses. Linux, as root, with iproute2.
+the bytes that crossed the link in a step (both ways together), the seconds of a step (the median, the first
+two left out) and the losses. `benchmarks/between_machines.toml` is a recipe for it. Linux, as root, with
+iproute2.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,6 +32,7 @@ MACHINES = ("unclip-m0", "unclip-m1")
 ADDRESSES = ("10.77.31.1", "10.77.31.2")
 PORT = 29577
 LEFT_OUT = 2  # steps
+LOOK_SECONDS = 0.5  # between two looks at the link
 WAYS = {
     "whole": ("dalle1.train.gradient_hook=none",),
     "powersgd, rank 4": (
@@ -41,11 +44,6 @@ WAYS = {
         "dalle1.train.gradient_hook=powersgd",
         "dalle1.train.powersgd_rank=16",
         "dalle1.train.powersgd_start=0",
-    ),
-    "powersgd, rank 16, after 10 whole steps": (
-        "dalle1.train.gradient_hook=powersgd",
-        "dalle1.train.powersgd_rank=16",
-        "dalle1.train.powersgd_start=10",
     ),
 }
 
@@ -84,8 +82,8 @@ def sent() -> int:
     return total
 
 
-def trained(recipe: str, data: Path, run: Path, steps: int, changes: list[str]) -> None:
-    """One run of the stage `dalle1` on both machines."""
+def trained(recipe: str, data: Path, run: Path, steps: int, changes: list[str]) -> dict[int, int]:
+    """One run of the stage `dalle1` on both machines: bytes that had crossed the link at the end of steps."""
     settings = [f"steps={steps}", "log_steps=1", "preview_steps=0", "evaluate_steps=0", "tensorboard=false"]
     settings += ["parallel=hybrid", "precision=float32", "warmup=0"]
     settings = [f"dalle1.train.{setting}" for setting in settings]
@@ -107,9 +105,14 @@ def trained(recipe: str, data: Path, run: Path, steps: int, changes: list[str]) 
         command += ["--data", str(data), "--out", str(run), "--only", "dalle1", *stage]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": device}
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
-    codes = [process.wait() for process in processes]
-    if any(codes):
+    seen: dict[int, int] = {}
+    while None in [process.poll() for process in processes]:
+        crossed, lines = sent(), read_metrics(run / "dalle1")
+        seen.setdefault(max((line["step"] for line in lines), default=0), crossed)
+        time.sleep(LOOK_SECONDS)
+    if any(process.returncode for process in processes):
         raise SystemExit("a process failed")
+    return seen
 
 
 def measured(recipe: str, data: Path, stages: Path, steps: int, changes: list[str]) -> dict[str, object]:
@@ -117,16 +120,16 @@ def measured(recipe: str, data: Path, stages: Path, steps: int, changes: list[st
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         shutil.copytree(stages, run)
-        before = sent()
-        trained(recipe, data, run, steps, changes)
-        crossed = sent() - before
+        seen = trained(recipe, data, run, steps, changes)
         lines = [line for line in read_metrics(run / "dalle1") if line["kind"] == "train"]
     seconds = [line["seconds"] for line in lines]
     each = [later - earlier for earlier, later in pairwise(seconds)][LEFT_OUT:]
+    first, last = min(step for step in seen if step >= LEFT_OUT), max(seen)
+    crossed = seen[last] - seen[first]  # without the weights that all processes get before the first step
     losses = [round(line["loss"], 4) for line in lines]
     return {
-        "megabytes_a_step": crossed / steps / 1e6,
-        "seconds_a_step": statistics.median(each),
+        "megabytes_a_step": round(crossed / (last - first) / 1e6, 3),
+        "seconds_a_step": round(statistics.median(each), 3),
         "losses": losses,
     }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = REPOSITORY / "build" / "cluster"
 TESTS = (
-    *("tests/serve/test_replicas.py", "tests/data/test_ray_pool.py"),
+    *("tests/serve/test_replicas.py", "tests/data/test_ray_pool.py", "tests/train/test_placement.py"),
     *("tests/test_deploy.py", "tests/test_deploy_train.py"),
 )
 PACKAGES = (

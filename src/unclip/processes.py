@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
@@ -222,6 +223,17 @@ def _limit(kind: int, most: int) -> None:
     _, hard = resource.getrlimit(kind)
     with suppress(ValueError, OSError):  # macOS does not limit addresses
         resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def end_with_input() -> None:
+    """Ends this process once its standard input does, and with it whoever holds the other end of that."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, name="unclip-end", daemon=True).start()
 
 
 @contextmanager

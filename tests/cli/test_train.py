@@ -12,6 +12,8 @@ import pytest
 from unclip import recipes
 from unclip.cli import main
 from unclip.data.store import CACHE_BYTES, Cache
+from unclip.ray_cluster import HERE
+from unclip.train.placing import Placing
 
 
 class Recorder:
@@ -110,3 +112,30 @@ def test_a_corpus_from_an_address_has_a_cache_of_the_size_that_is_asked_for(
     assert Recorder.cache == Cache(None, CACHE_BYTES)
     assert main([*arguments, "folder", "--cache-size", "1"]) == 2
     assert "an address as --data alone" in capsys.readouterr().err
+
+
+def test_a_cluster_runs_the_same_command_without_what_is_said_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    placement, calls = ModuleType("unclip.train.placement"), []
+    placement.run = lambda *given: calls.append(given) or "run\n"
+    monkeypatch.setitem(sys.modules, "unclip.train.placement", placement)
+    monkeypatch.setattr("unclip.ray_cluster.settle", lambda address: None)
+    arguments = ["train", "pictograms", "--data", "d", "--out", "o", "--redo", "--set", "clip.train.seed=3"]
+    arguments += ["--set", "clip.train.batch=8"]
+    assert main([*arguments, "--ray", "--processes", "4", "--process-gpus", "1"]) == 0
+    words, placing, address, _ = calls[0]
+    assert (placing, address) == (Placing(processes=4, gpus=1), HERE)
+    calls.clear()
+    assert main([*arguments, "--ray", "10.0.0.1:6379"]) == 0
+    assert calls[0][1:3] == (Placing(), "10.0.0.1:6379")
+    assert main(words) == 0  # what a process is started with is a command by itself
+    recipe, data, out, *_ = Recorder.calls
+    assert (data, out, Recorder.redo) == (Path("d"), Path("o"), True)
+    assert (recipe["clip"]["train"]["seed"], recipe["clip"]["train"]["batch"]) == (3, 8)
+    assert not any("ray" in word or "process" in word for word in words)
+
+
+def test_options_of_a_cluster_without_one_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "pictograms", "--data", "d", "--out", "o", "--restarts", "1"]) == 2
+    assert "with --ray alone" in capsys.readouterr().err
+    assert main(["train", "pictograms", "--data", "d", "--out", "o", "--ray", "--processes", "0"]) == 2
+    assert "processes is 0: give 1 or more" in capsys.readouterr().err

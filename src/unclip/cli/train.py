@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from unclip.cli import completion
+from unclip.cli.ray import RayMayStandAlone
+from unclip.train.placing import USUAL, Placing
 
 app = typer.Typer()
+OF_RAY = ("ray", "processes", "process_cores", "process_gpus", "restarts")  # which the processes do not get
 
 
 def _print_recipes(wanted: bool) -> None:
@@ -23,7 +26,7 @@ def _print_recipes(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=RayMayStandAlone)
 def train(
     context: typer.Context,
     recipe: Annotated[
@@ -78,6 +81,22 @@ def train(
     cache_size: Annotated[
         float | None, typer.Option(metavar="GB", help="Most that they take there; by default 20.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Train by several processes, on the Ray cluster of this address, or without one on this "
+            "machine; to be said behind RECIPE.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(help="Processes that train together, with --ray.")
+    ] = USUAL.processes,
+    process_cores: Annotated[int, typer.Option(help="Cores of each of them.")] = USUAL.cores,
+    process_gpus: Annotated[float, typer.Option(help="GPUs of each of them.")] = USUAL.gpus,
+    restarts: Annotated[
+        int, typer.Option(help="Times that all begin again, from the newest checkpoint, after one has died.")
+    ] = USUAL.restarts,
     list_recipes: Annotated[
         bool, typer.Option("--list", help="List the recipes.", callback=_print_recipes, is_eager=True)
     ] = False,
@@ -87,7 +106,7 @@ def train(
     All keys, values and files that the recipe names are checked before the first step. Ctrl-C stops it with a
     checkpoint; the same command again goes on. A stage leaves a note of what it was trained on: with another
     corpus or other settings the run says which stages are stale, and goes on with --redo. Several GPUs share
-    each batch out: torchrun --nproc-per-node N --module unclip train ...
+    each batch out: torchrun --nproc-per-node N --module unclip train ..., or --ray on a cluster.
     """
     from unclip import recipes
 
@@ -106,6 +125,47 @@ def train(
     source = data if is_address(data) else Path(data)
     if (cache, cache_size) != (None, None) and isinstance(source, Path):
         raise InputError("--cache and --cache-size mean something with an address as --data alone")
+    placing = Placing(processes, process_cores, process_gpus, restarts)
+    if ray is not None and not check:
+        _train_on_cluster(context, ray, placing)
+        return
+    if placing != USUAL and ray is None:
+        raise InputError(
+            "--processes, --process-cores, --process-gpus and --restarts mean something with --ray alone"
+        )
     kept = Cache(cache, CACHE_BYTES if cache_size is None else int(cache_size * 1e9))
     run = Run(loaded, source, out, pick_device(device), command=context.obj or "", cache=kept)
     typer.echo(run.check(only, redo) if check else run.go(only, redo))
+
+
+def _train_on_cluster(context: typer.Context, address: str, placing: Placing) -> None:
+    """Has the same command run by processes of a cluster."""
+    from unclip.errors import InputError
+    from unclip.ray_cluster import settle
+
+    settle(address)
+    try:
+        from unclip.train import placement
+    except ImportError as error:
+        raise InputError(f"{error.name} is missing: install unclip[cluster]") from error
+    printed = placement.run(
+        _again(context), placing, address, lambda text: typer.echo(text, err=True, nl=False)
+    )
+    typer.echo(printed, nl=False)
+
+
+def _again(context: typer.Context) -> list[str]:
+    """The command of this context, without what is said of the cluster."""
+    words: list[str] = [str(context.info_name)]
+    for parameter in context.command.params:
+        name, value = str(parameter.name), context.params.get(str(parameter.name))
+        if name in OF_RAY or value is None or value is False:
+            continue
+        if parameter.param_type_name == "argument":
+            words.append(str(value))
+        elif value is True:
+            words.append(parameter.opts[0])
+        else:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                words += [parameter.opts[0], str(one)]
+    return words
