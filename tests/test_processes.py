@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -106,3 +107,14 @@ def test_bytes_arrive_as_they_are() -> None:
         assert called("no bytes", seconds=9) == [8]
     finally:
         called.close()
+
+
+def test_a_process_ends_with_its_standard_input() -> None:
+    """So it does not outlive who holds the other end, however that ends."""
+    code = "from unclip.processes import end_with_input; end_with_input(); import time; time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    time.sleep(0.2)
+    assert child.poll() is None
+    child.stdin.close()
+    assert child.wait(timeout=60) == 1
