@@ -12,7 +12,7 @@ NEAR_RMS = 2.5  # of 255, over the reduced picture
 NEAR_PEAK = 32  # of 255, in any of its channels
 CELLS = 4  # a reduced picture's means over so many cells a side are compared first
 BLOCK = 512
-PAIRS = 4096  # that are read at once
+PAIRS = 1024  # that are read at once
 
 
 class Thumbs(Protocol):
@@ -92,7 +92,8 @@ def _close(first: Thumbs, second: Thumbs) -> Iterator[tuple[int, int]]:
     if not len(first) or not len(second):
         return
     found: list[tuple[int, int]] = []
-    for rows, columns in _candidates(_cells(first), _cells(second)):
+    cells = _cells(first)
+    for rows, columns in _candidates(cells, cells if second is first else _cells(second)):
         for start in range(0, len(rows), PAIRS):
             one, other = rows[start : start + PAIRS], columns[start : start + PAIRS]
             gap = np.abs(first[one].astype(np.int16) - second[other]).reshape(len(one), -1)
