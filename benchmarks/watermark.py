@@ -205,10 +205,12 @@ def unmarked(corpus: Path, photographs: Path, count: int) -> Iterator[Row]:
                     if member.name.endswith((".png", ".jpg", ".webp")):
                         file = archive.extractfile(member)
                         assert file is not None
-                        cuts += 1
                         yield ("whole", "cut")[turn], file.read(), cuts
+                        cuts += 1
                         if cuts == count:
                             return
+    for number in range(cuts, count):
+        yield "cut", files[number % len(files)], number
 
 
 def flat(source: Path | bytes) -> Image.Image:

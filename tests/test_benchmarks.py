@@ -194,7 +194,7 @@ def test_the_watermark_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture
         archive.add(tmp_path / "a.png", "a.png")
     folders = ["--corpus", str(tmp_path), "--photographs", str(tmp_path)]
     assert script.main(["unmarked", *folders, "--quick", "--workers", "1"]) == 0
-    assert "2 pictures, 0 found" in capsys.readouterr().out
+    assert "4 pictures, 0 found" in capsys.readouterr().out
 
 
 def test_the_tables_of_the_watermark_are_its_results() -> None:
