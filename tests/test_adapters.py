@@ -88,6 +88,10 @@ def test_adapters_of_other_weights_and_altered_ones_are_refused(
     (lora / "lora" / "prior.safetensors").write_bytes(b"no weights")
     with pytest.raises(BundleError, match="missing or was altered"):
         open_bundle(None, lora).model("prior")
+    about = json.loads((lora / "lora" / "adapters.json").read_text())
+    (lora / "lora" / "adapters.json").write_text(json.dumps({**about, "bundle": "elsewhere"}))
+    with pytest.raises(BundleError, match=r"belong to the bundle elsewhere .* name its folder \(--model\)"):
+        open_bundle(None, lora)
     broken = Path(shutil.copytree(lora, tmp_path / "broken"))
     (broken / "lora" / "adapters.json").write_text("{}")
     with pytest.raises(BundleError, match="missing key"):

@@ -98,7 +98,15 @@ def open_bundle(source: str | Path | None, lora: str | Path | None = None) -> Bu
     if lora is None:
         return Bundle.load(source)
     folder, about = read_adapters(lora)
-    base = Bundle.load(about.bundle if source is None else source)
+    try:
+        base = Bundle.load(about.bundle if source is None else source)
+    except BundleError as error:
+        if source is not None:
+            raise
+        raise BundleError(
+            f"the adapters {about.name} belong to the bundle {about.bundle} {about.identity}, which is not "
+            "found: name its folder (--model)"
+        ) from error
     if base.identity != about.identity:
         raise BundleError(
             f"the adapters {about.name} belong to {about.bundle} {about.identity}, not to {base.name} "

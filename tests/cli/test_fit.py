@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import sys
@@ -143,6 +144,8 @@ def test_the_documents_commands_take_a_folder_to_pictures(
 ) -> None:
     shipped = tmp_path / "shipped"
     shutil.copytree(tiny_bundle, shipped / "pictograms")
+    manifest = json.loads((shipped / "pictograms" / "bundle.json").read_text())
+    (shipped / "pictograms" / "bundle.json").write_text(json.dumps({**manifest, "name": "pictograms"}))
     monkeypatch.setattr(bundle, "SHIPPED", shipped)
     (here := tmp_path / "here").mkdir()
     monkeypatch.chdir(here)

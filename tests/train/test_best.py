@@ -89,8 +89,8 @@ def test_the_weights_that_training_begins_with_may_be_the_best(tmp_path: Path) -
 def test_each_evaluation_is_told_beside_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(Judging(), settings(best="found"), tmp_path)
     told = capsys.readouterr().err
-    assert "step 4: found 0.500, the best so far" in told
-    assert "step 6: found 0.300, best 0.500 at step 4" in told
+    assert "step 4: found 0.5, the best so far" in told
+    assert "step 6: found 0.3, best 0.5 at step 4" in told
 
 
 def test_a_run_that_is_stopped_behind_the_best_ends_with_the_same_best(tmp_path: Path) -> None:

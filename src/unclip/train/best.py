@@ -48,8 +48,8 @@ class Best:
     def told(self, step: int, figures: Mapping[str, float]) -> str:
         """An evaluation beside the best so far, which may be itself, in words."""
         name = self.figure.replace("_", " ")
-        beside = "the best so far" if self.step == step else f"best {self.value:.3f} at step {self.step:,}"
-        return f"step {step:,}: {name} {figures[self.figure]:.3f}, {beside}"
+        beside = "the best so far" if self.step == step else f"best {self.value:.4g} at step {self.step:,}"
+        return f"step {step:,}: {name} {figures[self.figure]:.4g}, {beside}"
 
     def state(self) -> dict[str, Any]:
         """The values that a checkpoint keeps."""

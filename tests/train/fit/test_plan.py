@@ -100,7 +100,7 @@ def test_prompts_are_in_the_languages_that_are_read() -> None:
 def test_a_verdict_says_whether_a_stage_learned() -> None:
     learned = Verdict("decoder", 0.55, 0.71, 400, 600, 4, held_out=True)
     assert learned.told() == (
-        "decoder learned: 0.550 before, 0.710 now (of 4 held-out pictures), best at step 400 of 600"
+        "decoder learned: 0.55 before, 0.71 now (of 4 held-out pictures), best at step 400 of 600"
     )
     assert "did not learn: none of its evaluations was better" in replace(learned, best=0.55, step=0).told()
     assert "hardly learned" in replace(learned, best=0.552).told()

@@ -15,10 +15,11 @@ STAGES = ("prior", "decoder")  # that are fine-tuned, in the order of training
 TIME = {"prior": 0.2, "decoder": 0.8}  # shares of the time of both
 BATCH = {"prior": 64, "decoder": 32}
 RATE = {"prior": 3e-4, "decoder": 3e-4}  # learning rates
-FIGURE = {"prior": "cosine_en", "decoder": "cosine"}  # that the best weights have the highest of
+FIGURE = {"prior": "cosine_en", "decoder": "minus_loss"}  # that the best weights have the highest of
 MEANING = {  # of these figures, for a person
     "prior": "how near the embeddings that it makes of held-out captions come to those pictures (cosine)",
-    "decoder": "how near its drawings of held-out pictures come to them by CLIP (cosine)",
+    "decoder": "how well it gets the noise out of held-out pictures (minus the loss, so nearer to 0 is "
+    "better)",
 }
 EVALUATIONS = 12  # of a stage
 LEAST_STEPS, MOST_STEPS = 300, 6000  # where no time is given

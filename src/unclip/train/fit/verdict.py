@@ -8,7 +8,7 @@ from pathlib import Path
 from unclip.train.fit.recipe import FIGURE, MEANING
 from unclip.train.log import read_metrics
 
-LEARNED = 0.005  # of a figure from 0 to 1: a smaller gain is taken for none
+LEARNED = 0.01  # of the figure before: a smaller gain is taken for none
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ class Verdict:
     @property
     def learned(self) -> bool:
         """True where the best weights are better than the bundle's."""
-        return self.best - self.before >= LEARNED
+        return self.best - self.before >= LEARNED * abs(self.before)
 
     def told(self) -> str:
         """One line for a person."""
-        found = f"{self.before:.3f} before, {self.best:.3f} now"
+        found = f"{self.before:.4g} before, {self.best:.4g} now"
         which = "held-out pictures" if self.held_out else "of the pictures that it learned from"
         of = f"{self.pictures} {which}"
         if not self.step:
             return (
                 f"{self.stage} did not learn: none of its evaluations was better than the bundle's "
-                f"{self.before:.3f} "
+                f"{self.before:.4g} "
                 f"(of {of}), so it stays as it was; more pictures, or more different ones, would help"
             )
         verb = "learned" if self.learned else "hardly learned"

@@ -35,6 +35,7 @@ from unclip.train.tasks.diffusion import DiffusionTask, check_grid, draw, kept
 from unclip.train.tasks.stage import PREVIEW_PICTURES, rows_of_pictures
 
 EVALUATED_DRAWINGS = 128  # pictures that a decoder draws to be judged while it trains
+EVALUATED_NOISES = 4  # times that the loss of those pictures is taken, with other noise
 EMBEDDED, WHITENED_BY = 256, 16  # captions in a batch, and batches, that text embeddings are whitened by
 
 
@@ -186,7 +187,8 @@ class DecoderTask(DiffusionTask):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """CLIP's judgement of pictures drawn from held-out embeddings and captions, without guidance.
 
-        `cosine` to the true picture's embedding; `recall_at_1` of its concept among the held-out pictures.
+        `cosine` to the true picture's embedding; `recall_at_1` of its concept among the held-out pictures;
+        `minus_loss`, of these pictures with the same noise every time: it sees the style that CLIP does not.
         """
         choice = spread(len(self.encoded.held_out.images), EVALUATED_DRAWINGS)
         drawn = self._from_held_out(model, choice)  # (M, 3, S, S)
@@ -197,7 +199,24 @@ class DecoderTask(DiffusionTask):
         return {
             "cosine": float((embeddings * truth).sum(dim=1).mean()),
             "recall_at_1": encoded.recall(embeddings, choice),
+            "minus_loss": -self._held_out_loss(model, choice),
         }
+
+    def _held_out_loss(self, model: nn.Module, choice: np.ndarray) -> float:
+        """The mean loss of held-out pictures by their English names, a few times with noise of its own."""
+        encoded, device = self.encoded, next(model.parameters()).device
+        names = [encoded.held_out.names["en"][i] for i in choice]
+        batch = DecoderBatch(
+            resize(encoded.held_out.images[choice].to(device), self.model.config.image_size),
+            encoded.held_out_embeddings[choice],
+            self.pictures.tokenizer.batch(names, self.pictures.context).to(device),
+            None,
+        )
+        losses = [
+            self.loss(model, batch, Places.whole(len(choice), step=turn, device=device))[0]
+            for turn in range(EVALUATED_NOISES)
+        ]
+        return float(torch.stack(losses).mean())
 
     @torch.no_grad()
     def preview(self, model: nn.Module) -> Image.Image | None:
