@@ -204,7 +204,7 @@ def test_other_pictures_begin_a_fit_anew_and_the_old_one_is_kept(
     told: list[str] = []
     again = fit(more, out, tiny_bundle, say=told.append)
     finished(again.prepare())
-    assert "your pictures, the bundle to begin with, or its training, have changed" in told[0]
+    assert "your pictures, the bundle to begin with, or --lora have changed" in told[0]
     assert (out / "before" / "bundle" / "bundle.json").is_file()
     assert not again.done
     assert not (out / "run").exists()

@@ -348,9 +348,8 @@ class Fit:
                 if (self.out / name).exists():
                     (self.out / name).replace(before / name)
             self.say(
-                "your pictures, or the bundle to begin with, have changed since the last fit into "
-                f"{self.out}: it "
-                f"begins anew, and the old one is in {before}"
+                "your pictures, the bundle to begin with, or --lora have changed since the last fit into "
+                f"{self.out}: it begins anew, and the old one is in {before}"
             )
             (self.out / "drawings.npz").unlink(missing_ok=True)
         self._write({"identity": self.identity})
