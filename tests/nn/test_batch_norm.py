@@ -49,7 +49,7 @@ def results(x: torch.Tensor, weights: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_two_processes_normalise_as_one_does(tmp_path: Path) -> None:
     path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-c", ONE_OF_TWO, str(tmp_path)]
+    command = [sys.executable, "-W", "error", "-c", ONE_OF_TWO, str(tmp_path)]
     processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     expected = results(*inputs())

@@ -5,6 +5,8 @@ Torch's `SyncBatchNorm` does so on GPUs alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -41,9 +43,23 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
 
 
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; the gradient of each process's is that of all results."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
 def _mean_of_processes(value: Tensor) -> Tensor:
     """The mean of a tensor over all processes, through which each has the gradients of all."""
-    from torch.distributed.nn.functional import all_reduce  # here: one process alone does not need it
-
-    total: Tensor = all_reduce(value)
+    total: Tensor = _Sum.apply(value)
     return total / dist.get_world_size()
