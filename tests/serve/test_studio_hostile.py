@@ -76,14 +76,14 @@ def test_as_a_prompt_a_board_and_a_wish(page: Page, text: str) -> None:
 
 
 def test_as_the_ends_of_a_change_by_words(page: Page) -> None:
-    text = HOSTILE["a picture that fails"]
+    origin, target = HOSTILE["a picture that fails"], HOSTILE["a script"]
     draw(page, "a plain one")
     open_with(page, "a plain one", "Change by words")
-    page.get_by_label("From", exact=True).fill(text)
-    page.get_by_label("To", exact=True).fill(f"{text} too")
+    page.get_by_label("From", exact=True).fill(origin)
+    page.get_by_label("To", exact=True).fill(target)
     page.get_by_label("Frames").fill("3")
     page.get_by_role("button", name="Draw", exact=True).click()
-    expect(page.locator(".ends span")).to_have_text([text, f"{text} too"], timeout=PATIENCE)
+    expect(page.locator(".ends span")).to_have_text([origin, target], timeout=PATIENCE)
     is_unhurt(page)
 
 
