@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ def small(*settings: str) -> Outline:
     return outline("dalle1-12b", *(f"dalle1.model.{size}" for size in SMALL), *settings)
 
 
+@cache
+def twelve_billion() -> StagePlan:
+    return planned(outline(), V100S)
+
+
 def planned(of: Outline, cluster: Cluster, stage: str = "dalle1") -> StagePlan:
     (one,) = plan(of, cluster, stage)
     return one
@@ -54,6 +60,7 @@ def way(one: StagePlan, name: str = "") -> Way:
 # --- the papers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "stage", "figure", "within"),
     [
@@ -72,15 +79,17 @@ def test_recipes_have_the_parameters_of_the_papers(
     assert one.parameters == pytest.approx(figure, rel=within)
 
 
+@pytest.mark.slow
 def test_powersgd_leaves_out_85_percent_as_in_table_1_of_the_paper() -> None:
-    found = way(planned(outline(), V100S))
+    found = way(twelve_billion())
     assert found.name == "hybrid+powersgd"
     assert 1 - found.sent == pytest.approx(0.86, abs=0.015)
 
 
+@pytest.mark.slow
 def test_twelve_billion_fit_16_gb_as_the_paper_stored_them_and_not_as_they_are_trained_here() -> None:
     """The paper held shares of them in a machine, 16 bits a number; here weights and moments have 32."""
-    here = planned(outline(), V100S)
+    here = twelve_billion()
     assert not way(here).fits
     assert way(here).parts is None
     assert way(here, "fsdp").fits
@@ -89,6 +98,7 @@ def test_twelve_billion_fit_16_gb_as_the_paper_stored_them_and_not_as_they_are_t
     assert total == pytest.approx(16 * GIB, rel=0.03)
 
 
+@pytest.mark.slow
 def test_adm_takes_the_v100_days_of_its_paper() -> None:
     """1,878 of the 512-pixel model, at 30 % of the peak: tables 10 and 7 of 2105.05233."""
     one = planned(outline("adm-512"), V100S, "adm")
@@ -219,6 +229,7 @@ def test_the_largest_gpu_that_the_memory_allows_is_taken() -> None:
     assert kind_of_gpu("h100", inside=10.0) == replace(GPUS["h100"], inside=10.0)
 
 
+@pytest.mark.slow
 def test_every_recipe_that_trains_without_a_bundle_is_planned() -> None:
     """Those that take parts of a bundle are planned as well: its configs are there."""
     for name in ("pictograms", "pictograms-dalle1", "pictograms-adm", "supervised"):

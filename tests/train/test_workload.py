@@ -93,6 +93,7 @@ def forget(parameter: Tensor) -> None:
     parameter.grad = None
 
 
+@pytest.mark.slow
 def test_a_transformer_of_12_billion_takes_no_memory() -> None:
     found = counted(Outline(recipes.load("dalle1-12b")), "dalle1", pictures=1)
     assert found.parameters == pytest.approx(12.3e9, rel=1e-3)
