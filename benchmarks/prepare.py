@@ -161,7 +161,7 @@ def _here(workers: int) -> Iterator[LocalPool]:
 def memory(quick: bool) -> list[dict[str, object]]:
     """A row a number of records: the peak of a process of its own that judges and writes them."""
     rows = []
-    for count in (500,) if quick else (20_000, 60_000):
+    for count in (500,) if quick else (20_000, 40_000):
         here = str(Path(__file__).parent)
         code = f"import sys; sys.path.insert(0, {here!r}); import prepare; prepare.judged({count})"
         start = time.monotonic()

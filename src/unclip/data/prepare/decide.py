@@ -453,20 +453,35 @@ def _in_evaluation(
 
 
 def rows_of(table: pa.Table, names: list[str], indices: Sequence[int] | np.ndarray) -> pa.Table:
-    """Some columns of some rows."""
-    return table.select(names).take(pa.array(indices, pa.int64()))
+    """Some columns of some rows. Only those are copied: `Table.take` would first put whole columns, of all
+    files, together in memory.
+    """
+    wanted = np.asarray(indices, np.int64)
+    if not len(wanted):
+        return table.select(names).slice(0, 0)
+    batches = table.select(names).to_batches()
+    ends = np.cumsum([batch.num_rows for batch in batches])
+    which = np.searchsorted(ends, wanted, side="right")
+    order = np.argsort(which, kind="stable")
+    parts = []
+    for own in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
+        batch = batches[which[own[0]]]
+        parts.append(batch.take(pa.array(wanted[own] - (ends[which[own[0]]] - batch.num_rows))))
+    places = np.empty(len(wanted), np.int64)
+    places[order] = np.arange(len(wanted))
+    return pa.Table.from_batches(parts).take(pa.array(places))
 
 
 class Reduced:
     """The reduced pictures of some rows, uint8 (N, 32, 32, 3), read when they are asked for."""
 
     def __init__(self, table: pa.Table, rows: Sequence[int] | np.ndarray) -> None:
-        self._column = table["thumb"]
+        self._table = table
         self._rows = np.asarray(rows, np.int64)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        chosen = self._column.take(pa.array(self._rows[rows])).to_pylist()
+        chosen = rows_of(self._table, ["thumb"], np.atleast_1d(self._rows[rows]))["thumb"].to_pylist()
         return np.frombuffer(b"".join(chosen), np.uint8).reshape(-1, THUMB, THUMB, 3)
