@@ -19,6 +19,10 @@ from playwright.sync_api import Locator, Page, sync_playwright
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 PATIENCE = 600_000  # milliseconds
 FLAGS = ["--no-sandbox", "--disable-gpu"]
+WIDE, HIGH = 1280, 860  # pixels of the window
+SMALL = (WIDE // 4, HIGH // 4)
+VIEWS = ("draw", "canvas", "make", "library", "folder", "models")  # by their addresses
+LANGUAGES = ("en", "ko", "de")
 DRAWN = (
     *(("a red apple", 1), ("a house", 11), ("a yellow star", 3)),
     *(("a ghost", 2), ("펭귄", 8), ("ein Pilz", 9)),
@@ -115,10 +119,13 @@ def editing(page: Page) -> None:
     box = board.bounding_box()
     assert box is not None
     left, top, side = box["x"], box["y"], box["width"]
-    page.get_by_label("Brush width").fill("60")
+    page.get_by_label("Brush width").fill("80")
     page.get_by_label("Softness").fill("0.4")
-    drag(page, (left + side * 0.3, top + side * 0.5), (left + side * 0.7, top + side * 0.5))
-    drag(page, (left + side * 0.3, top + side * 0.7), (left + side * 0.7, top + side * 0.7))
+    # over the whole apple
+    for height, inset in ((0.32, 0.2), (0.5, 0.14), (0.68, 0.16), (0.84, 0.28)):
+        drag(
+            page, (left + side * inset, top + side * height), (left + side * (1 - inset), top + side * height)
+        )
     page.get_by_label("What shall the whole picture show?").fill("a green apple")
     shoot(page, "mask")
     page.get_by_role("button", name="Draw into the mask").click()
@@ -191,15 +198,38 @@ def rest(page: Page) -> None:
     shoot(page, "small")
 
 
+def every(page: Page) -> None:
+    """All views in all languages and both themes, in full under build/, and small on one sheet."""
+    folder = IMAGES.parent.parent / "build" / "studio"
+    folder.mkdir(parents=True, exist_ok=True)
+    address = page.url.split("#")[0]
+    page.set_viewport_size({"width": WIDE, "height": HIGH})
+    sheet = Image.new("RGB", (SMALL[0] * len(LANGUAGES) * 2, SMALL[1] * len(VIEWS)), "white")
+    looks = [(language, theme) for theme in ("light", "dark") for language in LANGUAGES]
+    for column, (language, theme) in enumerate(looks):
+        page.emulate_media(color_scheme=theme)
+        page.evaluate("localStorage.clear()")
+        page.reload()
+        page.locator("header select").select_option(language)
+        for row, view in enumerate(VIEWS):
+            page.goto(f"{address}#/{view}")
+            page.wait_for_timeout(1500)
+            page.screenshot(path=folder / f"{language}-{theme}-{view}.png")
+            with Image.open(folder / f"{language}-{theme}-{view}.png") as shot:
+                sheet.paste(shot.convert("RGB").resize(SMALL), (column * SMALL[0], row * SMALL[1]))
+        print(language, theme, flush=True)
+    sheet.save(IMAGES / "studio-languages.webp", quality=78, method=6)
+
+
 def main() -> None:
     address, *names = sys.argv[1:] or ["http://127.0.0.1:8000"]
     chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 860}, locale="en-US")
+        page = browser.new_page(viewport={"width": WIDE, "height": HIGH}, locale="en-US")
         page.set_default_timeout(PATIENCE)
         page.goto(address)
-        for part in (drawing, library, editing, making, rest):
+        for part in (drawing, library, editing, making, rest, every):
             if not names or part.__name__ in names:
                 part(page)
         browser.close()

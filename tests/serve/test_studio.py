@@ -281,7 +281,33 @@ def test_a_picture_made_of_another_says_of_which(page: Page) -> None:
     expect(page.get_by_role("dialog").locator(f".stage img[src*='{parent}']")).to_be_visible()
 
 
+def test_a_recipe_names_settings_as_the_form_does(page: Page) -> None:
+    draw(page, "a recipe")
+    found(page, "a recipe").click()
+    names = page.get_by_role("dialog").locator("dt").all_inner_texts()
+    assert {"Size", "Seed", "Steps", "Guidance"} <= set(names)
+    assert len(names) == len(set(names))
+    assert not [name for name in names if "_" in name]
+
+
 # --- Vary ---
+
+
+def test_what_is_blended_or_edited_is_chosen_in_the_library(page: Page) -> None:
+    draw(page, "a chosen one", 2)
+    go(page, "Vary")
+    page.get_by_role("button", name="Blend").click()
+    page.get_by_role("button", name="From the library").click()
+    tiles = found(page, "a chosen one", 2)
+    tiles.nth(0).click()
+    tiles.nth(1).click()
+    page.locator(".selection").get_by_role("button", name="Blend").click()
+    expect(page.locator(".chosen figure")).to_have_count(2)
+    go(page, "Edit")
+    page.get_by_role("button", name="From the library").click()
+    found(page, "a chosen one", 2).first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Edit", exact=True).click()
+    expect(page.locator(".picture canvas")).to_be_visible()
 
 
 def test_a_blend_moves_by_its_slider_and_goes_into_a_file(page: Page) -> None:

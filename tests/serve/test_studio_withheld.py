@@ -101,6 +101,7 @@ def test_beside_the_results_of_a_mask_after_a_reload_too(
 def test_beside_variations_and_frames_whose_places_stay_theirs(page: Page, withhold: set[int]) -> None:
     draw(page, "a varied one")
     open_with(page, "a varied one", "Vary")
+    expect(page.locator(".chosen img")).to_be_visible()
     page.get_by_label("Pictures").fill("2")
     withhold.add(1)
     page.get_by_role("button", name="Draw", exact=True).click()

@@ -2,6 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 import type { Picture } from "../api/client";
+import { view } from "./app";
 import * as library from "./library";
 
 export const choosing = signal(false);
@@ -29,6 +30,12 @@ export function toggle(picture: Picture, range: boolean): void {
   } else if (!found.delete(picture.id)) found.set(picture.id, picture);
   held.value = found;
   last = picture.id;
+}
+
+/** Go to the library to choose one picture there, or several. */
+export function begin(several: boolean): void {
+  view.value = "library";
+  choosing.value = several;
 }
 
 export function stop(): void {

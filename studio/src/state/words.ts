@@ -32,6 +32,21 @@ export function t(key: Key, values: Record<string, string | number> = {}): strin
   return text.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
 }
 
+/** Settings whose words stand on the page elsewhere too. */
+const SHARED: Readonly<Record<string, Key>> = {
+  model: "draw.model",
+  seed: "draw.seed",
+  size: "draw.size",
+  style: "draw.style",
+  strength: "make.strength",
+};
+
+/** The page's words for a setting of a model, where it has them; the setting's own name where it is new. */
+export function settingOf(name: string): string {
+  const key = SHARED[name] ?? `setting.${name}`;
+  return key in en ? t(key as Key) : name;
+}
+
 /** A number as the page's language writes it, with so many decimals at most. */
 export function numberOf(value: number, decimals = 0): string {
   return value.toLocaleString(language.value, { maximumFractionDigits: decimals });

@@ -4,6 +4,7 @@ import { can, model, refusal } from "../state/app";
 import * as canvas from "../state/canvas";
 import { NARROWEST, TOOLS, WIDEST } from "../state/mask";
 import * as saved from "../state/saved";
+import * as selection from "../state/selection";
 import { FIT, zoomed } from "../state/viewport";
 import { momentOf, t } from "../state/words";
 import { Board, maskOf } from "./Board";
@@ -200,7 +201,12 @@ function Empty() {
       <div class="empty drop">
         <Icon name="canvas" />
         <p>{t("canvas.drop")}</p>
-        <FileButton label={t("canvas.open")} chosen={(file) => void canvas.openNew(file, file.name)} />
+        <div class="row">
+          <button type="button" onClick={() => selection.begin(false)}>
+            <Icon name="library" /> {t("canvas.library")}
+          </button>
+          <FileButton label={t("canvas.open")} chosen={(file) => void canvas.openNew(file, file.name)} />
+        </div>
       </div>
       {list.length > 0 && (
         <div class="saved-list">

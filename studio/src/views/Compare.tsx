@@ -2,7 +2,7 @@ import { signal } from "@preact/signals";
 import { Fragment } from "preact";
 import * as api from "../api/client";
 import { comparing } from "../state/selection";
-import { t } from "../state/words";
+import { settingOf, t } from "../state/words";
 import { Dialog } from "./Dialog";
 import { Segments } from "./fields";
 import { Split } from "./Split";
@@ -22,7 +22,7 @@ function differences(one: api.Picture, other: api.Picture): [string, string, str
   const names = [...new Set([...Object.keys(left), ...Object.keys(right)])];
   return names
     .filter((name) => left[name] !== right[name])
-    .map((name) => [name, left[name] ?? "–", right[name] ?? "–"]);
+    .map((name) => [settingOf(name), left[name] ?? "–", right[name] ?? "–"]);
 }
 
 export function Compare() {

@@ -5,7 +5,7 @@ import { en } from "../languages/en";
 import { chooseModel, model, models, refusal } from "../state/app";
 import * as form from "../state/draw";
 import { jobs } from "../state/jobs";
-import { t } from "../state/words";
+import { settingOf, t } from "../state/words";
 import { Choice, Field, FileButton, IconButton, Prompt, Range, Refusal } from "./fields";
 import { Icon } from "./icons";
 import { JobCard } from "./Jobs";
@@ -13,16 +13,16 @@ import { JobCard } from "./Jobs";
 const settingsOpen = signal(false);
 const COUNTS = Array.from({ length: form.MOST }, (_, index) => ({ value: `${index + 1}`, text: `${index + 1}` }));
 
-/** The page's words for an option, where it has them; the option's own name where it is new. */
-function named(name: string, hint = false): string {
-  const key = `setting.${name}${hint ? ".hint" : ""}`;
-  return key in en ? t(key as Key) : hint ? "" : name;
+/** The page's line of help for an option; none where the option is new. */
+function helpFor(name: string): string {
+  const key = `setting.${name}.hint`;
+  return key in en ? t(key as Key) : "";
 }
 
 function rangeOf(option: Option): string {
   const by = option.default === null ? "" : ` · ${t("setting.default", { value: option.default })}`;
   if (option.minimum === null && option.maximum === null) return by;
-  return ` (${option.minimum ?? ""} – ${option.maximum ?? ""}${by})`;
+  return ` (${option.minimum ?? ""}\u00a0–\u00a0${option.maximum ?? ""}${by})`; // a range stays in one line
 }
 
 function Setting({ option }: { option: Option }) {
@@ -32,8 +32,8 @@ function Setting({ option }: { option: Option }) {
     const among = [{ value: "", text: t("setting.own") }, ...option.choices.map((one) => ({ value: one, text: one }))];
     return (
       <Choice
-        label={named(option.name)}
-        hint={named(option.name, true)}
+        label={settingOf(option.name)}
+        hint={helpFor(option.name)}
         value={text}
         among={among}
         chosen={(value) => form.set(option.name, value)}
@@ -41,7 +41,7 @@ function Setting({ option }: { option: Option }) {
     );
   }
   return (
-    <Field label={named(option.name)} hint={named(option.name, true) + rangeOf(option)}>
+    <Field label={settingOf(option.name)} hint={helpFor(option.name) + rangeOf(option)}>
       {(control) => (
         <input
           {...control}

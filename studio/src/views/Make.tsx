@@ -2,6 +2,7 @@ import * as api from "../api/client";
 import { can, model, refusal } from "../state/app";
 import * as make from "../state/make";
 import * as plane from "../state/plane";
+import * as selection from "../state/selection";
 import { t } from "../state/words";
 import { FileButton, IconButton, Range, Refusal, Segments } from "./fields";
 import { Icon } from "./icons";
@@ -125,6 +126,9 @@ function Chosen() {
       {used.length < make.MOST[make.way.value] && (
         <div class="empty">
           <small>{several ? t("make.choose.several") : t("make.choose")}</small>
+          <button type="button" onClick={() => selection.begin(several)}>
+            <Icon name="library" /> {t("canvas.library")}
+          </button>
           <FileButton label={t("canvas.open")} chosen={(file) => make.add(file, file.name)} />
         </div>
       )}

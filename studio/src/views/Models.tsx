@@ -37,7 +37,7 @@ function LoadButton({ id, loaded }: { id: string; loaded: boolean }) {
 function Facts({ one }: { one: Model }) {
   const rows: [string, string][] = [
     [t("models.can"), one.verbs.map(verb).join(", ")],
-    [t("models.sizes"), one.sizes.map((size) => size.replace("x", " × ")).join(", ")],
+    [t("models.sizes"), one.sizes.map((size) => size.replace("x", "\u00a0×\u00a0")).join(", ")],
     [t("models.languages"), one.languages.join(", ") || "–"],
     [t("models.styles"), one.styles.join(", ") || "–"],
     [t("models.bytes"), held.sizeOf(one.bytes)],

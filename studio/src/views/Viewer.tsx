@@ -7,7 +7,7 @@ import * as canvas from "../state/canvas";
 import * as form from "../state/draw";
 import { findLike, open, putOnBoard, remove, restore, star, step } from "../state/library";
 import { take } from "../state/make";
-import { momentOf, t } from "../state/words";
+import { momentOf, settingOf, t } from "../state/words";
 import { Dialog } from "./Dialog";
 import { IconButton } from "./fields";
 import { Icon } from "./icons";
@@ -158,7 +158,9 @@ function Recipe({ picture }: { picture: api.Picture }) {
     [t("draw.size"), `${picture.width} × ${picture.height}`],
     [t("draw.seed"), `${picture.seed} · ${picture.index}`],
     [t("picture.made"), momentOf(picture.created)],
-    ...Object.entries(picture.settings),
+    ...Object.entries(picture.settings)
+      .filter(([name]) => name !== "size") // said above, with both sides
+      .map(([name, value]): [string, string] => [settingOf(name), value]),
   ];
   return (
     <>
