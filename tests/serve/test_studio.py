@@ -343,6 +343,7 @@ def test_a_picture_is_changed_by_words_with_a_slider(page: Page) -> None:
     draw(page, "a changed one")
     page.locator(".job .tile").first.click()
     page.get_by_role("button", name="Change by words").click()
+    expect(page.get_by_label("From", exact=True)).to_have_value("a changed one")  # what it was drawn of
     page.get_by_label("From", exact=True).fill("an apple")
     page.get_by_label("To", exact=True).fill("a pear")
     page.get_by_label("Frames").fill("3")

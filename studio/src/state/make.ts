@@ -83,6 +83,7 @@ export async function take(pictures: readonly api.Picture[], what: Way): Promise
     const blob = await attempt(() => api.blobOf(picture.id));
     if (blob) add(blob, picture.prompt);
   }
+  if (what === "restyle") origin.value = pictures[0]?.prompt ?? ""; // it shows what it was drawn of
   view.value = "make";
 }
 

@@ -44,6 +44,7 @@ function Indexing({ one }: { one: api.Folder }) {
           {one.error}
         </p>
       )}
+      {!one.indexed && !running && <small>{t("folder.hint")}</small>}
       {one.photographs && <small>{t("folder.photographs")}</small>}
     </div>
   );
