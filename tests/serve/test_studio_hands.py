@@ -73,7 +73,10 @@ def test_a_picture_is_drawn_opened_and_edited_with_fingers_on_a_small_screen(tel
     touch = page.context.new_cdp_session(page)
     stroke(touch, (left + 16 * cell, top + 32 * cell), (left + 48 * cell, top + 32 * cell))
     fits(page)
-    page.get_by_role("button", name="Draw into the mask").tap()
+    button = page.get_by_role("button", name="Draw into the mask")
+    button.scroll_into_view_if_needed()
+    page.wait_for_timeout(400)  # a finger rests after scrolling: a tap at once is no click
+    button.tap()
     expect(page.locator(".results .thumbnail").first).to_be_visible(timeout=PATIENCE)
     fits(page)
     for view in ("Library", "Vary", "Folder", "Models", "Draw"):
