@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import secrets
-import socket
 
 from unclip.errors import InputError, UnclipError
 
@@ -77,6 +76,8 @@ def connect(address: str, cores: float, gpus: float = 0) -> None:
 
 def _knock(address: str) -> None:
     """Raise OSError where nothing listens: Ray would try for minutes."""
+    import socket  # the command line loads this module for the word that stands for a cluster here
+
     host, _, port = address.rpartition(":")
     if port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()

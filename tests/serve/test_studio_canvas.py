@@ -39,6 +39,7 @@ def opened(page: Page, folder: Path, name: str = "noise.png") -> tuple[float, fl
     NOISE.save(folder / name)
     go(page, "Edit")
     page.locator("main input[type=file]").first.set_input_files(folder / name)
+    page.wait_for_function("document.querySelector('.picture canvas')?.width === 64")  # it has been read
     return picture_box(page)
 
 

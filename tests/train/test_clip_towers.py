@@ -83,11 +83,11 @@ def test_clip_learns_with_sam_in_parts(styled: Path, tmp_path: Path) -> None:
 def test_pictures_of_one_caption_are_no_negatives(styled: Path, tmp_path: Path) -> None:
     task = Run(recipe("vit", "cbow", {}), styled, tmp_path, torch.device("cpu")).task("clip")
     model = task.model.eval()
-    images, tokens, _ = task.batch(Places.whole(4))
+    images, tokens, _ = task.pairs(Places.whole(4))
     tokens.ids[1], tokens.mask[1] = tokens.ids[0], tokens.mask[0]
     positives = torch.eye(4, dtype=torch.bool)
     positives[0, 1] = positives[1, 0] = True
     features = model(images, tokens.ids, tokens.mask)
     expected = clip_loss(features.image, features.text, model.scale, positives=positives)
-    loss, _ = task.loss(model, (images, tokens, torch.arange(4)), Places.whole(4, 1))
+    loss, _ = task.loss(model, ((images, tokens, torch.arange(4)), None), Places.whole(4, 1))
     torch.testing.assert_close(loss, expected)

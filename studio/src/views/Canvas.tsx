@@ -76,7 +76,7 @@ function Results() {
   const same = result.value?.width === given.width && result.value.height === given.height;
   return (
     <div class="results">
-      <h3>{t("canvas.results")}</h3>
+      <h2>{t("canvas.results")}</h2>
       <div class="strip">
         <button type="button" class="small" aria-pressed={shown.value === null} onClick={() => (shown.value = null)}>
           {t("canvas.before")}

@@ -7,7 +7,7 @@ function Inline({ text }: { text: string }) {
 
 function Shown({ block }: { block: Block }) {
   if (block.kind === "heading") {
-    return block.level < 3 ? <h3><Inline text={block.text} /></h3> : <h4><Inline text={block.text} /></h4>;
+    return block.level < 3 ? <h2><Inline text={block.text} /></h2> : <h3><Inline text={block.text} /></h3>;
   }
   if (block.kind === "paragraph") return <p><Inline text={block.text} /></p>;
   if (block.kind === "code") return <pre tabIndex={0}>{block.text}</pre>;
