@@ -74,13 +74,13 @@ def test_a_picture_is_drawn_opened_and_edited_with_fingers_on_a_small_screen(tel
     stroke(touch, (left + 16 * cell, top + 32 * cell), (left + 48 * cell, top + 32 * cell))
     fits(page)
     button = page.get_by_role("button", name="Draw into the mask")
-    # not by a tap: after strokes that were sent by hand the emulated finger's taps reach the button, but
-    # Chromium makes no click of them
+    # from here on no taps: after strokes that were sent by hand the emulated finger's taps reach what they
+    # are meant for, but Chromium makes no clicks of them
     button.click()
     expect(page.locator(".results .thumbnail").first).to_be_visible(timeout=PATIENCE)
     fits(page)
     for view in ("Library", "Vary", "Folder", "Models", "Draw"):
-        page.get_by_role("link", name=view, exact=True).tap()
+        page.get_by_role("link", name=view, exact=True).click()
         expect(page.get_by_role("link", name=view, exact=True)).to_have_attribute("aria-current", "page")
         fits(page)
 
