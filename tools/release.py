@@ -27,7 +27,7 @@ HEADING = re.compile(r"^## (\S+) - (.+)$", re.MULTILINE)
 
 
 def git(*arguments: str, folder: Path = REPOSITORY) -> str:
-    """What git says."""
+    """The output of a git command."""
     command = ["git", *arguments]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.strip()
@@ -53,7 +53,7 @@ def section(changelog: str, version: str) -> tuple[str, str]:
 
 
 def faults(folder: Path, tag: str | None) -> list[str]:
-    """What keeps a checkout from being released, each with what to do."""
+    """The reasons why a checkout cannot be released, each with its remedy."""
     version = version_of(folder)
     found = []
     day, text = section((folder / "CHANGELOG.md").read_text(), version)

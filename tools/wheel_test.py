@@ -48,11 +48,11 @@ class Installed:
         }
 
     def run(self, *arguments: str | Path) -> str:
-        """What `unclip` says on stdout. Raises CalledProcessError where it fails."""
+        """The stdout of `unclip`. Raises CalledProcessError where it fails."""
         return self._said([self.program, *arguments])
 
     def evaluate(self, code: str) -> str:
-        """What a Python program prints."""
+        """The output of a Python program."""
         return self._said([self.python, "-W", "error", "-c", code])
 
     def _said(self, command: list[str | Path]) -> str:

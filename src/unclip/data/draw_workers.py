@@ -82,7 +82,7 @@ class LocalPool:
 
     @property
     def workers(self) -> int:
-        """How many."""
+        """The number of workers."""
         return self.contained.workers
 
     def submit(self, drawings: list[Drawing], path: Path, size: int, rules: Rules) -> Future[None]:

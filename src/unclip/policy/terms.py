@@ -309,7 +309,7 @@ def _forms(word: str, code: str) -> frozenset[str]:
 
 
 def _shorter(word: str, code: str) -> Iterator[str]:
-    """What is left of a word without one ending, or with another."""
+    """The forms of a word without one of its endings, or with another ending."""
     for ending, instead in ENDINGS[code]:
         stem = word.removesuffix(ending)
         if stem != word and len(stem) >= SHORTEST:

@@ -47,7 +47,7 @@ TAIL = 2000  # bytes of what a process said last, for messages
 
 @dataclass(frozen=True)
 class Look:
-    """What a process has said since the last look, and its exit code once it has ended."""
+    """The lines of a process since the last look, and its exit code once it has ended."""
 
     out: bytes
     said: bytes
@@ -95,7 +95,7 @@ class Host:
             heard.append(chunk)
 
     def look(self) -> Look:
-        """What there is of news."""
+        """The news since the last call."""
         assert self._child is not None
         code = self._child.poll()
         if code is not None:

@@ -87,7 +87,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _advice(one: StagePlan, cluster: Cluster) -> list[str]:
-    """What to change where the recipe's way does not fit, and what a machine needs besides."""
+    """Advice where the recipe's way does not fit, and the further needs of a machine."""
     lines = []
     chosen = next((way for way in one.ways if way.chosen), None)
     if chosen is not None and not chosen.fits:

@@ -199,7 +199,7 @@ def count(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What torch's log says of shapes that do not fit stands in the error as well."""
+    """Silences torch's log of shapes that do not fit: the error says the same."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     before, log.disabled = log.disabled, True
     try:

@@ -137,7 +137,7 @@ def _within(
 
 
 def _few(lines: np.ndarray, distances: np.ndarray) -> np.ndarray | slice:
-    """Which pairs are told of, at most `MOST` a line: the first half in order, the other by distance.
+    """The pairs to tell of, at most `MOST` a line: the first half in order, the other by distance.
 
     Args:
         lines: (P,), ascending.

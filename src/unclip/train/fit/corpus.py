@@ -72,7 +72,7 @@ def is_corpus(source: Path) -> bool:
 
 
 def look(corpus: Path) -> Folder:
-    """What a prepared folder holds.
+    """The contents of a prepared folder.
 
     Raises:
         DataError: it has too few pictures.

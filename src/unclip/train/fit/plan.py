@@ -173,7 +173,7 @@ def _prompts(plan: Plan) -> list[str]:
 
 
 def expected(plan: Plan) -> list[str]:
-    """What so many pictures can be hoped to teach, a line each."""
+    """The results to expect of so many pictures, a line each."""
     if plan.common and plan.pictures < 50:
         size = "the thing or look that your captions name, in most places and colours that you ask for"
     elif plan.pictures < 30:
